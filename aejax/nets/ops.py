@@ -1,0 +1,389 @@
+"""Fast primitives: one name per operation, its form chosen per platform and size at trace time.
+
+  plain    what `lax` offers: right on GPU and TPU, and the reference that the tests compare with
+  cpu_f32  float32 on a CPU: own backward passes, where XLA's are 2 to 80 times too slow
+  cpu_amx  bfloat16 products with float32 sums on a CPU's matrix units (Intel AMX)
+
+`cpu_amx` is taken only where `aejax.tune` found matrix units that are worth it, and never under
+`jax.default_matmul_precision("highest")` (as on a TPU, that is how to ask for float32 products).
+`with ops.forms(conv="plain")` overrides single operations, `ops.forms(all="plain")` all of them.
+Images are [b, h, w, c]. What is slow on a CPU, and how slow, is in docs/fast-on-a-cpu.md.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.experimental.layout import Layout, with_layout_constraint
+from jaxtyping import Array, Float
+
+from aejax import tune
+from aejax.errors import UserError
+
+FORMS = ("plain", "cpu_f32", "cpu_amx")
+OPERATIONS = ("dense", "conv", "depthwise", "channel_norm", "channel_sum")
+
+# A user context is part of jit's cache key: leaving `forms` retraces, rather than keeps, a form.
+_overrides = jax.make_user_context(())
+_defaults: dict[str, str] = {}
+
+
+def _checked(override: dict[str, str]) -> dict[str, str]:
+    out = {}
+    for name, form in override.items():
+        if name not in (*OPERATIONS, "all"):
+            raise UserError(f'no operation "{name}" in ops; known: {", ".join(OPERATIONS)}, all')
+        if form not in (*FORMS, "auto"):
+            raise UserError(f'no form "{form}" of ops.{name}; known: {", ".join(FORMS)}, auto')
+        out.update(dict.fromkeys(OPERATIONS, form) if name == "all" else {name: form})
+    return out
+
+
+@contextlib.contextmanager
+def forms(**override: str) -> Iterator[None]:
+    """Within it, `forms(conv="plain")` fixes an operation's form, `forms(all=...)` every one's.
+
+    Raises:
+      UserError: unknown operation or form.
+    """
+    merged = {**dict(_overrides.value), **_checked(override)}
+    with _overrides(tuple(sorted(merged.items()))):
+        yield
+
+
+def set_forms(**override: str) -> None:
+    """As `forms`, for the whole process; `set_forms()` goes back to automatic choice."""
+    _defaults.clear()
+    _defaults.update(_checked(override))
+    jax.clear_caches()
+
+
+def form(operation: str, dtype=jnp.float32) -> str:
+    """The form that `operation` takes here and now: plain, cpu_f32 or cpu_amx."""
+    asked = dict(_overrides.value).get(operation, _defaults.get(operation, "auto"))
+    if asked != "auto":
+        return asked
+    device = jax.config.jax_default_device
+    if (getattr(device, "platform", device) or jax.default_backend()) != "cpu":
+        return "plain"
+    if jnp.dtype(dtype) not in (jnp.float32, jnp.bfloat16):
+        return "plain"
+    exact = jax.config.jax_default_matmul_precision in ("highest", "float32", "F32_F32_F32")
+    return (
+        "cpu_amx" if operation in ("dense", "conv") and not exact and tune.has_amx() else "cpu_f32"
+    )
+
+
+# ---- products -----------------------------------------------------------------------------------
+
+
+def _row_major(x: Array) -> Array:
+    """x as a row-major array in memory, whatever XLA would have liked: AMX wants no other."""
+    return lax.optimization_barrier(
+        with_layout_constraint(x, Layout(major_to_minor=tuple(range(x.ndim))))
+    )
+
+
+def _dot(a: Array, b: Array, amx: bool) -> Array:
+    """[m, k] x [k, n] -> float32 [m, n]."""
+    if not amx:
+        return lax.dot(a, b, preferred_element_type=jnp.float32)
+    a, b = _row_major(a.astype(jnp.bfloat16)), _row_major(b.astype(jnp.bfloat16))
+    return _row_major(lax.dot(a, b, preferred_element_type=jnp.float32))
+
+
+def _t_dot(a: Array, b: Array, amx: bool) -> Array:
+    """a^T b: [k, m] x [k, n] -> [m, n], transposing the narrower one in memory first."""
+    if amx:
+        a, b = a.astype(jnp.bfloat16), b.astype(jnp.bfloat16)
+    if a.shape[1] <= b.shape[1]:
+        return _dot(lax.optimization_barrier(a.T), b, amx)
+    return _dot(lax.optimization_barrier(b.T), a, amx).T
+
+
+# ---- dense --------------------------------------------------------------------------------------
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _dense_cpu(x: Array, w: Array, amx: bool) -> Array:
+    return _dot(x, w, amx).astype(x.dtype)
+
+
+def _dense_fwd(x, w, amx):
+    return _dense_cpu(x, w, amx), (x, w)
+
+
+def _dense_bwd(amx, saved, g):
+    x, w = saved
+    return _dot(g, w.T, amx).astype(x.dtype), _t_dot(x, g, amx).astype(w.dtype)
+
+
+_dense_cpu.defvjp(_dense_fwd, _dense_bwd)
+
+
+def dense(x: Float[Array, "... c"], w: Float[Array, "c o"]) -> Float[Array, "... o"]:
+    """x w over the last axis: a fully connected layer, or a 1x1 convolution of [b, h, w, c]."""
+    kind = form("dense", x.dtype)
+    w = w.astype(x.dtype)
+    if kind == "plain":
+        return jnp.matmul(x, w)
+    y = _dense_cpu(x.reshape(-1, x.shape[-1]), w, kind == "cpu_amx")
+    return y.reshape(*x.shape[:-1], w.shape[-1])
+
+
+# ---- convolution --------------------------------------------------------------------------------
+
+
+def _conv_plain(x: Array, w: Array, stride: int) -> Array:
+    return lax.conv_general_dilated(
+        x, w, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def _patches(x: Array, kh: int, kw: int, stride: int) -> Array:
+    """[n, h, w, c] -> [n * h/s * w/s, kh * kw * c], in memory (the barrier): im2col."""
+    n, h, w, c = x.shape
+    pads = lax.padtype_to_pads((h, w), (kh, kw), (stride, stride), "SAME")
+    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    ho, wo = -(-h // stride), -(-w // stride)
+    parts = [
+        lax.slice(
+            x,
+            (0, i, j, 0),
+            (n, i + (ho - 1) * stride + 1, j + (wo - 1) * stride + 1, c),
+            (1, stride, stride, 1),
+        )
+        for i in range(kh)
+        for j in range(kw)
+    ]
+    return lax.optimization_barrier(jnp.concatenate(parts, -1).reshape(n * ho * wo, kh * kw * c))
+
+
+def _conv_dw(x: Array, g: Array, kh: int, kw: int, stride: int, amx: bool) -> Array:
+    """The weight gradient, one image at a time: its patches stay in cache."""
+    c, o = x.shape[-1], g.shape[-1]
+
+    def one(total, xg):
+        xi, gi = xg
+        p = _patches(xi[None], kh, kw, stride)
+        gt = lax.optimization_barrier(gi.reshape(-1, o).T)
+        return total + _dot(gt, p, amx), None
+
+    if amx:
+        x, g = x.astype(jnp.bfloat16), g.astype(jnp.bfloat16)
+    total, _ = lax.scan(one, jnp.zeros((o, kh * kw * c), jnp.float32), (x, g))
+    return total.T.reshape(kh, kw, c, o)
+
+
+def _conv_amx(x: Array, w: Array, stride: int) -> Array:
+    kh, kw, c, o = w.shape
+    w2 = w.reshape(-1, o).astype(jnp.bfloat16)
+    n, h, wd, _ = x.shape
+
+    def one(xi):
+        return _dot(_patches(xi[None], kh, kw, stride), w2, True)
+
+    y = lax.map(one, x.astype(jnp.bfloat16))
+    return y.reshape(n, -(-h // stride), -(-wd // stride), o)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _conv_cpu(x: Array, w: Array, stride: int, amx: bool) -> Array:
+    return (_conv_amx(x, w, stride) if amx else _conv_plain(x, w, stride)).astype(x.dtype)
+
+
+def _conv_fwd(x, w, stride, amx):
+    return _conv_cpu(x, w, stride, amx), (x, w)
+
+
+def _conv_bwd(stride, amx, saved, g):
+    x, w = saved
+    kh, kw = w.shape[:2]
+    if stride == 1 and kh % 2 and kw % 2:
+        flipped = jnp.flip(w, (0, 1)).swapaxes(2, 3)
+        dx = _conv_amx(g, flipped, 1) if amx else _conv_plain(g, flipped, 1)
+    else:
+        (dx,) = jax.linear_transpose(lambda x: _conv_plain(x, w, stride), x)(g)
+    return dx.astype(x.dtype), _conv_dw(x, g, kh, kw, stride, amx).astype(w.dtype)
+
+
+_conv_cpu.defvjp(_conv_fwd, _conv_bwd)
+
+
+def conv(
+    x: Float[Array, "b h w c"], w: Float[Array, "k k c o"], stride: int = 1
+) -> Float[Array, "b h/s w/s o"]:
+    """Convolution, zeros around the picture ("SAME"): out[i, j] covers x[s*i, s*j]."""
+    kind = form("conv", x.dtype)
+    w = w.astype(x.dtype)
+    if kind == "plain":
+        return _conv_plain(x, w, stride)
+    if w.shape[:2] == (1, 1):
+        return dense(x[:, ::stride, ::stride], w[0, 0])
+    return _conv_cpu(x, w, stride, kind == "cpu_amx")
+
+
+# ---- depthwise convolution ----------------------------------------------------------------------
+
+
+def _depthwise_plain(x: Array, w: Array) -> Array:
+    return lax.conv_general_dilated(
+        x,
+        w[:, :, None, :],
+        (1, 1),
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=x.shape[-1],
+    )
+
+
+def _shifts(x: Array, k: int, kw: int) -> Iterator[tuple[int, int, Array]]:
+    """(i, j, x moved by (i, j)) for each position of the kernel; x [..., h, w, c]."""
+    h, w = x.shape[-3:-1]
+    pads = lax.padtype_to_pads((h, w), (k, kw), (1, 1), "SAME")
+    x = jnp.pad(x, [(0, 0)] * (x.ndim - 3) + [*pads, (0, 0)])
+    for i in range(k):
+        for j in range(kw):
+            yield i, j, x[..., i : i + h, j : j + w, :]
+
+
+@jax.custom_vjp
+def _depthwise_cpu(x: Array, w: Array) -> Array:
+    # Without the barriers XLA fuses what made x into all k*k reads and computes it k*k times.
+    x = lax.optimization_barrier(x)
+    return lax.optimization_barrier(sum(s * w[i, j] for i, j, s in _shifts(x, *w.shape[:2])))
+
+
+def _depthwise_fwd(x, w):
+    return _depthwise_cpu(x, w), (x, w)
+
+
+def _depthwise_bwd(saved, g):
+    x, w = saved
+    k, kw = w.shape[:2]
+    dx = _depthwise_cpu(g, jnp.flip(w, (0, 1)))
+
+    def one(xg):
+        xi, gi = xg
+        return jnp.stack([(s * gi).sum((0, 1)) for _, _, s in _shifts(xi, k, kw)])
+
+    dw = lax.map(one, (x, lax.optimization_barrier(g)))
+    return dx, lax.optimization_barrier(dw).sum(0).reshape(w.shape)
+
+
+_depthwise_cpu.defvjp(_depthwise_fwd, _depthwise_bwd)
+
+
+def depthwise(x: Float[Array, "b h w c"], w: Float[Array, "k k c"]) -> Float[Array, "b h w c"]:
+    """Each channel convolved with its own k x k kernel (k odd), zeros around the picture."""
+    if not (w.shape[0] % 2 and w.shape[1] % 2):
+        raise UserError(f"a depthwise kernel is odd by odd, not {w.shape[0]}x{w.shape[1]}")
+    w = w.astype(x.dtype)
+    if form("depthwise", x.dtype) == "plain":
+        return _depthwise_plain(x, w)
+    # Never in bfloat16 on a CPU: the gradient would be ten times slower than in float32.
+    return _depthwise_cpu(x.astype(jnp.float32), w.astype(jnp.float32)).astype(x.dtype)
+
+
+# ---- pixels <-> channels ------------------------------------------------------------------------
+
+
+def unshuffle(x: Float[Array, "b h w c"], r: int) -> Float[Array, "b h/r w/r r*r*c"]:
+    """Each r x r square of pixels becomes one pixel of r*r*c channels (space to depth)."""
+    b, h, w, c = x.shape
+    if h % r or w % r:
+        raise UserError(f"a picture of {h}x{w} does not divide into {r}x{r} squares; pad it first")
+    x = x.reshape(b, h // r, r, w // r, r, c).swapaxes(2, 3)
+    return x.reshape(b, h // r, w // r, r * r * c)
+
+
+def shuffle(x: Float[Array, "b h w r*r*c"], r: int) -> Float[Array, "b h*r w*r c"]:
+    """The inverse of `unshuffle` (depth to space; Shi et al., 2016, arXiv:1609.05158)."""
+    b, h, w, c = x.shape
+    if c % (r * r):
+        raise UserError(f"{c} channels do not make {r}x{r} squares of pixels")
+    x = x.reshape(b, h, w, r, r, c // (r * r)).swapaxes(2, 3)
+    return x.reshape(b, h * r, w * r, c // (r * r))
+
+
+# ---- per channel --------------------------------------------------------------------------------
+
+
+def _sum_plain(x: Array) -> Array:
+    return x.sum(tuple(range(x.ndim - 1)))
+
+
+def _sum_cpu(x: Array) -> Array:
+    # XLA:CPU gives a reduction to c values one thread: sum each image first, in parallel.
+    if x.ndim < 3:
+        return _sum_plain(x)
+    return lax.optimization_barrier(x.sum(tuple(range(1, x.ndim - 1)))).sum(0)
+
+
+def channel_sum(x: Float[Array, "b ... c"]) -> Float[Array, " c"]:
+    """The sum of each channel over the batch and all positions."""
+    return (_sum_plain if form("channel_sum", x.dtype) == "plain" else _sum_cpu)(x)
+
+
+@jax.custom_vjp
+def _bias_cpu(x: Array, b: Array) -> Array:
+    return x + b
+
+
+def _bias_fwd(x, b):
+    return x + b, None
+
+
+def _bias_bwd(_, g):
+    return g, _sum_cpu(g)
+
+
+_bias_cpu.defvjp(_bias_fwd, _bias_bwd)
+
+
+def add_bias(x: Float[Array, "b ... c"], b: Float[Array, " c"]) -> Float[Array, "b ... c"]:
+    """x + b with the gradient of b by `channel_sum`."""
+    b = b.astype(x.dtype)
+    return x + b if form("channel_sum", x.dtype) == "plain" else _bias_cpu(x, b)
+
+
+def _norm_plain(x: Array, scale: Array, eps: float) -> Array:
+    x32 = x.astype(jnp.float32)
+    r = lax.rsqrt(jnp.mean(x32 * x32, -1, keepdims=True) + eps)
+    return (x32 * r * scale).astype(x.dtype)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _norm_cpu(x: Array, scale: Array, eps: float) -> Array:
+    return _norm_plain(x, scale, eps)
+
+
+def _norm_fwd(x, scale, eps):
+    return _norm_plain(x, scale, eps), (x, scale)
+
+
+def _norm_bwd(eps, saved, g):
+    x, scale = saved
+    x32, g32 = x.astype(jnp.float32), g.astype(jnp.float32)
+    r = lax.optimization_barrier(lax.rsqrt(jnp.mean(x32 * x32, -1, keepdims=True) + eps))
+    gs = g32 * scale
+    along = lax.optimization_barrier(jnp.mean(gs * x32, -1, keepdims=True) * r * r)
+    return (r * (gs - x32 * along)).astype(x.dtype), _sum_cpu(g32 * x32 * r)
+
+
+_norm_cpu.defvjp(_norm_fwd, _norm_bwd)
+
+
+def channel_norm(
+    x: Float[Array, "b ... c"], scale: Float[Array, " c"], eps: float = 1e-6
+) -> Float[Array, "b ... c"]:
+    """Each pixel's channels divided by their root mean square, times `scale`.
+
+    RMSNorm (Zhang and Sennrich, 2019, arXiv:1910.07467): no mean is taken off, which a 1x1
+    convolution after it can learn, and the backward pass reads x once less.
+    """
+    run: Callable = _norm_plain if form("channel_norm", x.dtype) == "plain" else _norm_cpu
+    return run(x, scale.astype(jnp.float32), eps)
