@@ -1,0 +1,259 @@
+"""Distances between a set of samples and a set of real images, on features [n, d].
+
+NumPy in float64, on the host: these run once per evaluation and must be right to many digits. Where
+a number comes from is half of the number: `score` puts n, split, extractor and the floor that real
+data reach beside every one of them.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from aejax.errors import UserError
+
+Features = Float[np.ndarray, "n d"]
+
+
+# Moments ------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Moments:
+    """Mean [d] and covariance [d, d] of a feature set of n."""
+
+    mean: np.ndarray
+    cov: np.ndarray
+    n: int
+
+
+def moments(features: Features) -> Moments:
+    """Moments in float64; the covariance is the unbiased one, as in the FID of the papers.
+
+    Raises:
+      UserError: fewer than two examples, or values that are not finite.
+    """
+    f = np.asarray(features, np.float64)
+    if f.ndim != 2 or len(f) < 2:
+        raise UserError(f"a Frechet distance needs at least 2 examples; got shape {f.shape}")
+    if not np.isfinite(f).all():
+        raise UserError("some features are NaN or infinite; look at the samples first")
+    return Moments(f.mean(0), np.atleast_2d(np.cov(f, rowvar=False)), len(f))
+
+
+def frechet(a: Moments | Features, b: Moments | Features) -> float:
+    """Frechet distance of two normals: |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)).
+
+    (Dowson and Landau 1982; Heusel et al. 2017, arXiv 1706.08500). The root's trace is taken from
+    the eigenvalues of C_a^(1/2) C_b C_a^(1/2), which is symmetric: no complex numbers and no offset
+    for singular covariances. Biased upwards by about d^2 / n: compare equal n only.
+    """
+    a = a if isinstance(a, Moments) else moments(a)
+    b = b if isinstance(b, Moments) else moments(b)
+    value, vector = np.linalg.eigh(a.cov)
+    root = (vector * np.sqrt(np.maximum(value, 0.0))) @ vector.T
+    product = np.linalg.eigvalsh(root @ b.cov @ root)
+    cross = np.sqrt(np.maximum(product, 0.0)).sum()
+    distance = np.square(a.mean - b.mean).sum() + np.trace(a.cov) + np.trace(b.cov) - 2.0 * cross
+    return float(max(distance, 0.0))
+
+
+def kid(
+    real: Features, fake: Features, subsets: int = 100, size: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """Kernel distance: (mean, standard deviation) over random subsets of the unbiased squared MMD
+    with the kernel (x.y / d + 1)^3 (Binkowski et al. 2018, arXiv 1801.01401)."""
+    real, fake = np.asarray(real, np.float64), np.asarray(fake, np.float64)
+    rng, d = np.random.default_rng(seed), real.shape[1]
+    size = min(size, len(real), len(fake))
+    if size < 2:
+        raise UserError("KID needs at least 2 examples on both sides")
+    values = []
+    for _ in range(subsets):
+        x = real[rng.choice(len(real), size, replace=False)]
+        y = fake[rng.choice(len(fake), size, replace=False)]
+        xx, yy, xy = ((u @ v.T / d + 1.0) ** 3 for u, v in ((x, x), (y, y), (x, y)))
+        within = (xx.sum() - np.trace(xx) + yy.sum() - np.trace(yy)) / (size * (size - 1))
+        values.append(within - 2.0 * xy.mean())
+    return float(np.mean(values)), float(np.std(values))
+
+
+# Neighbours ---------------------------------------------------------------------------------------
+
+
+def _squared(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    d2 = np.square(a).sum(1)[:, None] + np.square(b).sum(1)[None] - 2.0 * (a @ b.T)
+    return np.maximum(d2, 0.0, out=d2)
+
+
+def _radii(f: np.ndarray, k: int, block: int) -> np.ndarray:
+    """Squared distance of each point to its k-th neighbour in its own set."""
+    rows = [np.partition(_squared(f[i : i + block], f), k, axis=1)[:, k] for i in _steps(f, block)]
+    return np.concatenate(rows)
+
+
+def _steps(f, block):
+    return range(0, len(f), block)
+
+
+def prdc(real: Features, fake: Features, k: int = 5, block: int = 1000) -> dict[str, float]:
+    """Precision, recall (Kynkaanniemi et al. 2019, arXiv 1904.06991), density and coverage (Naeem
+    et al. 2020, arXiv 2002.09797) by the k nearest neighbours, in blocks of rows.
+
+    precision: share of samples inside some real point's neighbourhood; recall: the reverse;
+    density: how many neighbourhoods a sample is in, over k (above 1 is possible); coverage: share
+    of real points with a sample in their neighbourhood.
+    """
+    real, fake = np.asarray(real, np.float64), np.asarray(fake, np.float64)
+    if min(len(real), len(fake)) <= k:
+        raise UserError(f"prdc with k = {k} needs more than {k} examples on both sides")
+    r_real, r_fake = _radii(real, k, block), _radii(fake, k, block)
+    precise, inside = np.zeros(len(fake), bool), np.zeros(len(fake))
+    recalled, covered = [], []
+    for i in _steps(real, block):
+        d2 = _squared(real[i : i + block], fake)
+        near = d2 < r_real[i : i + block, None]
+        precise |= near.any(0)
+        inside += near.sum(0)
+        recalled.append((d2 < r_fake[None]).any(1))
+        covered.append(d2.min(1) < r_real[i : i + block])
+    return {
+        "precision": float(precise.mean()),
+        "recall": float(np.concatenate(recalled).mean()),
+        "density": float(inside.mean() / k),
+        "coverage": float(np.concatenate(covered).mean()),
+    }
+
+
+def nearest(queries: Features, data: Features, block: int = 500) -> tuple[np.ndarray, np.ndarray]:
+    """(distance [n], index [n]) of each query's nearest neighbour in data, Euclidean."""
+    queries, data = np.asarray(queries, np.float32), np.asarray(data, np.float32)
+    distance, index = [], []
+    for i in _steps(queries, block):
+        q = queries[i : i + block]
+        j = _squared(q, data).argmin(1)
+        index.append(j)  # the expanded square is inexact where it matters most, near zero
+        distance.append(np.sqrt(np.square(q.astype(np.float64) - data[j]).sum(1)))
+    return np.concatenate(distance), np.concatenate(index)
+
+
+def memorisation(train: Features, held_out: Features, fake: Features) -> dict[str, float]:
+    """Are samples closer to training images than unseen real images are?
+
+    "nn_ratio": median distance to the nearest training image, of samples over that of held-out
+    images (about 1 is healthy, far below 1 is copying); "copies": share of samples nearer than the
+    nearest 1 % of held-out images (healthy: about 0.01).
+    """
+    unseen, ours = nearest(held_out, train)[0], nearest(fake, train)[0]
+    return {
+        "nn_ratio": float(np.median(ours) / max(np.median(unseen), 1e-12)),
+        "copies": float((ours < np.quantile(unseen, 0.01)).mean()),
+    }
+
+
+# Other --------------------------------------------------------------------------------------------
+
+
+def sliced_wasserstein(
+    real: Features, fake: Features, projections: int = 512, p: int = 2, seed: int = 0
+) -> float:
+    """(mean over random directions of W_p^p)^(1/p), each exact from sorted values; of unequal sets
+    the larger is thinned at random (Bonneel et al. 2015)."""
+    rng, n = np.random.default_rng(seed), min(len(real), len(fake))
+
+    def thinned(f):
+        f = np.asarray(f, np.float64)
+        return f if len(f) == n else f[rng.choice(len(f), n, replace=False)]
+
+    real, fake = thinned(real), thinned(fake)
+    theta = rng.normal(size=(real.shape[1], projections))
+    theta /= np.linalg.norm(theta, axis=0)
+    gap = np.sort(real @ theta, axis=0) - np.sort(fake @ theta, axis=0)
+    return float((np.abs(gap) ** p).mean() ** (1.0 / p))
+
+
+def class_histogram(labels: Int[np.ndarray, "n"], classes: int) -> np.ndarray:
+    """Share of each class, [classes]."""
+    return np.bincount(np.asarray(labels), minlength=classes) / max(len(labels), 1)
+
+
+def class_gap(real: Int[np.ndarray, "n"], fake: Int[np.ndarray, "m"], classes: int) -> float:
+    """Total variation between the class shares of two sets: 0 equal, 1 disjoint."""
+    gap = class_histogram(real, classes) - class_histogram(fake, classes)
+    return float(np.abs(gap).sum() / 2.0)
+
+
+def iwae_nll(log_weights: Float[np.ndarray, "k b"]) -> np.ndarray:
+    """-log mean_k w_k in nats for each of b examples, from log w = log p(x|z) p(z) / q(z|x)
+    (Burda et al. 2016, arXiv 1509.00519): an upper bound in expectation, tighter with k."""
+    log_w = np.asarray(log_weights, np.float64)
+    top = log_w.max(0)
+    return -(top + np.log(np.exp(log_w - top).mean(0)))
+
+
+def bits_per_dim(nats: float, dims: int, levels: int = 1) -> float:
+    """nats per image -> bits per dimension. For a density over [0, 1] of values with `levels` steps
+    (256 after dequantisation) add log2(levels); 1 for a probability of discrete values."""
+    return nats / (dims * math.log(2.0)) + math.log2(levels)
+
+
+# All together -------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """Real images as an extractor sees them, loaded once and used for every model of a table."""
+
+    name: str  # of the set and split, "fashion_mnist test"
+    extractor: str  # name and hash
+    extract: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # uint8 -> (features, classes)
+    features: np.ndarray
+    labels: np.ndarray
+    train_images: np.ndarray | None = None  # uint8, for the floor and the memorisation check
+    images: np.ndarray | None = None
+
+
+def score(
+    reference: Reference, samples: np.ndarray, k: int = 5, seed: int = 0
+) -> dict[str, float | int | str]:
+    """Every metric of uint8 samples [n, h, w, c] against the reference, and what they rest on."""
+    features, labels = reference.extract(samples)
+    mean, spread = kid(reference.features, features, seed=seed)
+    classes = int(max(reference.labels.max(), labels.max())) + 1
+    out = {
+        "fd": frechet(reference.features, features),
+        "kid": mean,
+        "kid_std": spread,
+        **prdc(reference.features, features, k),
+        "swd": sliced_wasserstein(reference.features, features, seed=seed),
+        "class_gap": class_gap(reference.labels, labels, classes),
+        "n": len(samples),
+        "n_real": len(reference.features),
+        "reference": reference.name,
+        "extractor": reference.extractor,
+    }
+    if reference.train_images is not None:
+        flat = lambda a: a.reshape(len(a), -1).astype(np.float32) / 255.0  # noqa: E731
+        few = min(2000, len(samples), len(reference.images))
+        out |= memorisation(
+            flat(reference.train_images), flat(reference.images[:few]), flat(samples[:few])
+        )
+        rng = np.random.default_rng(seed)
+        pick = rng.choice(
+            len(reference.train_images), min(len(samples), len(reference.train_images)), False
+        )
+        out["fd_floor"] = frechet(
+            reference.features, reference.extract(reference.train_images[pick])[0]
+        )
+    return out
+
+
+def caption(result: dict) -> str:
+    """One line that may stand alone under a figure."""
+    floor = f", real data {result['fd_floor']:.3f}" if "fd_floor" in result else ""
+    return (
+        f"FD {result['fd']:.3f} (n = {result['n']} against {result['n_real']} of "
+        f"{result['reference']}, extractor {result['extractor']}{floor})"
+    )
