@@ -1,0 +1,180 @@
+"""Denoisers: autoencoders whose f_D also sees f_E's features, and whose y = x_tilde + a correction.
+
+All are fully convolutional, take images of any size [b, h, w, c] (mirrored up to the stride, then
+cut), return `Output` with h the deepest features, and serve 1 or 3 channels alike: the number is
+that of the image they are initialised with. Nothing pools over the whole picture, so that crops in
+training and photos in use see the same network (0.6 dB on GoPro, Chu et al. 2022). Bias-free by
+default: y(a x) = a y(x), so noise beyond the trained range is a bright image, not a new problem
+(Mohan et al. 2020, arXiv:1906.05478). The dense and convolutional denoising autoencoders are the
+plain `AutoEncoder` with a corruption: see experiments/denoise/fashion.py.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from aejax.errors import UserError
+from aejax.nets import ops
+from aejax.nets.blocks import Conv, Downsample, GatedBlock, ResBlock, Upsample, zeros
+from aejax.registry import lookup
+from aejax.types import Cond, Output
+
+Images = Float[Array, "b h w c"]
+
+BLOCKS = {"res": ResBlock, "gated": GatedBlock}
+
+
+def mirrored(x: Images, multiple: int) -> Images:
+    """x continued below and to the right by its mirror image to multiples of `multiple`."""
+    h, w = x.shape[1:3]
+    pads = ((0, 0), (0, -h % multiple), (0, -w % multiple), (0, 0))
+    return x if not (h % multiple or w % multiple) else jnp.pad(x, pads, mode="symmetric")
+
+
+def told_level(cond: Cond, x: Images) -> Float[Array, "b h w 1"]:
+    """cond["sigma"] [b] (in units of the image) as one more channel of x (FFDNet).
+
+    Raises:
+      UserError: nobody told the noise level.
+    """
+    if not cond or "sigma" not in cond:
+        raise UserError(
+            'this denoiser is told the noise level: give sigma, or in a config objective.kwargs.tell '
+            '= ("sigma",) with a gaussian corruption'
+        )
+    return jnp.broadcast_to(cond["sigma"].astype(x.dtype)[:, None, None, None], (*x.shape[:3], 1))
+
+
+class UNetDenoiser(nn.Module):
+    """Pixels unshuffled, then a U of residual blocks; skips are added, y = x_tilde + correction.
+
+    DRUNet's shape (Zhang et al. 2021, arXiv:2008.13751) behind FFDNet's unshuffling (Zhang et al.
+    2018, arXiv:1710.04026), which costs 0.1 dB and saves three quarters of the work. Doubled widths
+    make every level cost the same: 9 width^2 / unshuffle^2 multiply-adds per pixel of the image
+    and 3x3 convolution.
+
+    Attributes:
+      widths: channels of each level, from fine to coarse; each level halves the side.
+      blocks: blocks on the way down, at the bottom, and on the way up: 2 len(widths) - 1 numbers.
+      block: "res" (3x3, relu, 3x3) or "gated" (see nets/blocks.py).
+      unshuffle: side of the squares of pixels that become channels at the input.
+      told: takes cond["sigma"]; otherwise blind.
+      residual: y = x_tilde + output; False: y = output.
+    """
+
+    widths: tuple[int, ...] = (64, 128, 256)
+    blocks: tuple[int, ...] = (1, 1, 2, 1, 1)
+    block: str = "res"
+    unshuffle: int = 2
+    told: bool = False
+    residual: bool = True
+    bias_free: bool = True
+    dtype: Any = jnp.float32
+
+    @property
+    def stride(self) -> int:
+        """Image sides are mirrored up to a multiple of this."""
+        return self.unshuffle * 2 ** (len(self.widths) - 1)
+
+    def _blocks(self, x: Array, count: int, name: str) -> Array:
+        make = lookup(self.block, BLOCKS, "block")
+        for i in range(count):
+            x = make(bias_free=self.bias_free, dtype=self.dtype, name=f"{name}_{i}")(x)
+        return x
+
+    @nn.compact
+    def __call__(self, x: Images, cond: Cond = None, train: bool = False) -> Output:
+        n, kw = len(self.widths), {"bias_free": self.bias_free, "dtype": self.dtype}
+        if len(self.blocks) != 2 * n - 1:
+            raise UserError(f"blocks = {self.blocks}: {n} widths take {2 * n - 1} numbers")
+        padded = mirrored(x, self.stride)
+        c = x.shape[-1]
+        u = ops.unshuffle(padded, self.unshuffle)
+        if self.told:
+            u = jnp.concatenate([u, told_level(cond, u)], -1)
+
+        # f_E
+        h, skips = Conv(self.widths[0], name="head", **kw)(u), []
+        for i in range(n - 1):
+            h = self._blocks(h, self.blocks[i], f"down{i}")
+            skips.append(h)
+            h = Downsample(self.widths[i + 1], name=f"down{i}_to", **kw)(h)
+        h = self._blocks(h, self.blocks[n - 1], "bottom")
+
+        # f_D
+        y = h
+        for i in reversed(range(n - 1)):
+            y = Upsample(self.widths[i], name=f"up{i}_from", **kw)(y) + skips[i]
+            y = self._blocks(y, self.blocks[2 * (n - 1) - i], f"up{i}")
+        y = Conv(c * self.unshuffle**2, init=zeros, name="tail", **kw)(y)
+        y = ops.shuffle(y, self.unshuffle).astype(jnp.float32)[:, : x.shape[1], : x.shape[2]]
+        return Output(h, h, x + y if self.residual else y)
+
+
+class ResidualDenoiser(nn.Module):
+    """The fast one: residual blocks at one resolution behind an unshuffling.
+
+    A receptive field of 4 * blocks * unshuffle pixels and little memory; 50 k parameters with
+    width 32 and 2 blocks.
+    """
+
+    width: int = 64
+    blocks: int = 4
+    unshuffle: int = 2
+    told: bool = False
+    residual: bool = True
+    bias_free: bool = True
+    dtype: Any = jnp.float32
+
+    @property
+    def stride(self) -> int:
+        """Image sides are mirrored up to a multiple of this."""
+        return self.unshuffle
+
+    @nn.compact
+    def __call__(self, x: Images, cond: Cond = None, train: bool = False) -> Output:
+        kw = {"bias_free": self.bias_free, "dtype": self.dtype}
+        u = ops.unshuffle(mirrored(x, self.stride), self.unshuffle)
+        if self.told:
+            u = jnp.concatenate([u, told_level(cond, u)], -1)
+        h = Conv(self.width, name="head", **kw)(u)
+        for i in range(self.blocks):
+            h = ResBlock(name=f"block_{i}", **kw)(h)
+        y = Conv(x.shape[-1] * self.unshuffle**2, init=zeros, name="tail", **kw)(h)
+        y = ops.shuffle(y, self.unshuffle).astype(jnp.float32)[:, : x.shape[1], : x.shape[2]]
+        return Output(h, h, x + y if self.residual else y)
+
+
+class DnCNN(nn.Module):
+    """The reference of the literature: plain 3x3 convolutions with batch normalisation at full
+    resolution, predicting the noise (Zhang et al. 2017, arXiv:1608.03981).
+
+    depth 17 is DnCNN-S (one sigma), 20 DnCNN-B (blind). `norm=False` leaves the normalisation out,
+    which single-image training needs.
+    """
+
+    depth: int = 20
+    width: int = 64
+    norm: bool = True
+    dtype: Any = jnp.float32
+
+    stride = 1  # not a field: any size is taken as it is
+
+    @nn.compact
+    def __call__(self, x: Images, cond: Cond = None, train: bool = False) -> Output:
+        h = jax.nn.relu(Conv(self.width, dtype=self.dtype, name="head")(x))
+        for i in range(self.depth - 2):
+            h = Conv(self.width, use_bias=not self.norm, dtype=self.dtype, name=f"conv_{i}")(h)
+            if self.norm:
+                h = nn.BatchNorm(
+                    use_running_average=not train, momentum=0.95, dtype=self.dtype, name=f"norm_{i}"
+                )(h)
+            h = jax.nn.relu(h)
+        y = Conv(x.shape[-1], init=zeros, dtype=self.dtype, name="tail")(h)
+        return Output(h, h, x + y.astype(jnp.float32))
+
+
+MODELS = {"unet": UNetDenoiser, "residual": ResidualDenoiser, "dncnn": DnCNN}
