@@ -1,0 +1,38 @@
+"""aejax: image autoencoders in JAX and Flax, h = f_E(x), y = f_D(h).
+
+The way of the data is the listing of the package:
+
+    data/          a source of images -> batches, a function of (seed, step)
+    corrupt.py     x -> x_tilde
+    nets/          f_E.py: x_tilde -> h, bottleneck.py: h -> h_hat, f_D.py: h_hat -> y
+    objective.py   what y is compared with, losses.py
+    train/         step.py (the only one), loop.py (the only one), run.py around them
+    evaluate.py    every example once, metrics/
+    study.py       many runs, report.py the tables and figures they end in
+    compress/ denoise/ generate/   the rooms: each adds to this, none replaces any of it
+"""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+# Public names and where they live: importing aejax imports nothing heavy.
+_PUBLIC = {
+    "load": "aejax.trained:load",
+    "Trained": "aejax.trained:Trained",
+    "train": "aejax.train.run:train",
+    "tune_cpu": "aejax.tune:tune_cpu",
+    "codec": "aejax.compress.codec",
+    "denoise": "aejax.denoise",
+    "UserError": "aejax.errors:UserError",
+}
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'aejax' has no attribute {name!r}")
+    module, _, attribute = _PUBLIC[name].partition(":")
+    found = importlib.import_module(module)
+    return getattr(found, attribute) if attribute else found

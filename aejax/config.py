@@ -1,0 +1,307 @@
+"""One equation, four tasks: what fills its slots, as a config.
+
+An experiment file defines `get_config(arg="")`, which starts from `base()` and changes what it is
+about. Here every key stands once, with its unit or its consequence.
+"""
+
+import dataclasses
+import hashlib
+import importlib.util
+import json
+import pathlib
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from aejax.errors import UserError
+from aejax.registry import did_you_mean
+
+
+def base() -> ConfigDict:
+    """The default of every key: a dense autoencoder of the bundled digits."""
+    c = ConfigDict()
+    c.task = "reconstruct"  # reconstruct | compress | denoise | generate: a label for reports
+    c.seed = 0  # everything random follows from it and the step
+
+    c.data = ConfigDict()
+    c.data.source = "bundled:digits"  # tfds:NAME | folder:PATH | bundled:digits | bundled:photos
+    c.data.split = "train"
+    c.data.eval_source = ""  # "" = the same source
+    c.data.eval_split = "test"
+    c.data.holdout = 10  # folders and bundled sets: every 10th file is the test split
+    c.data.size = ()  # (height, width) or (short side,): resize on decode; () = as stored
+    c.data.crop = 0  # side of the square training crop; 0 = whole images
+    c.data.flip = False  # random left-right flips
+    c.data.rotate = False  # random quarter turns
+    c.data.channels = 0  # 1 = gray, 3 = RGB, 0 = as stored
+    c.data.batch = 64  # examples per step, over all devices and processes
+    c.data.cache = "auto"  # auto | device (resident, uint8) | memmap | stream
+    c.data.on_bad = "error"  # error | skip unreadable and too small images
+    c.data.workers = 0  # decoding processes of a stream
+
+    c.corrupt = ()  # x -> x_tilde: ({"name": "gaussian", "sigma": (0, 55)}, ...); () = identity
+
+    c.model = ConfigDict()
+    c.model.name = ""  # "" = AutoEncoder(f_E, bottleneck, f_D); "package.module:Class" replaces it
+    c.model.kwargs = ConfigDict()  # of that class
+    c.model.latent = 16  # size of h: numbers (vector) or channels (spatial)
+    c.model.f_E = part("dense")
+    c.model.bottleneck = part("identity")
+    c.model.f_D = part("dense")
+    c.model.init = "random"  # random | pca: start at the linear optimum of the training data
+    c.model.dtype = "float32"  # of the computation; parameters are float32 always
+
+    c.objective = ConfigDict()
+    c.objective.name = "autoencode"  # or "package.module:Class"
+    c.objective.loss = ConfigDict({"mse": 1.0})  # weights of losses.LOSSES between y and x
+    c.objective.terms = ConfigDict()  # weights of what the bottleneck adds, such as kl
+    c.objective.kwargs = ConfigDict()  # of a room's own objective
+
+    c.optim = ConfigDict()
+    c.optim.name = "adam"  # gd | sgd | momentum | adam | adamw | lion | muon
+    c.optim.lr = 1e-3
+    c.optim.schedule = "cosine"  # constant | cosine | linear | wsd
+    c.optim.warmup = "0 steps"
+    c.optim.final_lr = 0.0  # as a fraction of lr
+    c.optim.b1 = 0.9  # momentum of sgd too
+    c.optim.b2 = 0.999
+    c.optim.weight_decay = 0.0
+    c.optim.clip = 0.0  # global norm of the gradient; 0 = no clipping
+    c.optim.accumulate = 1  # micro-batches per step
+    c.optim.ema = 0.0  # decay of the averaged parameters; 0 = none
+
+    c.train = ConfigDict()
+    c.train.length = "10 epochs"  # "N steps", "N epochs" or "N examples"
+    c.train.mode = "pmap"  # pmap | jit | fsdp
+    c.train.fsdp = ((".*", -1),)  # of fsdp: (regex of a leaf's path, axis to shard; -1 = largest)
+    c.train.steps_per_dispatch = 1  # more hides the cost of a dispatch for small models
+    c.train.stop_loss = 0.0  # stop when the training loss reaches it; 0 = never
+    c.train.patience = 0  # stop after so many evaluations without a better one; 0 = never
+    c.train.max_skipped = 20  # steps in a row without a finite gradient before giving up
+    c.train.profile = ()  # (first step, steps): write a profiler trace
+
+    c.eval = ConfigDict()
+    c.eval.every = ""  # a duration; "" = at the end only
+    c.eval.batch = 0  # 0 = data.batch
+    c.eval.examples = 0  # 0 = the whole split
+    c.eval.metrics = ("psnr", "ssim", "mse")
+    c.eval.best = "psnr"  # which metric makes a checkpoint the best; "-name" = smaller is better
+    c.eval.pictures = 16
+
+    c.checkpoint = ConfigDict()
+    c.checkpoint.every = "300 seconds"  # a duration, seconds too
+    c.checkpoint.keep = 2  # last ones; the best one is kept besides
+
+    c.log = ConfigDict()
+    c.log.every = "2 seconds"
+    c.log.tensorboard = False
+    c.log.wandb = ""  # project name
+
+    c.ops = ConfigDict()  # overrides of aejax.nets.ops forms, such as conv = "plain"
+    return c
+
+
+def part(name: str, **kwargs) -> ConfigDict:
+    """A named part of a model with its arguments, which replaces the default part as a whole."""
+    return ConfigDict({"name": name, **kwargs}, convert_dict=True, type_safe=False)
+
+
+# --- experiment files -----------------------------------------------------------------------------
+
+
+def load_module(path: str) -> Any:
+    """Imports an experiment file by its path.
+
+    Raises:
+      UserError: there is no such file, or it cannot be imported.
+    """
+    file = pathlib.Path(path)
+    if not file.is_file():
+        near = [str(p) for p in pathlib.Path("experiments").rglob("*.py")]
+        hint = did_you_mean(str(file), near) if near else ""
+        raise UserError(f'no experiment file "{path}"{hint}')
+    name = "experiments_" + hashlib.sha1(str(file.resolve()).encode()).hexdigest()[:10]
+    spec = importlib.util.spec_from_file_location(name, file)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    sys.path.insert(0, str(file.parent))
+    try:
+        spec.loader.exec_module(module)
+    except UserError:
+        raise
+    except Exception as e:
+        line = getattr(e, "lineno", None) or _line_in(e, file)
+        raise UserError(f'"{path}" line {line}: {type(e).__name__}: {e}') from e
+    finally:
+        sys.path.remove(str(file.parent))
+    return module
+
+
+def _line_in(error: BaseException, file: pathlib.Path) -> int | str:
+    trace, line = error.__traceback__, "?"
+    while trace:
+        if trace.tb_frame.f_code.co_filename == str(file):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line
+
+
+def split_arg(spec: str) -> tuple[str, str]:
+    """"FILE.py:arg" -> ("FILE.py", "arg")."""
+    path, colon, arg = spec.partition(".py:")
+    return (path + ".py", arg) if colon else (spec, "")
+
+
+def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
+    """The config of "FILE[:arg]" with overrides such as "optim.lr=0.01" applied.
+
+    Raises:
+      UserError: no such file, no `get_config` in it, an unknown key, or a value that does not fit.
+    """
+    path, arg = split_arg(spec)
+    module = load_module(path)
+    if not hasattr(module, "get_config"):
+        raise UserError(f'"{path}" has no get_config(arg); is it a study? then: aejax study {path}')
+    return apply_overrides(module.get_config(arg), overrides)
+
+
+def apply_overrides(config: ConfigDict, overrides: Sequence[str] | dict[str, Any]) -> ConfigDict:
+    """Sets dotted keys; `overrides` holds "a.b=value" texts or a {"a.b": value} dict."""
+    config = config.copy_and_resolve_references()
+    if not isinstance(overrides, dict):
+        pairs = {}
+        for text in overrides:
+            key, equals, value = text.partition("=")
+            if not equals:
+                raise UserError(f'"{text}" is not of the form key=value')
+            pairs[key.removeprefix("--").removeprefix("config.")] = _parse(value)
+        overrides = pairs
+    for dotted, value in overrides.items():
+        _set(config, dotted, value)
+    return config
+
+
+def _parse(text: str) -> Any:
+    """JSON where it is JSON (3, 1e-3, true, [1, 2], {...}), a tuple for (1, 2), else the text."""
+    text = text.strip()
+    if text.startswith("(") and text.endswith(")"):
+        text = "[" + text[1:-1].rstrip(", ") + "]"
+    for candidate in (text, {"True": "true", "False": "false", "None": "null"}.get(text, text)):
+        try:
+            return json.loads(candidate)
+        except json.JSONDecodeError:
+            pass
+    return text.strip("'\"")
+
+
+_OPEN = ("kwargs", "terms", "loss", "f_E", "f_D", "bottleneck", "ops")  # their keys are not ours
+
+
+def _set(config: ConfigDict, dotted: str, value: Any) -> None:
+    *parents, key = dotted.split(".")
+    node = config
+    for name in parents:
+        if not isinstance(node, ConfigDict) or name not in node:
+            raise UserError(f'no config key "{dotted}"{did_you_mean(dotted, all_keys(config))}')
+        node = node[name]
+    is_open = bool(parents) and parents[-1] in _OPEN
+    if not isinstance(node, ConfigDict) or (key not in node and not is_open):
+        raise UserError(f'no config key "{dotted}"{did_you_mean(dotted, all_keys(config))}')
+    old = node.get(key)
+    if isinstance(value, list):
+        value = tuple(value)
+    if isinstance(old, tuple) and not isinstance(value, tuple):
+        value = (value,)
+    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if isinstance(old, ConfigDict):
+        # a part may be replaced by its name alone: --config.model.f_E=conv
+        value = part(value) if isinstance(value, str) and "name" in old else value
+        value = ConfigDict(value) if isinstance(value, dict) else value
+        if not isinstance(value, ConfigDict):
+            raise UserError(f'config key "{dotted}" is a group; set one of its keys')
+    same_kind = old is None or isinstance(value, type(old)) and isinstance(
+        value, bool
+    ) == isinstance(old, bool)
+    if not same_kind and not (isinstance(old, str) and isinstance(value, (int, float))):
+        raise UserError(
+            f'config key "{dotted}" takes {type(old).__name__}, such as {old!r}; got {value!r}'
+        )
+    with node.ignore_type(), node.unlocked():
+        node[key] = str(value) if isinstance(old, str) and not isinstance(value, str) else value
+
+
+def all_keys(config: ConfigDict, prefix: str = "") -> list[str]:
+    """Every dotted key, groups left out."""
+    keys = []
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            keys += all_keys(value, f"{prefix}{name}.")
+        else:
+            keys.append(prefix + name)
+    return keys
+
+
+# --- durations ------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Clock:
+    """Turns durations into steps of `batch` examples from a set of `examples`."""
+
+    batch: int
+    examples: int
+
+    def steps(self, duration: str | int, what: str) -> int:
+        """"20 epochs", "60000 examples", "500 steps" or a bare number of steps -> steps.
+
+        Raises:
+          UserError: not a duration.
+        """
+        number, unit = duration_of(duration, what)
+        if unit == "epoch":
+            return max(1, round(number * self.examples / self.batch))
+        if unit == "example":
+            return max(1, round(number / self.batch))
+        if unit == "step":
+            return int(number)
+        raise UserError(f'{what} = "{duration}": give steps, epochs or examples here')
+
+
+def duration_of(duration: str | int, what: str) -> tuple[float, str]:
+    """(number, unit) with the unit one of step, epoch, example, second."""
+    match = re.fullmatch(
+        r"\s*([0-9.e+]+)\s*(?:(step|epoch|example|second|minute|hour)s?)?\s*", str(duration)
+    )
+    try:
+        number = float(match[1])
+    except (TypeError, ValueError):
+        raise UserError(
+            f'{what} = "{duration}" is not a duration; examples: "500 steps", "20 epochs", '
+            '"60000 examples"'
+        ) from None
+    unit = match[2] or "step"
+    scale = {"minute": 60, "hour": 3600}.get(unit, 1)
+    return number * scale, "second" if scale > 1 else unit
+
+
+# --- a config as text -----------------------------------------------------------------------------
+
+
+def to_json(config: ConfigDict) -> str:
+    """Sorted, indented JSON: what golden tests compare and workdirs keep."""
+    return json.dumps(json.loads(config.to_json()), indent=2, sort_keys=True) + "\n"
+
+
+def from_json(text: str) -> ConfigDict:
+    """The inverse of `to_json`; lists come back as tuples."""
+
+    def fix(value):
+        if isinstance(value, dict):
+            return {k: fix(v) for k, v in value.items()}
+        return tuple(fix(v) for v in value) if isinstance(value, list) else value
+
+    return ConfigDict(fix(json.loads(text)))

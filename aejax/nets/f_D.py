@@ -1,0 +1,104 @@
+"""Decoders, y = f_D(h): the mirror of f_E.py, name by name.
+
+`shape` is (h, w, c) of the images. A decoder of spatial latents returns whole strides; the
+autoencoder crops y to the size of x.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from aejax.nets import blocks, ops
+from aejax.nets.f_E import ACTIVATIONS
+from aejax.types import Cond
+
+
+class DenseDecoder(nn.Module):
+    """[b, k] -> [b, H, W, c] through layers of `hidden` units."""
+
+    shape: Sequence[int]
+    hidden: Sequence[int] = (256, 512)
+    activation: str = "gelu"
+    output_activation: str = "identity"
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, h: Float[Array, "b k"], cond: Cond = None, train: bool = False
+    ) -> Float[Array, "b h w c"]:
+        act = ACTIVATIONS[self.activation]
+        for width in self.hidden:
+            h = act(blocks.Dense(width, dtype=self.dtype)(h))
+        y = blocks.Dense(math.prod(self.shape), dtype=self.dtype)(h)
+        return ACTIVATIONS[self.output_activation](y).reshape(-1, *self.shape)
+
+
+class LinearDecoder(nn.Module):
+    """One matrix to the whole image, or with `patch` to each patch x patch block."""
+
+    shape: Sequence[int]
+    patch: int = 0
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, h: Float[Array, "b *h k"], cond: Cond = None, train: bool = False
+    ) -> Float[Array, "b h w c"]:
+        if self.patch:
+            width = self.patch**2 * self.shape[-1]
+            return ops.shuffle(blocks.Dense(width, dtype=self.dtype, name="linear")(h), self.patch)
+        y = blocks.Dense(math.prod(self.shape), dtype=self.dtype, name="linear")(h)
+        return y.reshape(-1, *self.shape)
+
+
+class ConvDecoder(nn.Module):
+    """The levels of ConvEncoder in reverse; `widths` in the encoder's order."""
+
+    shape: Sequence[int]
+    widths: Sequence[int] = (32, 64)
+    depth: int = 1
+    spatial: bool = False
+    output_activation: str = "identity"
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, h: Float[Array, "b *h k"], cond: Cond = None, train: bool = False
+    ) -> Float[Array, "b h w c"]:
+        stride = 2 ** len(self.widths)
+        top = self.widths[-1]
+        if self.spatial:
+            x = blocks.Dense(top, dtype=self.dtype)(h)
+        else:
+            rows, columns = math.ceil(self.shape[0] / stride), math.ceil(self.shape[1] / stride)
+            x = blocks.Dense(rows * columns * top, dtype=self.dtype)(h)
+            x = x.reshape(-1, rows, columns, top)
+        outputs = (self.shape[-1], *self.widths[:-1])
+        for width, output in zip(self.widths[::-1], outputs[::-1], strict=True):
+            for _ in range(self.depth):
+                x = blocks.ResBlock(width, dtype=self.dtype)(x)
+            x = blocks.Upsample(output, dtype=self.dtype)(x)
+        return ACTIVATIONS[self.output_activation](x[:, : self.shape[0], : self.shape[1]]
+                                                   if not self.spatial else x)
+
+
+class ResidualDecoder(nn.Module):
+    """linear(h) + scale * net(h), scale from zero; see ResidualEncoder."""
+
+    linear: nn.Module
+    net: nn.Module
+
+    @nn.compact
+    def __call__(
+        self, h: Float[Array, "b *h k"], cond: Cond = None, train: bool = False
+    ) -> Float[Array, "b h w c"]:
+        y = self.linear(h, cond, train)
+        scale = self.param("scale", nn.initializers.zeros, y.shape[-1:])
+        return y + scale * self.net(h, cond, train)
+
+
+F_D = {"linear": LinearDecoder, "dense": DenseDecoder, "conv": ConvDecoder}

@@ -1,0 +1,140 @@
+"""Encoders, h = f_E(x).
+
+    linear  one matrix: reaches PCA's subspace (Baldi and Hornik, 1989)
+    dense   matrices with a nonlinearity between them (Hinton and Salakhutdinov, 2006)
+    conv    levels of 3x3 residual blocks, each half the size of the one before
+
+Every encoder takes images of any size whose shape was fixed at `init`; `conv` with spatial latents
+takes any size at any time. f_D.py mirrors this file name by name.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from aejax.nets import blocks, ops
+from aejax.types import Cond
+
+ACTIVATIONS: dict[str, Callable] = {
+    "relu": nn.relu,
+    "gelu": nn.gelu,
+    "silu": nn.silu,
+    "tanh": nn.tanh,
+    "sigmoid": nn.sigmoid,
+    "identity": lambda x: x,
+}
+
+
+class DenseEncoder(nn.Module):
+    """[b, H, W, c] -> [b, latent] through layers of `hidden` units."""
+
+    latent: int
+    hidden: Sequence[int] = (512, 256)
+    activation: str = "gelu"
+    code_activation: str = "identity"
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w c"], cond: Cond = None, train: bool = False
+    ) -> Float[Array, "b k"]:
+        act = ACTIVATIONS[self.activation]
+        x = x.reshape(x.shape[0], -1)
+        for width in self.hidden:
+            x = act(blocks.Dense(width, dtype=self.dtype)(x))
+        return ACTIVATIONS[self.code_activation](blocks.Dense(self.latent, dtype=self.dtype)(x))
+
+
+class LinearEncoder(nn.Module):
+    """One matrix: of the whole image, or with `patch` of each patch x patch block (a stride)."""
+
+    latent: int
+    patch: int = 0
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w c"], cond: Cond = None, train: bool = False
+    ) -> Float[Array, "b *h k"]:
+        if self.patch:
+            x = ops.unshuffle(pad_to_multiple(x, self.patch), self.patch)
+        else:
+            x = x.reshape(x.shape[0], -1)
+        return blocks.Dense(self.latent, dtype=self.dtype, name="linear")(x)
+
+
+class ConvEncoder(nn.Module):
+    """Levels of `depth` residual blocks with `widths` channels, halved in size between them.
+
+    Returns [b, latent], or with `spatial` [b, H / 2^levels, W / 2^levels, latent]; sizes that are
+    no multiple of 2^levels are padded by repeating the border.
+    """
+
+    latent: int
+    widths: Sequence[int] = (32, 64)
+    depth: int = 1
+    spatial: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w c"], cond: Cond = None, train: bool = False
+    ) -> Float[Array, "b *h k"]:
+        x = pad_to_multiple(x, 2 ** len(self.widths))
+        for width in self.widths:
+            x = blocks.Downsample(width, dtype=self.dtype)(x)
+            for _ in range(self.depth):
+                x = blocks.ResBlock(width, dtype=self.dtype)(x)
+        if not self.spatial:
+            x = x.reshape(x.shape[0], -1)
+        return blocks.Dense(self.latent, dtype=self.dtype)(x)
+
+
+class ResidualEncoder(nn.Module):
+    """linear(x) + scale * net(x), scale from zero: a network that starts as the linear optimum.
+
+    nets/init.py fills `linear` with PCA (vector latents) or the KLT of patches (spatial ones).
+    """
+
+    linear: nn.Module
+    net: nn.Module
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w c"], cond: Cond = None, train: bool = False
+    ) -> Float[Array, "b *h k"]:
+        h = self.linear(x, cond, train)
+        scale = self.param("scale", nn.initializers.zeros, h.shape[-1:])
+        return h + scale * self.net(x, cond, train)
+
+
+def pad_to_multiple(x: Float[Array, "b h w c"], multiple: int) -> Float[Array, "b h2 w2 c"]:
+    """Repeats the last row and column until both sides are multiples of `multiple`."""
+    down, right = (-x.shape[1]) % multiple, (-x.shape[2]) % multiple
+    if not down and not right:
+        return x
+    return jnp.pad(x, ((0, 0), (0, down), (0, right), (0, 0)), mode="edge")
+
+
+def stride_of(part: nn.Module) -> int:
+    """Pixels of x to one position of a spatial h; 0 for vector latents."""
+    if isinstance(part, LinearEncoder):
+        return part.patch
+    if isinstance(part, ConvEncoder) and part.spatial:
+        return 2 ** len(part.widths)
+    return 0
+
+
+def code_shape(part: nn.Module, shape: Sequence[int]) -> tuple[int, ...]:
+    """Shape of h for one image of `shape` (h, w, c), without running anything."""
+    stride = stride_of(part)
+    if not stride:
+        return (part.latent,)
+    return (math.ceil(shape[0] / stride), math.ceil(shape[1] / stride), part.latent)
+
+
+F_E = {"linear": LinearEncoder, "dense": DenseEncoder, "conv": ConvEncoder}

@@ -1,0 +1,120 @@
+"""What is minimised: the three slots of a task (corrupt, bottleneck, objective) in one callable.
+
+An objective is `objective(model, variables, batch, key, train) -> (loss [b], Aux)`: a pure function
+of its arguments, per example. A room brings its own by name ("package.module:Class"); it never
+brings a trainer.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from aejax.corrupt import chain
+from aejax.errors import UserError
+from aejax.losses import mixture
+from aejax.nets.init import at_linear_optimum
+from aejax.registry import build, did_you_mean, lookup
+from aejax.types import Aux, Batch, Output, Variables
+
+
+def run_model(
+    model: nn.Module,
+    variables: Variables,
+    x: Float[Array, "b h w c"],
+    cond: Mapping[str, Array] | None,
+    key: PRNGKeyArray,
+    train: bool,
+) -> tuple[Output, dict[str, Any]]:
+    """model.apply with everything an objective needs: (output, collections as they are after)."""
+    mutable = [name for name in variables if name != "params"] if train else []
+    rngs = {"bottleneck": key}
+    if mutable:
+        out, changed = model.apply(variables, x, cond, train=train, rngs=rngs, mutable=mutable)
+        return out, dict(changed)
+    out = model.apply(variables, x, cond, train=train, rngs=rngs)
+    return out, {name: v for name, v in variables.items() if name != "params"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Autoencode:
+    """loss(y, x) + weighted terms of the bottleneck, with y = f_D(bottleneck(f_E(corrupt(x)))).
+
+    Args:
+      loss: weights of losses.LOSSES.
+      terms: weights of the bottleneck's terms, such as {"kl": 1.0}.
+      corrupt: specs for corrupt.chain, applied to x; () leaves x_tilde = x.
+      init: "pca" starts the model at the linear optimum of the first training images.
+      tell: names of conditions (such as "sigma") that the model is told; the rest stay hidden.
+    """
+
+    loss: Mapping[str, float]
+    terms: Mapping[str, float]
+    corrupt: Sequence[Mapping[str, Any]] = ()
+    init: str = "random"
+    tell: Sequence[str] = ()
+
+    def __call__(
+        self, model: nn.Module, variables: Variables, batch: Batch, key: PRNGKeyArray, train: bool
+    ) -> tuple[Float[Array, "b"], Aux]:
+        x = batch["image"]
+        key_corrupt, key_model = jax.random.split(key)
+        x_tilde, told = chain(self.corrupt)(key_corrupt, x)
+        told |= {"label": batch["label"]} if "label" in batch else {}
+        cond = {name: told[name] for name in self.tell} or None
+        out, collections = run_model(model, variables, x_tilde, cond, key_model, train)
+        loss = mixture(dict(self.loss))(x, out.y)
+        for name, weight in self.terms.items():
+            if name not in out.terms:
+                raise UserError(
+                    f'objective.terms.{name}: the bottleneck has no such term'
+                    + did_you_mean(name, out.terms)
+                )
+            loss = loss + weight * out.terms[name]
+        metrics = {"loss": loss, "mse": jnp.mean((out.y - x) ** 2, (1, 2, 3)), **out.terms}
+        pictures = {"x": x, "y": out.y}
+        if self.corrupt:
+            pictures["x_tilde"] = x_tilde
+        return loss, Aux(metrics, collections, pictures)
+
+    def conditions(self, batch: Batch, key: PRNGKeyArray, train: bool) -> dict[str, Array] | None:
+        """What the model is told of each example, [b] each; the shapes `init` needs."""
+        told = chain(self.corrupt)(key, batch["image"])[1] | batch
+        return {name: told[name] for name in self.tell} or None
+
+    def initialise(
+        self, model: nn.Module, variables: Variables, images: Float[Array, "n h w c"]
+    ) -> Variables:
+        """The variables to start from, given some training images."""
+        return at_linear_optimum(model, variables, images) if self.init == "pca" else variables
+
+
+OBJECTIVES = {"autoencode": Autoencode}
+
+
+def build_objective(config: Mapping[str, Any]) -> Any:
+    """The objective that a whole config describes.
+
+    Raises:
+      UserError: an unknown objective, loss, corruption or argument.
+    """
+    spec = config["objective"]
+    cls = lookup(spec["name"], OBJECTIVES, "objective")
+    arguments = {
+        "loss": dict(spec["loss"]),
+        "terms": dict(spec["terms"]),
+        "corrupt": tuple(dict(c) for c in config["corrupt"]),
+        "init": config["model"]["init"],
+    }
+    fields = {f.name for f in dataclasses.fields(cls)} if dataclasses.is_dataclass(cls) else set()
+    arguments = {name: v for name, v in arguments.items() if name in fields}
+    objective = build(cls, arguments | dict(spec["kwargs"]), f'objective "{spec["name"]}"')
+    if "loss" in arguments:
+        mixture(arguments["loss"])  # an unknown loss is said before anything starts
+    if "corrupt" in arguments:
+        chain(arguments["corrupt"])
+    return objective

@@ -1,0 +1,176 @@
+"""Where a run writes what it did: JSON lines always; TensorBoard and wandb where asked for.
+
+A log that cannot be written says so once and never stops a run.
+"""
+
+import contextlib
+import json
+import pathlib
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+
+class Log:
+    """`log.jsonl` and friends of one run; only process 0 writes."""
+
+    def __init__(self, workdir: str, *, tensorboard: bool = False, wandb: str = "", config=None):
+        self._writers = []
+        if jax.process_index():
+            return
+        self._open(lambda: _Jsonl(pathlib.Path(workdir) / "log.jsonl"))
+        if tensorboard:
+            self._open(lambda: _TensorBoard(workdir))
+        if wandb:
+            self._open(lambda: _Wandb(wandb, workdir, config))
+
+    def _open(self, make) -> None:
+        try:
+            self._writers.append(make())
+        except Exception as e:
+            warnings.warn(f"a log cannot be opened ({e}); the run goes on", stacklevel=2)
+
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """Numbers of a step."""
+        self._each("scalars", step, {name: float(v) for name, v in values.items()})
+
+    def images(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
+        """Pictures of a step, uint8 [h, w, 3] or [h, w]."""
+        self._each("images", step, pictures)
+
+    def _each(self, method: str, *arguments) -> None:
+        for writer in list(self._writers):
+            try:
+                getattr(writer, method, lambda *_: None)(*arguments)
+            except Exception as e:
+                self._writers.remove(writer)
+                name = type(writer).__name__.strip("_")
+                warnings.warn(f"{name} log: {e}; the run goes on without it", stacklevel=2)
+
+    def close(self) -> None:
+        self._each("close")
+
+
+class _Jsonl:
+    def __init__(self, path: pathlib.Path):
+        self.file = path.open("a", buffering=1)
+
+    def scalars(self, step, values):
+        row = {"step": step, "time": round(time.time(), 3)}
+        row |= {name: float(f"{v:.7g}") if np.isfinite(v) else str(v) for name, v in values.items()}
+        self.file.write(json.dumps(row) + "\n")
+
+    def close(self):
+        self.file.close()
+
+
+class _TensorBoard:
+    def __init__(self, workdir: str):
+        from tensorboardX import SummaryWriter
+
+        self.writer = SummaryWriter(str(workdir))
+
+    def scalars(self, step, values):
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, step)
+
+    def images(self, step, pictures):
+        for name, picture in pictures.items():
+            picture = picture if picture.ndim == 3 else picture[..., None].repeat(3, -1)
+            self.writer.add_image(name, picture, step, dataformats="HWC")
+
+    def close(self):
+        self.writer.close()
+
+
+class _Wandb:
+    def __init__(self, project: str, workdir: str, config):
+        import wandb
+
+        # the same workdir is the same wandb run, over all its restarts
+        name = pathlib.Path(workdir).resolve().as_posix().strip("/").replace("/", "-")[-64:]
+        self.run = wandb.init(project=project, id=name, dir=workdir, config=config, resume="allow")
+
+    def scalars(self, step, values):
+        self.run.log(values, step=step)
+
+    def images(self, step, pictures):
+        import wandb
+
+        self.run.log({name: wandb.Image(p) for name, p in pictures.items()}, step=step)
+
+    def close(self):
+        self.run.finish()
+
+
+class Stopwatch:
+    """Where the time went: seconds by name; what is timed inside another counts once."""
+
+    def __init__(self):
+        self.seconds: dict[str, float] = {}
+        self._started = time.perf_counter()
+        self._inner = 0.0
+
+    @contextlib.contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        outer, self._inner, start = self._inner, 0.0, time.perf_counter()
+        try:
+            yield
+        finally:
+            took = time.perf_counter() - start
+            self.seconds[name] = self.seconds.get(name, 0.0) + took - self._inner
+            self._inner = outer + took
+
+    def total(self) -> float:
+        return time.perf_counter() - self._started
+
+    def report(self) -> dict[str, float]:
+        """Seconds by name, `other` for what was not timed, and the `total`."""
+        known = {name: round(s, 3) for name, s in self.seconds.items()}
+        total = self.total()
+        return known | {"other": round(total - sum(known.values()), 3), "total": round(total, 3)}
+
+
+class Progress:
+    """One line: step, loss, PSNR, examples/s, ETA. Redrawn on a terminal, else a line at times."""
+
+    def __init__(self, total: int, start: int, quiet: bool = False):
+        self.total, self.quiet = total, quiet or bool(jax.process_index())
+        self.terminal = sys.stderr.isatty()
+        self.began, self.start, self.last = time.time(), start, 0.0
+
+    def show(self, step: int, values: Mapping[str, float], examples_per_sec: float) -> None:
+        """Draws the line of `step`; away from a terminal at most every 30 s and at the end."""
+        now = time.time()
+        if self.quiet or (not self.terminal and now - self.last < 30 and step < self.total):
+            return
+        self.last = now
+        left = (now - self.began) / max(1, step - self.start) * (self.total - step)
+        parts = [f"step {step}/{self.total}", f"loss {values['loss']:.5g}"]
+        if values.get("mse", 0) > 0:
+            parts.append(f"PSNR {-10 * np.log10(values['mse']):.2f} dB")
+        parts += [f"{examples_per_sec:,.0f} examples/s", f"ETA {duration(left)}"]
+        if self.terminal:
+            width, done = 24, step / self.total
+            bar = "━" * round(width * done) + "╌" * (width - round(width * done))
+            sys.stderr.write("\r\x1b[2K" + bar + "  " + "  ".join(parts))
+        else:
+            sys.stderr.write("  ".join(parts) + "\n")
+        sys.stderr.flush()
+
+    def close(self) -> None:
+        """Leaves the line."""
+        if self.terminal and not self.quiet and self.last:
+            sys.stderr.write("\n")
+
+
+def duration(seconds: float) -> str:
+    """75 -> "1:15", 4000 -> "1:06:40"."""
+    seconds = round(seconds)
+    hours, minutes = seconds // 3600, seconds // 60 % 60
+    return f"{hours}:{minutes:02}:{seconds % 60:02}" if hours else f"{minutes}:{seconds % 60:02}"

@@ -1,0 +1,37 @@
+"""The symbols of the house, and what passes between its rooms.
+
+    x        an image, float32 [b, h, w, c] in [0, 1]
+    x_tilde  the corrupted image that f_E sees
+    h        f_E(x_tilde): the code, [b, k] or [b, h', w', k]
+    h_hat    what the bottleneck leaves of h: noisy, quantised, sampled
+    y        f_D(h_hat): the image that comes out, like x
+"""
+
+from typing import Any
+
+import flax.struct
+from jaxtyping import Array, Float
+
+Variables = dict[str, Any]  # Flax collections: {"params": ..., perhaps "ema": code books, ...}
+Cond = dict[str, Array] | None  # what the model is told of each example: quality, sigma, label
+Batch = dict[str, Array]  # {"image": Float[Array, "b h w c"], "label": Int[Array, "b"]}
+
+
+@flax.struct.dataclass
+class Output:
+    """What a model returns. `terms`: per example, nats (kl), bits (rate) or a loss's own unit."""
+
+    h: Any
+    h_hat: Any
+    y: Float[Array, "b h w c"]
+    terms: dict[str, Float[Array, "b"]] = flax.struct.field(default_factory=dict)
+    extra: dict[str, Array] = flax.struct.field(default_factory=dict)  # likelihood parameters
+
+
+@flax.struct.dataclass
+class Aux:
+    """What an objective reports beside its loss, all per example."""
+
+    metrics: dict[str, Float[Array, "b"]] = flax.struct.field(default_factory=dict)
+    collections: dict[str, Any] = flax.struct.field(default_factory=dict)
+    pictures: dict[str, Float[Array, "b h w c"]] = flax.struct.field(default_factory=dict)

@@ -1,0 +1,269 @@
+"""What the verbs of the spine do: train, check, eval, study, report, info."""
+
+import argparse
+import dataclasses
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Callable
+
+from aejax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Verb:
+    """The two halves of a verb, as the command line wants them."""
+
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+
+
+def _config_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", required=True, metavar="FILE[:arg]", help="experiment file")
+    _data_argument(parser)
+    parser.usage = "%(prog)s --config FILE[:arg] [--config.a.b=value ...] [options]"
+
+
+def _data_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data-dir", help="the data folder (default: AEJAX_DATA)")
+
+
+def command_line() -> str:
+    """This command as one would type it."""
+    import shlex
+
+    return shlex.join(["aejax", *sys.argv[1:]])
+
+
+# --- train ----------------------------------------------------------------------------------------
+
+
+def _train_arguments(parser):
+    _config_arguments(parser)
+    parser.add_argument("--workdir", required=True, help="folder of the run; an old one goes on")
+    parser.add_argument("--quiet", action="store_true", help="no progress line")
+
+
+def _train(args) -> int:
+    from aejax import config as configs
+    from aejax.train import distributed
+
+    config = configs.load(args.config, args.overrides)
+    distributed.initialise()
+    import jax
+
+    from aejax.train.run import train
+
+    result = train(
+        config,
+        args.workdir,
+        data_dir=args.data_dir,
+        command=command_line(),
+        overrides=dict(o.removeprefix("--config.").split("=", 1) for o in args.overrides),
+        quiet=args.quiet,
+    )
+    if jax.process_index() == 0:
+        print(summary(result))
+        print(f"  {pathlib.Path(args.workdir) / 'result.json'}")
+    return 0
+
+
+def summary(result: dict) -> str:
+    """A finished run in a few lines."""
+    metrics = "  ".join(f"{k.removeprefix('test/')} {v:.5g}" for k, v in result["metrics"].items())
+    seconds = result["seconds"]
+    spent = ", ".join(
+        f"{name} {s:.1f}" for name, s in sorted(seconds.items(), key=lambda i: -i[1])
+        if name != "total" and s >= 0.05
+    )  # fmt: skip
+    lines = [
+        f"step {result['steps']} ({result['stopped_by']}), {result['parameters']:,} parameters, "
+        f"{result['examples_per_sec']:,.0f} examples/s",
+        f"on {result['examples']:,} examples: {metrics}",
+        f"{seconds['total']:.1f} s: {spent}",
+    ]
+    cost = result.get("cost") or {}
+    if "flops_per_step" in cost:
+        memory = f", {cost['bytes'] / 2**20:,.0f} MiB" if "bytes" in cost else ""
+        lines.insert(1, f"{cost['flops_per_step'] / 1e9:.3g} GFLOP a step{memory}")
+    return "\n".join("  " + line for line in lines)
+
+
+train = Verb(_train_arguments, _train)
+
+# --- check ----------------------------------------------------------------------------------------
+
+
+def _check(args) -> int:
+    import time
+
+    import jax
+    from rich.console import Console
+    from rich.table import Table
+
+    from aejax import config as configs
+    from aejax.train import run
+    from aejax.train.sharding import Sharding
+    from aejax.train.step import make_dispatch, make_train_step
+
+    config = configs.load(args.config, args.overrides)
+    parts = run.build(config, args.data_dir)
+    sharding = Sharding(config.train.mode, config.train.fsdp)
+    sharding.check_batch(config.data.batch, config.optim.accumulate)
+    abstract = parts.abstract()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column, where in (("parameter", "left"), ("shape", "left"), ("count", "right")):
+        table.add_column(column, justify=where)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(abstract.params):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        table.add_row(name, "x".join(map(str, leaf.shape)), f"{leaf.size:,}")
+    total = run.count_parameters(abstract.params)
+    table.add_row("all", "", f"{total:,}", style="bold")
+    Console().print(table)
+    source, shape = parts.pipeline.source, parts.pipeline.example_shape
+    numbers, latent = shape[0] * shape[1] * shape[2], run.latent_size(parts)
+    code = f", h of {latent:,} (compression {numbers / latent:.3g})" if latent else ""
+    print(f"\ndata     {source.name}: {parts.pipeline.n:,} images, x of {shape}{code}")
+    print(f"length   {parts.steps:,} steps of {config.data.batch}, {config.train.mode} on "
+          f"{len(sharding.devices)} {jax.devices()[0].platform} device(s)")  # fmt: skip
+    state_bytes = sum(v.size * v.dtype.itemsize for v in jax.tree.leaves(abstract))
+    step = make_train_step(
+        parts.objective, parts.model, parts.tx, sharding, parts.pipeline.images,
+        accumulate=config.optim.accumulate, ema=config.optim.ema,
+    )  # fmt: skip
+    state = sharding.place(parts.init())
+    resident = parts.pipeline.resident
+    resident = None if resident is None else sharding.replicate(resident)
+    key = sharding.replicate_key(config.seed + 1)
+    batch = sharding.place_batch(parts.pipeline.dispatch(0, 1))
+    start = time.perf_counter()
+    compiled = sharding.compile(make_dispatch(step, 1), state).lower(
+        state, batch, resident, key
+    ).compile()
+    seconds = time.perf_counter() - start
+    cost = run.cost_of(compiled, 1, len(sharding.devices))
+    print(f"memory   {state_bytes / 2**20:,.1f} MiB of state"
+          + (f", {cost['bytes'] / 2**20:,.1f} MiB in a step" if "bytes" in cost else ""))  # fmt: skip
+    if "flops_per_step" in cost:
+        print(f"cost     {cost['flops_per_step'] / 1e9:,.3g} GFLOP a step")
+    times = []
+    for _ in range(2):
+        start = time.perf_counter()
+        state, metrics = compiled(state, batch, resident, key)
+        jax.block_until_ready(state)
+        times.append(time.perf_counter() - start)
+    metrics = {name: float(v) for name, v in jax.device_get(metrics).items()}
+    if metrics["skipped"]:
+        raise UserError("the first step has no finite gradient; lower optim.lr or look at the data")
+    rate = config.data.batch / times[-1]
+    print(f"step     loss {metrics['loss']:.5g}, {rate:,.0f} examples/s, compiled in {seconds:.1f} s; "
+          f"the run takes about {parts.steps * times[-1] / 60:,.1f} min")  # fmt: skip
+    parts.pipeline.close()
+    return 0
+
+
+check = Verb(_config_arguments, _check)
+
+# --- eval -----------------------------------------------------------------------------------------
+
+
+def _evaluate_arguments(parser):
+    parser.add_argument("--workdir", required=True, help="folder of the run")
+    parser.add_argument("--checkpoint", default="last", help="last, best, or a step")
+    parser.add_argument("--out", help="JSON file (default: WORKDIR/eval.json)")
+    _data_argument(parser)
+
+
+def _evaluate(args) -> int:
+    from aejax.train import distributed
+
+    distributed.initialise()
+    import jax
+
+    from aejax import config as configs
+    from aejax import trained
+    from aejax.train import run
+
+    config = configs.apply_overrides(trained.read_config(args.workdir), args.overrides)
+    found = trained.load(args.workdir, args.checkpoint, args.data_dir)
+    parts = dataclasses.replace(run.build(config, args.data_dir), model=found.model)
+    evaluator = run.build_evaluator(parts, args.data_dir)
+    result = evaluator(found.variables, config.seed, config.eval.examples)
+    run.write_pictures(result, pathlib.Path(args.workdir))
+    report = {
+        "workdir": str(args.workdir),
+        "step": found.step,
+        "split": config.data.eval_split,
+        "examples": result.count,
+        "metrics": {f"test/{k}": v for k, v in result.metrics.items()},
+        "latent": result.latent,
+        "data": {"source": evaluator.pipeline.source.name,
+                 "fingerprint": evaluator.pipeline.source.fingerprint},
+        "per_example": {k: v.tolist() for k, v in result.per_example.items()},
+        **run.provenance(command_line()),
+        "config": json.loads(configs.to_json(config)),
+    }  # fmt: skip
+    if jax.process_index() == 0:
+        out = pathlib.Path(args.out or pathlib.Path(args.workdir) / "eval.json")
+        run.write_atomically(out, json.dumps(report, indent=1) + "\n")
+        for name, value in result.metrics.items():
+            print(f"  {name:<10} {value:.6g}")
+        print(f"  {result.count:,} examples of {config.data.eval_split}, step {found.step}: {out}")
+    return 0
+
+
+evaluate = Verb(_evaluate_arguments, _evaluate)
+
+# --- study and report -----------------------------------------------------------------------------
+
+
+def _study_arguments(parser):
+    from aejax.study import add_arguments
+
+    add_arguments(parser)
+    _data_argument(parser)
+
+
+def _study(args) -> int:
+    from aejax.study import run_command
+
+    return run_command(args)
+
+
+def _report_arguments(parser):
+    parser.add_argument("directories", nargs="+", metavar="DIR", help="folders of studies")
+    parser.add_argument("-o", "--out", help="folder for a joint report")
+
+
+def _report(args) -> int:
+    from aejax.report import run_command
+
+    return run_command(args)
+
+
+study = Verb(_study_arguments, _study)
+report = Verb(_report_arguments, _report)
+
+# --- info -----------------------------------------------------------------------------------------
+
+
+def _info(args) -> int:
+    import importlib.util
+
+    from aejax import tune
+    from aejax.train import run
+
+    for name, version in run.versions().items():
+        print(f"{name:<18} {version}")
+    print(f"{'machine':<18} {run.machine()}")
+    for name, value in tune.describe().items():
+        print(f"{name:<18} {value}")
+    print(f"{'data folder':<18} {os.environ.get('AEJAX_DATA') or 'not set (AEJAX_DATA)'}")
+    extras = ("wandb", "optuna", "bm3d", "torch", "keras", "imagecodecs", "tensorboardX")
+    there = [name for name in extras if importlib.util.find_spec(name)]
+    print(f"{'extras installed':<18} {', '.join(there) or 'none'}")
+    return 0
+
+
+info = Verb(lambda parser: None, _info)
