@@ -446,7 +446,9 @@ def barrier(name: str, timeout: float = 600.0) -> None:
         came = {int(k.rsplit("/", 1)[1]) for k, _ in client.key_value_dir_get(f"{place}/")}
         missing = ", ".join(named(i) for i in range(processes()) if i not in came)
         if not missing:
-            raise
+            raise HostsMissing(
+                f'{named(process())} came to "{name}" after the others had given up waiting'
+            ) from e
         raise HostsMissing(
             f'{missing} did not come to "{name}" within {timeout:.0f} s while {named(process())} '
             "waited; slow, hung or dead: look at its log"

@@ -1,0 +1,310 @@
+"""Processes that find each other: what the environment says, who is missing, who is slow."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from aejax.errors import UserError
+from aejax.train import distributed
+from aejax.train.distributed import Cluster, HostsMissing
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+# --- what the environment says --------------------------------------------------------------------
+
+SLURM = {
+    "SLURM_JOB_ID": "70001",
+    "SLURM_STEP_NODELIST": "gpu[01-02]",
+    "SLURM_STEP_NUM_TASKS": "4",
+    "SLURM_STEP_TASKS_PER_NODE": "2(x2)",
+    "SLURM_DISTRIBUTION": "block",
+    "SLURM_PROCID": "3",
+    "SLURM_LOCALID": "1",
+}
+
+
+def test_nothing_is_detected_on_a_laptop():
+    assert distributed.detect({}) is None
+
+
+def test_slurm_inside_srun():
+    found = distributed.detect(SLURM)
+    port = 70001 % 4096 + 61440
+    assert found == Cluster(
+        "SLURM", f"gpu01:{port}", 4, 3, ("gpu01", "gpu01", "gpu02", "gpu02"), (1,)
+    )
+
+
+def test_slurm_batch_script_without_srun_is_one_process():
+    env = {"SLURM_JOB_ID": "1", "SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_NODELIST": "a"}
+    assert distributed.detect(env) is None
+
+
+def test_slurm_with_one_task_is_one_process():
+    assert distributed.detect(SLURM | {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}) is None
+
+
+def test_slurm_one_process_per_node_takes_all_its_gpus():
+    env = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_TASKS_PER_NODE": "1(x2)", "SLURM_PROCID": "1"}
+    assert distributed.detect(SLURM | env).local_devices is None
+
+
+def test_slurm_with_gpus_bound_to_tasks_takes_the_one_it_sees():
+    assert distributed.detect(SLURM | {"CUDA_VISIBLE_DEVICES": "1"}).local_devices == (0,)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("login", ["login"]),
+        ("a,b7", ["a", "b7"]),
+        ("gpu[01-03,7],x", ["gpu01", "gpu02", "gpu03", "gpu7", "x"]),
+        ("r[1-2]-ib,r9", ["r1-ib", "r2-ib", "r9"]),
+    ],
+)
+def test_expand_nodelist(text, names):
+    assert distributed.expand_nodelist(text) == names
+
+
+def test_explicit_variables_come_first():
+    env = SLURM | {
+        "AEJAX_COORDINATOR": "10.0.0.1:5000",
+        "AEJAX_NUM_PROCESSES": "2",
+        "AEJAX_PROCESS_ID": "1",
+    }
+    assert distributed.detect(env) == Cluster("AEJAX_COORDINATOR", "10.0.0.1:5000", 2, 1)
+    env = {"JAX_COORDINATOR_ADDRESS": "h", "NUM_PROCESSES": "2", "PROCESS_ID": "0"}
+    assert distributed.detect(env).coordinator == f"h:{distributed.PORT}"
+    assert distributed.detect(SLURM | {"AEJAX_COORDINATOR": "off"}) is None
+
+
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        ({}, "AEJAX_NUM_PROCESSES"),
+        ({"AEJAX_NUM_PROCESSES": "2"}, "AEJAX_PROCESS_ID"),
+        ({"AEJAX_NUM_PROCESSES": "two", "AEJAX_PROCESS_ID": "0"}, "not a number"),
+        ({"AEJAX_NUM_PROCESSES": "2", "AEJAX_PROCESS_ID": "2"}, "not below"),
+    ],
+)
+def test_contradictions_are_the_users_mistake(env, said):
+    with pytest.raises(UserError, match=said):
+        distributed.detect({"AEJAX_COORDINATOR": "localhost:1"} | env)
+
+
+# --- the roll call, each process a thread ---------------------------------------------------------
+
+
+def roll_calls(clusters, timeout, later=()):
+    """What roll_call returned or raised for each of `clusters`; `later` start after a second."""
+    said = {}
+
+    def one(key, cluster, wait):
+        time.sleep(wait)
+        try:
+            said[key] = distributed.roll_call(cluster, timeout)
+        except Exception as e:
+            said[key] = e
+
+    threads = [
+        threading.Thread(target=one, args=(i, c, 1.0 if i in later else 0.0))
+        for i, c in enumerate(clusters)
+    ]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    return [said[i] for i in range(len(clusters))]
+
+
+def cluster_of(n, hosts=()):
+    address = f"localhost:{free_port()}"
+    return [Cluster("test", address, n, i, hosts) for i in range(n)]
+
+
+def test_all_come_even_if_the_first_is_late():
+    here = (socket.gethostname(),) * 3
+    clusters = cluster_of(3)
+    assert roll_calls(clusters, 20, later=[0]) == [here] * 3
+    # The port is free again at once: JAX's service takes it next.
+    port = int(clusters[0].coordinator.split(":")[1])
+    socket.create_server(("", port)).close()
+
+
+def test_who_did_not_come_is_named_to_all_who_did():
+    clusters = cluster_of(4, hosts=("w0", "w1", "w2", "w3"))
+    for said in roll_calls(clusters[:2], 1.5):
+        assert isinstance(said, HostsMissing)
+        assert "2 of 4" in str(said) and "2 (w2), 3 (w3)" in str(said)
+
+
+def test_a_missing_coordinator_is_named():
+    (said,) = roll_calls(cluster_of(2)[1:], 1.0)
+    assert isinstance(said, HostsMissing) and "did not reach process 0 at localhost:" in str(said)
+
+
+def test_two_processes_with_one_number():
+    a, b, _ = cluster_of(3)
+    for said in roll_calls([a, b, b], 10, later=[2]):
+        assert isinstance(said, UserError) and "AEJAX_PROCESS_ID" in str(said)
+
+
+def test_different_numbers_of_processes():
+    a, b = cluster_of(2)
+    c = Cluster("test", a.coordinator, 3, 1)
+    for said in roll_calls([a, c], 10):
+        assert isinstance(said, UserError) and "expects 3 processes" in str(said)
+
+
+def test_different_versions_are_refused():
+    me = {"process": 0, "processes": 2, "host": "a", "jax": "0.12.0", "aejax": "1"}
+    other = me | {"process": 1, "host": "b"}
+    assert distributed._disagreement(me, other, {0: (me, None)}) == ""
+    said = distributed._disagreement(me, other | {"jax": "0.10.2"}, {0: (me, None)})
+    assert "process 1 on b has jax 0.10.2" in said
+
+
+def test_a_process_restarted_during_the_roll_call_counts_once():
+    a, b = cluster_of(2)
+    a = Cluster("test", a.coordinator, 3, 0)
+    b, c = (Cluster("test", a.coordinator, 3, i) for i in (1, 2))
+    port = int(a.coordinator.split(":")[1])
+
+    def killed():  # says hello as process 1, then dies
+        end = time.monotonic() + 5
+        while time.monotonic() < end:
+            try:
+                with socket.create_connection(("localhost", port)) as s:
+                    import json
+
+                    import jax
+
+                    hello = {"process": 1, "processes": 3, "host": "x", "jax": jax.__version__}
+                    s.sendall(json.dumps(hello | {"aejax": distributed._version()}).encode())
+                    s.sendall(b"\n")
+                    time.sleep(0.3)
+                return
+            except OSError:
+                time.sleep(0.05)
+
+    first = threading.Thread(target=killed)
+    first.start()
+    said = roll_calls([a, b, c], 20, later=[1, 2])
+    first.join()
+    assert said == [(socket.gethostname(),) * 3] * 3
+
+
+def test_garbage_on_the_port_is_ignored():
+    a, b = cluster_of(2)
+    port = int(a.coordinator.split(":")[1])
+
+    def scan():
+        for _ in range(50):
+            try:
+                with socket.create_connection(("localhost", port)) as s:
+                    s.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                    return
+            except OSError:
+                time.sleep(0.05)
+
+    scanner = threading.Thread(target=scan)
+    scanner.start()
+    assert roll_calls([a, b], 20, later=[1]) == [(socket.gethostname(),) * 2] * 2
+    scanner.join()
+
+
+# --- with JAX: real processes ---------------------------------------------------------------------
+
+PROGRAM = """
+import sys, time
+from aejax.train import distributed as d
+from aejax.errors import SavedAndStopped
+try:
+    d.initialise()
+    import jax
+    assert (d.process(), d.processes()) == (jax.process_index(), jax.process_count())
+    assert jax.device_count() == 2, jax.devices()
+    d.barrier("start", 30); d.barrier("start", 30)
+    print("together", d.named(1), flush=True)
+    if d.process() == 1:
+        time.sleep(4)
+    d.barrier("late", 2.0)
+except SavedAndStopped as e:
+    print("named:", e, flush=True)
+    d.barrier("end", 20)
+    sys.exit(75)
+d.barrier("end", 20)
+"""
+
+
+def test_two_processes_meet_and_a_barrier_names_the_late_one():
+    env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {
+        "JAX_PLATFORMS": "cpu",
+        "AEJAX_COORDINATOR": f"localhost:{free_port()}",
+        "AEJAX_NUM_PROCESSES": "2",
+    }
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM],
+            env=env | {"AEJAX_PROCESS_ID": str(i)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(2)
+    ]
+    said = [p.communicate(timeout=120) for p in started]
+    here = socket.gethostname()
+    assert started[0].returncode == 75, said
+    assert f"together process 1 ({here})" in said[0][0]
+    assert f'named: process 1 ({here}) did not come to "late" within 2 s' in said[0][0]
+    assert "2 processes on 1 hosts" in said[0][1]
+
+
+def test_one_process_needs_no_cluster(monkeypatch):
+    for name in [n for n in os.environ if n.startswith(("SLURM_", "AEJAX_"))]:
+        monkeypatch.delenv(name)
+    assert distributed.initialise() is None
+    distributed.barrier("alone", 0.1)
+    assert (distributed.process(), distributed.processes()) == (0, 1) and distributed.is_first()
+
+
+# --- the watch ------------------------------------------------------------------------------------
+
+
+def report(step, seconds=0.1, sign=0):
+    return {"step": step, "seconds": seconds, "sign": sign}
+
+
+def test_watch_names_the_host_all_wait_for():
+    watch = distributed.Watch(silent=60)
+    assert watch.compare({0: report(5), 1: report(5), 2: report(5)}, now=0) == []
+    assert watch.compare({0: report(9), 1: report(8), 2: report(9)}, now=10) == []
+    signs = {0: report(9, sign=2), 1: report(8, sign=2), 2: report(9, sign=2)}
+    (said,) = watch.compare(signs, now=80)
+    assert "all wait for process 1 at step 8, the others are at 9" in said
+    assert watch.compare({i: r | {"sign": 3} for i, r in signs.items()}, now=90) == []  # once
+
+
+def test_watch_names_the_silent_and_the_slow_host():
+    watch = distributed.Watch(silent=60)
+    watch.compare({0: report(1), 1: report(1), 2: report(1)}, now=0)
+    said = watch.compare({0: report(99), 1: report(99), 2: report(1)}, now=70)
+    assert len(said) == 1 and "process 2 has given no sign for 70 s" in said[0]
+    watch = distributed.Watch(slow=2)
+    (said,) = watch.compare({0: report(1, 0.1), 1: report(1, 0.5), 2: report(1, 0.1)}, now=0)
+    assert "process 1 needs 0.50 s" in said and "the others need 0.10 s" in said
+    # A steady pace warns nobody.
+    watch = distributed.Watch(slow=2)
+    for i in range(100):
+        assert watch.compare({0: report(i, 0.1, i), 1: report(i, 0.12, i)}, now=i * 10) == []
