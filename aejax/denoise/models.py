@@ -34,18 +34,36 @@ def mirrored(x: Images, multiple: int) -> Images:
     return x if not (h % multiple or w % multiple) else jnp.pad(x, pads, mode="symmetric")
 
 
-def told_level(cond: Cond, x: Images) -> Float[Array, "b h w 1"]:
-    """cond["sigma"] [b] (in units of the image) as one more channel of x (FFDNet).
+TOLD = ("never", "always", "sometimes")
+TOLD_SHARE = 0.3  # of the examples, when told sometimes
+
+
+def with_level(module: nn.Module, x: Images, cond: Cond, train: bool) -> Images:
+    """x with cond["sigma"] [b] (in units of the image) as one more channel (FFDNet), or x.
+
+    A module told "sometimes" learns both: in training it sees the level of some examples and a 0
+    for the others, and in use a 0 if nobody says it. (A true level of 0 needs no denoising.)
 
     Raises:
-      UserError: nobody told the noise level.
+      UserError: nobody told the noise level to a module that is always told.
     """
-    if not cond or "sigma" not in cond:
+    if module.told not in TOLD:
+        raise UserError(f'told = "{module.told}": one of {", ".join(TOLD)}')
+    if module.told == "never":
+        return x
+    sigma = (cond or {}).get("sigma")
+    if sigma is None and (module.told == "always" or train):
         raise UserError(
-            'this denoiser is told the noise level: give sigma, or in a config objective.kwargs.tell '
-            '= ("sigma",) with a gaussian corruption'
+            "this denoiser is told the noise level: give sigma, or in a config "
+            'objective.kwargs.tell = ("sigma",) with a gaussian corruption'
         )
-    return jnp.broadcast_to(cond["sigma"].astype(x.dtype)[:, None, None, None], (*x.shape[:3], 1))
+    if sigma is None:
+        sigma = jnp.zeros(x.shape[0])
+    elif train and module.told == "sometimes":
+        key = module.make_rng("bottleneck")
+        sigma = sigma * jax.random.bernoulli(key, TOLD_SHARE, sigma.shape)
+    level = jnp.broadcast_to(sigma.astype(x.dtype)[:, None, None, None], (*x.shape[:3], 1))
+    return jnp.concatenate([x, level], -1)
 
 
 class UNetDenoiser(nn.Module):
@@ -61,7 +79,7 @@ class UNetDenoiser(nn.Module):
       blocks: blocks on the way down, at the bottom, and on the way up: 2 len(widths) - 1 numbers.
       block: "res" (3x3, relu, 3x3) or "gated" (see nets/blocks.py).
       unshuffle: side of the squares of pixels that become channels at the input.
-      told: takes cond["sigma"]; otherwise blind.
+      told: "never" (blind), "always" takes cond["sigma"], "sometimes" serves both ways.
       residual: y = x_tilde + output; False: y = output.
     """
 
@@ -69,7 +87,7 @@ class UNetDenoiser(nn.Module):
     blocks: tuple[int, ...] = (1, 1, 2, 1, 1)
     block: str = "res"
     unshuffle: int = 2
-    told: bool = False
+    told: str = "never"
     residual: bool = True
     bias_free: bool = True
     dtype: Any = jnp.float32
@@ -78,6 +96,15 @@ class UNetDenoiser(nn.Module):
     def stride(self) -> int:
         """Image sides are mirrored up to a multiple of this."""
         return self.unshuffle * 2 ** (len(self.widths) - 1)
+
+    @property
+    def reach(self) -> int:
+        """How far, in pixels, an input can influence an output."""
+        n, convs = len(self.widths), 2 if self.block == "res" else 1
+        level = [self.blocks[i] + (self.blocks[2 * (n - 1) - i] if i < n - 1 else 0)
+                 for i in range(n)]  # fmt: skip
+        steps = sum(convs * count * 2**i for i, count in enumerate(level))
+        return self.unshuffle * (2 + steps) + self.stride
 
     def _blocks(self, x: Array, count: int, name: str) -> Array:
         make = lookup(self.block, BLOCKS, "block")
@@ -92,9 +119,7 @@ class UNetDenoiser(nn.Module):
             raise UserError(f"blocks = {self.blocks}: {n} widths take {2 * n - 1} numbers")
         padded = mirrored(x, self.stride)
         c = x.shape[-1]
-        u = ops.unshuffle(padded, self.unshuffle)
-        if self.told:
-            u = jnp.concatenate([u, told_level(cond, u)], -1)
+        u = with_level(self, ops.unshuffle(padded, self.unshuffle), cond, train)
 
         # f_E
         h, skips = Conv(self.widths[0], name="head", **kw)(u), []
@@ -124,7 +149,7 @@ class ResidualDenoiser(nn.Module):
     width: int = 64
     blocks: int = 4
     unshuffle: int = 2
-    told: bool = False
+    told: str = "never"
     residual: bool = True
     bias_free: bool = True
     dtype: Any = jnp.float32
@@ -134,12 +159,16 @@ class ResidualDenoiser(nn.Module):
         """Image sides are mirrored up to a multiple of this."""
         return self.unshuffle
 
+    @property
+    def reach(self) -> int:
+        """How far, in pixels, an input can influence an output."""
+        return self.unshuffle * (2 * self.blocks + 3)
+
     @nn.compact
     def __call__(self, x: Images, cond: Cond = None, train: bool = False) -> Output:
         kw = {"bias_free": self.bias_free, "dtype": self.dtype}
         u = ops.unshuffle(mirrored(x, self.stride), self.unshuffle)
-        if self.told:
-            u = jnp.concatenate([u, told_level(cond, u)], -1)
+        u = with_level(self, u, cond, train)
         h = Conv(self.width, name="head", **kw)(u)
         for i in range(self.blocks):
             h = ResBlock(name=f"block_{i}", **kw)(h)
@@ -162,6 +191,11 @@ class DnCNN(nn.Module):
     dtype: Any = jnp.float32
 
     stride = 1  # not a field: any size is taken as it is
+
+    @property
+    def reach(self) -> int:
+        """How far, in pixels, an input can influence an output."""
+        return self.depth
 
     @nn.compact
     def __call__(self, x: Images, cond: Cond = None, train: bool = False) -> Output:
