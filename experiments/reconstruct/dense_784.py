@@ -1,0 +1,26 @@
+"""784-64-784 on Fashion-MNIST: the textbook autoencoder, and how fast it is.
+
+    aejax train --config experiments/reconstruct/dense_784.py --workdir runs/dense_784
+
+One hidden layer of 64 units, batch 32, Adam: 60,000 examples an epoch. Ten epochs take about a
+minute on 2 cores; log.jsonl has examples_per_sec.
+"""
+
+from aejax.config import base, part
+
+
+def get_config(arg: str = ""):
+    c = base()
+    c.data.source = "tfds:fashion_mnist"
+    c.data.batch = 32
+    c.model.latent = 64
+    c.model.f_E = part("dense", hidden=(), code_activation="relu")
+    c.model.f_D = part("dense", hidden=(), output_activation="sigmoid")
+    c.train.length = "10 epochs"
+    c.train.steps_per_dispatch = 25
+    c.eval.batch = 500
+    if "smoke" in arg:
+        c.data.source = "bundled:digits"
+        c.train.length = "4 steps"
+        c.train.steps_per_dispatch = 2
+    return c

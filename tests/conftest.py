@@ -1,0 +1,30 @@
+"""Tests run on 8 emulated devices, from one compilation cache, without the user's own settings."""
+
+import os
+import pathlib
+import sys
+import tempfile
+
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["AEJAX_NO_REEXEC"] = "1"
+os.environ.setdefault("AEJAX_CACHE", os.path.join(tempfile.gettempdir(), "aejax-tests"))
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+jax.config.update("jax_compilation_cache_dir", os.path.join(os.environ["AEJAX_CACHE"], "xla"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> pathlib.Path:
+    """The folder of real data sets; tests that need it are skipped where it is not."""
+    folder = os.environ.get("AEJAX_DATA")
+    if not folder or not pathlib.Path(folder).is_dir():
+        pytest.skip("AEJAX_DATA names no data folder: this test of real data is SKIPPED")
+    return pathlib.Path(folder)
