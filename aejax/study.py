@@ -1,0 +1,883 @@
+"""A study: many runs of one experiment, each done once, by as many processes as there are.
+
+A study file defines `get_study(arg="") -> Study`. Run i is a dict of overrides of the base config;
+its id is a hash of them; `runs/STUDY/ID` is its directory. That is all the state there is: what has
+a result is done, what has a checkpoint goes on from it, and whoever holds the lease does it. So a
+study can be stopped anywhere, continued anywhere, extended later and shared by machines that see
+one folder.
+
+    runs/STUDY/manifest.json   every run in order: index, id, overrides, labels
+    runs/STUDY/ID/             the workdir of a run: config, log, checkpoints, result.json
+    runs/STUDY/report.html     and table.md, results.csv, figures: see report.py
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import inspect
+import itertools
+import json
+import os
+import pathlib
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from aejax import lease
+from aejax.errors import SavedAndStopped, UserError
+
+Overrides = Mapping[str, Any]  # {"model.latent": 16, "seed": 0, "@model": "conv"}
+
+
+@dataclasses.dataclass
+class Study:
+    """What to run and how to show it.
+
+    A key of `runs` is a dotted config key, or a label "@name" that only names the run in tables
+    and is no part of its id. A column is a label, a config key, a metric ("test/psnr"), a field of
+    the result ("parameters", "seconds.total"), or "compression" (numbers in x per number in h).
+
+    Attributes:
+      name: names the directory.
+      config: the base config, or a function that makes it.
+      runs: overrides of each run, in the order in which they are to be done.
+      more: (finished results, directory) -> further overrides, a function of nothing else;
+        called when there is nothing left to do. What searches are made of (search.py).
+      train: (config, workdir) -> result; default `aejax.train.run.train`.
+      title, text: of the report; the text is Markdown-free prose, paragraphs by blank lines.
+      columns: of the table, after the labels.
+      over: keys over which rows are averaged (mean and standard deviation).
+      facet: runs that differ in this are not compared: tables and figures of their own.
+      x, y, by: the figure's axes, and what names its lines.
+      pareto: further figures ("parameters", "test/psnr"), with the front drawn in.
+      baselines: closed-form ones to put beside every row: "pca".
+      published: figures of the literature: {"name": ..., "source": ..., column: value, ...}.
+      reference: label of the rows that the others are compared with by a paired test over `over`.
+      finish: (results, directory) -> None, or a list of {"title", "text", "picture": file} that
+        become sections of the report; called when all runs are done.
+      file, arg, overrides: where the study was defined, and what was set on the command line for
+        all of its runs; filled by `load`.
+    """
+
+    name: str
+    config: Any
+    runs: Iterable[Overrides] = ()
+    more: Callable[[list[dict[str, Any]], pathlib.Path], Iterable[Overrides]] | None = None
+    train: Callable[..., dict[str, Any]] | None = None
+    title: str = ""
+    text: str = ""
+    columns: Sequence[str] = (
+        *("latent_size", "parameters", "compression", "test/psnr", "test/ssim"),
+        "examples_per_sec",
+    )
+    over: Sequence[str] = ("seed", "data.fold")
+    facet: str = "data.source"
+    x: str = "latent_size"
+    y: str = "test/psnr"
+    by: str = "@model"
+    pareto: Sequence[tuple[str, str]] = ()
+    baselines: Sequence[str] = ("pca",)
+    published: Sequence[Mapping[str, Any]] = ()
+    reference: str = ""
+    finish: Callable[[list[dict[str, Any]], pathlib.Path], Any] | None = None
+    file: str = ""
+    arg: str = ""
+    overrides: Sequence[str] = ()
+
+    def settings(self) -> dict[str, Any]:
+        """What a report needs to know, as JSON."""
+        names = "name title text columns over facet x y by pareto baselines published reference"
+        names += " file arg overrides"
+        found = {name: getattr(self, name) for name in names.split()}
+        return json.loads(json.dumps(found, default=_plain))
+
+
+# --- sets of runs ---------------------------------------------------------------------------------
+
+
+def grid(axes: Mapping[str, Iterable[Any]]) -> list[dict[str, Any]]:
+    """Every combination, the last key fastest: grid({"model.latent": (2, 4), "seed": (0, 1)})."""
+    return [dict(zip(axes, v, strict=True)) for v in itertools.product(*map(list, axes.values()))]
+
+
+def zip_(axes: Mapping[str, Iterable[Any]]) -> list[dict[str, Any]]:
+    """Keys that change together: zip_({"model.latent": (2, 4), "optim.lr": (1e-3, 3e-3)})."""
+    axes = {key: list(values) for key, values in axes.items()}
+    lengths = {key: len(values) for key, values in axes.items()}
+    if len(set(lengths.values())) > 1:
+        raise UserError(f"zip_ needs lists of one length, not {lengths}")
+    return [dict(zip(axes, v, strict=True)) for v in zip(*axes.values(), strict=True)]
+
+
+def named(label: str, members: Mapping[str, Overrides]) -> list[dict[str, Any]]:
+    """Overrides with a name for tables: named("model", {"conv": {"model.f_E": "conv", ...}})."""
+    return [{f"@{label}": name, **overrides} for name, overrides in members.items()]
+
+
+def seeds(n: int) -> list[dict[str, Any]]:
+    """n repetitions: seed = 0 ... n - 1."""
+    return grid({"seed": range(n)})
+
+
+def product(*sets: Iterable[Overrides]) -> list[dict[str, Any]]:
+    """Each of the first set with each of the second, ...; the last set fastest."""
+    found = []
+    for parts in itertools.product(*map(list, sets)):
+        merged: dict[str, Any] = {}
+        for part in parts:
+            for key in part:
+                if key in merged and merged[key] != part[key]:
+                    raise UserError(f'two sets of a product both set "{key}"')
+            merged |= part
+        found.append(merged)
+    return found
+
+
+# --- runs and their ids ---------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One unit of work; `overrides` without the labels."""
+
+    index: int
+    id: str
+    overrides: dict[str, Any]
+    labels: dict[str, Any]
+
+    def __str__(self) -> str:
+        """The labels, and the overrides that are short enough to read."""
+        shown = dict(self.labels)
+        for key, value in self.overrides.items():
+            if not isinstance(value, dict | list) and not (self.labels and "name" in key):
+                shown.setdefault(key.rpartition(".")[2], value)
+        words = [
+            str(value) if key in self.labels else f"{key} {value}" for key, value in shown.items()
+        ]
+        return ", ".join(words) or "base config"
+
+
+def run_id(overrides: Overrides) -> str:
+    """Ten hex digits of keys and values alone: not of their order, labels, or 1 against 1.0."""
+    canonical = {k: _canonical(v) for k, v in overrides.items() if not k.startswith("@")}
+    text = json.dumps(canonical, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def _plain(value: Any) -> Any:
+    """JSON of what users put into overrides: NumPy numbers, tuples, ConfigDicts, paths."""
+    if hasattr(value, "to_dict"):
+        return value.to_dict()
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, range | set | frozenset):
+        return list(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise UserError(f"an override must be a number, text, list or dict, not {value!r}")
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _canonical(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(v) for v in value]
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    if value is None or isinstance(value, str | int | float):
+        return value
+    return _canonical(_plain(value))
+
+
+def plan(all_overrides: Iterable[Overrides]) -> list[Run]:
+    """The runs in order; one that comes twice is one run."""
+    found: dict[str, Run] = {}
+    for overrides in all_overrides:
+        if not isinstance(overrides, Mapping):
+            raise UserError(f"a run must be a dict of overrides, not {overrides!r}")
+        clean = json.loads(json.dumps(dict(overrides), default=_plain))
+        labels = {k[1:]: clean.pop(k) for k in list(clean) if k.startswith("@")}
+        found.setdefault(run_id(clean), Run(len(found), run_id(clean), clean, labels))
+    return list(found.values())
+
+
+def load(spec: str, overrides: Sequence[str] = ()) -> Study:
+    """The study of "FILE[:arg]"; `overrides` ("optim.lr=0.01") hold for every run of it.
+
+    Raises:
+      UserError: no such file, or no `get_study` in it.
+    """
+    from aejax import config
+
+    path, arg = config.split_arg(spec)
+    module = config.load_module(path)
+    if not hasattr(module, "get_study"):
+        raise UserError(f'"{path}" has no get_study(arg); is it one run? then: aejax train')
+    study = module.get_study(arg)
+    study.file, study.arg = path, arg
+    study.text = study.text or (module.__doc__ or "").strip()
+    study.overrides = tuple(overrides)
+    if overrides:
+        fixed = {}
+        for text in overrides:
+            key, equals, value = text.partition("=")
+            if not equals:
+                raise UserError(f'"{text}" is not of the form key=value')
+            fixed[key.removeprefix("--").removeprefix("config.")] = config._parse(value)
+        runs, more = list(study.runs), study.more
+        study.runs = [{**run, **fixed} for run in runs]
+        if more:
+            study.more = lambda results, where: [{**r, **fixed} for r in more(results, where)]
+    return study
+
+
+def resolve(study: Study, run: Run) -> Any:
+    """The config of one run.
+
+    Raises:
+      UserError: an override does not fit the base config.
+    """
+    from aejax.config import apply_overrides
+
+    base = study.config() if callable(study.config) else study.config
+    # A part ("model.f_E") is set before what is inside it ("model.f_E.widths").
+    ordered = sorted(run.overrides, key=lambda key: (key.count("."), key))
+    return apply_overrides(base, {key: run.overrides[key] for key in ordered})
+
+
+# --- what stands in a directory -------------------------------------------------------------------
+
+
+def read_json(path: pathlib.Path) -> Any:
+    """None for a file that is not there or not whole."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """All or nothing, whoever else writes it."""
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    part.write_text(json.dumps(value, indent=1, default=_plain) + "\n")
+    part.replace(path)
+
+
+def read_result(directory: pathlib.Path) -> dict[str, Any] | None:
+    """The result of a finished run, else None."""
+    found = read_json(directory / "result.json")
+    return found if isinstance(found, dict) and "metrics" in found else None
+
+
+def load_results(directory: str | pathlib.Path) -> list[dict[str, Any]]:
+    """Results of the finished runs in the manifest's order, with id, overrides and labels.
+
+    Raises:
+      UserError: `directory` holds no study.
+    """
+    directory = pathlib.Path(directory)
+    manifest = read_json(directory / "manifest.json")
+    if not manifest:
+        raise UserError(f"{directory} holds no study (no manifest.json)")
+    found = []
+    for entry in manifest["runs"]:
+        result = read_result(directory / entry["id"])
+        if result is not None:
+            named = {key: entry[key] for key in ("id", "overrides", "labels")}
+            found.append(result | named | {"directory": str(directory / entry["id"])})
+    return found
+
+
+def _write_manifest(study: Study, directory: pathlib.Path, runs: Sequence[Run]) -> None:
+    manifest = study.settings() | {"runs": [dataclasses.asdict(run) for run in runs]}
+    if read_json(directory / "manifest.json") != manifest:
+        write_json(directory / "manifest.json", manifest)
+
+
+def _check_same(config: Any, directory: pathlib.Path) -> None:
+    """A finished run whose base config has changed since is not a result of this study."""
+    old = read_json(directory / "config.json")
+    if not isinstance(old, dict):
+        return
+    new = json.loads(config.to_json())
+
+    def differences(a: Any, b: Any, prefix: str) -> Iterator[str]:
+        if isinstance(a, dict) and isinstance(b, dict):
+            for key in a.keys() & b.keys():  # a key that only one has is another version's
+                yield from differences(a[key], b[key], f"{prefix}{key}.")
+        elif a != b:
+            yield f"{prefix[:-1]} was {a!r}, is {b!r}"
+
+    found = sorted(differences(old, new, ""))
+    if found:
+        raise UserError(
+            f"{directory} was done with another base config ({'; '.join(found[:3])}); "
+            "move it away to do it again, or give the study another --directory"
+        )
+
+
+# --- doing it -------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Progress:
+    """What a study says while it runs: a line before and after each run, on stderr."""
+
+    total: int
+    quiet: bool = False
+    seconds: list[float] = dataclasses.field(default_factory=list)
+
+    def say(self, text: str) -> None:
+        if not self.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    def start(self, run: Run, done: int) -> None:
+        width = len(str(self.total))
+        self.say(f"[{done + 1:{width}}/{self.total}] {run}")
+
+    def end(self, result: Mapping[str, Any], seconds: float, left: int) -> None:
+        self.seconds.append(seconds)
+        words = [f"{name} {value:.4g}" for name, value in list(result["metrics"].items())[:4]]
+        rest = left * sum(self.seconds) / len(self.seconds)
+        words.append(f"{seconds:.1f} s" + (f", about {_duration(rest)} left" if left else ""))
+        self.say(" " * (2 * len(str(self.total)) + 4) + "  ".join(words))
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def run_study(
+    study: Study,
+    directory: str | pathlib.Path,
+    *,
+    train: Callable[..., dict[str, Any]] | None = None,
+    only: tuple[int, int] | None = None,
+    workers: int = 1,
+    dry_run: bool = False,
+    budget: float = 0.0,
+    lease_timeout: float = lease.TIMEOUT,
+    command: str = "",
+    data_dir: str | None = None,
+    quiet: bool = False,
+    write_report: bool = True,
+    since: float | None = None,
+) -> list[dict[str, Any]]:
+    """Does what is not done yet, then writes the report if nothing is left.
+
+    Args:
+      train: instead of the study's own.
+      only: (i, n): the runs whose index is i modulo n, 0 <= i < n; all n together are the study.
+        Of a search: whatever is free, at most the n-th part of it.
+      workers: processes on this machine; more than one needs a study from a file.
+      dry_run: prints the runs and what stands, does nothing.
+      budget: seconds after which no further run is begun; 0 = no limit.
+      lease_timeout: seconds of silence after which another machine's run is taken over.
+      since: runs that failed before this time (seconds of the epoch; None = now) are tried again.
+
+    Returns:
+      the results that stand, in the order of the manifest.
+
+    Raises:
+      SavedAndStopped: a signal stopped it; the same call continues it.
+      UserError: no run could be done, or a finished one belongs to another config.
+    """
+    directory = pathlib.Path(directory)
+    if only is not None and not 0 <= only[0] < only[1]:
+        raise UserError(f"--run {only[0]}/{only[1]}: i counts from 0, so 0 <= i < n")
+    if workers < 1:
+        raise UserError(f"--workers {workers}: at least one")
+    extra = {"command": command, "data_dir": data_dir, "quiet": quiet}
+    engine = _Engine(study, directory, train or study.train, only, lease_timeout, extra)
+    engine.since = engine.since if since is None else since
+    if dry_run:
+        _print_plan(engine)
+        return []
+    engine.check()
+    if engine.is_first:
+        engine.open()
+    if workers > 1:
+        _Workers(engine, workers, budget).watch()
+    else:
+        engine.deadline = time.monotonic() + budget if budget else float("inf")
+        engine.work()
+    results = load_results(directory)
+    if engine.is_first and write_report:
+        done = {result["id"] for result in results}
+        left = [run for run in engine.runs if run.id not in done]
+        if left:
+            engine.say_left(left)
+        else:
+            _finish(study, directory, results, quiet)
+    if engine.failed and not results:
+        raise UserError(f"no run could be done: {next(iter(engine.failed.values()))}")
+    return results
+
+
+def _finish(study: Study, directory: pathlib.Path, results: list[dict], quiet: bool) -> None:
+    """The study's own hook, then the report. Several may come here at once: files are replaced."""
+    from aejax import report
+
+    sections = (study.finish(results, directory) if study.finish else None) or []
+    write_json(directory / "sections.json", list(sections))
+    report.write([directory], directory)
+    if not quiet:
+        report.print_table([directory])
+        print(f"\n{directory / 'report.html'}")
+
+
+class _Engine:
+    """One process's part in a study (or several processes', joined by jax.distributed)."""
+
+    def __init__(self, study, directory, train, only, timeout, extra):
+        self.study, self.directory, self.only, self.timeout = study, directory, only, timeout
+        self.extra, self._train = extra, train
+        self.deadline = float("inf")
+        self.since = time.time()  # failures from before it are tried again
+        self.done: set[str] = set()
+        self.failed: dict[str, str] = {}
+        self.group = _Group()
+        self.is_first = self.group.is_first
+        self.static = list(study.runs)
+        if not self.static and study.more is None:
+            raise UserError(f'study "{study.name}" has no runs')
+        self.runs = plan(self.static)
+        if study.more is not None:
+            self.grow(ask=False)
+        self.progress = Progress(len(self.runs), extra["quiet"] or not self.is_first)
+
+    @property
+    def train(self) -> Callable[..., dict[str, Any]]:
+        if self._train is None:
+            from aejax.train.run import train
+
+            self._train = train
+        return self._train
+
+    def check(self) -> None:
+        """A bad key is found before the first hour of training, not after it."""
+        for run in self.mine():
+            config = resolve(self.study, run)
+            if self.is_done(run):
+                _check_same(config, self.directory / run.id)
+
+    def open(self) -> None:
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            _write_manifest(self.study, self.directory, self.runs)
+        except OSError as e:
+            raise UserError(f"cannot write to {self.directory}: {e.strerror or e}") from e
+
+    def grow(self, ask: bool = True) -> None:
+        """Adds what `study.more` has, or (without asking) what the manifest has of it."""
+        if ask:
+            further = list(self.study.more(load_results(self.directory), self.directory))
+        else:
+            manifest = read_json(self.directory / "manifest.json") or {"runs": []}
+            further = [
+                {**entry["overrides"], **{f"@{k}": v for k, v in entry["labels"].items()}}
+                for entry in manifest["runs"]
+            ]
+        self.runs = plan([*self.static, *further])
+
+    def is_done(self, run: Run) -> bool:
+        if run.id not in self.done and read_result(self.directory / run.id) is not None:
+            self.done.add(run.id)
+        return run.id in self.done
+
+    def has_failed(self, run: Run) -> bool:
+        """Here, or in another process since this one began."""
+        if run.id not in self.failed:
+            path = self.directory / run.id / "failed.json"
+            note = read_json(path) or {}
+            if note.get("time", 0) >= self.since:
+                self.failed[run.id] = note["error"]
+        return run.id in self.failed
+
+    def mine(self) -> list[Run]:
+        if self.only is None or self.study.more is not None:
+            return self.runs
+        i, n = self.only
+        return [run for run in self.runs if run.index % n == i]
+
+    def stopped(self) -> SavedAndStopped:
+        stand = sum(self.is_done(run) for run in self.runs)
+        return SavedAndStopped(
+            f"stopped; {stand} of {len(self.runs)} runs done. {self.how_to_go_on()}"
+        )
+
+    def how_to_go_on(self) -> str:
+        if not self.study.file:
+            return "The same call goes on from here."
+        words = ["aejax", "study", self.study.file + (self.study.arg and f":{self.study.arg}")]
+        words += ["--directory", str(self.directory), *self.study.overrides]
+        return f"Go on with: {shlex.join(words)}"
+
+    def say_left(self, left: Sequence[Run]) -> None:
+        held = sum(bool(lease.holder(self.directory / run.id, self.timeout)) for run in left)
+        failed = [run.id for run in left if (self.directory / run.id / "failed.json").exists()]
+        words = [f"{len(self.runs) - len(left)} of {len(self.runs)} runs done"]
+        words += [f"{held} in the hands of other processes"] if held else []
+        words += [f"{len(failed)} failed ({failed[0]}/failed.json ...)"] if failed else []
+        self.progress.say(f"{self.study.name}: {'; '.join(words)}. {self.how_to_go_on()}")
+
+    def work(self) -> None:
+        """Takes what is free until there is nothing left for this process."""
+        with _sigterm_stops(), contextlib.closing(self._take()) as runs:
+            try:
+                for run in self.group.share(runs):
+                    self._do(run)
+            except (KeyboardInterrupt, SavedAndStopped) as e:
+                raise self.stopped() from e
+
+    def _take(self) -> Iterator[Run]:
+        """Runs, each with its lease held until the next one is asked for."""
+        while True:
+            share = float("inf")
+            if self.study.more is not None:
+                self.grow()
+                _write_manifest(self.study, self.directory, self.runs)
+                self.progress.total = len(self.runs)
+                if self.only:
+                    share = -(-len(self.runs) // self.only[1])
+            took = waiting = False
+            for run in self.mine():
+                if self.is_done(run) or self.has_failed(run):
+                    continue
+                if len(self.progress.seconds) >= share:
+                    return
+                if time.monotonic() > self.deadline:
+                    self.progress.say("the time budget is spent; no further run is begun")
+                    return
+                where = self.directory / run.id
+                where.mkdir(exist_ok=True)
+                held = lease.take(where, self.timeout)
+                if held is None:
+                    waiting = True
+                    continue
+                try:
+                    if not self.is_done(run):  # whoever held it a moment ago may have done it
+                        took = True
+                        yield run
+                finally:
+                    held.release()
+            if self.study.more is None or not (took or waiting):
+                return
+            if not took:
+                time.sleep(min(2.0, self.timeout / 10))  # what comes next waits for the others
+
+    def _do(self, run: Run) -> None:
+        where = self.directory / run.id
+        self.progress.start(run, len(self.done) + len(self.failed))
+        began = time.monotonic()
+        try:
+            result = _call(self.train, resolve(self.study, run), str(where), run, self.extra)
+        except SavedAndStopped:
+            raise
+        except Exception as e:
+            self._note_failure(run, e)
+            return
+        if self.is_first:
+            if read_result(where) is None:
+                write_json(where / "result.json", result)
+            (where / "failed.json").unlink(missing_ok=True)
+        self.done.add(run.id)
+        left = sum(r.id not in self.done and r.id not in self.failed for r in self.mine())
+        self.progress.end(result, time.monotonic() - began, left)
+
+    def _note_failure(self, run: Run, error: Exception) -> None:
+        """One failed run does not end a study; three, with none done, do."""
+        text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        self.failed[run.id] = text
+        if self.is_first:
+            note = {"error": text, "time": time.time(), "date": time.strftime("%Y-%m-%d %H:%M:%S")}
+            if not isinstance(error, UserError):
+                note["traceback"] = "".join(traceback.format_exception(error)).splitlines()
+            write_json(self.directory / run.id / "failed.json", note)
+        self.progress.say(f"    failed: {text}")
+        if len(self.failed) >= 3 and not self.done:
+            raise UserError(f"three runs failed and none was done: {text}")
+
+
+def _call(train: Callable, config: Any, workdir: str, run: Run, extra: Mapping[str, Any]) -> dict:
+    """train(config, workdir) with whatever else it takes."""
+    offered = {"overrides": run.overrides, **extra}
+    known = inspect.signature(train).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in known.values()):
+        return train(config, workdir, **offered)
+    return train(config, workdir, **{k: v for k, v in offered.items() if k in known})
+
+
+class _Group:
+    """The processes that train each run together; nearly always one."""
+
+    turns = itertools.count()
+
+    def __init__(self):
+        distributed = None
+        if "jax" in sys.modules:  # without it nothing can have joined processes
+            from aejax.train import distributed
+        self.is_first = distributed.is_first() if distributed else True
+        joined = distributed is not None and distributed.processes() > 1
+        self.client = distributed._client() if joined else None
+
+    def share(self, runs: Iterator[Run]) -> Iterator[Run]:
+        """The first process takes runs; the others are told which."""
+        if self.client is None:
+            yield from runs
+            return
+        while True:
+            key = f"aejax/study/{next(self.turns)}"
+            if self.is_first:
+                run = next(runs, None)
+                self.client.key_value_set(key, json.dumps(run and dataclasses.asdict(run)))
+            else:
+                told = json.loads(self.client.blocking_key_value_get(key, 7 * 86400 * 1000))
+                run = Run(**told) if told else None
+            if run is None:
+                return
+            yield run
+
+
+@contextlib.contextmanager
+def _sigterm_stops() -> Iterator[None]:
+    """Between runs, too, SIGTERM means: stop, exit status 75."""
+
+    def stop(number, frame):
+        raise SavedAndStopped("stopped by SIGTERM")
+
+    try:
+        old = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, old)
+
+
+# --- several processes on this machine ------------------------------------------------------------
+
+
+class _Workers:
+    """Processes that each do the study; leases keep them apart. This one watches and tells."""
+
+    def __init__(self, engine: _Engine, count: int, budget: float):
+        study = engine.study
+        if not study.file:
+            raise UserError("several workers need a study from a file; use workers=1 here")
+        self.engine = engine
+        todo = sum(not engine.is_done(run) for run in engine.mine())
+        self.count = min(count, todo) if study.more is None else count
+        self.command = [sys.executable, "-m", "aejax", "study"]
+        self.command += [study.file + (study.arg and f":{study.arg}")]
+        self.command += ["--directory", str(engine.directory), *study.overrides]
+        self.command += ["--lease-timeout", str(engine.timeout)]
+        self.command += ["--run", "{}/{}".format(*engine.only)] if engine.only else []
+        self.command += ["--budget", f"{budget} seconds"] if budget else []
+        data_dir = engine.extra["data_dir"]
+        self.command += ["--data-dir", str(data_dir)] if data_dir else []
+        self.said = {run.id for run in engine.runs if engine.is_done(run)}
+        self.deaths = 0
+
+    def start(self, k: int) -> subprocess.Popen:
+        role = f"{k}/{self.count}/{os.getpid()}/{self.engine.since}"
+        with open(self.log(k), "a") as log:
+            return subprocess.Popen(
+                [*self.command, "--worker", role],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C comes to this process, which passes it on once
+            )
+
+    def log(self, k: int) -> pathlib.Path:
+        return self.engine.directory / f"worker-{k}.log"
+
+    def last_word(self, k: int) -> str:
+        lines = self.log(k).read_text(errors="replace").strip().splitlines()
+        return lines[-1].removeprefix("aejax: ") if lines else "no word"
+
+    def watch(self) -> None:
+        engine = self.engine
+        running = {k: self.start(k) for k in range(self.count)}
+        began = time.monotonic()
+        with _sigterm_stops():
+            try:
+                while running:
+                    time.sleep(0.2)
+                    self.tell(began)
+                    for k, process in list(running.items()):
+                        status = process.poll()
+                        if status is None:
+                            continue
+                        del running[k]
+                        if self.should_restart(k, status):
+                            running[k] = self.start(k)
+                self.tell(began)
+            except (KeyboardInterrupt, SavedAndStopped) as e:
+                raise engine.stopped() from e
+            finally:
+                for process in running.values():
+                    process.terminate()  # they save; a second signal to this process cuts it short
+                for process in running.values():
+                    process.wait()
+
+    def tell(self, began: float) -> None:
+        """A line for each run that was finished since the last look."""
+        engine, progress = self.engine, self.engine.progress
+        if engine.study.more is not None:
+            engine.grow(ask=False)
+            progress.total = len(engine.runs)
+        for run in engine.runs:
+            if run.id in self.said or not engine.is_done(run):
+                continue
+            progress.start(run, len(self.said))
+            self.said.add(run.id)
+            self.deaths = 0
+            left = sum(r.id not in self.said for r in engine.runs)
+            since = time.monotonic() - began - sum(progress.seconds)  # adds up to the time so far
+            progress.end(read_result(engine.directory / run.id), since, left)
+
+    def should_restart(self, k: int, status: int) -> bool:
+        if status in (0, 1):  # nothing left for it
+            return False
+        if status == 2:
+            raise UserError(self.last_word(k))
+        self.deaths += 1
+        self.engine.progress.say(f"worker {k} ended with status {status}: {self.last_word(k)}")
+        if self.deaths > 3 * self.count:
+            raise UserError(f"workers die again and again; see {self.log(k)}")
+        return any(not self.engine.is_done(run) for run in self.engine.mine())
+
+
+def _become_worker(role: str) -> float:
+    """One of several processes: a share of the cores, and an end when the parent ends.
+
+    Returns:
+      since when (seconds of the epoch) a failed run is not tried again.
+    """
+    k, count, parent, since = role.split("/")
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, cores[int(k) % len(cores) :: int(count)])
+
+    def watch_parent():
+        while os.getppid() == int(parent):
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)  # saves; the next start of the study goes on
+
+    threading.Thread(target=watch_parent, daemon=True).start()
+    return float(since)
+
+
+# --- the command line -----------------------------------------------------------------------------
+
+
+def add_arguments(parser: Any) -> None:
+    """Arguments of `aejax study`."""
+    parser.usage = "%(prog)s FILE[:arg] [--config.a.b=value ...] [options]"
+    parser.add_argument("study", metavar="FILE[:arg]", help="study file")
+    parser.add_argument("--directory", help="default: runs/NAME of the study")
+    parser.add_argument(
+        "--run", metavar="i/N", help="only the i-th of N parts, i from 0: every N-th run"
+    )
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes here")
+    parser.add_argument("--dry-run", action="store_true", help="print the runs, do nothing")
+    parser.add_argument(
+        "--budget", default="", help='begin no further run after this time: "2 hours"'
+    )
+    parser.add_argument(
+        "--lease-timeout",
+        type=float,
+        default=lease.TIMEOUT,
+        metavar="SECONDS",
+        help="a silent machine's run is taken over after this (default: %(default)s)",
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress lines")
+    parser.add_argument("--worker", help="==SUPPRESS==")
+
+
+def run_command(args: Any) -> int:
+    """`aejax study`: 0 all done, 1 some runs failed; SavedAndStopped is 75, UserError 2."""
+    study = load(args.study, args.overrides)
+    directory = pathlib.Path(args.directory or pathlib.Path("runs") / study.name)
+    since = _become_worker(args.worker) if args.worker else None
+    if args.workers == 1 and not args.dry_run and study.train is None:
+        from aejax.train import distributed
+
+        distributed.initialise()
+    results = run_study(
+        study,
+        directory,
+        only=_parse_part(args.run),
+        workers=args.workers,
+        dry_run=args.dry_run,
+        budget=_parse_budget(args.budget),
+        lease_timeout=args.lease_timeout,
+        command=shlex.join(["aejax", *sys.argv[1:]]),
+        data_dir=getattr(args, "data_dir", None),
+        quiet=args.quiet,
+        write_report=since is None,
+        since=since,
+    )
+    failed = [] if args.dry_run else list(directory.glob("*/failed.json"))
+    done = {result["id"] for result in results}
+    return int(any(path.parent.name not in done for path in failed))
+
+
+def _parse_part(text: str | None) -> tuple[int, int] | None:
+    if not text:
+        return None
+    i, slash, n = text.partition("/")
+    if not (slash and i.isdigit() and n.isdigit()):
+        raise UserError(f'--run "{text}" is not i/N, such as 0/4')
+    return int(i), int(n)
+
+
+def _parse_budget(text: str) -> float:
+    from aejax.config import duration_of
+
+    number, unit = duration_of(text, "--budget") if text else (0.0, "second")
+    if unit != "second":
+        raise UserError(f'--budget "{text}": give seconds, minutes or hours')
+    return number
+
+
+def _print_plan(engine: _Engine) -> None:
+    """Each run with what stands of it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    keys = sorted({key for run in engine.runs for key in run.overrides})
+    labels = list(dict.fromkeys(label for run in engine.runs for label in run.labels))
+    constant = {k for k in keys if len({repr(r.overrides.get(k)) for r in engine.runs}) == 1}
+    shown = [k for k in keys if k not in constant or len(engine.runs) == 1]
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("i", "id", "state", *labels, *shown):
+        table.add_column(column)
+    for run in engine.mine():
+        where = engine.directory / run.id
+        state = (
+            "done"
+            if engine.is_done(run)
+            else lease.holder(where, engine.timeout)
+            or ("failed" if (where / "failed.json").exists() else "")
+            or ("begun" if (where / "checkpoints").exists() else "to do")
+        )
+        values = [run.labels.get(label, "") for label in labels]
+        values += [run.overrides.get(key, "") for key in shown]
+        table.add_row(str(run.index), run.id, state, *map(str, values))
+    Console().print(table)
+    parts = f", {len(engine.mine())} of them here" if engine.only else ""
+    print(f"{engine.study.name}: {len(engine.runs)} runs{parts}, in {engine.directory}")
