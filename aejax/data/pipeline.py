@@ -1,0 +1,494 @@
+"""Batches as a function of (seed, step), however the images are kept and on however many hosts.
+
+A step's global batch is drawn first, then each process takes its slice, so that neither the number
+of processes nor where a run was resumed changes what is trained on. Three ways to keep images:
+
+    device   all of them on the device as uint8; a dispatch carries only row numbers
+    memmap   decoded once into a file; a thread cuts the crops of the next steps out of it
+    stream   decoded anew for every batch by Grain, in processes that never see an accelerator
+"""
+
+import contextlib
+import dataclasses
+import functools
+import multiprocessing
+import os
+import queue
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from aejax.data.source import Decoded, Source, cache_dir, decoded, open_source, verify
+from aejax.errors import UserError
+
+DEVICE_BYTES = 1 << 30  # "auto": equal shapes up to here live on the device,
+MEMMAP_BYTES = 64 << 30  # others up to here, and up to a quarter of the free disk, in a memory map
+
+_ORDER, _DRAWS = 1, 2  # independent random streams of one seed
+
+
+class Reader(Protocol):
+    """Source or Decoded: `read(i) -> (uint8 [h, w, c], label)`."""
+
+    def read(self, i: int) -> tuple[np.ndarray, int]: ...
+
+
+def _random(seed: int, stream: int, counter: list[int], n: int) -> np.ndarray:
+    """n raw uint64 of a counter-based generator: any part of the stream without the part before.
+    Raw bits, because NumPy promises their values for all its versions to come."""
+    key = np.array([seed % 2**64, stream], np.uint64)
+    return np.random.Philox(key=key, counter=np.array(counter, np.uint64)).random_raw(n)
+
+
+@dataclasses.dataclass(frozen=True)
+class Draws:
+    """What the examples of a run are: which image, which corner of it, which way up.
+
+    Args:
+      n: images; crop: side of the square crops, 0 = whole images.
+    """
+
+    n: int
+    seed: int
+    crop: int = 0
+    flip: bool = False
+    rotate: bool = False
+
+    def rows(self, start: int, count: int) -> np.ndarray:
+        """int64 [count]: images of places start, start + 1, ... of the run. Every image comes once
+        per epoch, in another order each; nothing is dropped where epochs meet."""
+        place = np.arange(start, start + count)
+        epoch, at = np.divmod(place, self.n)
+        out = np.empty(count, np.int64)
+        for e in np.unique(epoch):
+            out[epoch == e] = self._order(int(e))[at[epoch == e]]
+        return out
+
+    def _order(self, epoch: int) -> np.ndarray:
+        return _permutation(self.n, self.seed, epoch)
+
+    def corners(self, start: int, sizes: np.ndarray) -> np.ndarray:
+        """int32 [count, 2], top and left of the crops out of images of `sizes` [count, 2]."""
+        room = sizes.astype(np.int64) - self.crop + 1
+        return (self._uniform(start, len(sizes))[:, :2] * room).astype(np.int32)
+
+    def codes(self, start: int, count: int) -> np.ndarray:
+        """int32 [count]: orientations as `augment.orient` takes them (flips alone: 0 or 1)."""
+        u = self._uniform(start, count)
+        flips = (u[:, 2] * 2).astype(np.int32) * self.flip
+        turns = np.array([0, 5, 3, 6], np.int32)[(u[:, 3] * 4).astype(np.int32)] * self.rotate
+        return turns ^ flips
+
+    def _uniform(self, start: int, count: int) -> np.ndarray:
+        bits = _random(self.seed, _DRAWS, [start, 0, 0, 0], 4 * count)
+        return (bits >> np.uint64(11)).reshape(count, 4) * 2.0**-53
+
+
+@functools.lru_cache(4)
+def _permutation(n: int, seed: int, epoch: int) -> np.ndarray:
+    return np.argsort(_random(seed, _ORDER, [0, epoch, 0, 0], n), kind="stable")
+
+
+@dataclasses.dataclass(frozen=True)
+class Batches:
+    """The local batch of each step, read and cut on the host: what workers run.
+
+    Args:
+      batch: examples of a step over all processes; low, high: this process's slice of it.
+    """
+
+    reader: Reader
+    draws: Draws
+    batch: int
+    low: int
+    high: int
+    labels: bool
+    start: int = 0
+    stop: int = 1 << 62
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __getitem__(self, i: int) -> dict[str, np.ndarray]:
+        """Of step start + i: "image" uint8 [b, h, w, c], "label" and "code" int32 [b]."""
+        first = (self.start + i) * self.batch + self.low
+        count = self.high - self.low
+        found = _read(self.reader, self.draws.rows(first, count))
+        images, side = [x for x, _ in found], self.draws.crop
+        if side:
+            corners = self.draws.corners(first, np.array([x.shape[:2] for x in images]))
+            cuts = zip(images, corners, strict=True)
+            images = [x[t : t + side, s : s + side] for x, (t, s) in cuts]
+        out = {"image": np.stack(images)}
+        if self.labels:
+            out["label"] = np.array([label for _, label in found], np.int32)
+        if self.draws.flip or self.draws.rotate:
+            out["code"] = self.draws.codes(first, count)
+        return out
+
+
+class Pipeline:
+    """Batches of one split for one process. Made by `make_pipeline`.
+
+    Attributes:
+      source: what is read; n: how many examples it has.
+      example_shape: (h, w, c) of the images that reach the model; None if whole images differ.
+      n_train_batch: steps in which every example has come once.
+      resident: uint8 arrays to be put on the device once and given to `images`, or None.
+      wait_seconds: how long `prefetch` kept its reader waiting, in all.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        batch: int,
+        seed: int = 0,
+        training: bool = True,
+        crop: int = 0,
+        flip: bool = False,
+        rotate: bool = False,
+        cache: str = "auto",
+        on_bad: str = "error",
+        workers: int = 0,
+        process_index: int = 0,
+        process_count: int = 1,
+    ):
+        cache = _choose(source) if cache == "auto" else cache
+        if cache == "device" and source.shape is None:
+            raise UserError(
+                f"data.cache = device: the images of {source.name} differ in size; "
+                "set data.size, or data.cache=memmap"
+            )
+        if cache == "stream":
+            self.reader: Reader = verify(source, on_bad)
+            self.source = self.reader
+        else:
+            self.reader = _decoded(source, on_bad, cache)
+            self.source = self.reader.source
+        self.cache, self.training, self.crop, self.workers = cache, training, crop, workers
+        self.process_index, self.process_count = process_index, process_count
+        self.n = len(self.source)
+        self.n_train_batch = -(-self.n // batch)
+        self.example_shape = (crop, crop, self.source.channels) if crop else self.source.shape
+        if self.example_shape is None and training:
+            raise UserError(
+                f"the images of {source.name} differ in size; set data.crop or data.size"
+            )
+        if rotate and training and self.example_shape[0] != self.example_shape[1]:
+            h, w, _ = self.example_shape
+            raise UserError(f"data.rotate needs square images, not {h} x {w}; set data.crop")
+        if training and batch % process_count:
+            raise UserError(f"data.batch = {batch} does not divide over {process_count} processes")
+        local, whole = batch // process_count, self.source.shape == self.example_shape
+        self.batches = Batches(
+            self.reader,
+            Draws(self.n, seed, 0 if whole else crop, flip, rotate),
+            batch,
+            process_index * local,
+            (process_index + 1) * local,
+            labels=bool(self.source.class_names),
+        )
+        self.resident = self._resident() if cache == "device" else None
+        self.wait_seconds = 0.0
+        self._open: list[Any] = []
+
+    def _resident(self) -> dict[str, np.ndarray]:
+        arrays = {"image": np.asarray(self.reader.data).reshape(self.n, *self.source.shape)}
+        if self.batches.labels:
+            arrays["label"] = self.reader.labels
+        return arrays
+
+    def dispatch(self, step: int, k: int) -> dict[str, np.ndarray]:
+        """The local batches of steps step .. step + k - 1: arrays [k, local batch, ...].
+
+        For resident sets "row" and, where they apply, "corner" (int32); else "image" (uint8, cut
+        already) and "label" (int32). "code" says how each image is to be turned.
+        """
+        parts = [self._rows(s) if self.resident else self.batches[s] for s in range(step, step + k)]
+        return _stack(parts)
+
+    def _rows(self, step: int) -> dict[str, np.ndarray]:
+        b, draws = self.batches, self.batches.draws
+        first, count = step * b.batch + b.low, b.high - b.low
+        rows = draws.rows(first, count)
+        out = {"row": rows.astype(np.int32)}
+        if draws.crop:
+            out["corner"] = draws.corners(first, self.source.sizes[rows])
+        if draws.flip or draws.rotate:
+            out["code"] = draws.codes(first, count)
+        return out
+
+    def images(self, resident: Any, batch: Any, key: Any = None, training: bool = True) -> dict:
+        """What the model sees of a batch, inside jit: {"image": float32 [b, h, w, c] in [0, 1],
+        "label": int32 [b] if there are labels}.
+
+        Args:
+          resident: `Pipeline.resident` on the device, or None.
+          batch: one step of a dispatch, or a batch of `eval_batches`.
+          key: not used: what is random was drawn on the host with the batch, so that it depends on
+            no device.
+        """
+        import jax.numpy as jnp
+
+        from aejax.data import augment
+
+        out = {}
+        if "image" in batch:
+            x = batch["image"]
+        elif "corner" in batch:
+            x = augment.gather_crops(resident["image"], batch["row"], batch["corner"], self.crop)
+        else:
+            x = augment.gather(resident["image"], batch["row"])
+        if "label" in batch:
+            out["label"] = batch["label"]
+        elif resident is not None and "label" in resident:
+            out["label"] = jnp.take(resident["label"], batch["row"], mode="clip")
+        if training and "code" in batch:
+            turn = augment.orient if self.batches.draws.rotate else augment.mirror
+            x = turn(x, batch["code"])
+        return {"image": x.astype(jnp.float32) / 255, **out}
+
+    def prefetch(self, start: int, k: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
+        """The dispatches from step `start` up to `stop`, made ahead; the last may be shorter."""
+        if self.cache == "stream" and self.workers:
+            made = self._grain(start, k, stop)
+        else:
+            steps = range(start, stop, k)
+            made = _ahead(self.dispatch(s, min(k, stop - s)) for s in steps)
+        self._open.append(made)
+        try:
+            while True:
+                begun = time.perf_counter()
+                try:
+                    found = next(made)
+                except StopIteration:
+                    return
+                finally:
+                    self.wait_seconds += time.perf_counter() - begun
+                yield found
+        finally:
+            made.close()
+            self._open.remove(made)
+
+    def _grain(self, start: int, k: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
+        """Steps from Grain's worker processes, in order, gathered into dispatches."""
+        import grain
+        from absl import flags
+
+        if not flags.FLAGS.is_parsed():  # Grain reads its own; nobody else here has any
+            flags.FLAGS.mark_as_parsed()
+        steps = grain.MapDataset.source(dataclasses.replace(self.batches, start=start, stop=stop))
+        options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
+        several = grain.MultiprocessingOptions(self.workers, per_worker_buffer_size=2)
+        with _no_accelerator():  # workers inherit it when they are spawned
+            made = iter(steps.to_iter_dataset(options).mp_prefetch(several))
+            parts = [next(made)] if start < stop else []
+        try:
+            for s in range(start, stop, k):
+                count = min(k, stop - s)
+                while len(parts) < count:
+                    parts.append(next(made))
+                yield _stack(parts)
+                parts = []
+        finally:
+            made.close()
+
+    def eval_batches(self, batch: int) -> Iterator[dict[str, np.ndarray]]:
+        """The whole split in order, each example on one process only, images of a size together.
+
+        Args:
+          batch: examples at once on this process (fewer for sizes that few images have).
+
+        Yields:
+          "row" for resident sets, else "image" (uint8 [b, h, w, c]) and "label"; "index" int32 [b]
+          into the split; "mask" float32 [b], 0 for what only fills the last batch. All processes
+          yield equally many batches of equal shapes.
+        """
+        made = _ahead(self._eval_batches(batch))
+        self._open.append(made)
+        try:
+            yield from made
+        finally:
+            made.close()
+            self._open.remove(made)
+
+    def _eval_batches(self, batch: int) -> Iterator[dict[str, np.ndarray]]:
+        sizes = self.source.sizes if not self.crop else np.zeros((self.n, 2), np.int32)
+        _, group = np.unique(sizes, axis=0, return_inverse=True)
+        for g in range(group.max() + 1):
+            members = np.flatnonzero(group.ravel() == g)
+            local = min(batch, -(-len(members) // self.process_count))
+            for first in range(0, len(members), local * self.process_count):
+                low = first + self.process_index * local
+                index = members[low : low + local]
+                mask = (np.arange(local) < len(index)).astype(np.float32)
+                index = np.concatenate([index, np.repeat(members[-1:], local - len(index))])
+                out = {"index": index.astype(np.int32), "mask": mask}
+                if self.resident and not self.crop:
+                    yield out | {"row": out["index"]}
+                    continue
+                found = _read(self.reader, index)
+                out["image"] = np.stack([_centre(x, self.crop) for x, _ in found])
+                if self.batches.labels:
+                    out["label"] = np.array([label for _, label in found], np.int32)
+                yield out
+
+    def close(self) -> None:
+        """Ends the threads and processes of iterators that were not read to their end."""
+        for made in list(self._open):
+            with contextlib.suppress(ValueError):  # being read just now, by another thread
+                made.close()
+
+
+def _read(reader: Reader, rows: np.ndarray) -> list[tuple[np.ndarray, int]]:
+    """Images and labels; decoded by threads, except in a worker, which is one of many already."""
+    if isinstance(reader, Decoded) or multiprocessing.parent_process() is not None:
+        return [reader.read(int(r)) for r in rows]
+    return list(_threads().map(reader.read, map(int, rows)))
+
+
+@functools.cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(os.cpu_count(), "aejax-decode")
+
+
+def _stack(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.stack([p[name] for p in parts]) for name in parts[0]}
+
+
+def _centre(x: np.ndarray, side: int) -> np.ndarray:
+    if not side:
+        return x
+    top, left = (x.shape[0] - side) // 2, (x.shape[1] - side) // 2
+    return x[top : top + side, left : left + side]
+
+
+def _ahead(items: Iterator, depth: int = 4) -> Iterator:
+    """The same items, made by a thread that is at most `depth` ahead."""
+    made: queue.Queue = queue.Queue(depth)
+    ended, done = threading.Event(), object()
+
+    def put(item) -> bool:
+        while not ended.is_set():
+            try:
+                made.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work():
+        try:
+            for item in items:
+                if not put((item, None)):
+                    return
+            put((done, None))
+        except BaseException as e:  # handed to the reader
+            put((done, e))
+
+    thread = threading.Thread(target=work, name="aejax-data", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = made.get()
+            if error is not None:
+                raise error
+            if item is done:
+                return
+            yield item
+    finally:
+        ended.set()
+        thread.join()
+
+
+@contextlib.contextmanager
+def _no_accelerator() -> Iterator[None]:
+    """The environment in which Grain's workers start: should anything in them import jax (Grain
+    does), it can find a CPU only."""
+    hidden = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "", "TPU_SKIP_MDS_QUERY": "1"}
+    before = {name: os.environ.get(name) for name in hidden}
+    os.environ.update(hidden)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _choose(source: Source) -> str:
+    """What cache = "auto" means for a source."""
+    if source.shape is not None and source.bytes < DEVICE_BYTES:
+        return "device"
+    folder = next(p for p in (cache_dir(), *cache_dir().parents) if p.exists())
+    room = min(MEMMAP_BYTES, shutil.disk_usage(folder).free // 4)
+    return "memmap" if source.bytes < room else "stream"
+
+
+def _decoded(source: Source, on_bad: str, cache: str) -> Decoded:
+    if cache == "memmap" or source.bytes > DEVICE_BYTES:
+        return decoded(source, on_bad)
+    try:
+        return decoded(source, on_bad)
+    except UserError:
+        return decoded(source, on_bad, on_disk=False)  # raises again what is not about the disk
+
+
+def make_pipeline(
+    config: ConfigDict,
+    *,
+    training: bool,
+    process_index: int = 0,
+    process_count: int = 1,
+    data_dir: str | None = None,
+) -> Pipeline:
+    """The training or the evaluation batches of a whole config (its `data`, `eval` and `seed`).
+
+    In evaluation images are whole; config.eval.crop, if there is one, takes squares of their
+    centres instead.
+
+    Raises:
+      UserError: values that cannot be; a source, split or image that cannot be used.
+    """
+    data = config.data
+    crop = data.crop if training else config.eval.get("crop", 0)
+    size = tuple(data.size) if data.size else None
+    if size and (len(size) > 2 or not all(isinstance(v, int) and v > 0 for v in size)):
+        raise UserError(f"data.size = {size}; it is (height, width), (short side,) or ()")
+    if data.cache not in ("auto", "device", "memmap", "stream"):
+        raise UserError(f'data.cache = "{data.cache}"; it is auto, device, memmap or stream')
+    if data.batch < 1 or crop < 0 or data.workers < 0:
+        raise UserError("data.batch is at least 1, data.crop and data.workers at least 0")
+    source = open_source(
+        data.source if training else data.eval_source or data.source,
+        data.split if training else data.eval_split,
+        data_dir=data_dir,
+        channels=data.channels,
+        on_bad=data.on_bad,
+        min_size=crop,
+        holdout=data.holdout,
+        size=size[0] if size and len(size) == 1 else size,
+    )
+    return Pipeline(
+        source,
+        batch=data.batch,
+        seed=config.seed,
+        training=training,
+        crop=crop,
+        flip=data.flip and training,
+        rotate=data.rotate and training,
+        cache=data.cache,
+        on_bad=data.on_bad,
+        workers=data.workers,
+        process_index=process_index,
+        process_count=process_count,
+    )
