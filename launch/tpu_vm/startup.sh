@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Start-up script of every host of the slice: install, mount the bucket, run the study until it is
+# done. All hosts run the same commands and find each other through the TPU's metadata. Run again at
+# every boot, and on every slice that replaces a lost one: everything in it can be repeated.
+#   log on a host: sudo journalctl -u google-startup-scripts -f
+set -u
+export HOME=/root DEBIAN_FRONTEND=noninteractive
+
+attempt() { # a registry or the network may need a moment after boot
+  local i
+  for i in 1 2 3 4 5; do
+    "$@" && return 0
+    sleep $((5 * i))
+  done
+  return 1
+}
+
+if ! command -v gcsfuse >/dev/null; then
+  key=/usr/share/keyrings/gcsfuse.asc
+  attempt curl -fsSL -o "$key" https://packages.cloud.google.com/apt/doc/apt-key.gpg
+  echo "deb [signed-by=$key] https://packages.cloud.google.com/apt gcsfuse-$(lsb_release -cs) main" \
+    >/etc/apt/sources.list.d/gcsfuse.list
+  attempt apt-get update -q
+  attempt apt-get install -yq gcsfuse python3-venv git
+fi
+mkdir -p /runs
+mountpoint -q /runs || attempt gcsfuse --implicit-dirs {{bucket}} /runs
+
+if [ ! -x /opt/aejax/bin/aejax ]; then
+  # The runtime image's own Python may be older than aejax needs: uv brings one.
+  python3 -m venv /opt/uv && attempt /opt/uv/bin/pip install -q uv
+  attempt /opt/uv/bin/uv venv --allow-existing --python 3.12 /opt/aejax
+  attempt /opt/uv/bin/uv pip install --python /opt/aejax/bin/python "aejax[tpu] @ {{source}}"
+fi
+
+export AEJAX_DATA={{data}}
+export AEJAX_CLUSTER_TIMEOUT=900 # the hosts do not finish installing at the same moment
+launched=/runs/{{launched}}
+metadata=http://metadata.google.internal/computeMetadata/v1/instance/attributes
+worker=$(curl -fs -H 'Metadata-Flavor: Google' "$metadata/agent-worker-number" || echo 0)
+
+cd "$launched" || exit 2
+for ((i = 0; i <= {{max_restarts}}; i++)); do
+  /opt/aejax/bin/aejax study {{study}} --run {{unit}}/{{units}} --directory {{directory}} \
+    2>&1 | tee -a "/var/log/aejax.log"
+  status=${PIPESTATUS[0]}
+  if ((status == 0 || status == 2)); then break; fi
+  sleep 5 # 75: saved, or hosts were missing; anything else: a crash. All hosts come back here
+done
+# The babysitter reads this and gives the slice back.
+if ((worker == 0)); then
+  tail -n 50 /var/log/aejax.log >"$launched/log.{{unit}}"
+  echo "$status" >"$launched/status.{{unit}}"
+fi
