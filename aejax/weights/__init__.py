@@ -1,0 +1,82 @@
+"""Trained weights: NAME.safetensors with the variables, NAME.json with where they came from.
+
+What stands in this folder is shipped with the package; any other path works too. Leaves are stored
+as they are given (float16 halves the size) and come back as float32; integers stay integers.
+"""
+
+import hashlib
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from aejax.errors import UserError
+from aejax.registry import did_you_mean
+
+FOLDER = pathlib.Path(__file__).parent
+
+
+def names() -> list[str]:
+    """Of the weights in the package."""
+    return sorted(p.stem for p in FOLDER.glob("*.safetensors"))
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, np.ndarray]:
+    out = {}
+    for name, value in tree.items():
+        if hasattr(value, "items"):
+            out |= _flat(value, f"{prefix}{name}/")
+        else:
+            out[prefix + name] = np.ascontiguousarray(value)
+    return out
+
+
+def save(path: str | pathlib.Path, variables: Any, meta: dict[str, Any]) -> None:
+    """Writes PATH.safetensors and PATH.json; the hash of the first stands in the second.
+
+    Args:
+      path: with or without the suffix; a bare name is put into this folder.
+      variables: Flax collections, nested dicts of arrays.
+      meta: provenance: config, command, versions, machine, steps, wall time, data.
+    """
+    from safetensors.numpy import save_file
+
+    path = _path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(_flat(variables), path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    text = json.dumps(dict(meta) | {"sha256": digest}, indent=1, sort_keys=True)
+    path.with_suffix(".json").write_text(text + "\n")
+
+
+def load(name: str | pathlib.Path, check: bool = True) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(variables, meta) of shipped weights by name, or of a path.
+
+    Raises:
+      UserError: no such weights, or a file that is not the one its .json tells of.
+    """
+    from safetensors.numpy import load_file
+
+    path = _path(name)
+    if not path.is_file():
+        raise UserError(f'no weights "{name}"{did_you_mean(str(name), names())}')
+    meta = json.loads(path.with_suffix(".json").read_text())
+    if check and hashlib.sha256(path.read_bytes()).hexdigest() != meta.get("sha256"):
+        raise UserError(f"{path} is damaged or was replaced: its hash is not that of the .json")
+    variables: dict[str, Any] = {}
+    for key, value in load_file(path).items():
+        *parents, leaf = key.split("/")
+        node = variables
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        half = value.dtype.kind == "f" or value.dtype.name == "bfloat16"
+        node[leaf] = value.astype(np.float32) if half else value
+    return variables, meta
+
+
+def _path(name: str | pathlib.Path) -> pathlib.Path:
+    text = str(name)
+    if not text.endswith(".safetensors"):
+        text += ".safetensors"
+    return pathlib.Path(text) if "/" in text or isinstance(name, pathlib.Path) else FOLDER / text

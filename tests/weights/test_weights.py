@@ -1,0 +1,39 @@
+"""Weights on disk: what goes in comes out, and a changed file is noticed."""
+
+import numpy as np
+import pytest
+
+from aejax import weights
+from aejax.errors import UserError
+
+
+def test_round_trip(tmp_path):
+    tree = {"params": {"a": {"kernel": np.ones((2, 3), np.float32)}, "b": np.float32(2.0)},
+            "tables": {"n": np.arange(3, dtype=np.int32)}}  # fmt: skip
+    weights.save(tmp_path / "w", tree, {"steps": 3})
+    back, meta = weights.load(tmp_path / "w")
+    np.testing.assert_array_equal(back["params"]["a"]["kernel"], tree["params"]["a"]["kernel"])
+    assert float(back["params"]["b"]) == 2.0 and back["tables"]["n"].dtype == np.int32
+    assert meta["steps"] == 3 and len(meta["sha256"]) == 64
+
+
+def test_half_precision_comes_back_as_float32(tmp_path):
+    weights.save(tmp_path / "w", {"params": {"a": np.ones(4, np.float16)}}, {})
+    assert weights.load(tmp_path / "w")[0]["params"]["a"].dtype == np.float32
+
+
+def test_damage_and_wrong_names_are_said(tmp_path):
+    weights.save(tmp_path / "w", {"params": {"a": np.ones(4, np.float32)}}, {})
+    file = tmp_path / "w.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(bytes(data))
+    with pytest.raises(UserError, match="damaged"):
+        weights.load(tmp_path / "w")
+    with pytest.raises(UserError, match="no weights"):
+        weights.load("nothing-like-this")
+
+
+def test_every_shipped_file_is_the_one_its_json_tells_of():
+    for name in weights.names():
+        weights.load(name)
