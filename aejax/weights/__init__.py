@@ -28,7 +28,7 @@ def _flat(tree: Any, prefix: str = "") -> dict[str, np.ndarray]:
         if hasattr(value, "items"):
             out |= _flat(value, f"{prefix}{name}/")
         else:
-            out[prefix + name] = np.ascontiguousarray(value)
+            out[prefix + name] = np.array(value, order="C")
     return out
 
 
