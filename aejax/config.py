@@ -86,6 +86,7 @@ def base() -> ConfigDict:
     c.eval = ConfigDict()
     c.eval.every = ""  # a duration; "" = at the end only
     c.eval.batch = 0  # 0 = data.batch
+    c.eval.crop = 0  # side of a centre crop; 0 = whole images
     c.eval.examples = 0  # 0 = the whole split
     c.eval.metrics = ("psnr", "ssim", "mse")
     c.eval.best = "psnr"  # which metric makes a checkpoint the best; "-name" = smaller is better

@@ -90,7 +90,7 @@ class Evaluator:
         chosen = {"first": [], "best": [], "worst": []}
         key, seen = jax.random.key(seed), 0
         for number, batch in enumerate(self.pipeline.eval_batches(self.batch)):
-            mask, index = batch.pop("mask"), batch.pop("index")
+            mask, index = batch.pop("mask"), np.asarray(batch["index"])
             count = len(mask)
             run = self.sharded if count % jax.local_device_count() == 0 else self.single
             step_key = jax.random.fold_in(key, number)

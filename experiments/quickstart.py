@@ -10,6 +10,7 @@ several sizes of h, each beside PCA of the same size. At most 3 minutes on 2 cor
 from aejax.config import base, part
 from aejax.study import Study, grid, named, product
 
+# digits: h is a vector
 MODELS = {
     "linear": {"model.f_E": part("linear"), "model.f_D": part("linear")},
     "dense": {
@@ -21,6 +22,14 @@ MODELS = {
         "model.f_D": part("conv", widths=(32, 64)),
     },
 }
+# photographs of any size: h has k channels at an eighth of the resolution
+SPATIAL = {
+    "linear": {"model.f_E": part("linear", patch=8), "model.f_D": part("linear", patch=8)},
+    "conv": {
+        "model.f_E": part("conv", widths=(32, 64, 128), spatial=True),
+        "model.f_D": part("conv", widths=(32, 64, 128), spatial=True),
+    },
+}
 
 
 def get_config(arg: str = ""):
@@ -29,14 +38,15 @@ def get_config(arg: str = ""):
     c.data.batch = 128
     c.optim.lr = 3e-3
     c.model.init = "pca"
-    c.train.steps_per_dispatch = 10
+    c.train.steps_per_dispatch = 8
+    c.eval.batch = 100
     c.eval.metrics = ("psnr", "ssim", "mse")
     if "photos" in arg:
         c.data.source = "bundled:photos"
         c.data.crop = 32
-        c.train.length = "600 steps"
         c.data.batch = 32
-        c.train.steps_per_dispatch = 1
+        c.data.holdout = 3
+        c.train.length = "400 steps"
     else:
         c.data.source = "bundled:digits"
         c.data.holdout = 5
@@ -45,17 +55,19 @@ def get_config(arg: str = ""):
         c.train.length = "4 steps"
         c.train.steps_per_dispatch = 2
         c.data.batch = 16
-        c.eval.examples = 32
     return c
 
 
 def get_study(arg: str = ""):
-    sets = {"digits": (2, 4, 8, 16), "photos": (16, 64)}
     runs = []
-    for data, sizes in sets.items():
-        source = {f"data.{k}": v for k, v in get_config(f"{data} {arg}").data.items()}
-        source |= {f"train.{k}": v for k, v in get_config(f"{data} {arg}").train.items()}
-        runs += product([source], named("model", MODELS), grid({"model.latent": sizes}))
+    for data, models, sizes in (
+        ("digits", MODELS, (2, 4, 8, 16)),
+        ("photos", SPATIAL, (8, 24)),
+    ):
+        c = get_config(f"{data} {arg}")
+        source = {f"data.{name}": c.data[name] for name in ("source", "crop", "holdout", "batch")}
+        source |= {"train.length": c.train.length, "eval.batch": c.eval.batch}
+        runs += product([source], named("model", models), grid({"model.latent": sizes}))
     return Study(
         name="quickstart",
         title="How much of an image survives in k numbers?",

@@ -93,8 +93,8 @@ def _average(collections: Any) -> Any:
 def make_dispatch(train_step: Callable, steps: int) -> Callable:
     """`steps` train steps in one program; batch leaves are [steps, b, ...].
 
-    Metrics are means over the steps, but "skipped", their number. Unrolled on CPUs, where the
-    weight gradient of a convolution inside a loop is many times slower than outside.
+    Metrics are means over the steps, but "skipped", their number. On CPUs a step that holds a
+    convolution's weight gradient as XLA writes it is unrolled: in a loop it is many times slower.
     """
 
     def dispatch(state, batch, resident, key):
@@ -102,11 +102,27 @@ def make_dispatch(train_step: Callable, steps: int) -> Callable:
             return train_step(state, batch, resident, key)
 
         if steps == 1:
-            state, metrics = body(state, jax.tree.map(lambda v: v[0], batch))
-            return state, metrics
-        unroll = steps if jax.default_backend() == "cpu" else 1
-        state, metrics = jax.lax.scan(body, state, batch, unroll=unroll)
+            return body(state, jax.tree.map(lambda v: v[0], batch))
+        first = jax.tree.map(lambda v: v[0], batch)
+        slow = jax.default_backend() == "cpu" and has_lax_weight_gradient(
+            jax.make_jaxpr(body)(state, first)
+        )
+        state, metrics = jax.lax.scan(body, state, batch, unroll=steps if slow else 1)
         skipped = metrics["skipped"].sum()
         return state, {name: v.mean() for name, v in metrics.items()} | {"skipped": skipped}
 
     return dispatch
+
+
+def has_lax_weight_gradient(jaxpr: Any) -> bool:
+    """Whether a convolution in it contracts over the batch, as lax's weight gradient does."""
+    for eqn in getattr(jaxpr, "jaxpr", jaxpr).eqns:
+        if eqn.primitive.name == "conv_general_dilated":
+            if eqn.params["dimension_numbers"].lhs_spec[0] != 0:
+                return True
+        for value in eqn.params.values():
+            for inner in value if isinstance(value, (tuple, list)) else (value,):
+                if hasattr(inner, "eqns") or hasattr(inner, "jaxpr"):
+                    if has_lax_weight_gradient(inner):
+                        return True
+    return False
