@@ -8,6 +8,7 @@ export AEJAX_DATA={{data}}
 
 study=({{program}} study {{study}} --directory {{directory}})
 stopped=0
+crashes=0
 children=()
 
 trap 'stopped=1; kill -TERM "${children[@]}" 2>/dev/null' INT TERM
@@ -44,6 +45,7 @@ for ((attempt = 0; attempt <= {{max_restarts}}; attempt++)); do
   wait_all
   status=$?
   if ((stopped || status == 0 || status == 2)); then exit "$status"; fi
+  if ((status != 75 && ++crashes > 3)); then exit "$status"; fi
   echo "run.sh: ended with status $status; starting again" >&2
   sleep 1
 done

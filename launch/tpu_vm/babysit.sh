@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Requests the slice of unit {{unit}} of {{units}} of the study {{name}}, replaces it whenever it
+# Requests the slice of unit {{unit}} of {{units}} of the study {{name}}, replaces it when it
 # is taken away, and gives it back when the study is done. Needs gcloud, and can itself be stopped and
 # started again at any time.
 #   nohup bash babysit.sh &

@@ -15,6 +15,18 @@ attempt() { # a registry or the network may need a moment after boot
   return 1
 }
 
+metadata=http://metadata.google.internal/computeMetadata/v1/instance/attributes
+worker=$(attempt curl -fs -H 'Metadata-Flavor: Google' "$metadata/agent-worker-number")
+log=/var/log/aejax.log
+
+finish() { # the babysitter reads this and gives the slice back
+  if [ "$worker" = 0 ]; then
+    tail -n 50 "$log" | gcloud storage cp - "gs://{{bucket}}/{{launched}}/log.{{unit}}"
+    echo "$1" | gcloud storage cp - "gs://{{bucket}}/{{launched}}/status.{{unit}}"
+  fi
+  exit "$1"
+}
+
 if ! command -v gcsfuse >/dev/null; then
   key=/usr/share/keyrings/gcsfuse.asc
   attempt curl -fsSL -o "$key" https://packages.cloud.google.com/apt/doc/apt-key.gpg
@@ -35,20 +47,15 @@ fi
 
 export AEJAX_DATA={{data}}
 export AEJAX_CLUSTER_TIMEOUT=900 # the hosts do not finish installing at the same moment
-launched=/runs/{{launched}}
-metadata=http://metadata.google.internal/computeMetadata/v1/instance/attributes
-worker=$(curl -fs -H 'Metadata-Flavor: Google' "$metadata/agent-worker-number" || echo 0)
+cd "/runs/{{launched}}" || { echo "the bucket is not mounted" >>"$log" && finish 2; }
 
-cd "$launched" || exit 2
+crashes=0
 for ((i = 0; i <= {{max_restarts}}; i++)); do
   /opt/aejax/bin/aejax study {{study}} --run {{unit}}/{{units}} --directory {{directory}} \
-    2>&1 | tee -a "/var/log/aejax.log"
+    2>&1 | tee -a "$log"
   status=${PIPESTATUS[0]}
   if ((status == 0 || status == 2)); then break; fi
-  sleep 5 # 75: saved, or hosts were missing; anything else: a crash. All hosts come back here
+  if ((status != 75 && ++crashes > 3)); then break; fi
+  sleep 5 # 75: saved, or a host was missing. All hosts come back here, and meet again
 done
-# The babysitter reads this and gives the slice back.
-if ((worker == 0)); then
-  tail -n 50 /var/log/aejax.log >"$launched/log.{{unit}}"
-  echo "$status" >"$launched/status.{{unit}}"
-fi
+finish "$status"
