@@ -74,7 +74,8 @@ def companded(v: Float[Array, "..."]) -> Float[Array, "..."]:
 def weight_unit(w: Float[Array, "... o"]) -> Float[Array, "o"]:
     """2^e per output channel: the smallest unit in which every weight fits into 127."""
     top = jnp.max(jnp.abs(w), axis=tuple(range(w.ndim - 1)))
-    e = jnp.ceil(jnp.log2(jnp.maximum(top, 1e-9) / 127.0))
+    # The margin keeps weights of exactly 127 units, already quantised ones, at 127 units.
+    e = jnp.ceil(jnp.log2(jnp.maximum(top, 1e-9) / 127.0) - 1e-3)
     return jnp.ldexp(1.0, jnp.clip(e, *EXPONENTS).astype(jnp.int32))
 
 

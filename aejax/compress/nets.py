@@ -24,15 +24,19 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from aejax.compress import exact
+from aejax.errors import UserError
 from aejax.nets import ops
+from aejax.types import Cond, Output
 
 STRIDE = 16  # pixels per side of one latent
 KNOTS = 9  # quality nodes, 32 steps of the byte apart
 LEVELS = 64  # scale levels = probability tables
 SIGMA_MIN, SIGMA_MAX = 0.08, 320.0
 LOG_STEP = math.log(SIGMA_MAX / SIGMA_MIN) / (LEVELS - 1)
-LEVEL_UNIT = 2.0**-4  # of the stored base levels
-LAMBDA = (0.0008, 0.2)  # of bpp + lambda * MSE on 0..255, at quality 0 and 100
+TABLE_UNIT = 2.0**-8  # of the stored tables of levels and means
+TABLE_SCALE = 16.0  # levels per unit of a table: they must move as fast as weights do
+KLT_SCALE = 16.0  # of the stored KLT: its small weights must move slower than a network's
+LAMBDA = (0.0009, 0.15)  # of bpp + lambda * MSE on 0..255, at quality 0 and 100
 
 
 def quality_byte(quality: Float[Array, "b"]) -> Float[Array, "b"]:
@@ -110,10 +114,9 @@ class Analysis(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], cond: dict, train: bool = False):
         x = x - 0.5
-        linear = ops.dense(
-            ops.unshuffle(x, STRIDE),
-            self.param("klt", dense_init(), (STRIDE**2 * x.shape[-1], self.latent)),
-        )
+        shape = (STRIDE**2 * x.shape[-1], self.latent)
+        klt = self.param("klt", dense_init(KLT_SCALE), shape)
+        linear = ops.dense(ops.unshuffle(x, STRIDE), klt * (1.0 / KLT_SCALE))
         quality, zeros = cond["quality"], nn.initializers.zeros
         u = Mix(self.width[0], scale=2.0)(ops.unshuffle(x, 8).astype(self.dtype))
         for i, (width, blocks) in enumerate(zip(self.width, self.blocks, strict=True)):
@@ -137,8 +140,9 @@ class Synthesis(nn.Module):
 
     @nn.compact
     def __call__(self, h_hat: Float[Array, "b h w k"], cond: dict, train: bool = False):
-        n = STRIDE**2 * self.channels
-        linear = ops.dense(h_hat, self.param("klt", dense_init(), (self.latent, n)))
+        shape = (self.latent, STRIDE**2 * self.channels)
+        klt = self.param("klt", dense_init(KLT_SCALE), shape)
+        linear = ops.dense(h_hat, klt * (1.0 / KLT_SCALE))
         quality, zeros = cond["quality"], nn.initializers.zeros
         # The latents' own sizes differ by a thousand; `weigh` starts as one over the deviations.
         weigh = self.param("weigh", nn.initializers.ones, (self.latent,))
@@ -257,11 +261,13 @@ class Entropy(nn.Module):
 
         self.gain = self.param("gain", start, knots)
         self.ungain = self.param("ungain", lambda key, shape: -start(key, shape), knots)
-        self.base = self.param("base", nn.initializers.constant(30.0), knots)
+        self.base = self.param("base", nn.initializers.constant(2.0), knots)
         if self.hyper != "factorized":
+            # z starts at deviations of 0.3 to 1.2: some bits to earn, and something to learn from.
+            rise = jnp.broadcast_to(jnp.linspace(0.7, 1.25, KNOTS)[:, None], (KNOTS, self.z))
             self.z_gain = self.param("z_gain", normal, (KNOTS, self.z))
             self.z_mean = self.param("z_mean", normal, (KNOTS, self.z))
-            self.z_base = self.param("z_base", nn.initializers.constant(24.0), (KNOTS, self.z))
+            self.z_base = self.param("z_base", lambda _: rise)
             self.a_in, self.a_mid = Mix(self.features), Block()
             self.a_down, self.a_out = Mix(2 * self.features), Mix(self.z, scale=2.0)
             self.h_s = Features(self.features, self.frozen)
@@ -287,7 +293,7 @@ class Entropy(nn.Module):
         u = jnp.sign(y) * jnp.log1p(jnp.abs(y))
         u = self.a_mid(self.a_in(u))
         u = self.a_out(jax.nn.silu(self.a_down(ops.unshuffle(u, 2))))
-        return u * jnp.exp(at_quality(self.z_gain, cond["quality"]))
+        return u * jnp.exp(4.0 * at_quality(self.z_gain, cond["quality"]))
 
     def z_prior(self, cond):
         """(mean, level) of z [b, 1, 1, N], whole numbers that depend on the quality alone."""
@@ -315,8 +321,8 @@ class Entropy(nn.Module):
 
     def _nodes(self, table, cond):
         if not self.frozen:
-            table = exact.rounded(table, LEVEL_UNIT)
-        return at_quality(table, cond["quality"])
+            table = exact.rounded(table, TABLE_UNIT)
+        return at_quality(table, cond["quality"]) * TABLE_SCALE
 
     # --- training ---
 
@@ -371,3 +377,60 @@ class Entropy(nn.Module):
 def chequer(h: int, w: int) -> Float[Array, "h w 1"]:
     """1 on the first colour, which holds the corner, else 0."""
     return 1.0 - ((jnp.arange(h)[:, None] + jnp.arange(w)) % 2)[..., None].astype(jnp.float32)
+
+
+def whole(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
+    """x with its last row and column repeated up to whole strides."""
+    pad = [(0, 0), *((0, -n % STRIDE) for n in x.shape[1:3]), (0, 0)]
+    return jnp.pad(x, pad, mode="edge") if any(p for _, p in pad) else x
+
+
+class Codec(nn.Module):
+    """The whole model, with the methods of an AutoEncoder: x -> h -> h_hat -> y.
+
+    Attributes:
+      latent: M, channels of h at 1/16.
+      width: channels at 1/8 and 1/16. encoder, decoder: blocks at each of the two.
+      slices, z, features, context, hyper, rounding, frozen: see Entropy (context: its `width`).
+    """
+
+    latent: int = 320
+    width: Sequence[int] = (192, 256)
+    encoder: Sequence[int] = (5, 3)
+    decoder: Sequence[int] = (3, 2)
+    slices: Sequence[int] = (32, 64, 96, 128)
+    z: int = 64
+    features: int = 128
+    context: int = 192
+    hyper: str = "context"
+    rounding: str = "straight-through"
+    frozen: bool = False
+    dtype: jnp.dtype = jnp.float32
+
+    def setup(self):
+        if sum(self.slices) != self.latent:
+            raise UserError(f"slices of {self.slices} channels do not make {self.latent}")
+        self.f_E = Analysis(self.latent, self.width, self.encoder, self.dtype)
+        self.bottleneck = Entropy(
+            self.latent, self.slices, self.z, self.features, self.context, self.hyper,
+            self.rounding, self.frozen,
+        )  # fmt: skip
+        self.f_D = Synthesis(self.latent, self.width, self.decoder, dtype=self.dtype)
+
+    def __call__(self, x: Float[Array, "b h w c"], cond: Cond = None, train: bool = False):
+        """The whole equation; without cond at quality 50."""
+        cond = cond or {"quality": jnp.full(x.shape[0], 50.0)}
+        h = self.f_E(whole(x), cond, train)
+        h_hat, terms = self.bottleneck(h, cond, train)
+        y = self.f_D(h_hat, cond, train)
+        return Output(h, h_hat, y[:, : x.shape[1], : x.shape[2]], terms)
+
+    def encode(self, x: Float[Array, "b h w c"], cond: Cond = None):
+        """h_hat of x."""
+        cond = cond or {"quality": jnp.full(x.shape[0], 50.0)}
+        return self.bottleneck(self.f_E(whole(x), cond, False), cond, False)[0]
+
+    def decode(self, h_hat: Float[Array, "b h w k"], cond: Cond = None):
+        """x_hat of h_hat."""
+        cond = cond or {"quality": jnp.full(h_hat.shape[0], 50.0)}
+        return self.f_D(h_hat, cond, False)

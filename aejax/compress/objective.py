@@ -89,7 +89,10 @@ def klt_start(variables, images: Float[Array, "n h w c"]):
     sigma = np.sqrt(np.maximum(value[::-1][:latent], 1e-8)).astype(np.float32)
     gain = np.asarray(params["bottleneck"]["gain"])
     level = (np.log(sigma) + gain - math.log(nets.SIGMA_MIN)) / nets.LOG_STEP
-    params["f_E"]["klt"], params["f_D"]["klt"] = jnp.asarray(basis), jnp.asarray(basis.T)
+    params["f_E"]["klt"] = jnp.asarray(basis * nets.KLT_SCALE)
+    params["f_D"]["klt"] = jnp.asarray(basis.T * nets.KLT_SCALE)
     params["f_D"]["weigh"] = jnp.asarray(1.0 / sigma)
-    params["bottleneck"]["base"] = jnp.asarray(np.clip(level, 0.0, nets.LEVELS - 1.0), jnp.float32)
+    params["bottleneck"]["base"] = jnp.asarray(
+        np.clip(level, 0.0, nets.LEVELS - 1.0) / nets.TABLE_SCALE, jnp.float32
+    )
     return {**variables, "params": params}

@@ -1,0 +1,205 @@
+"""From a training run to weights that ship: exact integers, fitted tables, one safetensors file.
+
+    python -m aejax.compress.freeze RUN -o aejax/weights/codec.safetensors
+
+There is no `update()` in the codec that a user could forget: a model has tables once it is frozen,
+and cannot code before.
+"""
+
+import hashlib
+import json
+import pathlib
+import time
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from aejax.compress import exact, nets
+from aejax.compress.entropy import Tables, radius
+from aejax.compress.runtime import Frozen, Runtime, chequer, flatten, unflatten
+from aejax.errors import UserError
+
+FIELDS = (
+    "latent", "width", "encoder", "decoder", "slices", "z", "features", "context", "hyper",
+)  # fmt: skip
+
+
+def is_exact(path: str) -> bool:
+    """Whether a parameter belongs to what chooses tables."""
+    return path.startswith(("bottleneck/h_s/", "bottleneck/passes_"))
+
+
+def frozen_params(params: Any) -> dict[str, Any]:
+    """Parameters as the frozen model takes them: exact ones exact, the others as float16 keeps
+    them."""
+    out = {}
+    for path, value in flatten(params).items():
+        value = jnp.asarray(value, jnp.float32)
+        name = path.rsplit("/", 1)[-1]
+        if is_exact(path):
+            value = exact.quantised(value) if name == "kernel" else exact.rounded(
+                value, exact.BIAS_UNIT
+            )
+        elif path in ("bottleneck/base", "bottleneck/z_base", "bottleneck/z_mean"):
+            value = exact.rounded(value, nets.TABLE_UNIT)
+        elif value.ndim > 1:
+            value = value.astype(jnp.float16).astype(jnp.float32)
+        out[path] = np.asarray(value)
+    return unflatten(out)
+
+
+def freeze(params: Any, fields: dict[str, Any], images: list[np.ndarray], meta=None) -> Frozen:
+    """A model ready to code, its tables fitted to the symbols of training `images` (uint8
+    [h, w, 3], at least 16 pixels a side) at all qualities."""
+    if fields["hyper"] != "context":
+        raise UserError(f'only models with context are made into files, not "{fields["hyper"]}"')
+    fields = {name: fields[name] for name in FIELDS if name != "hyper"}
+    params = frozen_params(params)
+    plain = Frozen(params, Tables.fitted(), fields)
+    counts = count_symbols(Runtime(plain), images)
+    return Frozen(params, Tables.fitted(counts), fields, dict(meta or {}))
+
+
+def count_symbols(runtime: Runtime, images: list[np.ndarray]) -> list[np.ndarray]:
+    """How often each symbol occurred at each level, the last of each for escapes."""
+    counts = [np.zeros(2 * radius(level) + 2, np.int64) for level in range(nets.LEVELS)]
+    qualities = np.arange(0, 256, 17)
+    for n, image in enumerate(images):
+        byte = int(qualities[n % len(qualities)])
+        for s, level in tile_symbols(runtime, image, byte):
+            for v in np.unique(level):
+                if v:
+                    r = radius(v)
+                    found = s[level == v]
+                    index = np.where(np.abs(found) > r, 2 * r + 1, found + r)
+                    counts[v] += np.bincount(index, minlength=2 * r + 2)
+    return counts
+
+
+def tile_symbols(runtime: Runtime, image: np.ndarray, byte: int):
+    """(symbols, levels) of z and of y of the first tile of an image."""
+    from aejax.compress.container import Header
+    from aejax.compress.runtime import _half, _padded, _quality
+
+    header = Header(b"", byte, image.shape[1], image.shape[0])
+    tile = header.tiles[0]
+    h, w = tile[2:]
+    y = runtime.latents(image, tile, header)
+    padded, mask, z_mask = _padded(h, w)
+    full = np.zeros((1, *padded, y.shape[-1]), np.float32)
+    full[0, :h, :w] = y
+    q, v = _quality(byte), runtime.variables
+    z = runtime.hyper_symbols(v, full, z_mask, q)
+    features, base = runtime.begin(v, z, z_mask, q)
+    s, level, _ = runtime.symbols_of(v, full, features, base, mask)
+    zh, zw = _half(h, w)
+    z_level = np.broadcast_to(np.asarray(runtime.z_levels(v, q)), (zh, zw, z.shape[-1]))
+    yield np.asarray(z)[:zh, :zw].reshape(-1), z_level.reshape(-1)
+    yield np.asarray(s)[:h, :w].reshape(-1), np.asarray(level)[:h, :w].reshape(-1)
+    assert chequer(h, w).any()
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def save(frozen: Frozen, path: str | pathlib.Path) -> None:
+    """Writes PATH.safetensors and PATH.json: kernels of the entropy model as int8 and one exponent
+    per channel, other kernels as float16, the rest as float32."""
+    from safetensors.numpy import save_file
+
+    out = {"tables": frozen.tables.frequencies.astype(np.uint16)}
+    for name, value in flatten(frozen.params).items():
+        if is_exact(name) and name.endswith("kernel"):
+            unit = np.asarray(exact.weight_unit(value))
+            out[name] = np.round(value / unit).astype(np.int8)
+            out[name + "#exponent"] = np.log2(unit).astype(np.int8)
+        elif is_exact(name) or value.ndim < 2 or name.startswith("bottleneck/z_") or (
+            name == "bottleneck/base"
+        ):
+            out[name] = value.astype(np.float32)
+        else:
+            out[name] = value.astype(np.float16)
+    path = pathlib.Path(path).with_suffix(".safetensors")
+    save_file({k: np.ascontiguousarray(v) for k, v in out.items()}, path)
+    meta = dict(frozen.meta)
+    meta |= {
+        "fields": frozen.fields,
+        "id": frozen.id.hex(),
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "parameters": int(sum(v.size for v in flatten(frozen.params).values())),
+    }
+    path.with_suffix(".json").write_text(json.dumps(meta, indent=1) + "\n")
+
+
+def load(path: str | pathlib.Path) -> Frozen:
+    """Reads what `save` wrote.
+
+    Raises:
+      UserError: it is not there, or not whole.
+    """
+    from safetensors.numpy import load_file
+
+    path = pathlib.Path(path).with_suffix(".safetensors")
+    try:
+        meta = json.loads(path.with_suffix(".json").read_text())
+        stored = load_file(path)
+    except OSError as e:
+        raise UserError(f"no codec weights at {path} ({e.strerror or e})") from e
+    tables = Tables(stored.pop("tables").astype(np.uint32))
+    params = {}
+    for name, value in stored.items():
+        if name.endswith("#exponent"):
+            continue
+        if value.dtype == np.int8:
+            value = np.ldexp(value.astype(np.float32), stored[name + "#exponent"].astype(np.int32))
+        params[name] = value.astype(np.float32)
+    frozen = Frozen(unflatten(params), tables, meta["fields"], meta)
+    if frozen.id.hex() != meta["id"]:
+        raise UserError(f"{path} is damaged: it is not the model {meta['id']}; install it again")
+    return frozen
+
+
+def from_run(workdir: str, which: str = "last", images: int = 256) -> Frozen:
+    """Freezes a training run, its tables fitted to its own training images."""
+    from aejax.config import to_json
+    from aejax.data.pipeline import make_pipeline
+    from aejax.trained import load as load_run
+
+    trained = load_run(workdir, which)
+    pipeline = make_pipeline(trained.config, training=True)
+    reader, n = pipeline.reader, pipeline.n
+    chosen = [reader.read(int(i))[0] for i in np.linspace(0, n - 1, min(images, n))]
+    chosen = [np.asarray(x)[:512, :512] for x in chosen]
+    pipeline.close()
+    model = trained.model
+    meta = {
+        "config": json.loads(to_json(trained.config)),
+        "step": trained.step,
+        "frozen": time.strftime("%Y-%m-%d %H:%M"),
+        "data": "693 photographs: BSDS500, CID22, CLIC 2025, GB82, wallpapers",
+    }
+    provenance = pathlib.Path(workdir) / "provenance.json"
+    if provenance.exists():
+        meta["training"] = json.loads(provenance.read_text())
+    fields = {name: getattr(model, name) for name in FIELDS}
+    fields = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+    return freeze(trained.variables["params"], fields, chosen, meta)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    import argparse
+
+    parser = argparse.ArgumentParser(description="freeze a training run of the codec")
+    parser.add_argument("run", help="workdir of the training")
+    parser.add_argument("-o", "--out", required=True, help="NAME.safetensors")
+    parser.add_argument("--which", default="last", help="last, best or a step")
+    args = parser.parse_args(argv)
+    frozen = from_run(args.run, args.which)
+    save(frozen, args.out)
+    print(f"{args.out}: model {frozen.id.hex()}, step {frozen.meta['step']}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,365 @@
+"""A frozen codec at work: weights, tables, and the compiled parts that a tile goes through.
+
+Analysis and synthesis run in windows of a few fixed shapes, so that photographs of any size are
+compiled for once. The entropy model runs on tiles of at most 96x96 latents, padded with zeros to
+one of the same shapes; that padding is part of the format, as it reaches the levels.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aejax.compress import container, nets
+from aejax.compress.container import Chunk, Header
+from aejax.compress.entropy import MAX_SYMBOL, CodedWrong, Decoder, Encoder, Tables
+from aejax.compress.errors import CodecError
+
+HALO = 6  # latents that a network reaches: 5 half-size blocks and 3, or fewer
+SHAPES = (4, 8, 16, 32, 48, 64, 80, 96)  # sides of a padded tile
+WINDOWS = (*SHAPES, container.TILE + 2 * HALO)  # sides of a window, the last for large images
+STRIDE = nets.STRIDE
+
+
+def fit(n: int, sides: tuple[int, ...]) -> int:
+    """The smallest side that holds n."""
+    return next(s for s in sides if s >= n)
+
+
+def window(start: int, size: int, total: int) -> tuple[int, int]:
+    """(first, length) of the window that a tile's side needs: the whole side if that is one
+    window; else the tile and its halo, moved to lie inside."""
+    if total <= WINDOWS[-1]:
+        return 0, fit(total, WINDOWS)
+    return min(max(start - HALO, 0), total - WINDOWS[-1]), WINDOWS[-1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    """Weights whose entropy model is integers times powers of two, the tables, and who they are.
+
+    Attributes:
+      params: of nets.Codec(frozen=True).
+      fields: the Codec's attributes.
+      meta: provenance.
+    """
+
+    params: Any
+    tables: Tables
+    fields: dict[str, Any]
+    meta: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @functools.cached_property
+    def id(self) -> bytes:
+        """4 bytes that a stream carries: of all weights, the tables and the fields."""
+        digest = hashlib.sha256(repr(sorted(self.fields.items())).encode())
+        for path, leaf in sorted(flatten(self.params).items()):
+            digest.update(path.encode() + np.asarray(leaf, np.float32).tobytes())
+        digest.update(self.tables.frequencies.astype("<u4").tobytes())
+        return digest.digest()[:4]
+
+    @functools.cached_property
+    def model(self) -> nets.Codec:
+        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in self.fields.items()}
+        return nets.Codec(**fields, frozen=True)
+
+    @property
+    def slices(self) -> tuple[int, ...]:
+        return tuple(self.model.slices)
+
+
+def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dicts -> {"a/b/c": leaf}."""
+    out = {}
+    for name, value in tree.items():
+        path = f"{prefix}{name}"
+        out |= flatten(value, path + "/") if hasattr(value, "items") else {path: value}
+    return out
+
+
+def unflatten(flat: dict[str, Any]) -> dict[str, Any]:
+    """The inverse of `flatten`."""
+    out: dict[str, Any] = {}
+    for path, value in flat.items():
+        *folders, name = path.split("/")
+        at = out
+        for folder in folders:
+            at = at.setdefault(folder, {})
+        at[name] = value
+    return out
+
+
+# --- compiled parts -------------------------------------------------------------------------------
+
+
+def analyse(model, m_vars, pixels, quality):
+    """uint8, uint16 or float [1, H, W, 3] -> y [1, H/16, W/16, M]."""
+    top = {np.dtype("uint8"): 255.0, np.dtype("uint16"): 65535.0}.get(pixels.dtype, 1.0)
+    cond = {"quality": quality}
+
+    def run(m, x):
+        return m.bottleneck.gained(m.f_E(x, cond), cond)
+
+    return model.apply(m_vars, pixels.astype(jnp.float32) / top, method=run)
+
+
+def synthesise(model, m_vars, y_hat, quality):
+    """y_hat [1, h, w, M] -> float [1, 16 h, 16 w, 3], not clipped."""
+    cond = {"quality": quality}
+
+    def run(m, y_hat):
+        return m.f_D(m.bottleneck.ungained(y_hat, cond), cond)
+
+    return model.apply(m_vars, y_hat, method=run)
+
+
+def hyper_symbols(model, m_vars, y, mask, quality):
+    """y of a padded tile -> symbols of z (z_hat - mean), int32 [h/2, w/2, N]; mask as z."""
+    cond = {"quality": quality}
+
+    def run(m, y):
+        mean, level = m.bottleneck.z_prior(cond)
+        s = jnp.floor(m.bottleneck.hyper_analysis(y, cond) - mean + 0.5)
+        s = jnp.clip(s, -MAX_SYMBOL, MAX_SYMBOL) * (level > 0)
+        return s[0].astype(jnp.int32) * mask
+
+    return model.apply(m_vars, y, method=run)
+
+
+def begin(model, m_vars, z_symbols, mask, quality):
+    """Symbols of z [h/2, w/2, N] -> (features, base levels) for the passes of a tile."""
+    cond = {"quality": quality}
+
+    def run(m, s):
+        mean, _ = m.bottleneck.z_prior(cond)
+        z_hat = (s.astype(jnp.float32) + mean) * mask
+        shape = (2 * s.shape[0], 2 * s.shape[1])
+        return m.bottleneck.hyper_synthesis(z_hat, shape, cond), m.bottleneck.base_levels(cond)
+
+    return model.apply(m_vars, z_symbols, method=run)
+
+
+def z_levels(model, m_vars, quality):
+    """Levels of z's channels, uint8 [N]."""
+
+    def run(m):
+        return m.bottleneck.z_prior({"quality": quality})[1][0, 0, 0].astype(jnp.uint8)
+
+    return model.apply(m_vars, method=run)
+
+
+def known(model, m_vars, features, earlier, i):
+    """What both colours of slice i share."""
+
+    def run(m):
+        return m.bottleneck.known(i, features, earlier)
+
+    return model.apply(m_vars, method=run)
+
+
+def levels(model, m_vars, shared, base, own, i):
+    """(mu, level uint8) [h, w, c] of slice i; own: y_hat of the first colour, or None."""
+
+    def run(m):
+        start = sum(model.slices[:i])
+        part = base[..., start : start + model.slices[i]]
+        mu, level = m.bottleneck.parameters(i, shared, part, own)
+        return mu, level[0].astype(jnp.uint8)
+
+    return model.apply(m_vars, method=run)
+
+
+def symbols_of(model, m_vars, y, features, base, mask):
+    """The encoder's side of all passes at once: y [1, h, w, M] -> (symbols int32, levels uint8,
+    y_hat), each [h, w, M]; mask [h, w, 1] is 1 inside the tile."""
+    first = nets.chequer(*y.shape[1:3]) * mask
+    second = mask - first
+    done, out, start = [], [], 0
+    for i, size in enumerate(model.slices):
+        own = y[..., start : start + size]
+        shared = known(model, m_vars, features, done, i)
+        hat = jnp.zeros_like(own)
+        for colour, seen in ((first, None), (second, hat)):
+            mu, level = levels(model, m_vars, shared, base, hat if seen is not None else None, i)
+            s = jnp.floor(own - mu + 0.5)
+            s = jnp.clip(s, -MAX_SYMBOL, MAX_SYMBOL) * (level > 0) * colour
+            hat = hat + (s + mu) * colour
+            if seen is None:
+                kept = s, level
+        s1, level1 = kept
+        out.append((s1 + s, jnp.where(first > 0, level1, level), hat))
+        done.append(hat)
+        start += size
+    s, level, hat = (jnp.concatenate(part, axis=-1) for part in zip(*out, strict=True))
+    return s[0].astype(jnp.int32), level, hat
+
+
+class Runtime:
+    """The compiled parts of one frozen model.
+
+    jit=False runs everything eagerly, which must give the same symbols.
+    """
+
+    def __init__(self, frozen: Frozen, jit: bool = True):
+        self.frozen, self.model = frozen, frozen.model
+        self.variables = {"params": jax.tree.map(jnp.asarray, frozen.params)}
+
+        def part(f, *static):
+            call = functools.partial(f, self.model)
+            return jax.jit(call, static_argnums=static) if jit else call
+
+        self.analyse, self.synthesise = part(analyse), part(synthesise)
+        self.hyper_symbols, self.begin = part(hyper_symbols), part(begin)
+        self.z_levels, self.symbols_of = part(z_levels), part(symbols_of)
+        self.known, self.levels = part(known, 3), part(levels, 4)
+
+    # --- one tile, symbols <-> chunks ---
+
+    def encode_tile(self, y: np.ndarray, quality: int) -> tuple[list[Chunk], np.ndarray]:
+        """y [h, w, M], h and w at most 96 -> (chunks, y_hat [h, w, M])."""
+        h, w = y.shape[:2]
+        q = _quality(quality)
+        padded, mask, z_mask = _padded(h, w)
+        full = np.zeros((1, *padded, y.shape[-1]), np.float32)
+        full[0, :h, :w] = y
+        z = np.asarray(self.hyper_symbols(self.variables, full, z_mask, q))
+        features, base = self.begin(self.variables, z, z_mask, q)
+        found = self.symbols_of(self.variables, full, features, base, mask)
+        symbols, level, y_hat = (np.asarray(a) for a in found)
+        zh, zw = _half(h, w)
+        z_level = np.asarray(self.z_levels(self.variables, q))
+        parts = [(z[:zh, :zw].reshape(-1), np.tile(z_level, zh * zw))]
+        first = chequer(h, w)
+        chunks, start = [], 0
+        for size in self.frozen.slices:
+            s, lv = (a[:h, :w, start : start + size] for a in (symbols, level))
+            for colour in (first, ~first):
+                parts.append((s[colour].reshape(-1), lv[colour].reshape(-1)))
+            chunks.append(self._chunk(parts))
+            parts, start = [], start + size
+        return chunks, y_hat[0, :h, :w]
+
+    def _chunk(self, parts) -> Chunk:
+        if not any(s.any() for s, _ in parts):
+            return Chunk(b"", 0)
+        coder = Encoder(self.frozen.tables)
+        for s, level in parts:
+            coder.write(s, level)
+        return Chunk(coder.bytes(), hash_of([s for s, _ in parts]))
+
+    def decode_tile(
+        self, chunks: list[Chunk], h: int, w: int, quality: int, name: str = "the stream"
+    ) -> np.ndarray:
+        """The chunks of a tile, fewer if the file was cut -> y_hat [h, w, M].
+
+        Raises:
+          CodecError: damaged, or these are not the symbols that were written.
+        """
+        q = _quality(quality)
+        padded, mask, z_mask = _padded(h, w)
+        zh, zw = _half(h, w)
+        z_level = np.asarray(self.z_levels(self.variables, q))
+        first = chequer(h, w)
+        z = np.zeros((*z_mask.shape[:2], len(z_level)), np.int32)
+        out, done = np.zeros((h, w, sum(self.frozen.slices)), np.float32), []
+        features = base = None
+        start = 0
+        for i, size in enumerate(self.frozen.slices):
+            chunk = chunks[i] if i < len(chunks) else Chunk(b"", 0)
+            coder = Decoder(self.frozen.tables, chunk.data) if chunk.data else None
+            read = []
+
+            def take(lv, shape, coder=coder, read=read):
+                if coder is None:
+                    return np.zeros(shape, np.int32)
+                try:
+                    read.append(coder.read(lv))
+                except CodedWrong as e:
+                    raise CodecError(f"{name} is damaged: {e}") from None
+                return read[-1].reshape(shape)
+
+            if i == 0:
+                z[:zh, :zw] = take(np.tile(z_level, zh * zw), (zh, zw, len(z_level)))
+                features, base = self.begin(self.variables, z, z_mask, q)
+            shared = self.known(self.variables, features, tuple(done), i)
+            hat = np.zeros((1, *padded, size), np.float32)
+            for colour, own in ((first, None), (~first, hat)):
+                mu, level = self.levels(self.variables, shared, base, own, i)
+                mu, level = np.asarray(mu)[0, :h, :w], np.asarray(level)[:h, :w][colour]
+                s = take(level.reshape(-1), level.shape)
+                hat[0, :h, :w][colour] = s + mu[colour]
+            if coder is not None and hash_of(read) != chunk.symbols:
+                raise CodecError(
+                    f"{name} did not decode to the symbols that were written; it is damaged, or "
+                    "this machine does not compute integers exactly"
+                )
+            out[..., start : start + size] = hat[0, :h, :w]
+            done.append(jnp.asarray(hat))
+            start += size
+        return out
+
+    # --- pixels <-> latents ---
+
+    def latents(self, pixels: np.ndarray, tile, header: Header) -> np.ndarray:
+        """y [h, w, M] of one tile of the image [H, W, 3]."""
+        (i, j, h, w), (gh, gw) = tile, header.grid
+        (top, rows), (left, cols) = window(i, h, gh), window(j, w, gw)
+        part = pixels[top * STRIDE : (top + rows) * STRIDE, left * STRIDE : (left + cols) * STRIDE]
+        pad = (rows * STRIDE - part.shape[0], cols * STRIDE - part.shape[1])
+        part = np.pad(part, ((0, pad[0]), (0, pad[1]), (0, 0)), mode="edge")
+        y = np.asarray(self.analyse(self.variables, part[None], _quality(header.quality)))[0]
+        return y[i - top : i - top + h, j - left : j - left + w]
+
+    def pixels(self, y_hat: np.ndarray, row: int, tile, header: Header) -> np.ndarray:
+        """float32 [16 h, 16 w, 3] of one tile; y_hat holds whole rows of latents from `row` on."""
+        (i, j, h, w), (gh, gw) = tile, header.grid
+        (top, rows), (left, cols) = window(i, h, gh), window(j, w, gw)
+        part = y_hat[top - row : min(top + rows, gh) - row, left : left + cols]
+        pad = (rows - part.shape[0], cols - part.shape[1])
+        part = np.pad(part, ((0, pad[0]), (0, pad[1]), (0, 0)), mode="edge")
+        x = np.asarray(self.synthesise(self.variables, part[None], _quality(header.quality)))[0]
+        a, b = (i - top) * STRIDE, (j - left) * STRIDE
+        return x[a : a + h * STRIDE, b : b + w * STRIDE]
+
+
+def hash_of(parts: list[np.ndarray]) -> int:
+    """crc16 of symbols as little-endian int32."""
+    return container.crc16(np.concatenate(parts).astype("<i4").tobytes() if parts else b"")
+
+
+def chequer(h: int, w: int) -> np.ndarray:
+    """True on the first colour."""
+    return (np.arange(h)[:, None] + np.arange(w)) % 2 == 0
+
+
+def _quality(byte: int) -> np.ndarray:
+    return np.array([byte / 2.55], np.float32)
+
+
+def _half(h: int, w: int) -> tuple[int, int]:
+    return -(-h // 2), -(-w // 2)
+
+
+def _padded(h: int, w: int):
+    shape = fit(h, SHAPES), fit(w, SHAPES)
+    mask = np.zeros((*shape, 1), np.float32)
+    mask[:h, :w] = 1
+    z_mask = np.zeros((shape[0] // 2, shape[1] // 2, 1), np.int32)
+    zh, zw = _half(h, w)
+    z_mask[:zh, :zw] = 1
+    return shape, mask, z_mask
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def load(path: str | pathlib.Path) -> Frozen:
+    """Reads NAME.safetensors as `freeze.save` wrote it, and NAME.json beside it."""
+    from aejax.compress import freeze
+
+    return freeze.load(path)

@@ -1,0 +1,55 @@
+"""The codec that ships: one model for all rates, mean squared error.
+
+    aejax train --config experiments/compress/codec.py --workdir runs/codec
+
+with the folder of training photographs given by AEJAX_DATA. About 60,000 steps of four 128x128
+crops; see docs for cost and result.
+"""
+
+from ml_collections import ConfigDict
+
+from aejax.config import base
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """arg: "smoke" for a run of seconds on bundled pictures."""
+    c = base()
+    c.task = "compress"
+    c.data.source = "folder:train/photos"
+    c.data.holdout = 20
+    c.data.eval_split = "test"
+    c.data.crop = 128
+    c.data.flip = True
+    c.data.channels = 3
+    c.data.batch = 4
+
+    c.model.name = "aejax.compress.nets:Codec"
+    c.model.latent = 320
+    c.model.init = "pca"
+    c.objective.name = "aejax.compress.objective:RateDistortion"
+    c.objective.loss = {}
+
+    c.optim.lr = 1e-3
+    c.optim.schedule = "cosine"
+    c.optim.warmup = "200 steps"
+    c.optim.final_lr = 0.01
+    c.optim.clip = 1.0
+    c.optim.ema = 0.999
+
+    c.train.length = "60000 steps"
+    c.eval.metrics = ("psnr",)
+    c.eval.best = "-loss"
+    c.checkpoint.every = "300 seconds"
+    c.log.every = "30 seconds"
+
+    if "smoke" in arg:
+        c.data.source = "bundled:photos"
+        c.data.crop, c.data.batch = 64, 2
+        c.model.latent = 32
+        c.model.kwargs = {
+            "width": (16, 16), "encoder": (1, 1), "decoder": (1, 1), "slices": (16, 16),
+            "z": 8, "features": 8, "context": 16,
+        }  # fmt: skip
+        c.train.length = "3 steps"
+        c.optim.warmup = "0 steps"
+    return c
