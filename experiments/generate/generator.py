@@ -1,0 +1,75 @@
+"""The generators in the package: an autoencoder with noisy latents, then flow matching over them.
+
+    aejax train --config experiments/generate/classifier.py:fashion,perceptual --workdir runs/eye
+    python experiments/generate/ship.py classifier runs/eye fashion-perceptual
+    aejax train --config experiments/generate/generator.py:fashion,ae --workdir runs/fashion-ae
+    aejax train --config experiments/generate/generator.py:fashion,prior --workdir runs/fashion \
+        --config.objective.kwargs.autoencoder=runs/fashion-ae
+    python experiments/generate/ship.py generator runs/fashion fashion-mnist
+
+Arguments: digits | fashion, ae | prior, smoke. Cost and results: aejax/weights/fashion-mnist.json.
+"""
+
+from aejax.config import base, part
+
+SETS = {"digits": "tfds:mnist", "fashion": "tfds:fashion_mnist"}
+
+
+def get_config(arg: str = ""):
+    words = arg.replace(",", " ").split()
+    name = "digits" if "digits" in words else "fashion"
+    smoke = "smoke" in words
+    c = autoencoder(name, smoke)
+    return prior(c, smoke) if "prior" in words else c
+
+
+def autoencoder(name: str, smoke: bool = False):
+    """Latents of 48 numbers, each with noise of a tenth of its own spread."""
+    c = base()
+    c.task = "generate"
+    c.data.source = SETS[name]
+    c.data.batch = 128
+    c.model.latent = 48
+    c.model.f_E = part("conv", widths=(32, 64), depth=1)
+    c.model.bottleneck = part("gaussian", noise="fixed", sigma=0.1, standardise=True)
+    c.model.f_D = part("conv", widths=(32, 64), depth=2, output_activation="sigmoid")
+    c.objective.name = "aejax.generate.objective:Evidence"
+    c.objective.terms = {"l2": 1e-3}
+    c.objective.kwargs = {
+        "likelihood": "normal",
+        "arguments": {"sigma": 0.1},
+        "perceptual": 20.0,
+        "perceptual_model": f"{name}-perceptual",
+    }
+    c.optim.lr, c.optim.warmup, c.optim.clip, c.optim.ema = 1.5e-3, "100 steps", 1.0, 0.998
+    c.train.length = "6 epochs"
+    c.eval.metrics, c.eval.best, c.eval.batch = ("psnr", "ssim", "mse"), "psnr", 500
+    if smoke:
+        c.data.source, c.data.batch, c.eval.batch = "bundled:digits", 32, 32
+        c.model.latent, c.optim.warmup, c.train.length = 6, "1 steps", "3 steps"
+        c.model.f_E = part("conv", widths=(4, 8), depth=1)
+        c.model.f_D = part("conv", widths=(4, 8), depth=1, output_activation="sigmoid")
+        c.objective.kwargs.perceptual = 0.0
+    return c
+
+
+def prior(ae, smoke: bool = False):
+    """Class-conditional flow matching, an MLP, on the latents of `ae`."""
+    c = ae.copy_and_resolve_references()
+    c.model.name = "aejax.generate.latent:LatentModel"
+    c.model.kwargs = {
+        "autoencoder": {k: v for k, v in ae.model.to_dict().items()},
+        "prior": {"name": "flow_matching", "net": "mlp", "width": 384, "depth": 4},
+        "classes": 10,
+    }
+    c.objective.name = "aejax.generate.objective:LatentPrior"
+    c.objective.terms = {}
+    c.objective.kwargs = {"autoencoder": ""}
+    c.data.batch = 256
+    c.optim.lr, c.optim.warmup, c.optim.clip, c.optim.ema = 1e-3, "200 steps", 1.0, 0.9995
+    c.train.length = "6000 steps"
+    c.eval.metrics, c.eval.best = (), "-prior"
+    if smoke:
+        c.model.kwargs.prior.width, c.model.kwargs.prior.depth = 16, 1
+        c.data.batch, c.optim.warmup, c.train.length = 32, "1 steps", "3 steps"
+    return c
