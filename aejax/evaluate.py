@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from aejax.errors import UserError
@@ -17,6 +17,8 @@ from aejax.metrics.image import METRICS
 from aejax.registry import lookup
 from aejax.train.sharding import AXIS
 from aejax.types import Variables
+
+CODES = 4096  # positions of h whose statistics are reported
 
 
 @dataclasses.dataclass
@@ -66,6 +68,7 @@ class Evaluator:
 
         # The fast forms of nets/ops.py loop over the batch: it is split here, not by the compiler.
         mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
+        self.everywhere = NamedSharding(mesh, P())
         specs = (P(), P(AXIS), P(), P())
         self.sharded = jax.jit(
             jax.shard_map(measure, mesh=mesh, in_specs=specs, out_specs=P(AXIS), check_vma=False)
@@ -85,8 +88,9 @@ class Evaluator:
         The randomness of a corruption or bottleneck follows from `seed` and the batch's place.
         """
         if self.resident is None and self.pipeline.resident is not None:
-            self.resident = jax.device_put(self.pipeline.resident)
-        sums, rows, codes, spatial = {}, [], [], False
+            self.resident = jax.device_put(self.pipeline.resident, self.everywhere)
+        variables = jax.device_put(variables, self.everywhere)
+        sums, rows, codes = {}, [], []
         chosen = {"first": [], "best": [], "worst": []}
         key, seen = jax.random.key(seed), 0
         for number, batch in enumerate(self.pipeline.eval_batches(self.batch)):
@@ -95,12 +99,9 @@ class Evaluator:
             run = self.sharded if count % jax.local_device_count() == 0 else self.single
             step_key = jax.random.fold_in(key, number)
             values, shown = run(variables, batch, self.resident, step_key)
-            if "first" in chosen and sum(len(c) for c in codes) < 1024 and hasattr(
-                self.model, "encode"
-            ):
-                h = np.asarray(self.encode(variables, batch, self.resident, step_key))
-                spatial = h.ndim > 2
-                codes.append(h.reshape(-1, h.shape[-1])[:4096] if spatial else h[mask > 0])
+            if hasattr(self.model, "encode") and sum(map(len, codes)) < CODES:
+                h = np.asarray(self.encode(variables, batch, self.resident, step_key))[mask > 0]
+                codes.append(h.reshape(-1, h.shape[-1])[:CODES])
             values = {name: np.asarray(v, np.float64) for name, v in values.items()}
             for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + float((value * mask).sum())

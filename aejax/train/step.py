@@ -64,7 +64,7 @@ def make_train_step(
         (grads, metrics), collections = gradient(
             state.params, state.collections, batch, resident, key
         )
-        norm = optax.global_norm(grads)
+        norm = optax.tree.norm(grads)
         finite = jnp.isfinite(norm) & jnp.isfinite(metrics["loss"])
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)

@@ -1,0 +1,80 @@
+"""pmap = jit = fsdp, many devices = one, accumulated = whole, looped = single steps."""
+
+import jax
+import numpy as np
+import pytest
+
+from aejax.config import part
+from aejax.train import run
+from aejax.train.sharding import Sharding
+from aejax.train.step import make_dispatch, make_train_step
+from tests.helpers import tiny
+
+CONV = {"model__f_E": part("conv", widths=(8, 8)), "model__f_D": part("conv", widths=(8, 8))}
+
+
+def trained(config, devices=8, per_dispatch=1, steps=4):
+    """Parameters and metrics after some steps of a config on the first devices."""
+    parts = run.build(config)
+    sharding = Sharding(config.train.mode, config.train.fsdp, jax.devices()[:devices])
+    state = sharding.place(parts.init())
+    resident = sharding.replicate(parts.pipeline.resident)
+    step = make_train_step(
+        parts.objective, parts.model, parts.tx, sharding, parts.pipeline.images,
+        accumulate=config.optim.accumulate, ema=config.optim.ema,
+    )  # fmt: skip
+    compiled = sharding.compile(make_dispatch(step, per_dispatch), state)
+    for start in range(0, steps, per_dispatch):
+        batch = sharding.place_batch(parts.pipeline.dispatch(start, per_dispatch))
+        state, metrics = compiled(state, batch, resident, sharding.replicate_key(1))
+    return jax.device_get(sharding.local(state)), jax.device_get(metrics), state
+
+
+def assert_same(a, b, rtol=2e-4, atol=2e-6):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=rtol, atol=atol), a, b)
+
+
+SGD = {"optim__name": "momentum", "optim__lr": 0.1, "optim__ema": 0.9, "optim__clip": 1.0}
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return trained(tiny(**SGD, **CONV, train__mode="jit"), devices=1)
+
+
+@pytest.mark.parametrize("mode", ["pmap", "jit", "fsdp"])
+@pytest.mark.parametrize("devices", [1, 4])
+def test_modes_and_devices(reference, mode, devices):
+    state, metrics, placed = trained(tiny(**SGD, **CONV, train__mode=mode), devices)
+    assert_same(state.params, reference[0].params)
+    assert_same(state.ema, reference[0].ema)
+    assert_same(metrics["loss"], reference[1]["loss"])
+    sharded = [not v.sharding.is_fully_replicated for v in jax.tree.leaves(placed.params)]
+    assert any(sharded) == (mode == "fsdp" and devices > 1)
+
+
+def test_accumulation_is_one_large_batch(reference):
+    state, metrics, _ = trained(tiny(**SGD, **CONV, optim__accumulate=4), devices=1)
+    assert_same(state.params, reference[0].params)
+    assert_same(metrics["loss"], reference[1]["loss"])
+
+
+def test_steps_per_dispatch(reference):
+    state, _, _ = trained(tiny(**SGD, **CONV), devices=1, per_dispatch=4)
+    assert_same(state.params, reference[0].params)
+
+
+def test_a_step_without_a_finite_gradient_changes_nothing():
+    config = tiny()
+    parts = run.build(config)
+    sharding = Sharding("jit", devices=jax.devices()[:1])
+    state = parts.init()
+    bad = lambda *a: {"image": parts.pipeline.images(*a)["image"] * np.nan}  # noqa: E731
+    step = make_train_step(parts.objective, parts.model, parts.tx, sharding, bad)
+    compiled = jax.jit(make_dispatch(step, 1))
+    after, metrics = compiled(
+        state, parts.pipeline.dispatch(0, 1), parts.pipeline.resident, jax.random.key(0)
+    )
+    assert metrics["skipped"] == 1 and after.step == 1
+    jax.tree.map(np.testing.assert_array_equal, after.params, state.params)
+    jax.tree.map(np.testing.assert_array_equal, after.opt_state, state.opt_state)

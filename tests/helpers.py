@@ -1,0 +1,21 @@
+"""What several tests need: a tiny config on the bundled digits."""
+
+from aejax.config import base, part
+
+
+def tiny(**changes):
+    """A dense autoencoder of the digits that trains in a second; `changes` are dotted keys with
+    __ for the dots."""
+    from aejax.config import apply_overrides
+
+    c = base()
+    c.data.batch = 16
+    c.model.latent = 4
+    c.model.f_E = part("dense", hidden=(16,))
+    c.model.f_D = part("dense", hidden=(16,))
+    c.train.length = "20 steps"
+    c.train.mode = "jit"
+    c.eval.examples = 32
+    c.eval.pictures = 2
+    c.checkpoint.every = "1000 steps"
+    return apply_overrides(c, {k.replace("__", "."): v for k, v in changes.items()})

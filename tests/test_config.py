@@ -1,0 +1,111 @@
+"""Configs: what an experiment file resolves to is committed text, and mistakes are named."""
+
+import os
+import pathlib
+
+import pytest
+
+from aejax import config as configs
+from aejax.errors import UserError
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+FILES = sorted(
+    p
+    for p in (ROOT / "experiments").rglob("*.py")
+    if "def get_config" in p.read_text() and "benchmarks" not in p.parts
+)
+GOLDEN = ROOT / "tests" / "golden"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda p: str(p.relative_to(ROOT / "experiments")))
+def test_golden(file):
+    """Every config resolves to its committed text; AEJAX_UPDATE_GOLDEN=1 writes them anew."""
+    text = configs.to_json(configs.load(str(file)))
+    golden = GOLDEN / ("-".join(file.relative_to(ROOT / "experiments").with_suffix("").parts) + ".json")
+    if os.environ.get("AEJAX_UPDATE_GOLDEN"):
+        golden.write_text(text)
+    assert golden.exists(), "run with AEJAX_UPDATE_GOLDEN=1 and commit what it writes"
+    assert text == golden.read_text()
+
+
+def test_no_golden_is_left_over():
+    names = {"-".join(f.relative_to(ROOT / "experiments").with_suffix("").parts) for f in FILES}
+    assert {p.stem for p in GOLDEN.glob("*.json")} == names
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda p: str(p.relative_to(ROOT / "experiments")))
+def test_smoke_is_small(file):
+    c = configs.load(f"{file}:smoke")
+    assert configs.Clock(c.data.batch, 1000).steps(c.train.length, "") <= 20
+    assert not c.data.source.startswith("tfds"), "a smoke form needs no data folder"
+
+
+def test_text_roundtrip():
+    c = configs.base()
+    assert configs.to_json(configs.from_json(configs.to_json(c))) == configs.to_json(c)
+
+
+@pytest.mark.parametrize(
+    "override, key, value",
+    [
+        ("optim.lr=1e-2", "optim.lr", 1e-2),
+        ("--config.optim.lr=1", "optim.lr", 1.0),
+        ("data.size=(32, 32)", "data.size", (32, 32)),
+        ("data.size=32", "data.size", (32,)),
+        ("data.flip=true", "data.flip", True),
+        ("train.length=100", "train.length", "100"),
+        ("model.f_E=conv", "model.f_E.name", "conv"),
+        ("model.f_E.hidden=[8, 4]", "model.f_E.hidden", (8, 4)),
+        ("objective.loss.mae=0.5", "objective.loss.mae", 0.5),
+    ],
+)
+def test_override(override, key, value):
+    node = configs.apply_overrides(configs.base(), [override])
+    for name in key.split("."):
+        node = node[name]
+    assert node == value and type(node) is type(value)
+
+
+@pytest.mark.parametrize(
+    "override, words",
+    [
+        ("optim.lrr=1", 'did you mean "optim.lr"'),
+        ("optmi.lr=1", 'did you mean "optim.lr"'),
+        ("optim.lr=fast", "takes float"),
+        ("data.flip=1", "takes bool"),
+        ("optim=3", "is a group"),
+        ("optim.lr", "key=value"),
+    ],
+)
+def test_bad_override(override, words):
+    with pytest.raises(UserError, match=words):
+        configs.apply_overrides(configs.base(), [override])
+
+
+@pytest.mark.parametrize(
+    "text, steps",
+    [("20 epochs", 200), ("600 examples", 60), ("5 steps", 5), (7, 7), ("0.5 epochs", 5)],
+)
+def test_duration(text, steps):
+    assert configs.Clock(10, 100).steps(text, "x") == steps
+
+
+@pytest.mark.parametrize("text", ["soon", "3 parsecs", "", "-2 steps"])
+def test_bad_duration(text):
+    with pytest.raises(UserError, match="train.length"):
+        configs.Clock(10, 100).steps(text, "train.length")
+
+
+def test_missing_and_broken_files(tmp_path):
+    with pytest.raises(UserError, match="no experiment file"):
+        configs.load(str(tmp_path / "nothing.py"))
+    bad = tmp_path / "bad.py"
+    bad.write_text("x = 1\ny = 1 / 0\n")
+    with pytest.raises(UserError, match="line 2: ZeroDivisionError"):
+        configs.load(str(bad))
+    bad.write_text("x = 1\ndef f(:\n")
+    with pytest.raises(UserError, match="line 2: SyntaxError"):
+        configs.load(str(bad))
+    bad.write_text("x = 1\n")
+    with pytest.raises(UserError, match="no get_config"):
+        configs.load(str(bad))
