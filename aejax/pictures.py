@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 Sheet = np.ndarray  # uint8 [h, w, 3]
-PAPER, INK, QUIET = (255, 255, 255), (28, 28, 30), (110, 110, 115)
+LIGHT = {"paper": (255, 255, 255), "ink": (28, 28, 30), "quiet": (110, 110, 115)}
+DARK = {"paper": (22, 23, 26), "ink": (236, 236, 239), "quiet": (160, 160, 168)}
 GAP = 4
 
 
@@ -35,32 +36,44 @@ def fitting_scale(images: Sequence[np.ndarray], side: int = 96) -> int:
 
 
 def rows_sheet(
-    rows: Sequence[tuple[str, str, Sequence[np.ndarray]]], scale: int | None = None, gap: int = GAP
+    rows: Sequence[tuple[str, str, Sequence[np.ndarray]] | None],
+    side: int = 96,
+    gap: int = GAP,
+    theme: Mapping[str, tuple[int, int, int]] = LIGHT,
 ) -> Sheet:
     """Rows of images under each other, each with a caption and a quieter note at its left.
 
     Args:
-      rows: (caption, note, images); the i-th images of all rows stand in one column.
-      scale: whole factor of enlargement; None = so that images are about 96 pixels.
+      rows: (caption, note, images); the i-th images of all rows stand in one column. None leaves a
+        wider gap.
+      side: pixels to which small images are enlarged, nearly.
       gap: pixels between images.
     """
-    rows = [(caption, note, [rgb(i) for i in images]) for caption, note, images in rows]
-    scale = scale or fitting_scale([i for *_, images in rows for i in images])
-    rows = [(c, n, [enlarge(i, scale) for i in images]) for c, n, images in rows]
-    count = max((len(images) for *_, images in rows), default=0)
-    widths = [max(r[2][k].shape[1] for r in rows if k < len(r[2])) for k in range(count)]
+    full = [(c, n, [rgb(i) for i in images]) for c, n, images in filter(None, rows)]
+    scale = fitting_scale([i for *_, images in full for i in images], side)
+    full = [(c, n, [enlarge(i, scale) for i in images]) for c, n, images in full]
+    count = max((len(images) for *_, images in full), default=0)
+    widths = [max(r[2][k].shape[1] for r in full if k < len(r[2])) for k in range(count)]
     size = 13
-    texts = [t for caption, note, _ in rows for t in (caption, note) if t]
-    left = 2 * gap + max(map(lambda t: text_width(t, size), texts), default=0) if texts else 0
-    left = left + gap if left else gap
-    lines = 2 if any(note for _, note, _ in rows) else 1
-    least = lines * (size + 4) if texts else 0
-    heights = [max([least, *(i.shape[0] for i in images)]) for *_, images in rows]
-    canvas = _canvas(left + sum(widths) + gap * count, gap + sum(heights) + gap * len(rows))
-    top = gap
-    for (caption, note, images), height in zip(rows, heights, strict=True):
-        words = [(caption, INK)] if caption else []
-        words += [(note, QUIET)] if note else []
+    left = max((text_width(t, size) for c, n, _ in full for t in (c, n)), default=0)
+    left = left + 4 * gap if left else gap
+    heights = [
+        max([(size + 4) * sum(map(bool, (c, n))), *(i.shape[0] for i in images)])
+        for c, n, images in full
+    ]
+    space = 3 * gap * sum(row is None for row in rows)
+    canvas = np.full(
+        (gap + sum(heights) + gap * len(full) + space, left + sum(widths) + gap * count, 3),
+        theme["paper"],
+        np.uint8,
+    )
+    top, following = gap, iter(zip(full, heights, strict=True))
+    for row in rows:
+        if row is None:
+            top += 3 * gap
+            continue
+        (caption, note, images), height = next(following)
+        words = [(t, theme[c]) for t, c in ((caption, "ink"), (note, "quiet")) if t]
         first = top + (height - len(words) * (size + 4)) // 2
         for k, (text, colour) in enumerate(words):
             write(canvas, text, (left - 2 * gap, first + k * (size + 4)), size, colour, "ra")
@@ -111,9 +124,10 @@ def grid(
     count_rows = math.ceil(len(images) / columns)
     wide = gap + columns * (width + gap)
     wide = max(wide, text_width(title, 15) + 2 * gap) if title else wide
-    canvas = _canvas(wide, above + gap + count_rows * (height + below + gap))
+    high = above + gap + count_rows * (height + below + gap)
+    canvas = np.full((high, wide, 3), LIGHT["paper"], np.uint8)
     if title:
-        write(canvas, title, (gap, gap + 1), 15, INK)
+        write(canvas, title, (gap, gap + 1), 15, LIGHT["ink"])
     for k, image in enumerate(images):
         top = above + gap + (k // columns) * (height + below + gap)
         left = gap + (k % columns) * (width + gap)
@@ -121,7 +135,7 @@ def grid(
         _paste(canvas, image, top + spare_h // 2, left + spare_w // 2)
         if k < len(captions) and captions[k]:
             text = fit(str(captions[k]), width, size)
-            write(canvas, text, (left + width // 2, top + height + 2), size, QUIET, "ma")
+            write(canvas, text, (left + width // 2, top + height + 2), size, LIGHT["quiet"], "ma")
     return canvas
 
 
@@ -158,7 +172,7 @@ def write(
     text: str,
     place: tuple[int, int],
     size: int = 13,
-    colour: tuple[int, int, int] = INK,
+    colour: tuple[int, int, int] = LIGHT["ink"],
     anchor: str = "la",
 ) -> None:
     """Writes into `canvas` at (x, y), anchored as PIL has it ("la": left, top of the letters)."""
@@ -169,16 +183,12 @@ def write(
     canvas[:] = np.asarray(picture)
 
 
-def _canvas(width: int, height: int) -> Sheet:
-    return np.full((max(1, height), max(1, width), 3), PAPER, np.uint8)
-
-
 def _paste(canvas: Sheet, image: np.ndarray, top: int, left: int) -> None:
     canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
 
 
 def save(path, sheet: Sheet) -> None:
-    """As PNG."""
+    """As PNG, to a path or an open file."""
     from PIL import Image
 
-    Image.fromarray(sheet).save(path, optimize=True)
+    Image.fromarray(sheet).save(path, "PNG", optimize=True)

@@ -425,8 +425,9 @@ def run_study(
 
 def _finish(study: Study, directory: pathlib.Path, results: list[dict], quiet: bool) -> None:
     """The study's own hook, then the report. Several may come here at once: files are replaced."""
-    from aejax import report
+    from aejax import baselines, report
 
+    baselines.add(study, results, directory, say=lambda text: print(text, file=sys.stderr))
     sections = (study.finish(results, directory) if study.finish else None) or []
     write_json(directory / "sections.json", list(sections))
     report.write([directory], directory)

@@ -1,0 +1,267 @@
+"""What every trained model should be compared with: the same number of latents, in closed form.
+
+PCA of whole images is the best linear f_E and f_D for squared error (Baldi and Hornik, 1989); for
+spatial latents the same of patches, the Karhunen-Loeve transform. Measured as models are: outputs
+clipped to [0, 1], means over the test images of each image's own figure.
+"""
+
+import functools
+import hashlib
+import json
+import math
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from aejax.errors import UserError
+
+# What decides which images are seen; batch sizes, caches and workers do not.
+DATA_KEYS = (
+    *("source", "split", "eval_source", "eval_split", "holdout", "size", "crop", "flip", "rotate"),
+    *("channels", "on_bad", "fold", "folds"),
+)
+EXAMPLES = 20_000  # training images from which crops are drawn, or which are read, at most
+KEPT = 16  # first test images whose outputs are kept as pictures
+
+
+class Components:
+    """Mean and leading principal components of rows [n, d], found from batches of them."""
+
+    def __init__(self, rows: Float[np.ndarray, "n d"], k: int):
+        n, d = rows.shape
+        self.k = min(k, d, n)
+        self.mean = rows.mean(0, dtype=np.float64).astype(np.float32)
+        rows = rows - self.mean
+        if min(n, d) > 4096:  # an exact decomposition would take minutes
+            from sklearn.utils.extmath import randomized_svd
+
+            self.basis = randomized_svd(rows, self.k, n_iter=6, random_state=0)[2].T
+            return
+        from scipy.linalg import eigh
+
+        # The smaller of X'X and XX'; parts summed in float64, because the last components kept are
+        # many orders of magnitude below the first.
+        factor = rows if d <= n else rows.T
+        product = sum((p.T @ p).astype(np.float64) for p in np.array_split(factor, -(-n // 4096)))
+        side = len(product)
+        _, vectors = eigh(product, subset_by_index=(side - self.k, side - 1))
+        vectors = vectors[:, ::-1]
+        if d > n:
+            vectors = rows.T.astype(np.float64) @ vectors
+            vectors /= np.maximum(np.linalg.norm(vectors, axis=0), 1e-12)
+        self.basis = vectors.astype(np.float32)
+
+    def project(self, rows: Float[np.ndarray, "n d"], k: int) -> Float[np.ndarray, "n d"]:
+        """The nearest points in the mean plus the first k components."""
+        basis = self.basis[:, :k]
+        return self.mean + (rows - self.mean) @ basis @ basis.T
+
+
+def to_rows(images: np.ndarray, patch: int) -> Float[np.ndarray, "m d"]:
+    """[n, h, w, c] -> [n, h w c], or the rows of all patch x patch blocks (border repeated)."""
+    images = images.astype(np.float32) / 255 if images.dtype == np.uint8 else images
+    if not patch:
+        return images.reshape(len(images), -1)
+    _, h, w, c = images.shape
+    images = np.pad(images, ((0, 0), (0, -h % patch), (0, -w % patch), (0, 0)), mode="edge")
+    n, h, w, c = images.shape
+    blocks = images.reshape(n, h // patch, patch, w // patch, patch, c)
+    return blocks.transpose(0, 1, 3, 2, 4, 5).reshape(-1, patch * patch * c)
+
+
+def from_rows(rows: Float[np.ndarray, "m d"], shape: Sequence[int], patch: int) -> np.ndarray:
+    """The inverse of `to_rows` for images of `shape` [n, h, w, c]."""
+    n, h, w, c = shape
+    if not patch:
+        return rows.reshape(shape)
+    high, wide = math.ceil(h / patch), math.ceil(w / patch)
+    blocks = rows.reshape(n, high, wide, patch, patch, c).transpose(0, 1, 3, 2, 4, 5)
+    return blocks.reshape(n, high * patch, wide * patch, c)[:, :h, :w]
+
+
+def pca(
+    train: np.ndarray,
+    test: Iterator[tuple[UInt8[np.ndarray, "b h w c"], np.ndarray]],
+    latents: Sequence[int],
+    metrics: Sequence[str] = ("psnr", "ssim", "mse"),
+    patch: int = 0,
+) -> dict[int, dict[str, Any]]:
+    """PCA of `train` [n, h, w, c], measured on batches (images, mask) of `test`.
+
+    Args:
+      latents: numbers per image, or per patch x patch block.
+
+    Returns:
+      for each of `latents` {"metrics": {"test/psnr": ...}, "parameters": int, "y": [16, h, w, c]}.
+    """
+    import jax
+
+    from aejax.metrics.image import METRICS
+    from aejax.registry import lookup
+
+    functions = {name: jax.jit(lookup(name, METRICS, "metric")) for name in metrics}
+    rows = to_rows(train, patch)
+    components = Components(rows, max(latents))
+    d = rows.shape[1]
+    del rows
+    sums = {k: dict.fromkeys(metrics, 0.0) for k in latents}
+    shown: dict[int, list[np.ndarray]] = {k: [] for k in latents}
+    count = 0.0
+    for images, mask in test:
+        x = images.astype(np.float32) / 255
+        rows = to_rows(x, patch)
+        for k in latents:
+            y = np.clip(from_rows(components.project(rows, k), x.shape, patch), 0, 1)
+            for name, f in functions.items():
+                sums[k][name] += float((np.asarray(f(x, y), np.float64) * mask).sum())
+            room = KEPT - len(shown[k])
+            shown[k] += list(np.round(y[mask > 0][:room] * 255).astype(np.uint8))
+        count += float(mask.sum())
+    if not count:
+        raise UserError("the evaluation split has no examples; set data.eval_split")
+    return {
+        k: {
+            "metrics": {f"test/{name}": total / count for name, total in sums[k].items()},
+            "parameters": d * min(k, components.k) + d,
+            "y": shown[k],
+        }
+        for k in latents
+    }
+
+
+def pca_of(config: Any, latents: Sequence[int], patch: int, data_dir: str | None = None) -> dict:
+    """`pca` of the data that `config` trains and is evaluated on."""
+    from aejax.data.pipeline import make_pipeline
+
+    pipelines = [make_pipeline(config, training=t, data_dir=data_dir) for t in (True, False)]
+    training, testing = pipelines
+    try:
+        return pca(
+            training_images(training),
+            test_images(testing, config.eval.examples),
+            latents,
+            config.eval.metrics,
+            patch,
+        )
+    finally:
+        for pipeline in pipelines:
+            pipeline.close()
+
+
+def training_images(pipeline: Any) -> UInt8[np.ndarray, "n h w c"]:
+    """Whole images as they stand, or as many random crops as EXAMPLES, as training sees them."""
+    crops = pipeline.example_shape != pipeline.source.shape
+    if not crops:
+        if pipeline.resident is not None:
+            return np.asarray(pipeline.resident["image"])
+        return np.stack([pipeline.reader.read(i)[0] for i in range(min(pipeline.n, EXAMPLES))])
+    found, step = [], 0
+    while sum(map(len, found)) < EXAMPLES:
+        batch = {name: value[0] for name, value in pipeline.dispatch(step, 1).items()}
+        image = pipeline.images(pipeline.resident, batch, None, True)["image"]
+        found.append(np.round(np.asarray(image) * 255).astype(np.uint8))
+        step += 1
+    return np.concatenate(found)[:EXAMPLES]
+
+
+def test_images(pipeline: Any, examples: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(uint8 images, mask) of the evaluation split, or of its first `examples`."""
+    seen = 0.0
+    for batch in pipeline.eval_batches(256):
+        mask = batch["mask"]
+        if "image" in batch:
+            images = batch["image"]
+        else:
+            images = np.asarray(pipeline.resident["image"])[batch["row"]]
+        yield images, mask
+        seen += float(mask.sum())
+        if examples and seen >= examples:
+            return
+
+
+# --- for a study ----------------------------------------------------------------------------------
+
+
+def add(
+    study: Any, results: Sequence[Mapping[str, Any]], directory: pathlib.Path, say: Any = print
+) -> dict[str, Any]:
+    """Measures the study's baselines for every result, once per data set, patch and latent size.
+
+    Returns:
+      what baselines.json holds: {"pca": {"runs": {run id: key}, "values": {key: {...}}}}. Runs to
+      which a baseline does not apply are left out, and `say` is told why.
+    """
+    from aejax.study import read_json, write_json
+
+    known = {"pca": _pca_for}
+    for name in study.baselines:
+        if name not in known:
+            raise UserError(f'no baseline "{name}"; known: {", ".join(known)}')
+    kept = read_json(directory / "baselines.json") or {}
+    found = {name: known[name](results, directory, kept.get(name), say) for name in study.baselines}
+    if found != kept:
+        write_json(directory / "baselines.json", found)
+    return found
+
+
+def _pca_for(results, directory: pathlib.Path, kept, say) -> dict[str, Any]:
+    values = dict((kept or {}).get("values", {}))
+    runs: dict[str, str] = {}
+    missing: dict[str, tuple[Any, int, set[int]]] = {}
+    for result in results:
+        try:
+            config, patch = _config_and_patch(result)
+        except (KeyError, AttributeError, TypeError, UserError):
+            continue  # another trainer's result, or a model that is no f_E and f_D
+        latent = int(config.model.latent)
+        base = _data_key(config, patch)
+        key = runs[result["id"]] = f"{base}-{latent}"
+        if key not in values:
+            missing.setdefault(base, (config, patch, set()))[2].add(latent)
+    for base, (config, patch, latents) in missing.items():
+        try:
+            measured = pca_of(config, sorted(latents), patch)
+        except (UserError, MemoryError) as e:
+            say(f"no PCA for {config.data.source}: {e}")
+            runs = {i: key for i, key in runs.items() if not key.startswith(base)}
+            continue
+        for latent, value in measured.items():
+            pictures = value.pop("y")
+            values[f"{base}-{latent}"] = value
+            if pictures and len({p.shape for p in pictures}) == 1:
+                folder = directory / "baselines"
+                folder.mkdir(exist_ok=True)
+                np.savez_compressed(folder / f"pca-{base}-{latent}.npz", y=np.stack(pictures))
+    return {"runs": runs, "values": values}
+
+
+def _config_and_patch(result: Mapping[str, Any]) -> tuple[Any, int]:
+    """The run's config and, for spatial latents, the pixels of one position of h."""
+    from aejax.config import from_json
+
+    config = from_json(json.dumps(result["config"]))
+    if config.model.name:
+        raise UserError("a model of its own has no comparable latent size")
+    return config, _patch(json.dumps(result["config"]["model"], sort_keys=True))
+
+
+@functools.lru_cache(1024)
+def _patch(model: str) -> int:
+    from aejax.config import from_json
+    from aejax.nets.autoencoder import build_model
+    from aejax.nets.f_E import stride_of
+
+    config = from_json(model)
+    config.init = "random"  # the bare f_E
+    return stride_of(build_model(config, (64, 64, 3)).f_E)
+
+
+def _data_key(config: Any, patch: int) -> str:
+    chosen = {k: config.data[k] for k in DATA_KEYS if k in config.data}
+    chosen |= {"patch": patch, "metrics": list(config.eval.metrics)}
+    chosen |= {"examples": config.eval.examples}
+    text = json.dumps(chosen, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]

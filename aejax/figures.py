@@ -1,0 +1,226 @@
+"""Figures of a report: matplotlib without a display, readable without colour, light and dark.
+
+Lines carry their name at their end instead of a legend, their own marker, and colours that the
+colour-blind tell apart (Okabe and Ito 2008).
+"""
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+LIGHT = {"paper": "#ffffff", "ink": "#1c1c1e", "quiet": "#6e6e73", "rule": "#e4e4e8"}
+DARK = {"paper": "#16171a", "ink": "#f0f0f2", "quiet": "#a0a0a8", "rule": "#33343a"}
+LIGHT["lines"] = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#7b5ea7")
+DARK["lines"] = ("#5aaee6", "#f2864a", "#33c79b", "#e29ac4", "#f0c04a", "#8fd0f7", "#b49ae0")
+MARKERS = "osD^vPX"
+
+
+@dataclasses.dataclass
+class Line:
+    """One line of a panel: points in order of x, with the spread of each over repetitions."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    spread: Sequence[float] = ()
+    baseline: bool = False
+
+
+@dataclasses.dataclass
+class Panel:
+    """Lines over shared axes. `better`: +1 more y is better, -1 less, 0 neither."""
+
+    title: str
+    lines: Sequence[Line]
+    x: str
+    y: str
+    better: int = 0
+    front: bool = False  # scattered points with the Pareto front instead of lines
+
+
+@contextlib.contextmanager
+def figure(theme: Mapping[str, Any], wide: float, high: float, panels: int = 1) -> Iterator[Any]:
+    """(figure, axes list) in the theme, closed in the end."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    style = {
+        "font.family": "sans-serif",
+        "font.size": 9.5,
+        "text.color": theme["ink"],
+        "axes.labelcolor": theme["quiet"],
+        "axes.edgecolor": theme["rule"],
+        "xtick.color": theme["quiet"],
+        "ytick.color": theme["quiet"],
+        "figure.facecolor": theme["paper"],
+        "axes.facecolor": theme["paper"],
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": theme["rule"],
+        "grid.linewidth": 0.6,
+        "xtick.major.size": 0,
+        "ytick.major.size": 0,
+        "axes.linewidth": 0.8,
+    }
+    with matplotlib.rc_context(style):
+        made = Figure(figsize=(wide, high), dpi=160)
+        FigureCanvasAgg(made)
+        axes = made.subplots(1, panels, squeeze=False)[0]
+        yield made, list(axes)
+
+
+def save(made: Any, path: Any) -> None:
+    """As PNG, cropped to what is drawn; the same bytes for the same figure."""
+    made.savefig(path, bbox_inches="tight", pad_inches=0.12, metadata={"Software": None})
+
+
+def curves(panels: Sequence[Panel], path: Any, theme: Mapping[str, Any] = LIGHT) -> None:
+    """Panels side by side; a name has one colour in all of them."""
+    names = list(dict.fromkeys(n.name for p in panels for n in p.lines if not n.baseline))
+    looks = {
+        name: (theme["lines"][i % 7], MARKERS[(i + i // 7) % 7]) for i, name in enumerate(names)
+    }
+    for line in (n for p in panels for n in p.lines if n.baseline):
+        looks[line.name] = (theme["quiet"], "")
+    with figure(theme, 5.4 * len(panels), 3.7, len(panels)) as (made, axes):
+        for axis, panel in zip(axes, panels, strict=True):
+            _draw(axis, panel, looks, theme)
+        made.subplots_adjust(wspace=0.55)
+        save(made, path)
+
+
+def _draw(axis, panel: Panel, looks, theme) -> None:
+    ends = []
+    for line in panel.lines:
+        colour, marker = looks[line.name]
+        x, y = np.asarray(line.x, float), np.asarray(line.y, float)
+        spread = np.asarray(line.spread if len(line.spread) else np.zeros(len(y)), float)
+        if line.baseline:
+            axis.plot(x, y, color=colour, linewidth=1.4, linestyle=(0, (4, 2.5)), zorder=2)
+        elif panel.front:
+            axis.scatter(x, y, s=26, color=colour, marker=marker, linewidths=0, zorder=3)
+            axis.errorbar(x, y, spread, fmt="none", ecolor=colour, elinewidth=1, alpha=0.6)
+        else:
+            axis.errorbar(
+                x, y, spread if spread.any() else None, color=colour, marker=marker, markersize=4.5,
+                linewidth=1.8, elinewidth=1.1, capsize=2.5, zorder=3, markeredgewidth=0,
+            )  # fmt: skip
+        if len(x):
+            ends.append((float(y[-1]), float(x[-1]), line.name, colour))
+    _scales(axis, panel)
+    if panel.front:
+        _front(axis, panel, theme)
+    axis.set_title(panel.title, loc="left", fontsize=10.5, fontweight="bold", pad=10)
+    axis.set_xlabel(panel.x)
+    axis.set_ylabel(panel.y)
+    _labels(axis, ends, panel.front)
+
+
+def _scales(axis, panel: Panel) -> None:
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    values = sorted({float(v) for line in panel.lines for v in line.x if math.isfinite(v)})
+    if values and values[0] > 0 and values[-1] / values[0] >= 6:
+        axis.set_xscale("log")
+        ticks = values
+        if panel.front or len(values) > 12:
+            low, high = math.floor(math.log10(values[0])), math.ceil(math.log10(values[-1]))
+            ticks = [m * 10.0**e for e in range(low, high + 1) for m in (1, 2, 5)]
+            ticks = [t for t in ticks if values[0] * 0.8 <= t <= values[-1] * 1.25]
+        axis.xaxis.set_major_locator(FixedLocator(ticks))
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda v, _: short(v)))
+        axis.margins(x=0.06)
+    elif 0 < len(values) <= 9:
+        axis.set_xticks(values, [short(v) for v in values])
+    ys = [v for line in panel.lines for v in line.y if v > 0]
+    if ys and len(ys) == sum(len(line.y) for line in panel.lines) and max(ys) / min(ys) > 30:
+        axis.set_yscale("log")
+
+
+def _front(axis, panel: Panel, theme) -> None:
+    """Steps along the points that no other point beats in both x (less) and y (better)."""
+    points = [(x, y) for line in panel.lines for x, y in zip(line.x, line.y, strict=True)]
+    best = pareto(points, panel.better or 1)
+    if best:
+        axis.plot(*zip(*best, strict=True), color=theme["quiet"], linewidth=1, zorder=1)
+
+
+def pareto(points: Sequence[tuple[float, float]], better: int = 1) -> list[tuple[float, float]]:
+    """The points (cost, quality) that no cheaper or equal one reaches, cheapest first."""
+    found: list[tuple[float, float]] = []
+    for x, y in sorted(points, key=lambda p: (p[0], -better * p[1])):
+        if not found or better * y > better * found[-1][1]:
+            found.append((x, y))
+    return found
+
+
+def _labels(axis, ends, front: bool) -> None:
+    """Names at the right, moved apart where lines end close to each other; beside points."""
+    axis.figure.canvas.draw()
+    to_axes = axis.transAxes.inverted()
+    places = [to_axes.transform(axis.transData.transform((x, y))) for y, x, *_ in ends]
+    order = sorted(range(len(ends)), key=lambda i: places[i][1])
+    gap, heights = 0.062, [float(places[i][1]) for i in order]
+    for _ in range(60):  # pushes neighbours apart until none are closer than `gap`
+        moved = False
+        for k in range(len(heights) - 1):
+            close = gap - (heights[k + 1] - heights[k])
+            if close > 1e-3:
+                heights[k] -= close / 2
+                heights[k + 1] += close / 2
+                moved = True
+        if not moved:
+            break
+    for i, height in zip(order, heights, strict=True):
+        _, _, name, colour = ends[i]
+        if front:
+            axis.annotate(
+                name, (ends[i][1], ends[i][0]), (7, -8), textcoords="offset points",
+                color=colour, va="center", fontsize=9.5, annotation_clip=False,
+            )  # fmt: skip
+            continue
+        axis.annotate(
+            name, (min(1.0, places[i][0]), places[i][1]), (1.035, height), "axes fraction",
+            "axes fraction", color=colour, va="center", ha="left", fontsize=9.5,
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.7, "alpha": 0.6,
+                        "shrinkA": 1, "shrinkB": 3},
+        )  # fmt: skip
+
+
+def dots(panels: Sequence[Panel], path: Any, theme: Mapping[str, Any] = LIGHT) -> None:
+    """For an x without an order: one row per line, its single value as a dot with its spread."""
+    rows = max(len(p.lines) for p in panels)
+    with figure(theme, 4.6 * len(panels), 0.9 + 0.32 * rows, len(panels)) as (made, axes):
+        for axis, panel in zip(axes, panels, strict=True):
+            for k, line in enumerate(panel.lines):
+                colour = theme["quiet"] if line.baseline else theme["lines"][0]
+                spread = line.spread[0] if len(line.spread) else 0
+                axis.errorbar(
+                    line.y[0], k, xerr=spread or None, color=colour, marker="D" if line.baseline
+                    else "o", markersize=5, elinewidth=1.2, capsize=2.5, markeredgewidth=0,
+                )  # fmt: skip
+            axis.set_yticks(range(len(panel.lines)), [line.name for line in panel.lines])
+            axis.tick_params(axis="y", labelcolor=theme["ink"])
+            axis.set_ylim(len(panel.lines) - 0.5, -0.5)
+            axis.grid(axis="y", visible=False)
+            axis.set_title(panel.title, loc="left", fontsize=10.5, fontweight="bold")
+            axis.set_xlabel(panel.y)
+        made.subplots_adjust(wspace=0.6)
+        save(made, path)
+
+
+def short(value: float) -> str:
+    """1500 -> "1.5k", 0.05 -> "0.05"."""
+    for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= unit * 10 or (abs(value) >= unit and unit > 1e3):
+            return f"{value / unit:.3g}{name}"
+    return f"{value:.4g}"
