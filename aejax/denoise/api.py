@@ -161,7 +161,8 @@ def _checked(image: Any) -> np.ndarray:
             raise UserError("denoise: the image holds NaN or infinite values")
         if np.abs(x).max() > 20:
             raise UserError(
-                f"denoise: float images are in [0, 1], this one reaches {float(np.abs(x).max()):g}; "
+                f"denoise: float images are in [0, 1], this one reaches "
+                f"{float(np.abs(x).max()):g}; "
                 "divide it by its white, or pass uint8 or uint16"
             )
     return x

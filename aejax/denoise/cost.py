@@ -31,7 +31,7 @@ def _count(jaxpr: Any) -> float:
 
 
 def macs_per_pixel(model: Any, channels: int, side: int = 256) -> float:
-    """Multiply-accumulates of convolutions and dense layers per pixel of a `side` x `side` image."""
+    """Multiply-accumulates of convolutions and dense layers per pixel of a square image."""
     x = jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32)
     cond = {"sigma": jax.ShapeDtypeStruct((1,), jnp.float32)}
     with ops.forms(all="plain"):

@@ -9,8 +9,8 @@ def estimate_sigma(x: np.ndarray, patches: int = 20000) -> float:
     Chen, Zhu and Heng, "An efficient statistical method for image noise level estimation" (ICCV
     2015): the eigenvalues of the covariance of 8x8 patches are noise alone but for the first few,
     which hold the picture; the largest set of small ones whose mean is their median is the noise.
-    Channels are estimated apart and their variances averaged. Within 1 of the truth from sigma 15 up on
-    most photographs; busy texture makes it too high.
+    Channels are estimated apart and their variances averaged. Within 1 (of 255) of the truth
+    from sigma 15 up on most photographs; busy texture makes it too high.
     Images with a side below 16 give the median absolute deviation of diagonal differences.
     """
     x = np.asarray(x)

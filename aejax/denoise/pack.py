@@ -1,5 +1,5 @@
-"""Weights small enough to ship: large kernels in 8 bits with a scale per output channel, the rest in
-half precision. The loss in PSNR is printed by `aejax eval-denoise` against the run it came from."""
+"""Weights small enough to ship: large kernels in 8 bits with a scale per output channel, the
+rest in half precision. `aejax eval-denoise SET --model auto runs/NAME` shows what that costs."""
 
 from typing import Any
 

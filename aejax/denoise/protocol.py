@@ -2,9 +2,9 @@
 
 White Gaussian noise of standard deviation sigma / 255 is added to the float image, neither clipped
 nor rounded, drawn by NumPy's `default_rng(1000 * sigma + index)` with the index of the image in the
-sorted list of its folder. Every method of a run gets the same noisy arrays. The output is clipped to
-[0, 1] and rounded to 8 bits; PSNR is over the whole image and all channels, no border cropped, and
-the mean of the images' PSNR is reported. SSIM is scikit-image's with Gaussian weights of sigma 1.5.
+sorted list of its folder. Every method of a run gets the same noisy arrays. The output is clipped
+to [0, 1] and rounded to 8 bits; PSNR is over the whole image and all channels, no border cropped,
+and the mean of the images' PSNR is reported. SSIM is scikit-image's with Gaussian weights of sigma 1.5.
 Gray sets are taken as stored. Blind methods are never told sigma.
 """
 
@@ -89,9 +89,14 @@ def ssim(x: np.ndarray, y: np.ndarray) -> float:
 
     return float(
         structural_similarity(
-            x, y, channel_axis=2, gaussian_weights=True, sigma=1.5,
-            use_sample_covariance=False, data_range=255,
-        )  # fmt: skip
+            x,
+            y,
+            channel_axis=2,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+            data_range=255,
+        )
     )
 
 

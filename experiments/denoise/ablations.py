@@ -1,0 +1,178 @@
+"""What each decision about a denoiser is worth, in short runs of equal budgets.
+
+    aejax study experiments/denoise/ablations.py --data-dir DATA
+    aejax study experiments/denoise/ablations.py:supervision --data-dir DATA     (one question)
+
+Gray, 1,500 steps of 8 crops of 64 pixels, a U of 32 / 64 / 128 channels (30 kMAC/pixel) unless the
+question is its size. Every run is then measured by the protocol at sigma 15, 25 and 50 on the
+middle 192x192 of the held-out photographs. The questions:
+
+    told         blind against told the level, always or sometimes
+    range        trained on sigma 0 to 55, 0 to 30, only 25; measured at 75 as well
+    size         depth and width against quality and time; DnCNN; blocks; unshuffling
+    residual     y = x_tilde + f against y = f, with and without biases
+    optimiser    Muon against Adam
+    supervision  clean targets against Noise2Noise, Noise2Void, Noise2Self, Neighbor2Neighbor at 25
+"""
+
+from ml_collections import ConfigDict
+
+from aejax.config import base
+from aejax.study import Study, named
+
+UNET = "aejax.denoise.models:UNetDenoiser"
+FAST = "aejax.denoise.models:ResidualDenoiser"
+DNCNN = "aejax.denoise.models:DnCNN"
+
+
+def _sigma(*level):
+    return {"corrupt": ({"name": "gaussian", "sigma": level if len(level) > 1 else level[0]},)}
+
+
+def _kwargs(**kwargs):
+    return {f"model.kwargs.{name}": value for name, value in kwargs.items()}
+
+
+def _objective(name):
+    return {"objective.name": f"aejax.denoise.objective:{name}", **_sigma(25.0)}
+
+
+def _model(name, **kwargs):
+    return {"model.name": name, "model.kwargs": ConfigDict(kwargs)}
+
+
+TELL = {"objective.kwargs": ConfigDict({"tell": ("sigma",)})}
+QUESTIONS = {
+    "told": {
+        "blind": {},
+        "told": {**TELL, **_kwargs(told="always")},
+        "sometimes": {**TELL, **_kwargs(told="sometimes")},
+    },
+    "range": {
+        "0 to 55": {},
+        "0 to 30": _sigma(0.0, 30.0),
+        "only 25": _sigma(25.0),
+        "0 to 55, biases": _kwargs(bias_free=False),
+    },
+    "size": {
+        "U 16/32/64": _kwargs(widths=(16, 32, 64)),
+        "U 32/64/128": {},
+        "U 64/128/256": _kwargs(widths=(64, 128, 256)),
+        "U 32/64/128, 2 blocks": _kwargs(blocks=(2, 2, 4, 2, 2)),
+        "U 32/64, 2 levels": _kwargs(widths=(32, 64), blocks=(1, 4, 1)),
+        "U gated 32/64/128": _kwargs(block="gated", blocks=(3, 3, 5, 3, 3)),
+        "flat 64 x 2": _model(FAST, width=64, blocks=2),
+        "flat 32 x 2 (40 k)": _model(FAST, width=32, blocks=2),
+        "DnCNN 17": _model(DNCNN, depth=17),
+    },
+    "residual": {
+        "residual": {},
+        "direct": _kwargs(residual=False),
+        "residual, biases": _kwargs(bias_free=False),
+    },
+    "optimiser": {
+        "Muon 2e-3": {},
+        "Muon 1e-3": {"optim.lr": 1e-3},
+        "Muon 4e-3": {"optim.lr": 4e-3},
+        "Adam 1e-3": {"optim.name": "adam", "optim.lr": 1e-3},
+        "Adam 2e-3": {"optim.name": "adam", "optim.lr": 2e-3},
+    },
+    "supervision": {
+        "clean targets": _sigma(25.0),
+        "Noise2Noise": _objective("Noise2Noise"),
+        "Noise2Void": _objective("Noise2Void"),
+        "Noise2Self": _objective("Noise2Self"),
+        "Neighbor2Neighbor": _objective("Neighbor2Neighbor"),
+    },
+}
+
+
+def get_config(arg: str = ""):
+    """One run: blind, 0 to 55. `arg` "smoke" shrinks it to seconds on the bundled photos."""
+    c = base()
+    c.task = "denoise"
+    c.data.source = "folder:train/photos"
+    c.data.holdout = 20
+    c.data.channels = 1
+    c.data.crop = 64
+    c.data.flip = c.data.rotate = True
+    c.data.batch = 8
+    c.corrupt = ({"name": "gaussian", "sigma": (0.0, 55.0)},)
+    c.model.name = UNET
+    c.model.kwargs = ConfigDict({"widths": (32, 64, 128), "blocks": (1, 1, 2, 1, 1)})
+    c.objective.loss = ConfigDict({"mse": 1.0})
+    c.optim.name = "aejax.denoise.optim:muon"
+    c.optim.lr = 2e-3
+    c.optim.warmup = "50 steps"
+    c.optim.final_lr = 0.01
+    c.optim.clip = 1.0
+    c.optim.ema = 0.99
+    c.train.length = "1500 steps"
+    c.eval.batch = 7
+    c.eval.metrics = ("psnr", "mse")
+    c.eval.pictures = 4
+    if "smoke" in arg:
+        c.data.source, c.data.holdout = "bundled:photos", 0
+        c.data.crop, c.data.batch, c.eval.batch = 32, 4, 4
+        c.model.kwargs = ConfigDict({"widths": (16, 32, 64), "blocks": (1, 1, 1, 1, 1)})
+        c.optim.warmup, c.train.length = "2 steps", "6 steps"
+        c.eval.examples = 4
+    return c
+
+
+def measured(config, workdir, data_dir=None, **kwargs):
+    """Training, then the protocol on the held-out photographs: metrics test/psnr@25 and so on."""
+    import json
+    import pathlib
+
+    from aejax.data.source import open_source
+    from aejax.denoise.api import load_network
+    from aejax.denoise.cost import macs_per_pixel
+    from aejax.denoise.protocol import Method, evaluate
+    from aejax.train.run import train
+
+    result = train(config, workdir, data_dir=data_dir, **kwargs)
+    network = load_network(str(workdir))
+    source = open_source(
+        config.data.source, "test", data_dir=data_dir, holdout=config.data.holdout, channels=1
+    )
+    images = [source.read(i)[0] for i in range(len(source))]
+    side = 192
+    images = [x for x in images if min(x.shape[:2]) >= side]
+    images = [
+        ("", x[(x.shape[0] - side) // 2 :][:side, (x.shape[1] - side) // 2 :][:, :side])
+        for x in images
+    ]
+    method = Method(lambda x, s: network(x, s), blind=not network.needs_sigma)
+    for row in evaluate(images, {"it": method}, (15, 25, 50, 75), with_ssim=False):
+        result["metrics"][f"test/psnr@{row['sigma']:g}"] = row["psnr"]
+        seconds = row["seconds_per_mp"]
+    result["seconds_per_mp"] = seconds
+    result["kmac_per_px"] = macs_per_pixel(network.model, 1) / 1e3
+    pathlib.Path(workdir, "result.json").write_text(json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def get_study(arg: str = ""):
+    """All questions, or those that `arg` names; "smoke" with two runs of each."""
+    asked = [q for q in QUESTIONS if q in arg] or list(QUESTIONS)
+    runs = []
+    for question in asked:
+        members = QUESTIONS[question]
+        if "smoke" in arg:
+            members = dict(list(members.items())[:2])
+        runs += [{"@question": question} | r for r in named("answer", members)]
+    return Study(
+        name="denoise_ablations" + "".join(f"_{q}" for q in asked if len(asked) < len(QUESTIONS)),
+        title="What each decision about a denoiser is worth",
+        config=lambda: get_config(arg),
+        runs=runs,
+        train=measured,
+        facet="@question",
+        by="@answer",
+        x="kmac_per_px",
+        y="test/psnr@25",
+        columns=("parameters", "kmac_per_px", "test/psnr@15", "test/psnr@25", "test/psnr@50",
+                 "test/psnr@75", "seconds_per_mp", "examples_per_sec"),
+        baselines=(),
+    )  # fmt: skip
