@@ -15,6 +15,7 @@ import multiprocessing
 import os
 import queue
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -287,16 +288,16 @@ class Pipeline:
         steps = grain.MapDataset.source(dataclasses.replace(self.batches, start=start, stop=stop))
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
         several = grain.MultiprocessingOptions(self.workers, per_worker_buffer_size=2)
-        with _no_accelerator():  # workers inherit it when they are spawned
-            made = iter(steps.to_iter_dataset(options).mp_prefetch(several))
-            parts = [next(made)] if start < stop else []
+        with _no_accelerator():  # until each worker has answered once: all are started then
+            made = iter(steps.to_iter_dataset(options).mp_prefetch(several, _worker))
+            parts = [next(made) for _ in range(min(self.workers, stop - start))]
         try:
             for s in range(start, stop, k):
                 count = min(k, stop - s)
                 while len(parts) < count:
                     parts.append(next(made))
-                yield _stack(parts)
-                parts = []
+                yield _stack(parts[:count])
+                parts = parts[count:]
         finally:
             made.close()
 
@@ -423,6 +424,19 @@ def _no_accelerator() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def _worker(index: int, count: int) -> None:
+    """What a worker does first: leaves Ctrl-C and SIGTERM to the run, which saves and then ends
+    it, and ends by itself when the run was killed."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+    def watch():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _choose(source: Source) -> str:

@@ -10,6 +10,7 @@ import dataclasses
 import errno
 import hashlib
 import importlib.util
+import io
 import json
 import logging
 import os
@@ -405,10 +406,15 @@ class _TfdsOpener:
 
 def _tfds():
     import tensorflow_datasets as tfds
-    from absl import logging as absl_logging
 
-    absl_logging.set_verbosity(absl_logging.ERROR)  # array_record warns of harmless group sizes
+    absl = logging.getLogger("absl")  # array_record warns of harmless group sizes, TFDS of OpenCV
+    if _talk not in absl.filters:
+        absl.addFilter(_talk)
     return tfds
+
+
+def _talk(record: logging.LogRecord) -> bool:
+    return not any(s in str(record.msg) for s in ("group size", "OpenCV is not installed"))
 
 
 def _open_tfds(name: str, split: str, data_dir: Path | None, holdout: int):
@@ -419,12 +425,13 @@ def _open_tfds(name: str, split: str, data_dir: Path | None, holdout: int):
         f"data_dir='{where}')\""
     )
     try:
-        builder = tfds.builder(name, data_dir=root and str(root))
+        with contextlib.redirect_stdout(io.StringIO()):  # a banner that TensorFlow is missing
+            builder = tfds.builder(name, data_dir=root and str(root))
     except tfds.core.registered.DatasetNotFoundError:
-        near = did_you_mean(name, tfds.list_builders())
+        near = did_you_mean(name, tfds.list_builders(with_community_datasets=False))
         near = near if near.startswith("; did") else ""
         raise UserError(f'TensorFlow Datasets has no set "{name}"{near}') from None
-    except (AssertionError, ValueError) as e:
+    except (AssertionError, ValueError, ImportError) as e:
         raise UserError(f"tfds:{name}: {str(e).splitlines()[0]}") from e
     if not builder.info.splits:
         raise UserError(f"tfds:{name} is not prepared in {where}; once: {build}")

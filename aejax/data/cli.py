@@ -1,0 +1,176 @@
+"""`aejax data list`: what there is to train on. `aejax data show SOURCE`: a look at it."""
+
+import argparse
+import os
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """`list` and `show SOURCE`."""
+    verbs = parser.add_subparsers(dest="data_verb", required=True, metavar="list|show")
+    found = verbs.add_parser("list", help="sources found here")
+    show = verbs.add_parser("show", help="numbers of a source, and some of its images on a sheet")
+    show.add_argument("source", help="tfds:NAME, folder:PATH, bundled:digits or bundled:photos")
+    show.add_argument("-o", "--out", default="sheet.png", help="the sheet (default: sheet.png)")
+    show.add_argument("--split", default="", help="default: all of a folder, train of a TFDS set")
+    show.add_argument("--images", type=int, default=40, help="how many, spread evenly (40)")
+    show.add_argument("--holdout", type=int, default=10, help="as data.holdout (10)")
+    show.add_argument("--skip-bad", action="store_true", help="leave bad images out, and list them")
+    for sub in (found, show):
+        sub.add_argument("--data-dir", help="the data folder (default: AEJAX_DATA)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs either; 0."""
+    return _list(args) if args.data_verb == "list" else _show(args)
+
+
+def _list(args: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from aejax.data.source import cache_dir, open_source, tfds_root
+    from aejax.errors import UserError
+
+    table = Table("source", "images", "on disk", "", box=None)
+    table.columns[0].no_wrap = True
+    for name, what in (("digits", "8 x 8, gray, 10 classes"), ("photos", "colour, of many sizes")):
+        parts = [f"{len(open_source(f'bundled:{name}', s)):,} {s}" for s in ("train", "test")]
+        table.add_row(f"bundled:{name}", " + ".join(parts), "", what)
+    data_dir = args.data_dir or os.environ.get("AEJAX_DATA")
+    root = Path(data_dir) if data_dir else None
+    if root and not root.is_dir():
+        raise UserError(f"no data folder {root}; set AEJAX_DATA or give --data-dir")
+    sets = tfds_root(root) or Path.home() / "tensorflow_datasets"
+    for name, images, size, what in _tfds_sets(sets):
+        table.add_row(f"tfds:{name}", images, _mib(size), what)
+    for path, images, size, what in _folders(root, sets) if root else ():
+        table.add_row(f"folder:{path}", images, _mib(size), what)
+    console = Console()
+    console.print(table)
+    console.print(f"\ndata folder: {root or 'none; set AEJAX_DATA or give --data-dir'}")
+    kept = [f for f in cache_dir().rglob("*") if f.is_file()]
+    if kept:
+        size = _mib(sum(f.stat().st_size for f in kept))
+        console.print(f"decoded copies: {cache_dir()}, {size}, may be deleted", soft_wrap=True)
+    return 0
+
+
+def _folders(root: Path, not_in: Path):
+    """(path, images, bytes, what) of each folder with images; many side by side are classes."""
+    from aejax.data import decode
+
+    found: dict[Path, list[int]] = {}
+    for f in root.rglob("*"):
+        if f.suffix.lower() in decode.SUFFIXES and not f.is_relative_to(not_in):
+            found.setdefault(f.parent.relative_to(root), []).append(f.stat().st_size)
+    parents = [p.parent for p in found]
+    for parent in {p for p in parents if parents.count(p) > 4 and p not in found}:
+        classes = [p for p in found if p.parent == parent]
+        found[parent] = [size for p in classes for size in found.pop(p)] + [-len(classes)]
+    for path, sizes in sorted(found.items()):
+        classes = -min(0, sizes[-1])
+        what = f"{classes} classes" if classes else ""
+        yield path, f"{len(sizes) - bool(classes):,}", sum(sizes), what
+
+
+def _tfds_sets(root: Path):
+    """(name, images per split, bytes, what) of each set prepared under a folder."""
+    import json
+
+    for info in sorted(root.glob("*/**/dataset_info.json")):
+        try:
+            about = json.loads(info.read_text())
+        except (OSError, ValueError):
+            continue
+        name = "/".join(info.parent.relative_to(root).parts[:-1])
+        splits = [
+            f"{sum(int(n) for n in s.get('shardLengths', [])):,} {s['name']}"
+            for s in about.get("splits", [])
+        ]
+        size = sum(f.stat().st_size for f in info.parent.iterdir())
+        kind = about.get("fileFormat", "tfrecord")
+        what = about.get("version", "")
+        what += "" if kind in ("array_record", "parquet") else f", as {kind}: prepare it again"
+        yield name, " + ".join(splits), size, what
+
+
+def _show(args: argparse.Namespace) -> int:
+    import numpy as np
+
+    from aejax.data.source import open_source
+    from aejax.errors import UserError
+
+    split = args.split or ("train" if args.source.startswith("tfds:") else "all")
+    source = open_source(
+        args.source,
+        split,
+        data_dir=args.data_dir,
+        on_bad="skip" if args.skip_bad else "error",
+        holdout=args.holdout,
+    )
+    kind = {1: "gray", 3: "colour"}[source.channels]
+    (h0, w0), (h1, w1) = source.sizes.min(0), source.sizes.max(0)
+    size = f"{h0} x {w0}" if source.shape else f"{h0} to {h1} high, {w0} to {w1} wide"
+    print(f"{source.name}: {len(source):,} images, {kind}, {size}, {_mib(source.bytes)} decoded")
+    if source.class_names:
+        print(f"{len(source.class_names)} classes: {', '.join(source.class_names[:20])}")
+    for name, reason in source.bad:
+        print(f"left out: {name} ({reason})")
+    print(f"fingerprint {source.fingerprint}")
+    rows = np.unique(np.linspace(0, len(source) - 1, max(1, args.images)).round().astype(int))
+    sheet = contact_sheet(source, rows)
+    try:
+        sheet.save(args.out)
+    except (OSError, ValueError) as e:
+        raise UserError(f"cannot write {args.out}: {getattr(e, 'strerror', None) or e}") from e
+    print(f"{len(rows)} of them: {args.out}")
+    return 0
+
+
+def contact_sheet(source, rows, side: int = 150, width: int = 8):
+    """A Pillow image of some examples, each with name, size and class under it.
+
+    Args:
+      source: a data.source.Source; rows: which of its examples.
+      side: of the square each is fitted into, in pixels; small images are enlarged by a whole
+        factor, so that their pixels stay square.
+      width: how many stand side by side.
+    """
+    import numpy as np
+    from PIL import Image, ImageDraw, ImageFont
+
+    font, gap, line = ImageFont.load_default(12), 12, 15
+    lines = 3 if source.class_names else 2
+    width = min(width, len(rows))
+    height = -(-len(rows) // width)
+    cell_w, cell_h = side + gap, side + lines * line + gap + 4
+    sheet = Image.new("RGB", (width * cell_w + gap, height * cell_h + gap), "white")
+    draw = ImageDraw.Draw(sheet)
+    for k, row in enumerate(rows):
+        example = source[int(row)]
+        x = np.repeat(example["image"], 3, axis=2) if source.channels == 1 else example["image"]
+        h, w = x.shape[:2]
+        scale = side / max(h, w)
+        if scale >= 2:
+            im = Image.fromarray(x).resize(
+                (w * int(scale), h * int(scale)), Image.Resampling.NEAREST
+            )
+        else:
+            to = (max(1, round(w * scale)), max(1, round(h * scale)))
+            im = Image.fromarray(x).resize(to, Image.Resampling.LANCZOS)
+        left, top = gap + k % width * cell_w, gap + k // width * cell_h
+        sheet.paste(im, (left + (side - im.width) // 2, top + (side - im.height) // 2))
+        caption = [Path(source.names[int(row)]).name, f"{h} x {w}"]
+        if source.class_names:
+            caption.append(f"class {source.class_names[example['label']]}")
+        for i, text in enumerate(caption):
+            while draw.textlength(text, font) > side:
+                text = text[: len(text) - 2 - text.endswith("…")] + "…"
+            place = (left + side / 2, top + side + 4 + i * line)
+            draw.text(place, text, "black" if i == 0 else "dimgray", font, anchor="ma")
+    return sheet
+
+
+def _mib(size: float) -> str:
+    return f"{size / 2**20:,.1f} MiB"
