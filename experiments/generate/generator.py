@@ -24,31 +24,33 @@ def get_config(arg: str = ""):
 
 
 def autoencoder(name: str, smoke: bool = False):
-    """Latents of 48 numbers, each with noise of a tenth of its own spread."""
+    """Latents of 48 (24) numbers, each with noise of a tenth of its own spread."""
     c = base()
     c.task = "generate"
     c.data.source = SETS[name]
     c.data.batch = 128
-    c.model.latent = 48
-    c.model.f_E = part("conv", widths=(32, 64), depth=1)
+    c.model.latent = 48 if name == "fashion" else 24
+    hidden = (512, 256) if name == "fashion" else (256, 128)  # the weights must be small to ship
+    c.model.f_E = part("dense", hidden=hidden)
     c.model.bottleneck = part("gaussian", noise="fixed", sigma=0.1, standardise=True)
-    c.model.f_D = part("conv", widths=(32, 64), depth=2, output_activation="sigmoid")
+    c.model.f_D = part("dense", hidden=hidden[::-1], output_activation="sigmoid")
     c.objective.name = "aejax.generate.objective:Evidence"
     c.objective.terms = {"l2": 1e-3}
     c.objective.kwargs = {
         "likelihood": "normal",
         "arguments": {"sigma": 0.1},
-        "perceptual": 20.0,
+        "perceptual": 100.0 if name == "fashion" else 0.0,
         "perceptual_model": f"{name}-perceptual",
+        "perceptual_share": 0.25,
     }
     c.optim.lr, c.optim.warmup, c.optim.clip, c.optim.ema = 1.5e-3, "100 steps", 1.0, 0.998
-    c.train.length = "6 epochs"
+    c.train.length = "20 epochs" if name == "fashion" else "15 epochs"
     c.eval.metrics, c.eval.best, c.eval.batch = ("psnr", "ssim", "mse"), "psnr", 500
     if smoke:
         c.data.source, c.data.batch, c.eval.batch = "bundled:digits", 32, 32
         c.model.latent, c.optim.warmup, c.train.length = 6, "1 steps", "3 steps"
-        c.model.f_E = part("conv", widths=(4, 8), depth=1)
-        c.model.f_D = part("conv", widths=(4, 8), depth=1, output_activation="sigmoid")
+        c.model.f_E = part("dense", hidden=(16,))
+        c.model.f_D = part("dense", hidden=(16,), output_activation="sigmoid")
         c.objective.kwargs.perceptual = 0.0
     return c
 
@@ -59,7 +61,7 @@ def prior(ae, smoke: bool = False):
     c.model.name = "aejax.generate.latent:LatentModel"
     c.model.kwargs = {
         "autoencoder": {k: v for k, v in ae.model.to_dict().items()},
-        "prior": {"name": "flow_matching", "net": "mlp", "width": 384, "depth": 4},
+        "prior": {"name": "flow_matching", "net": "mlp", "width": 192, "depth": 4},
         "classes": 10,
     }
     c.objective.name = "aejax.generate.objective:LatentPrior"
