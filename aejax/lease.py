@@ -21,38 +21,67 @@ TIMEOUT = 120.0  # seconds of silence after which another machine may take over
 
 
 class Lease:
-    """Held until `release`; use `take`. On losing it the process ends: another one has the run."""
+    """Held until `release`; use `take`."""
 
     def __init__(self, path: pathlib.Path, timeout: float):
         self.path, self.timeout = path, timeout
-        self._stop = threading.Event()
-        self._parent = os.getppid()
-        self._thread = threading.Thread(target=self._beat, daemon=True)
-        self._thread.start()
+        _heart.add(self)
 
     def release(self) -> None:
         """Gives the lease back and removes what it succeeded."""
-        self._stop.set()
-        self._thread.join()
+        _heart.remove(self)
         for _, path in _leases(self.path.parent):  # lowest first: the highest one decides
-            if path == self.path or _number(path) < _number(self.path):
+            if _number(path) <= _number(self.path):
                 path.unlink(missing_ok=True)
 
-    def _beat(self) -> None:
-        while not self._stop.wait(self.timeout / 6):
-            try:
-                os.utime(self.path)
-                lost = _leases(self.path.parent)[-1][1] != self.path
-            except FileNotFoundError:
-                lost = True
-            except OSError:
-                continue  # the file server is away for a moment; silence has its timeout
-            if lost and not self._stop.is_set():
-                # Silent for too long, so another process trains this run now. Nothing may be
-                # written any more, not even a checkpoint.
-                sys.stderr.write(f"{self.path.parent}: taken over by another process; stopping\n")
-                sys.stderr.flush()
-                os._exit(75)
+    def beat(self) -> bool:
+        """Shows that the holder lives; False if another process has taken over."""
+        try:
+            os.utime(self.path)
+            return _leases(self.path.parent)[-1][1] == self.path
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True  # the file server is away for a moment; silence has its timeout
+
+
+class _Heart:
+    """One thread that beats for all leases of this process; on losing one it ends the process."""
+
+    def __init__(self):
+        self._leases: set[Lease] = set()
+        self._lock, self._wake = threading.Lock(), threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def add(self, lease: Lease) -> None:
+        with self._lock:
+            self._leases.add(lease)
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, daemon=True)
+                self._thread.start()
+        self._wake.set()
+
+    def remove(self, lease: Lease) -> None:
+        with self._lock:  # so that no beat is under way on a lease that is given back
+            self._leases.discard(lease)
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                for lease in self._leases:
+                    if not lease.beat():
+                        # Silent for too long, so another process trains this run now. Nothing may
+                        # be written any more, not even a checkpoint.
+                        where = lease.path.parent
+                        sys.stderr.write(f"{where}: taken over by another process; stopping\n")
+                        sys.stderr.flush()
+                        os._exit(75)
+                pause = min((lease.timeout / 6 for lease in self._leases), default=None)
+            self._wake.wait(pause)
+            self._wake.clear()
+
+
+_heart = _Heart()
 
 
 def take(directory: pathlib.Path, timeout: float = TIMEOUT) -> Lease | None:

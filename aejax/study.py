@@ -238,15 +238,14 @@ def load(spec: str, overrides: Sequence[str] = ()) -> Study:
     return study
 
 
-def resolve(study: Study, run: Run) -> Any:
-    """The config of one run.
+def resolve(base: Any, run: Run) -> Any:
+    """The config of one run, `base` with its overrides.
 
     Raises:
       UserError: an override does not fit the base config.
     """
     from aejax.config import apply_overrides
 
-    base = study.config() if callable(study.config) else study.config
     # A part ("model.f_E") is set before what is inside it ("model.f_E.widths").
     ordered = sorted(run.overrides, key=lambda key: (key.count("."), key))
     return apply_overrides(base, {key: run.overrides[key] for key in ordered})
@@ -454,6 +453,7 @@ class _Engine:
         self.runs = plan(self.static)
         if study.more is not None:
             self.grow(ask=False)
+        self.base = study.config() if callable(study.config) else study.config
         self.progress = Progress(len(self.runs), extra["quiet"] or not self.is_first)
 
     @property
@@ -467,7 +467,7 @@ class _Engine:
     def check(self) -> None:
         """A bad key is found before the first hour of training, not after it."""
         for run in self.mine():
-            config = resolve(self.study, run)
+            config = resolve(self.base, run)
             if self.is_done(run):
                 _check_same(config, self.directory / run.id)
 
@@ -581,7 +581,7 @@ class _Engine:
         self.progress.start(run, len(self.done) + len(self.failed))
         began = time.monotonic()
         try:
-            result = _call(self.train, resolve(self.study, run), str(where), run, self.extra)
+            result = _call(self.train, resolve(self.base, run), str(where), run, self.extra)
         except SavedAndStopped:
             raise
         except Exception as e:

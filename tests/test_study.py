@@ -1,0 +1,517 @@
+"""Studies: every run once, whoever does it, whatever dies; nothing repeated, nothing lost."""
+
+import json
+import os
+import pathlib
+import random
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from aejax import lease
+from aejax.config import base
+from aejax.errors import SavedAndStopped, UserError
+from aejax.study import (
+    Study,
+    grid,
+    load,
+    load_results,
+    named,
+    plan,
+    product,
+    read_json,
+    resolve,
+    run_id,
+    run_study,
+    seeds,
+    zip_,
+)
+
+CLI = [sys.executable, "-m", "aejax"]
+
+
+def fake_train(calls):
+    """A trainer that notes what it was called with and measures the config's seed."""
+
+    def train(config, workdir):
+        calls.append((config.seed, config.model.latent, workdir))
+        return {"metrics": {"test/psnr": 20.0 + config.seed}, "latent_size": config.model.latent}
+
+    return train
+
+
+def study(runs, **kwargs):
+    return Study("demo", base, runs, baselines=(), **kwargs)
+
+
+def run(s, directory, calls=None, **kwargs):
+    train = fake_train(calls if calls is not None else [])
+    kwargs = {"quiet": True, "train": train, "write_report": False} | kwargs
+    return run_study(s, directory, **kwargs)
+
+
+# --- what the runs are ----------------------------------------------------------------------------
+
+
+def test_sets_of_runs_keep_their_order():
+    assert grid({"a": (1, 2), "b": "xy"}) == [
+        *({"a": 1, "b": "x"}, {"a": 1, "b": "y"}, {"a": 2, "b": "x"}, {"a": 2, "b": "y"})
+    ]
+    assert zip_({"a": (1, 2), "b": (3, 4)}) == [{"a": 1, "b": 3}, {"a": 2, "b": 4}]
+    assert named("model", {"conv": {"f": 1}}) == [{"@model": "conv", "f": 1}]
+    assert product(grid({"a": (1, 2)}), seeds(2)) == [
+        *({"a": 1, "seed": 0}, {"a": 1, "seed": 1}, {"a": 2, "seed": 0}, {"a": 2, "seed": 1})
+    ]
+
+
+def test_sets_that_cannot_be_joined_are_refused():
+    with pytest.raises(UserError, match="one length"):
+        zip_({"a": (1, 2), "b": (3,)})
+    with pytest.raises(UserError, match='both set "a"'):
+        product(grid({"a": (1,)}), grid({"a": (2,)}))
+
+
+def test_an_id_is_what_the_overrides_say_and_nothing_else():
+    one = {"model.latent": 16, "seed": 0, "model.f_E": {"name": "conv", "widths": (8, 16)}}
+    assert run_id(one) == "e769bfabf1"  # committed: a changed hash would orphan every finished run
+    other = {"@model": "x", "model.f_E": {"widths": [8.0, 16], "name": "conv"}, "seed": 0.0}
+    assert run_id(other | {"model.latent": 16}) == run_id(one)
+    assert len({run_id(r) for r in grid({"seed": range(50), "optim.lr": (0.1, 0.2)})}) == 100
+
+
+def test_a_run_that_comes_twice_is_one_run():
+    runs = plan([*seeds(3), {"@model": "again", "seed": 1}])
+    assert [r.index for r in runs] == [0, 1, 2]
+
+
+def test_parts_are_set_before_what_is_in_them():
+    runs = plan([{"model.f_E.widths": (8,), "model.f_E": {"name": "conv"}}])
+    config = resolve(base(), runs[0])
+    assert config.model.f_E.name == "conv" and tuple(config.model.f_E.widths) == (8,)
+
+
+# --- doing them -----------------------------------------------------------------------------------
+
+
+def test_each_is_done_once_in_order_and_a_later_call_does_what_is_new(tmp_path):
+    calls = []
+    found = run(study(seeds(3)), tmp_path, calls)
+    assert [c[0] for c in calls] == [0, 1, 2]
+    assert [r["metrics"]["test/psnr"] for r in found] == [20, 21, 22]
+    assert [r["overrides"] for r in found] == seeds(3)
+    run(study(seeds(3)), tmp_path, calls)
+    assert len(calls) == 3
+    found = run(study(seeds(5)), tmp_path, calls)
+    assert [c[0] for c in calls] == [0, 1, 2, 3, 4] and len(found) == 5
+    assert not list(tmp_path.glob("*/lease*"))
+
+
+def test_a_damaged_result_is_no_result(tmp_path):
+    calls = []
+    run(study(seeds(2)), tmp_path, calls)
+    (pathlib.Path(calls[1][2]) / "result.json").write_text('{"metrics": {"te')
+    run(study(seeds(2)), tmp_path, calls)
+    assert [c[0] for c in calls] == [0, 1, 1]
+
+
+def test_what_was_begun_goes_on_in_its_directory(tmp_path):
+    stops = [True]
+
+    def train(config, workdir):
+        steps = pathlib.Path(workdir) / "steps"
+        before = steps.read_text() if steps.exists() else ""
+        steps.write_text(before + "x")
+        if config.seed == 1 and stops:
+            stops.pop()
+            raise SavedAndStopped("SIGTERM")
+        return {"metrics": {"test/psnr": float(len(before))}}
+
+    with pytest.raises(SavedAndStopped, match="1 of 3 runs done. The same call"):
+        run(study(seeds(3)), tmp_path, train=train)
+    assert not list(tmp_path.glob("*/lease*"))
+    found = run(study(seeds(3)), tmp_path, train=train)
+    assert [r["metrics"]["test/psnr"] for r in found] == [0, 1, 0]
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path):
+    def train(config, workdir):
+        raise KeyboardInterrupt
+
+    s = study(seeds(1), file="experiments/a.py", arg="smoke", overrides=["--config.optim.lr=0.1"])
+    with pytest.raises(SavedAndStopped, match="aejax study experiments/a.py:smoke --directory"):
+        run(s, tmp_path, train=train)
+
+
+def test_the_parts_of_n_are_the_whole(tmp_path):
+    calls = []
+    for i in (2, 0, 1):
+        run(study(seeds(8)), tmp_path, calls, only=(i, 3))
+    assert [c[0] for c in calls] == [2, 5, 0, 3, 6, 1, 4, 7]
+    with pytest.raises(UserError, match="counts from 0"):
+        run(study(seeds(8)), tmp_path, only=(3, 3))
+
+
+def test_one_failure_is_noted_told_and_tried_again(tmp_path, capsys):
+    broken = [True]
+
+    def train(config, workdir):
+        if config.seed == 1 and broken:
+            raise ValueError("no such thing")
+        return {"metrics": {"test/psnr": 1.0}}
+
+    found = run(study(seeds(3)), tmp_path, train=train, quiet=False, write_report=True)
+    assert len(found) == 2
+    assert "1 failed" in capsys.readouterr().err
+    note = read_json(next(tmp_path.glob("*/failed.json")))
+    assert note["error"] == "ValueError: no such thing" and "traceback" in note
+    broken.clear()
+    assert len(run(study(seeds(3)), tmp_path, train=train)) == 3
+    assert not list(tmp_path.glob("*/failed.json"))
+
+
+def test_a_study_that_cannot_work_ends_early(tmp_path):
+    calls = []
+
+    def train(config, workdir):
+        calls.append(0)
+        raise UserError("no data")
+
+    with pytest.raises(UserError, match="no data"):
+        run(study(seeds(50)), tmp_path, train=train)
+    assert len(calls) == 3
+    with pytest.raises(UserError, match="no run could be done: no data"):
+        run(study(seeds(1)), tmp_path / "one", train=train)
+
+
+def test_a_bad_key_is_found_before_anything_is_trained(tmp_path):
+    calls = []
+    with pytest.raises(UserError, match="optim.rate"):
+        run(study([{"seed": 0}, {"optim.rate": 1}]), tmp_path, calls)
+    assert not calls
+    with pytest.raises(UserError, match="has no runs"):
+        run(study([]), tmp_path)
+    with pytest.raises(UserError, match="cannot write"):
+        run(study(seeds(1)), "/proc/nowhere")
+
+
+def test_results_of_another_base_config_are_refused(tmp_path):
+    def train(config, workdir):
+        (pathlib.Path(workdir) / "config.json").write_text(config.to_json())
+        return {"metrics": {"test/psnr": 1.0}}
+
+    run(study(seeds(1)), tmp_path, train=train)
+
+    def changed():
+        c = base()
+        c.optim.lr = 0.5
+        return c
+
+    with pytest.raises(UserError, match="optim.lr was 0.001, is 0.5"):
+        run(Study("demo", changed, seeds(2)), tmp_path, train=train)
+
+
+def test_a_budget_ends_it_and_nothing_is_lost(tmp_path):
+    def train(config, workdir):
+        time.sleep(0.05)
+        return {"metrics": {"test/psnr": 1.0}}
+
+    found = run(study(seeds(50)), tmp_path, train=train, budget=0.2)
+    assert 1 <= len(found) < 10
+    assert len(run(study(seeds(12)), tmp_path)) == 12
+
+
+def test_what_comes_next_may_follow_from_results(tmp_path):
+    """The protocol of searches: each call sees all that is finished."""
+
+    def more(results, directory):
+        best = max((r["metrics"]["test/psnr"] for r in results), default=0)
+        return [{"seed": s} for s in range(2, 6) if s <= best - 18]
+
+    calls = []
+    found = run(study(seeds(2), more=more), tmp_path, calls)
+    assert [c[0] for c in calls] == [0, 1, 2, 3, 4, 5] and len(found) == 6
+    run(study(seeds(2), more=more), tmp_path, calls)
+    assert len(calls) == 6
+
+
+def test_a_dry_run_prints_and_does_nothing(tmp_path, capsys):
+    run(study(seeds(1)), tmp_path / "a")
+    before = sorted(tmp_path.rglob("*"))
+    assert run(study(seeds(2)), tmp_path / "a", dry_run=True) == []
+    out = capsys.readouterr().out
+    assert "done" in out and "to do" in out and run_id({"seed": 1}) in out
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_thousand_tiny_runs_cost_little_each_and_memory_stays(tmp_path):
+    run(study(seeds(200)), tmp_path)
+    memory, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    assert len(run(study(seeds(1000)), tmp_path)) == 1000
+    assert (time.process_time() - began) / 800 < 0.05
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 30_000  # kB
+
+
+# --- leases ---------------------------------------------------------------------------------------
+
+
+def foreign(directory, age):
+    """A lease of another machine that was last heard of `age` seconds ago."""
+    directory.mkdir(exist_ok=True)
+    path = directory / "lease.0"
+    path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "born": "1", "machine": "other"}))
+    os.utime(path, (time.time() - age,) * 2)
+
+
+def test_a_lease_is_held_by_one_and_given_back(tmp_path):
+    held = lease.take(tmp_path)
+    assert held is not None and lease.take(tmp_path) is None
+    assert f"process {os.getpid()}" in lease.holder(tmp_path)
+    held.release()
+    assert lease.holder(tmp_path) == ""
+    again = lease.take(tmp_path)
+    assert again is not None
+    again.release()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_silent_machine_is_succeeded_a_slow_one_is_not(tmp_path):
+    foreign(tmp_path, age=5)
+    assert lease.take(tmp_path, timeout=60) is None
+    held = lease.take(tmp_path, timeout=1)
+    assert held is not None and held.path.name == "lease.1"
+    held.release()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dead_process_of_this_machine_is_succeeded_at_once(tmp_path):
+    code = f"""
+from pathlib import Path
+from aejax import lease
+import os, signal
+assert lease.take(Path({str(tmp_path)!r}))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", code], check=False)
+    assert (tmp_path / "lease.0").exists()
+    held = lease.take(tmp_path, timeout=1e6)
+    assert held is not None
+    held.release()
+
+
+def test_of_many_that_see_a_dead_lease_one_gets_it(tmp_path):
+    for turn in range(20):
+        where = tmp_path / str(turn)
+        foreign(where, age=100)
+        got, start = [], threading.Barrier(8)
+
+        def compete(where=where, got=got, start=start):
+            start.wait()
+            held = lease.take(where, timeout=10)
+            if held:
+                got.append(held)
+
+        threads = [threading.Thread(target=compete) for _ in range(8)]
+        [t.start() for t in threads]
+        [t.join() for t in threads]
+        assert len(got) == 1
+        got[0].release()
+
+
+def test_the_heart_beats_and_a_lost_lease_ends_the_process(tmp_path):
+    code = f"""
+from pathlib import Path
+from aejax import lease
+import time
+assert lease.take(Path({str(tmp_path)!r}), timeout=1.2)
+time.sleep(30)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    path = tmp_path / "lease.0"
+    _wait(path.exists)
+    first = path.stat().st_mtime
+    _wait(lambda: path.stat().st_mtime > first)
+    (tmp_path / "lease.1").write_text("{}")  # as another machine does after a long silence
+    assert process.wait(20) == 75
+    assert "taken over" in process.stderr.read()
+
+
+def test_two_machines_never_share_a_run(tmp_path):
+    """Engines in threads, as many as eight, on one directory: each run is trained once."""
+    calls, errors = [], []
+
+    def work():
+        try:
+            run(study(seeds(40)), tmp_path, calls)
+        except BaseException as e:
+            errors.append(e)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    assert not errors and sorted(c[0] for c in calls) == list(range(40))
+    assert len(load_results(tmp_path)) == 40
+
+
+# --- processes ------------------------------------------------------------------------------------
+
+STUDY_FILE = '''
+"""A study for tests: trains nothing, but slowly, and notes whatever must not happen."""
+import json, os, pathlib, time
+from aejax.config import base
+from aejax.study import Study, seeds
+
+def train(config, workdir):
+    where = pathlib.Path(workdir)
+    journal = where.parent / "journal"
+    def note(word):
+        with open(journal, "a") as f:
+            f.write(f"{word} {config.seed}\\n")
+    if (where / "result.json").exists():
+        note("twice")
+    mine = where / f"busy-{os.getpid()}"
+    mine.touch()
+    for other in where.glob("busy-*"):
+        pid = int(other.name[5:])
+        if pid != os.getpid() and os.path.exists(f"/proc/{pid}"):
+            state = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+            if state not in "ZX":
+                note("together")
+    steps = where / "steps"
+    done = int(steps.read_text() or 0) if steps.exists() else 0
+    try:
+        for step in range(done, 4):
+            time.sleep(float(os.environ.get("STEP", "0.02")))
+            steps.with_suffix(".part").write_text(str(step + 1))
+            steps.with_suffix(".part").replace(steps)
+    finally:
+        mine.unlink()
+    return {"metrics": {"test/psnr": config.seed / 7 + config.optim.lr}}
+
+def get_study(arg=""):
+    return Study("file", base, seeds(int(arg or 3)), train=train, baselines=())
+'''
+
+
+def _wait(condition, seconds=30.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def study_file(tmp_path):
+    file = tmp_path / "a_study.py"
+    file.write_text(STUDY_FILE)
+    return file
+
+
+def command(study_file, n, directory, *more):
+    spec = f"{study_file}:{n}"
+    return [*CLI, "study", spec, "--directory", str(directory), *more]
+
+
+def journal(directory):
+    path = directory / "journal"
+    return path.read_text() if path.exists() else ""
+
+
+def test_a_study_from_its_file_with_overrides_for_all(study_file, tmp_path):
+    s = load(f"{study_file}:2", ["--config.optim.lr=0.25"])
+    assert s.text.startswith("A study for tests")
+    assert [r["optim.lr"] for r in s.runs] == [0.25, 0.25]
+    found = run_study(s, tmp_path / "out", quiet=True, write_report=False)
+    assert found[0]["metrics"]["test/psnr"] == 0.25
+    (tmp_path / "empty.py").write_text("")
+    with pytest.raises(UserError, match="no get_study"):
+        load(str(tmp_path / "empty.py"))
+    with pytest.raises(UserError, match="key=value"):
+        load(str(study_file), ["--config.optim.lr"])
+
+
+def test_workers_share_a_study_and_the_command_ends_with_the_report(study_file, tmp_path):
+    out = tmp_path / "out"
+    done = subprocess.run(
+        command(study_file, 9, out, "--workers", "3"), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert [r["overrides"]["seed"] for r in load_results(out)] == list(range(9))
+    assert journal(out) == "" and (out / "report.html").exists()
+    assert "[9/9]" in done.stderr and "psnr" in done.stdout.lower()
+
+
+def test_sigterm_stops_workers_and_says_75(study_file, tmp_path):
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        command(study_file, 200, out, "--workers", "2"), stderr=subprocess.PIPE, text=True
+    )
+    _wait(lambda: len(list(out.glob("*/result.json"))) > 1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 75
+    assert "Go on with: aejax study" in process.stderr.read()
+    _wait(lambda: not list(out.glob("*/lease.*")))  # the workers have ended, too
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["--run", "4/4"], "counts from 0"),
+    (["--run", "x"], "not i/N"),
+    (["--budget", "3 epochs"], "seconds, minutes or hours"),
+    (["--workers", "0"], "at least one"),
+    (["--config.optim.lrr=1"], "optim.lr"),
+])  # fmt: skip
+def test_mistakes_end_with_2_and_one_line(study_file, tmp_path, arguments, words):
+    from aejax.cli import main
+
+    run_main = subprocess.run(
+        command(study_file, 2, tmp_path / "out", *arguments), capture_output=True, text=True
+    )
+    assert main is not None and run_main.returncode == 2
+    assert words in run_main.stderr and "Traceback" not in run_main.stderr
+
+
+def kill_at_random(study_file, directory, runs, kills, rng):
+    """Starts the study with 3 workers and kills (-9) one of its processes, again and again."""
+    process = None
+    env = os.environ | {"STEP": "0.05"}
+    for _ in range(kills):
+        if process is None or process.poll() is not None:
+            process = subprocess.Popen(
+                command(study_file, runs, directory, "--workers", "3"),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=env,
+            )
+        before = len(list(directory.glob("*/result.json")))
+        _wait(lambda n=before: len(list(directory.glob("*/result.json"))) > n, 60)
+        time.sleep(rng.random() * 0.3)
+        family = [process.pid, *_children(process.pid)]
+        victim = rng.choice(family)
+        os.kill(victim, signal.SIGKILL)
+        if victim == process.pid:
+            process.wait()
+    if process is not None and process.poll() is None:
+        assert process.wait(120) == 0
+    final = subprocess.run(
+        command(study_file, runs, directory), capture_output=True, text=True, env=env
+    )
+    assert final.returncode == 0, final.stderr
+
+
+def _children(pid):
+    found = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(p) for p in found]
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.nightly)])
+def test_kill_9_loses_nothing_and_repeats_nothing(study_file, tmp_path, kills):
+    out = tmp_path / "out"
+    kill_at_random(study_file, out, runs=12 * kills, kills=kills, rng=random.Random(kills))
+    found = load_results(out)
+    assert [r["overrides"]["seed"] for r in found] == list(range(12 * kills))
+    assert [r["metrics"]["test/psnr"] for r in found] == [s / 7 + 0.001 for s in range(12 * kills)]
+    assert journal(out) == ""
