@@ -124,7 +124,7 @@ class _opened:
         if isinstance(e, FileNotFoundError):
             raise UserError(f"no such file: {self.name}") from e
         if isinstance(e, (IsADirectoryError, PermissionError)):
-            raise UserError(f"{self.name}: {e.strerror.lower()}") from e
+            raise BadImage(self.name, e.strerror.lower()) from e
         if isinstance(e, UnidentifiedImageError):
             raise BadImage(self.name, "not an image of a known kind") from e
         if isinstance(e, Image.DecompressionBombError):

@@ -215,15 +215,12 @@ def open_source(
         )
     source, found = kinds[kind](rest, split, Path(data_dir) if data_dir else None, holdout)
     source.name = f"{spec} {split}"
-    n = len(source)
     stored, source.size = source.sizes, size
     source.sizes = stored if size is None else _resized(stored, size)
     for i in np.flatnonzero((source.sizes.min(1) < min_size) & (stored.min(1) > 0)):
         h, w = source.sizes[i]
         found[int(i)] = f"{h} x {w}, under the {min_size} needed"
     source = _without(source, found, on_bad)
-    if not len(source):
-        raise UserError(f"no image of {source.name} can be used, of {n}: {_some(source.bad)}")
     source.channels = channels or source.channels
     source.key = _hash(source.key, source.channels, size, source.bad)
     return source
@@ -239,6 +236,8 @@ def _without(source: Source, found: dict[int, str], on_bad: str) -> Source:
             f"{len(bad)} of {len(source)} images of {source.name} cannot be used: {_some(bad)}; "
             "remove them or set data.on_bad=skip"
         )
+    if len(found) == len(source):
+        raise UserError(f"no image of {source.name} can be used: {_some(bad)}")
     return source.subset(np.setdiff1d(np.arange(len(source)), list(found)), bad)
 
 
@@ -282,62 +281,76 @@ def _open_folder(path: str, split: str, data_dir: Path | None, holdout: int):
         raise UserError(f'no folder "{path}": looked for {where}')
     if (root / split).is_dir():
         root, split = root / split, "all"
-    found = sorted(p for p in root.rglob("*") if not _hidden(p.relative_to(root)))
-    paths = [p for p in found if p.suffix.lower() in decode.SUFFIXES and p.is_file()]
-    if not paths:
+    names = []
+    for folder, inside, files in os.walk(root, followlinks=True):
+        inside[:] = [d for d in inside if not d.startswith((".", "__"))]
+        files = [f for f in files if f.lower().endswith(decode.SUFFIXES) and f[0] != "."]
+        names += [os.path.relpath(os.path.join(folder, f), root) for f in files]
+    names = sorted(n.replace(os.sep, "/") for n in names)
+    if not names:
         raise UserError(f"no images in {root}; read are {' '.join(decode.SUFFIXES)}")
-    return _open_files(root, [paths[i] for i in _holdout(len(paths), split, holdout, str(root))])
+    firsts = {n.split("/")[0] if "/" in n else "" for n in names}
+    classes = [] if "" in firsts else sorted(firsts)
+    kept = [names[i] for i in _holdout(len(names), split, holdout, str(root))]
+    return _open_files([root / n for n in kept], kept, classes)
 
 
-def _hidden(path: Path) -> bool:
-    return any(part.startswith((".", "__")) for part in path.parts)
-
-
-def _open_files(root: Path | None, paths: list[Path]):
-    """Sub-folders of `root` are classes, if every file is in one."""
-    names = [p.relative_to(root).as_posix() if root else p.name for p in paths]
-    firsts = [n.split("/")[0] if "/" in n else None for n in names]
-    classes = sorted(set(firsts) - {None}) if None not in firsts else []
-    labels = [classes.index(f) if classes else -1 for f in firsts]
-    stats = [p.stat() for p in paths]
-    stats = [
-        (str(p.absolute()), s.st_size, s.st_mtime_ns) for p, s in zip(paths, stats, strict=True)
-    ]
-    key = _hash(_VERSION, stats)
+def _open_files(paths: list[Path], names: list[str], classes: Sequence[str] = ()):
+    """A source of files; if there are classes, the first part of a name is one."""
+    labels = {c: i for i, c in enumerate(classes)}
+    key = _hash(_VERSION, [(str(p.absolute()), *_stat(p)) for p in paths])
     with _remembered(f"scan-{key}") as memory:
         if not memory:
             with ThreadPoolExecutor() as pool:
-                heads = list(pool.map(_head, paths, names))
-            memory |= {
-                "heads": [h[0] for h in heads],
-                "fingerprint": _hash(names, [h[1] for h in heads]),
-            }
-    heads = np.array([h if isinstance(h, list | tuple) else (0, 0, 1) for h in memory["heads"]])
+                memory["marks"] = _hash(names, list(pool.map(_mark, paths)))
+                memory["heads"] = list(pool.map(_head, paths, names))
     source = _Files(
         name="",
-        items=list(zip(paths, labels, strict=True)),
+        items=[(p, labels.get(n.split("/")[0], -1)) for p, n in zip(paths, names, strict=True)],
         names=names,
-        sizes=heads[:, :2].astype(np.int32),
-        channels=int(heads[:, 2].max()),
+        sizes=np.zeros((len(paths), 2), np.int32),
+        channels=0,
         class_names=tuple(classes),
-        fingerprint=memory["fingerprint"],
+        fingerprint=memory["marks"],
         key=key,
     )
-    return source, {i: h for i, h in enumerate(memory["heads"]) if isinstance(h, str)}
+    return source, _measured(source, memory["heads"])
 
 
-def _head(path: Path, name: str) -> tuple[tuple[int, int, int] | str, str]:
-    """((h, w, c) or what is wrong, a hash of the size and both ends of the file)."""
-    with open(path, "rb") as f:
-        ends = f.read(4096)
-        length = f.seek(0, os.SEEK_END)
-        f.seek(-min(4096, length), os.SEEK_END)
-        ends += f.read()
-    mark = hashlib.sha256(ends + str(length).encode()).hexdigest()[:16]
+def _measured(source: Source, heads: list) -> dict[int, str]:
+    """Fills in sizes and channels from headers (h, w, c); returns {index: reason} of bad ones."""
+    good = [i for i, h in enumerate(heads) if not isinstance(h, str)]
+    if good:
+        found = np.array([heads[i] for i in good], np.int32)
+        source.sizes[good], source.channels = found[:, :2], int(found[:, 2].max())
+    return {i: h for i, h in enumerate(heads) if isinstance(h, str)}
+
+
+def _head(data: Path | bytes, name: str) -> tuple[int, int, int] | str:
     try:
-        return decode.header(path, name), mark
+        return decode.header(data, name)
     except BadImage as e:
-        return e.reason, mark
+        return e.reason
+    except UserError as e:  # a link to nowhere
+        return str(e)
+
+
+def _stat(path: Path) -> tuple[int, int]:
+    try:
+        return (s := path.stat()).st_size, s.st_mtime_ns
+    except OSError:
+        return 0, 0
+
+
+def _mark(path: Path) -> str:
+    """Tells a file's content from another's by its length and both its ends."""
+    try:
+        with open(path, "rb") as f:
+            ends, length = f.read(4096), f.seek(0, os.SEEK_END)
+            f.seek(-min(4096, length), os.SEEK_END)
+            return hashlib.sha256(ends + f.read() + str(length).encode()).hexdigest()[:16]
+    except OSError as e:
+        return str(e.errno)
 
 
 # --- bundled --------------------------------------------------------------------------------------
@@ -353,7 +366,7 @@ def _open_bundled(name: str, split: str, data_dir: Path | None, holdout: int):
         paths = [p for p in paths if p.is_file()]
         if not paths:
             raise UserError("bundled:photos: the installed scikit-image carries no photographs")
-        return _open_files(None, paths)
+        return _open_files(paths, [p.name for p in paths])
     if name != "digits":
         raise UserError(f'no bundled set "{name}"{did_you_mean(name, ("digits", "photos"))}')
     from sklearn.datasets import load_digits
@@ -471,17 +484,8 @@ def _open_tfds(name: str, split: str, data_dir: Path | None, holdout: int):
         return source, {}
     with _remembered(f"scan-{source.key}") as memory:
         if not memory:
-            memory["heads"] = [_tfds_head(reader[i][image], source.names[i]) for i in range(n)]
-    heads = [h if isinstance(h, list | tuple) else (0, 0) for h in memory["heads"]]
-    source.sizes[:] = np.array(heads, np.int32)[:, :2]
-    return source, {i: h for i, h in enumerate(memory["heads"]) if isinstance(h, str)}
-
-
-def _tfds_head(data: bytes, name: str) -> tuple[int, int] | str:
-    try:
-        return decode.header(data, name)[:2]
-    except BadImage as e:
-        return e.reason
+            memory["heads"] = [_head(reader[i][image], source.names[i]) for i in range(n)]
+    return source, _measured(source, memory["heads"])
 
 
 def _tfds_features(tfds, features, name: str) -> tuple[str, str | None]:

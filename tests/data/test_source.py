@@ -43,6 +43,25 @@ def test_a_sub_folder_of_the_splits_name_is_the_split(folder, tmp_path):
     assert list(open_source("folder:whole", "test", data_dir=tmp_path).names) == ["a.png"]
 
 
+def test_classes_do_not_depend_on_the_split(folder, tmp_path):
+    (folder / "ant").mkdir()
+    (folder / "ant" / "x.png").write_bytes(png(picture(8, 8)))
+    for split in ("train", "test"):
+        source = open_source(f"folder:{folder}", split, holdout=5)
+        assert source.class_names == ("ant", "cat", "dog")
+        for i, name in enumerate(source.names):
+            assert source.class_names[source.read(i)[1]] == name.split("/")[0]
+    assert not any(n.startswith("ant") for n in source.names), "as this test means to have it"
+
+
+def test_a_link_to_nowhere_is_named(folder):
+    (folder / "cat" / "lost.png").symlink_to(folder / "gone.png")
+    with pytest.raises(UserError, match="1 of 14 images .* cat/lost.png .*no such file"):
+        open_source(f"folder:{folder}", "all")
+    source = open_source(f"folder:{folder}", "all", on_bad="skip")
+    assert len(source) == 13 and source.sizes.min() > 0
+
+
 def test_a_flat_folder_has_no_labels(tmp_path, monkeypatch):
     write_image(tmp_path / "a.png", picture(8, 8, 1))
     (tmp_path / ".hidden.png").write_text("not looked at")
@@ -106,10 +125,17 @@ def test_bad_images_can_be_skipped(folder_with_bad, whole):
             np.testing.assert_array_equal(found.read(i)[0], want)
 
 
-def test_only_bad_images(tmp_path):
-    (tmp_path / "a.png").write_text("x")
-    with pytest.raises(UserError, match="no image of .* can be used, of 1: a.png"):
-        open_source(f"folder:{tmp_path}", "all", on_bad="skip")
+def test_only_bad_images(tmp_path, folder):
+    for path in folder.rglob("*.png"):
+        path.write_bytes(path.read_bytes()[:-600])
+    source = open_source(f"folder:{folder}", "all")
+    for whole in (decoded, verify):
+        with pytest.raises(UserError, match="no image of .* and 8 more"):
+            whole(source, "skip")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "a.png").write_text("x")
+    with pytest.raises(UserError, match="no image of .* can be used: a.png"):
+        open_source(f"folder:{tmp_path}/other", "all", on_bad="skip")
 
 
 @pytest.mark.parametrize(
