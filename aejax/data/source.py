@@ -27,7 +27,7 @@ from aejax.data.decode import BadImage
 from aejax.errors import UserError
 from aejax.registry import did_you_mean
 
-_VERSION = "1"  # of the decoded files: raise it when a decoded pixel may change
+_VERSION = "2"  # of what is kept: raise it when a decoded pixel, or its form, may change
 _log = logging.getLogger(__name__)
 
 # Colour photographs inside the wheels of scikit-image, scikit-learn and matplotlib.
