@@ -24,6 +24,7 @@ DATA_KEYS = (
     *("channels", "on_bad", "fold", "folds"),
 )
 EXAMPLES = 20_000  # training images from which crops are drawn, or which are read, at most
+EXACT = 4096  # side of the largest matrix that is decomposed exactly
 KEPT = 16  # first test images whose outputs are kept as pictures
 
 
@@ -32,10 +33,10 @@ class Components:
 
     def __init__(self, rows: Float[np.ndarray, "n d"], k: int):
         n, d = rows.shape
-        self.k = min(k, d, n)
+        self.k = min(k, d, max(1, n - 1))  # n points span no more
         self.mean = rows.mean(0, dtype=np.float64).astype(np.float32)
         rows = rows - self.mean
-        if min(n, d) > 4096:  # an exact decomposition would take minutes
+        if min(n, d) > EXACT:  # an exact decomposition would take minutes
             from sklearn.utils.extmath import randomized_svd
 
             self.basis = randomized_svd(rows, self.k, n_iter=6, random_state=0)[2].T
@@ -151,20 +152,20 @@ def pca_of(config: Any, latents: Sequence[int], patch: int, data_dir: str | None
             pipeline.close()
 
 
-def training_images(pipeline: Any) -> UInt8[np.ndarray, "n h w c"]:
-    """Whole images as they stand, or as many random crops as EXAMPLES, as training sees them."""
+def training_images(pipeline: Any, examples: int = EXAMPLES) -> UInt8[np.ndarray, "n h w c"]:
+    """Whole images as they stand, or `examples` random crops, as training sees them."""
     crops = pipeline.example_shape != pipeline.source.shape
     if not crops:
         if pipeline.resident is not None:
             return np.asarray(pipeline.resident["image"])
-        return np.stack([pipeline.reader.read(i)[0] for i in range(min(pipeline.n, EXAMPLES))])
+        return np.stack([pipeline.reader.read(i)[0] for i in range(min(pipeline.n, examples))])
     found, step = [], 0
-    while sum(map(len, found)) < EXAMPLES:
+    while sum(map(len, found)) < examples:
         batch = {name: value[0] for name, value in pipeline.dispatch(step, 1).items()}
         image = pipeline.images(pipeline.resident, batch, None, True)["image"]
         found.append(np.round(np.asarray(image) * 255).astype(np.uint8))
         step += 1
-    return np.concatenate(found)[:EXAMPLES]
+    return np.concatenate(found)[:examples]
 
 
 def test_images(pipeline: Any, examples: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
