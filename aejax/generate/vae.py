@@ -1,0 +1,251 @@
+"""Autoencoders whose prior needs more than a bottleneck: VampPrior, and a ladder of latents."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.nn import logsumexp, silu
+from jaxtyping import Array, Float
+
+from aejax.generate.latent import _plain
+from aejax.nets.autoencoder import build_model
+from aejax.nets.blocks import Conv, Dense
+from aejax.nets.bottleneck import log_normal
+from aejax.registry import lookup
+from aejax.types import Output
+
+
+class VampAutoEncoder(nn.Module):
+    """A VAE whose prior is the mixture of its own posteriors at `components` learned pseudo-inputs
+    (Tomczak and Welling 2018, arXiv 1705.07120).
+
+    terms["kl"] is one sample's log q(z|x) - log p(z) against that prior (it can be negative), with
+    "log_q" and "log_p" for importance weights. While it is not training there is no sample, and
+    "kl" is the bottleneck's own, against N(0, I).
+    """
+
+    shape: Sequence[int]
+    autoencoder: Mapping[str, Any]
+    components: int = 100
+
+    def setup(self):
+        self.ae = build_model(_plain(self.autoencoder), tuple(self.shape))
+        start = lambda key, s: 0.5 + 0.2 * jax.random.normal(key, s)  # noqa: E731
+        self.pseudo = self.param("pseudo", start, (self.components, *self.shape))
+
+    def encode(self, x: Float[Array, "b h w c"], cond: Any = None) -> Float[Array, "b *s k"]:
+        """Means of the posterior."""
+        return self.ae.encode(x, cond)
+
+    def decode(self, h: Float[Array, "b *s k"], cond: Any = None) -> Float[Array, "b h w c"]:
+        """As the autoencoder's."""
+        return self.ae.decode(h, cond)
+
+    def log_prior(self, z: Float[Array, "b *s k"]) -> Float[Array, "b"]:
+        """log p(z) in nats."""
+        pseudo = jnp.clip(self.pseudo, 0.0, 1.0)
+        mean, logvar = self.ae.bottleneck.posterior(self.ae.f_E(pseudo, None, False))
+        flat = lambda a: a.reshape(a.shape[0], -1)  # noqa: E731
+        each = log_normal(flat(z)[:, None], flat(mean)[None], flat(logvar)[None])
+        return logsumexp(jnp.sum(each, axis=-1), axis=1) - math.log(self.components)
+
+    def __call__(
+        self, x: Float[Array, "b h w c"], cond: dict | None = None, train: bool = False
+    ) -> Output:
+        """The autoencoder's output with "kl" against the learned prior."""
+        out = self.ae(x, cond, train)
+        terms = dict(out.terms)
+        log_p = self.log_prior(out.h_hat)
+        if "log_q" in terms:
+            terms |= {"log_p": log_p, "kl": terms["log_q"] - log_p}
+        return Output(out.h, out.h_hat, out.y, terms, out.extra)
+
+
+# A ladder -----------------------------------------------------------------------------------------
+
+
+class _Res(nn.Module):
+    """1x1, 3x3, 3x3, 1x1 as in VD-VAE, a bottleneck of half the width, last layer small."""
+
+    out: int
+    scale: float = 1.0
+
+    @nn.compact
+    def __call__(self, x):
+        half = max(8, x.shape[-1] // 2)
+        y = Dense(half)(silu(x))
+        if x.shape[1] > 2:
+            y = Conv(half)(silu(y))
+            y = Conv(half)(silu(y))
+        init = nn.initializers.variance_scaling(self.scale, "fan_in", "truncated_normal")
+        return Dense(self.out, init=init)(silu(y))
+
+
+class HierarchicalVAE(nn.Module):
+    """A small VD-VAE (Child 2021, arXiv 2011.10650): latents at several resolutions, coarse first,
+    each drawn given all above it; the posterior sees the encoder's map of the same size.
+
+    Attributes:
+      sides: resolution of each level, coarse first; the last is an integer fraction of the image.
+      blocks: stochastic blocks per level. width: channels; zdim: latent channels per block.
+      likelihood: "bernoulli" (logits) or "normal" (y only).
+
+    Output: h_hat holds nothing (`draw` samples); terms "kl" (analytic, nats), and when it samples
+    "log_q", "log_p" for importance weights; extra "logits".
+    """
+
+    shape: Sequence[int]
+    sides: Sequence[int] = (1, 4, 7, 14)
+    blocks: Sequence[int] = (2, 2, 2, 2)
+    width: int = 48
+    zdim: int = 8
+    likelihood: str = "bernoulli"
+
+    def setup(self):
+        lookup(self.likelihood, {"bernoulli": 0, "normal": 0}, "likelihood")
+        levels = len(self.sides)
+        total = sum(self.blocks)
+        self.stem = Conv(self.width)
+        self.down = [[_Res(self.width, 1.0 / total) for _ in range(2)] for _ in range(levels)]
+        self.bias = self.param(
+            "bias", nn.initializers.normal(0.02), (self.sides[0], self.sides[0], self.width)
+        )
+        make = lambda out, s=1.0: [[_Res(out, s) for _ in range(n)] for n in self.blocks]  # noqa: E731
+        self.posterior = make(2 * self.zdim)
+        self.prior = make(2 * self.zdim + self.width, 0.1)
+        self.project = [[Dense(self.width) for _ in range(n)] for n in self.blocks]
+        self.top_down = make(self.width, 1.0 / total)
+        factor = math.ceil(self.shape[0] / self.sides[-1])
+        self.factor = factor
+        self.head = Conv(self.shape[-1] * factor * factor)
+
+    def _maps(self, x):
+        """The encoder's map at each level, coarse first."""
+        side = self.sides[-1] * self.factor
+        pad = ((0, 0), (0, side - x.shape[1]), (0, side - x.shape[2]), (0, 0))
+        u = jnp.pad(x - 0.5, pad, mode="edge")
+        b, f = x.shape[0], self.factor
+        u = u.reshape(b, self.sides[-1], f, self.sides[-1], f, -1).swapaxes(2, 3)
+        u = self.stem(u.reshape(b, self.sides[-1], self.sides[-1], -1))
+        maps = []
+        for side, pair in zip(reversed(self.sides), self.down, strict=True):
+            u = jax.image.resize(u, (b, side, side, u.shape[-1]), "linear")
+            for block in pair:
+                u = u + block(u)
+            maps.append(u)
+        return maps[::-1]
+
+    def _picture(self, u):
+        u = self.head(silu(u))
+        b, n, f = u.shape[0], self.sides[-1], self.factor
+        u = u.reshape(b, n, n, f, f, -1).swapaxes(2, 3).reshape(b, n * f, n * f, -1)
+        return u[:, : self.shape[0], : self.shape[1]]
+
+    def _pass(self, maps, b, key, temperature=1.0):
+        """Down the ladder: (picture, terms); maps None = from the prior."""
+        u = jnp.broadcast_to(self.bias, (b, *self.bias.shape))
+        total = {name: jnp.zeros(b) for name in ("kl", "log_q", "log_p")}
+        per_image = lambda v: jnp.sum(v, axis=(1, 2, 3))  # noqa: E731
+        for level, side in enumerate(self.sides):
+            if u.shape[1] != side:
+                u = jax.image.resize(u, (b, side, side, self.width), "nearest")
+            for i in range(self.blocks[level]):
+                p = self.prior[level][i](u)
+                mean_p, raw_p, more = jnp.split(p, [self.zdim, 2 * self.zdim], axis=-1)
+                logvar_p = 6.0 * jnp.tanh(raw_p / 6.0)
+                mean, logvar = mean_p, logvar_p + 2.0 * math.log(max(temperature, 1e-6))
+                if maps is not None:
+                    q = self.posterior[level][i](jnp.concatenate([u, maps[level]], axis=-1))
+                    mean, raw = jnp.split(q, 2, axis=-1)
+                    logvar = 6.0 * jnp.tanh(raw / 6.0)
+                z = mean
+                if key is not None:
+                    key, now = jax.random.split(key)
+                    z = mean + jnp.exp(0.5 * logvar) * jax.random.normal(now, mean.shape)
+                if maps is not None:
+                    total["kl"] += per_image(
+                        0.5 * (logvar_p - logvar - 1.0)
+                        + 0.5 * (jnp.exp(logvar) + jnp.square(mean - mean_p)) * jnp.exp(-logvar_p)
+                    )
+                    total["log_q"] += per_image(log_normal(z, mean, logvar))
+                    total["log_p"] += per_image(log_normal(z, mean_p, logvar_p))
+                u = u + more + self.project[level][i](z)
+                u = u + self.top_down[level][i](u)
+        return self._picture(u), total
+
+    def __call__(
+        self, x: Float[Array, "b h w c"], cond: dict | None = None, train: bool = False
+    ) -> Output:
+        """Through the posterior; drawn if there is a stream "bottleneck", means otherwise."""
+        key = self.make_rng("bottleneck") if self.has_rng("bottleneck") else None
+        raw, terms = self._pass(self._maps(x), x.shape[0], key)
+        if key is None:
+            terms = {"kl": terms["kl"]}
+        empty = jnp.zeros((x.shape[0], 0))
+        if self.likelihood == "normal":
+            return Output(empty, empty, raw, terms)
+        return Output(empty, empty, jax.nn.sigmoid(raw), terms, {"logits": raw})
+
+    def from_prior(self, key: Any, n: int, temperature: float = 1.0) -> Float[Array, "n h w c"]:
+        """n pictures in [0, 1]; use `draw`."""
+        raw = self._pass(None, n, key, temperature)[0]
+        return jax.nn.sigmoid(raw) if self.likelihood == "bernoulli" else jnp.clip(raw, 0.0, 1.0)
+
+    @nn.nowrap
+    def draw(self, variables: dict, key: Any, n: int, label: Any = None, temperature: float = 1.0):
+        """n pictures drawn from the top down."""
+        return self.apply(variables, key, n, temperature, method="from_prior")
+
+
+def spectral_norm(kernel: Float[Array, "..."], iterations: int = 8) -> Float[Array, ""]:
+    """Largest singular value of a kernel as a matrix [inputs, outputs], by power iteration from a
+    fixed start; the gradient goes through the kernel only."""
+    w = kernel.reshape(-1, kernel.shape[-1])
+    v = jnp.ones(w.shape[1]) / math.sqrt(w.shape[1])
+    for _ in range(iterations):
+        u = w @ v
+        u = u / (jnp.linalg.norm(u) + 1e-12)
+        v = w.T @ u
+        v = v / (jnp.linalg.norm(v) + 1e-12)
+    u, v = jax.lax.stop_gradient((u, v))
+    return u @ w @ v
+
+
+class SpectralDecoder(nn.Module):
+    """Any f_D with every kernel divided by its largest singular value above `bound` (RAE-SN, Ghosh
+    et al. 2020, arXiv 1903.12436; Miyato et al. 2018)."""
+
+    latent: int
+    shape: Sequence[int]
+    decoder: str = "conv"
+    bound: float = 1.0
+    arguments: Mapping[str, Any] | None = None
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, h: Float[Array, "b *s k"], cond: dict | None = None, train: bool = False
+    ) -> Float[Array, "b h w c"]:
+        """h -> y through the bounded kernels."""
+        from aejax.nets.f_D import F_D
+        from aejax.registry import parameters
+
+        cls = lookup(self.decoder, F_D, "f_D")
+        known = {"latent": self.latent, "shape": tuple(self.shape), "dtype": self.dtype}
+        known = {k: v for k, v in known.items() if k in parameters(cls)} | dict(
+            self.arguments or {}
+        )
+
+        def bounded(variables):
+            def one(path, w):
+                if getattr(path[-1], "key", "") != "kernel":
+                    return w
+                return w / jnp.maximum(spectral_norm(w) / self.bound, 1.0)
+
+            return jax.tree_util.tree_map_with_path(one, variables)
+
+        mapped = nn.map_variables(cls, "params", trans_in_fn=bounded, init=True)
+        return mapped(**known)(h, cond, train)
