@@ -328,7 +328,7 @@ def _published_cell(entry: Mapping[str, Any], column: str, is_first: bool) -> Ce
 
 
 def _mark_best(rows: Sequence[Row], cells, columns: Sequence[str], x: str) -> None:
-    """The best of each metric among rows of the same x, if there are at least two of them."""
+    """The best of each metric among rows of the same x, unless all are equal."""
     for i, column in enumerate(columns):
         better = spelled(column)[2]
         if not better or ":" in column or "/" not in column:
@@ -341,8 +341,9 @@ def _mark_best(rows: Sequence[Row], cells, columns: Sequence[str], x: str) -> No
             if len(members) > 1:
                 top = max(members, key=lambda k: better * cells[k][i].value)
                 shown = cells[top][i].text.split(" ")[0]
-                for k in members:
-                    cells[k][i].best = cells[k][i].text.split(" ")[0] == shown
+                tied = [k for k in members if cells[k][i].text.split(" ")[0] == shown]
+                for k in tied if len(tied) < len(members) else ():
+                    cells[k][i].best = True
 
 
 def to_markdown(found: Sequence[Table], title: str = "") -> str:

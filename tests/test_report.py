@@ -1,0 +1,311 @@
+"""Reports: the numbers in them are those of the runs, and the page needs nothing else."""
+
+import base64
+import csv
+import io
+import json
+import os
+import pathlib
+import re
+import statistics
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from aejax import figures, report
+from aejax.config import base
+from aejax.errors import UserError
+from aejax.study import Study, grid, load_results, named, product, run_study, seeds
+
+MODELS = {"linear": {"model.f_E": {"name": "linear"}}, "conv": {"model.f_E": {"name": "conv"}}}
+GAIN = {"linear": 0.0, "dense": 1.0, "conv": 2.0}
+
+
+def train(config, workdir):
+    """A result as the spine writes it, of made-up numbers."""
+    k, name = config.model.latent, config.model.f_E.name
+    rng = np.random.default_rng([k, config.seed])
+    x = np.random.default_rng(0).integers(0, 255, (6, 8, 8, 1), np.uint8)
+    folder = pathlib.Path(workdir) / "pictures"
+    folder.mkdir(exist_ok=True)
+    np.savez(folder / "examples.npz", x=x, y=x // 2)
+    psnr = 15.0 + k + GAIN[name] + 0.1 * rng.standard_normal()
+    return {
+        "metrics": {"test/psnr": psnr, "test/ssim": 0.9, "test/mse": 10 ** (-psnr / 10)},
+        "parameters": 1000 * k,
+        "latent_size": k,
+        "input_size": 64,
+        "examples_per_sec": 1234.5,
+        "steps": 100,
+        "seconds": {"step": 5.0, "total": 10.0},
+        "versions": {"python": "3.12", "jax": "0.12"},
+        "machine": "a machine",
+        "command": "aejax study <demo>",
+        "date": "2026-01-02 03:04",
+        "git": "abc123",
+        "config": json.loads(config.to_json()),
+    }
+
+
+def make(directory, runs=None, **kwargs):
+    runs = runs or product(named("model", MODELS), grid({"model.latent": (2, 8)}), seeds(3))
+    s = Study("demo", base, runs, train=train, **{"title": "A demo", "baselines": ()} | kwargs)
+    run_study(s, directory, quiet=True, write_report=False)
+    return directory
+
+
+def with_pca(directory):
+    """A baseline of 10 dB beside every run."""
+    results = load_results(directory)
+    (directory / "baselines").mkdir()
+    np.savez(directory / "baselines" / "pca-k.npz", y=np.zeros((6, 8, 8, 1), np.uint8))
+    value = {"metrics": {"test/psnr": 10.0, "test/ssim": 0.5}, "parameters": 3}
+    found = {"pca": {"runs": {r["id"]: "k" for r in results}, "values": {"k": value}}}
+    (directory / "baselines.json").write_text(json.dumps(found))
+    manifest = json.loads((directory / "manifest.json").read_text())
+    manifest["baselines"] = ["pca"]
+    (directory / "manifest.json").write_text(json.dumps(manifest))
+    return directory
+
+
+def rows_of(markdown):
+    lines = [line for line in markdown.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_the_table_has_means_spreads_and_the_baseline(tmp_path):
+    where = with_pca(make(tmp_path))
+    report.write([where])
+    header, _, *rows = rows_of((where / "table.md").read_text())
+    assert header == [
+        *("model", "latent", "parameters", "compression", "PSNR, dB", "PCA", "SSIM", "PCA"),
+        "examples/s",
+    ]
+    assert [row[:4] for row in rows] == [
+        *(["linear", "2", "2,000", "32.0"], ["linear", "8", "8,000", "8.0"]),
+        *(["conv", "2", "2,000", "32.0"], ["conv", "8", "8,000", "8.0"]),
+    ]
+    psnr = [r["metrics"]["test/psnr"] for r in load_results(where) if r["latent_size"] == 2]
+    mean, spread = statistics.fmean(psnr[:3]), statistics.stdev(psnr[:3])
+    assert rows[0][4] == f"{mean:.2f} ± {spread:.2f}"
+    assert rows[2][4].startswith("**") and not rows[0][4].startswith("**")
+    assert rows[0][5] == "10.00" and rows[0][8] in ("1,234", "1,235")
+    assert "standard deviation over 3 seeds" in (where / "table.md").read_text()
+
+
+def test_results_csv_holds_every_run_in_full(tmp_path):
+    where = with_pca(make(tmp_path))
+    report.write([where])
+    rows = list(csv.DictReader(io.StringIO((where / "results.csv").read_text())))
+    results = load_results(where)
+    assert [row["id"] for row in rows] == [r["id"] for r in results] and len(rows) == 12
+    for row, r in zip(rows, results, strict=True):
+        assert float(row["test/psnr"]) == r["metrics"]["test/psnr"]
+        assert row["seed"] == str(r["overrides"]["seed"]) and row["@model"] == r["labels"]["model"]
+        assert json.loads(row["model.f_E"]) == r["overrides"]["model.f_E"]
+        assert row["pca:test/psnr"] == "10.0" and row["seconds.total"] == "10.0"
+
+
+def test_latex_is_escaped_and_complete(tmp_path):
+    where = make(tmp_path, title="50 % of_it & more")
+    report.write([where])
+    tex = (where / "table.tex").read_text()
+    assert r"50 \% of\_it \& more" in tex and r"$\pm$" in tex and r"\textbf{" in tex
+    for word in ("table", "tabular"):
+        assert tex.count(rf"\begin{{{word}}}") == tex.count(rf"\end{{{word}}}") == 1
+    body = tex[tex.index(r"\midrule") : tex.index(r"\bottomrule")]
+    assert {line.count("&") for line in body.splitlines() if line.endswith(r"\\")} == {6}
+
+
+def test_the_page_is_one_file_with_everything_in_it(tmp_path):
+    where = with_pca(make(tmp_path, text="First words.\n\n    aejax study it\n\nA <b> & c."))
+    page = report.write([where])
+    text = page.read_text()
+    assert not re.search(r"""(src|href|srcset)=["'](https?:|//)""", text)
+    assert "@import" not in text and "prefers-color-scheme: dark" in text
+    pictures = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", text)
+    assert len(pictures) == 4  # the curve and the sheet, light and dark
+    for data in pictures:
+        Image.open(io.BytesIO(base64.b64decode(data))).verify()
+    assert "<pre>aejax study it</pre>" in text and "A &lt;b&gt; &amp; c." in text
+    assert "aejax study &lt;demo&gt;" in text and "jax 0.12" in text and "a machine" in text
+    assert "2026-01-02" in text and "2 min" in text  # date, wall time
+    links = re.findall(r'href="([^"]+)"', text)
+    assert len(links) == 12 and all((page.parent / link).is_dir() for link in links)
+    assert text.count("<table") == text.count("</table>")
+    assert not list(where.glob(".report-*"))
+
+
+def test_figures_and_sheets_are_pictures_of_the_runs(tmp_path):
+    where = with_pca(make(tmp_path, pareto=[("parameters", "test/psnr")]))
+    report.write([where])
+    for name in ("psnr-latent_size", "psnr-parameters", "reconstructions"):
+        assert Image.open(where / f"{name}.png").size[0] > 400
+    collection = report.collect([where])
+    ((_, rows),) = report.facets(collection)
+    panel = report._panel(collection, "", rows, "latent_size", "test/psnr", False)
+    assert [line.name for line in panel.lines] == ["linear", "conv", "PCA"]
+    linear, _, pca = panel.lines
+    assert list(linear.x) == [2, 8] and list(pca.y) == [10, 10] and pca.baseline
+    assert linear.y[1] > linear.y[0] and min(linear.spread) > 0
+
+
+def test_data_sets_are_not_compared_with_each_other(tmp_path):
+    runs = product(grid({"data.source": ("bundled:digits", "bundled:photos")}),
+                   named("model", MODELS), grid({"model.latent": (2, 8)}))  # fmt: skip
+    where = make(tmp_path, runs)
+    report.write([where])
+    text = (where / "table.md").read_text()
+    assert "## bundled:digits" in text and "## bundled:photos" in text
+    # the best PSNR of each size on each set; SSIM is the same for all, so none of it is best
+    assert text.count("**") == 2 * 4
+
+
+def test_what_tells_rows_apart_gets_a_column(tmp_path):
+    runs = product(named("model", MODELS), grid({"optim.lr": (0.1, 0.01), "model.latent": (2,)}))
+    where = make(tmp_path, runs)
+    report.write([where])
+    header, *_ = rows_of((where / "table.md").read_text())
+    assert header[:2] == ["model", "learning rate"]
+    # one value of x: a row of dots per model instead of a curve
+    assert (where / "psnr-latent_size.png").exists()
+
+
+def test_published_figures_stand_beside_ours(tmp_path):
+    published = [
+        {"name": "Somebody 2006", "source": "Table 2", "test/psnr": 21.5, "latent_size": 8}
+    ]
+    where = make(tmp_path, published=published)
+    report.write([where])
+    last = rows_of((where / "table.md").read_text())[-1]
+    assert last[0] == "Somebody 2006 (published)" and last[1] == "8" and "21.50" in last
+    assert "Somebody 2006: Table 2" in (where / "table.md").read_text()
+
+
+def test_a_paired_test_against_the_reference(tmp_path):
+    where = make(tmp_path, reference="linear")
+    found = report.comparisons(report.collect([where]))
+    assert [(c.name, c.x, c.n) for c in found] == [("conv", 2, 3), ("conv", 8, 3)]
+    assert all(abs(c.mean - 2.0) < 1e-9 for c in found)  # the seeds' noise is shared: paired away
+    report.write([where])
+    assert "Paired comparison" in (where / "report.html").read_text()
+
+
+def test_the_paired_test_is_that_of_scipy_with_holm():
+    from scipy.stats import ttest_rel
+
+    a, b = np.random.default_rng(0).standard_normal((2, 5))
+    found = report._compare("", "conv", 2, list(a - b))
+    assert found.p == pytest.approx(ttest_rel(a, b).pvalue)
+
+
+def test_several_studies_are_joined(tmp_path):
+    one = make(tmp_path / "one")
+    two = make(tmp_path / "two", product(named("model", MODELS), grid({"model.latent": (4,)})))
+    manifest = json.loads((two / "manifest.json").read_text())
+    (two / "manifest.json").write_text(json.dumps(manifest | {"name": "second"}))
+    page = report.write([one, two])
+    assert page == tmp_path / "report" / "report.html"
+    rows = rows_of((page.parent / "table.md").read_text())
+    assert rows[0][0] == "study" and {row[0] for row in rows[2:]} == {"demo", "second"}
+    links = re.findall(r'href="([^"]+)"', page.read_text())
+    assert len(links) == 14 and all((page.parent / link).is_dir() for link in links)
+
+
+def test_workdirs_without_a_study_can_be_reported(tmp_path):
+    make(tmp_path / "a", seeds(2))
+    (tmp_path / "a" / "manifest.json").unlink()
+    report.write([tmp_path / "a"])
+    assert len(rows_of((tmp_path / "a" / "table.md").read_text())) == 4
+    with pytest.raises(UserError, match="no study"):
+        report.write([tmp_path / "nothing"])
+
+
+def test_an_unfinished_study_says_what_is_missing(tmp_path):
+    where = make(tmp_path, seeds(3))
+    next(where.glob("*/result.json")).unlink()
+    assert "<b>1</b> still to be done" in report.write([where]).read_text()
+
+
+def test_the_study_ends_in_its_own_sections(tmp_path):
+    def finish(results, directory):
+        Image.new("RGB", (30, 20)).save(directory / "own.png")
+        return [
+            {"title": "Rate and distortion", "text": f"{len(results)} runs", "picture": "own.png"}
+        ]
+
+    s = Study("demo", base, seeds(2), train=train, baselines=(), finish=finish)
+    run_study(s, tmp_path, quiet=True)
+    text = (tmp_path / "report.html").read_text()
+    assert "<h2>Rate and distortion</h2>" in text and "<p>2 runs</p>" in text
+
+
+def test_results_without_the_usual_fields(tmp_path):
+    """Another trainer may return metrics and nothing else, even nan."""
+
+    def bare(config, workdir):
+        return {"metrics": {"test/psnr": float("nan") if config.seed else 3.0, "own": 1}}
+
+    s = Study(
+        "bare", base, grid({"seed": (0, 1)}), train=bare, over=(), columns=("own", "test/psnr")
+    )
+    run_study(s, tmp_path, quiet=True)
+    rows = rows_of((tmp_path / "table.md").read_text())
+    assert rows[0] == ["seed", "own", "PSNR, dB"] and rows[3] == ["1", "1", "nan"]
+
+
+def test_the_terminal_table(tmp_path, capsys):
+    report.print_table([with_pca(make(tmp_path))])
+    out = capsys.readouterr().out
+    assert "PSNR, dB" in out and "PCA" in out and "conv" in out and "3 seeds" in out
+
+
+def test_the_command(tmp_path):
+    from aejax.cli import main
+
+    make(tmp_path / "s")
+    assert main(["report", str(tmp_path / "s"), "-o", str(tmp_path / "out")]) == 0
+    assert sorted(p.suffix for p in (tmp_path / "out").iterdir()) == [
+        *(".csv", ".html", ".md", ".png", ".png", ".tex")
+    ]
+    assert main(["report", str(tmp_path / "none")]) == 2
+
+
+def test_writing_where_one_cannot(tmp_path):
+    make(tmp_path / "s", seeds(1))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write the report"):
+        report.write([tmp_path / "s"], tmp_path / "file" / "x")
+
+
+# --- figures --------------------------------------------------------------------------------------
+
+
+def test_the_pareto_front():
+    points = [(1, 5), (2, 4), (3, 7), (3, 6), (2, 6)]
+    assert figures.pareto(points) == [(1, 5), (2, 6), (3, 7)]
+    assert figures.pareto(points, better=-1) == [(1, 5), (2, 4)]
+
+
+def test_short_numbers():
+    assert [figures.short(v) for v in (0.05, 8, 1500, 15000, 2.5e6)] == [
+        *("0.05", "8", "1500", "15k", "2.5M")
+    ]
+
+
+def test_names_at_line_ends_do_not_overlap(tmp_path):
+    lines = [figures.Line(f"model {i}", [1, 2], [1.0, 2.0 + 1e-4 * i]) for i in range(6)]
+    with figures.figure(figures.LIGHT, 5, 4) as (_, (axis,)):
+        panel = figures.Panel("", lines, "x", "y")
+        figures._draw(axis, panel, {n.name: ("#000000", "o") for n in lines}, figures.LIGHT)
+        heights = sorted(t.get_position()[1] for t in axis.texts)
+    assert len(heights) == 6 and min(np.diff(heights)) > 0.05
+
+
+def test_figures_are_the_same_bytes_each_time(tmp_path):
+    lines = [figures.Line("a", [1, 2], [1, 2], [0.1, 0.1]), figures.Line("b", [1, 2], [2, 1])]
+    for name in ("1", "2"):
+        figures.curves([figures.Panel("t", lines, "x", "y")], tmp_path / f"{name}.png")
+    assert (tmp_path / "1.png").read_bytes() == (tmp_path / "2.png").read_bytes()
+    assert os.path.getsize(tmp_path / "1.png") > 5000
