@@ -49,10 +49,10 @@ def _list(args: argparse.Namespace) -> int:
     console = Console()
     console.print(table)
     console.print(f"\ndata folder: {root or 'none; set AEJAX_DATA or give --data-dir'}")
-    kept = [f for f in cache_dir().rglob("*") if f.is_file()]
-    if kept:
-        size = _mib(sum(f.stat().st_size for f in kept))
-        console.print(f"decoded copies: {cache_dir()}, {size}, may be deleted", soft_wrap=True)
+    copies = cache_dir() / "decoded"
+    if copies.is_dir():
+        size = _mib(sum(f.stat().st_size for f in copies.iterdir()))
+        console.print(f"decoded copies: {copies}, {size}, may be deleted", soft_wrap=True)
     return 0
 
 

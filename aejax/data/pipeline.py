@@ -288,8 +288,11 @@ class Pipeline:
         steps = grain.MapDataset.source(dataclasses.replace(self.batches, start=start, stop=stop))
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
         several = grain.MultiprocessingOptions(self.workers, per_worker_buffer_size=2)
+        by_pipe = grain.experimental.DatasetOptions(min_shm_size=1 << 62)
+        # not by /dev/shm: containers have little of it, and a killed run would leave it full
+        steps = grain.experimental.WithOptionsIterDataset(steps.to_iter_dataset(options), by_pipe)
         with _no_accelerator():  # until each worker has answered once: all are started then
-            made = iter(steps.to_iter_dataset(options).mp_prefetch(several, _worker))
+            made = iter(steps.mp_prefetch(several, _worker))
             parts = [next(made) for _ in range(min(self.workers, stop - start))]
         try:
             for s in range(start, stop, k):

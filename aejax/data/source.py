@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,7 +29,6 @@ from aejax.errors import UserError
 from aejax.registry import did_you_mean
 
 _VERSION = "2"  # of what is kept: raise it when a decoded pixel, or its form, may change
-_log = logging.getLogger(__name__)
 
 # Colour photographs inside the wheels of scikit-image, scikit-learn and matplotlib.
 _PHOTOS = {
@@ -608,7 +608,10 @@ def _locked(path: Path) -> Iterator[None]:
 def _decode_to(data: Path, index: Path, source: Source) -> None:
     if source.bytes + (64 << 20) > shutil.disk_usage(data.parent).free:
         raise _no_room(source, data.parent)
-    _log.info("decoding %d images (%.0f MB) into %s", len(source), source.bytes / 1e6, data)
+    if len(source) > 5000 or source.bytes > 64 << 20:  # some seconds, or many
+        size = f"{source.bytes / 2**20:,.0f} MiB"
+        print(f"decoding {source.name} once: {len(source):,} images, {size}, into {data.parent}",
+              file=sys.stderr)  # fmt: skip
     part = data.with_suffix(f".{os.getpid()}")
     try:
         with open(part, "wb") as f:  # written, not mapped: a full disk is an error then, no SIGBUS

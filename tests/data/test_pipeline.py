@@ -173,6 +173,7 @@ def test_an_error_while_reading_reaches_the_reader(folder):
 def test_workers_of_a_stream(monkeypatch):
     """They give what the pipeline itself would, and see no accelerator."""
     monkeypatch.setenv("JAX_PLATFORMS", "no_such_platform")  # as the run's own would be
+    monkeypatch.setattr("multiprocessing.shared_memory.SharedMemory", None)  # containers have 64 MB
     pipeline = digits(cache="stream", workers=2)
     pipeline.batches = dataclasses.replace(pipeline.batches, reader=Spy(pipeline.reader))
     made, labels = pipeline.prefetch(5, 3, 1000), []
