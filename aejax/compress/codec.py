@@ -159,9 +159,9 @@ def encode(
         return at(int(math.floor(value * 2.55 + 0.5)))
     pixels = planes.rgb.shape[0] * planes.rgb.shape[1]
     if name == "psnr":
-        return _seek(at, lambda data: _psnr(planes, decode(data)), value, 0.1, math.exp)
+        return _seek(at, lambda data: _psnr(planes, decode(data)), value, 0.1)
     target = value * pixels / 8 if name == "bpp" else value
-    return _seek(at, len, target, 0.02 * target, float)
+    return _seek(at, len, target, 0.02 * target)
 
 
 def _psnr(planes: Planes, decoded: np.ndarray) -> float:
@@ -171,33 +171,32 @@ def _psnr(planes: Planes, decoded: np.ndarray) -> float:
     return -10.0 * math.log10(float(np.mean(np.square(error))) + 1e-12)
 
 
-def _seek(at, measure, target: float, tolerance: float, _scale, tries: int = 5) -> bytes:
+def _seek(at, measure, target: float, tolerance: float, tries: int = 5) -> bytes:
     """The file whose measure is nearest to the target: at most five encodes.
 
-    Bits and decibels are nearly straight in the quality (lambda is its exponential): log bytes or
-    dB are interpolated between the nearest files on both sides.
+    Log bytes, or dB, are nearly straight in the quality (lambda is its exponential): the first
+    step has a typical slope, the next ones a line through the two nearest files, kept inside the
+    bracket once there is one.
     """
-    line = (lambda v: math.log(v)) if measure is len else (lambda v: v)
+    line = math.log if measure is len else float
+    slope = (3.3 if measure is len else 14.0) / 255.0
     found: dict[int, tuple[float, bytes]] = {}
-    byte, slope = 128, (4.0 if measure is len else 15.0) / 255.0
+    byte = 128
     while len(found) < tries:
         data = at(byte)
-        value = measure(data)
-        found[byte] = value, data
-        if abs(value - target) <= 0.25 * tolerance:
+        found[byte] = measure(data), data
+        if abs(found[byte][0] - target) <= 0.2 * tolerance:
             break
-        below = max((b for b, (v, _) in found.items() if v <= target), default=None)
-        above = min((b for b, (v, _) in found.items() if v > target), default=None)
-        if below is not None and above is not None:
-            v0, v1 = line(found[below][0]), line(found[above][0])
-            share = (line(target) - v0) / max(v1 - v0, 1e-9)
-            guess = below + share * (above - below)
-            low, high = sorted((below, above))
-            byte = int(min(max(round(guess), low + 1), high - 1)) if high - low > 1 else low
-        else:
-            byte = int(min(255, max(0, round(byte + (line(target) - line(value)) / slope))))
-        if byte in found:
+        gap = {b: line(v) - line(target) for b, (v, _) in found.items()}
+        near = sorted(gap, key=lambda b: abs(gap[b]))[:2]
+        if len(near) == 2 and abs(gap[near[0]] - gap[near[1]]) > 1e-9:
+            slope = max((gap[near[0]] - gap[near[1]]) / (near[0] - near[1]), 0.2 / 255.0)
+        guess = round(near[0] - gap[near[0]] / slope)
+        low = max((b for b in gap if gap[b] <= 0), default=-1)
+        high = min((b for b in gap if gap[b] > 0), default=256)
+        if high - low <= 1:
             break
+        byte = min(max(guess, low + 1, 0), high - 1, 255)
     return min(found.values(), key=lambda f: abs(f[0] - target))[1]
 
 
@@ -399,24 +398,18 @@ def _pixels(parsed: Parsed, runtime: Runtime) -> np.ndarray:
             continue  # nothing of it has come: it stays gray
         near = starts[max(0, n - 1) : n + 2]
         block = np.concatenate([latents(s) for s in near]) if len(near) > 1 else latents(start)
-        for s in [s for s in rows if s < near[0]]:
-            del rows[s]
+        for old in [s for s in rows if s < near[0]]:
+            del rows[old]
         for tile in tiles:
             if tile[0] != start:
                 continue
-            x = _window_pixels(runtime, block, near[0], tile, header)
+            x = runtime.pixels(block, near[0], tile, header)
             x = np.clip(x, 0.0, 1.0)
             x = x.mean(-1) if gray else x
             a, b = tile[0] * STRIDE, tile[1] * STRIDE
             part = out[a : a + tile[2] * STRIDE, b : b + tile[3] * STRIDE]
             part[...] = np.floor(x * top + 0.5).astype(dtype)[: part.shape[0], : part.shape[1]]
     return out
-
-
-def _window_pixels(runtime, block, row, tile, header):
-    """Pixels of a tile; a window at the image's lower end may reach above the rows at hand only
-    where the image is smaller than three rows of tiles, and those are then all at hand."""
-    return runtime.pixels(block, row, tile, header)
 
 
 def info(data: bytes) -> dict:

@@ -207,7 +207,7 @@ def read_chunk(reader: Reader, name: str) -> Chunk:
     return Chunk(data, symbols)
 
 
-# --- the lossless plane -----------------------------------------------------------------------------
+# --- the lossless plane ---------------------------------------------------------------------------
 
 
 def pack_plane(plane) -> bytes:

@@ -6,7 +6,6 @@ There is no `update()` in the codec that a user could forget: a model has tables
 and cannot code before.
 """
 
-import hashlib
 import json
 import pathlib
 import time
@@ -17,12 +16,21 @@ import numpy as np
 
 from aejax.compress import exact, nets
 from aejax.compress.entropy import Tables, radius
-from aejax.compress.runtime import Frozen, Runtime, chequer, flatten, unflatten
+from aejax.compress.runtime import Frozen, Runtime, flatten, unflatten
 from aejax.errors import UserError
 
 FIELDS = (
     "latent", "width", "encoder", "decoder", "slices", "z", "features", "context", "hyper",
 )  # fmt: skip
+
+
+TABLES = ("bottleneck/base", "bottleneck/z_base", "bottleneck/z_mean")
+EXPONENT = "_exponent"  # of a kernel's integers: a leaf beside it
+
+
+def is_half(path: str, value: Any) -> bool:
+    """Whether a parameter is kept as float16."""
+    return value.ndim > 1 and not is_exact(path) and path not in TABLES
 
 
 def is_exact(path: str) -> bool:
@@ -38,12 +46,14 @@ def frozen_params(params: Any) -> dict[str, Any]:
         value = jnp.asarray(value, jnp.float32)
         name = path.rsplit("/", 1)[-1]
         if is_exact(path):
-            value = exact.quantised(value) if name == "kernel" else exact.rounded(
-                value, exact.BIAS_UNIT
+            value = (
+                exact.quantised(value)
+                if name == "kernel"
+                else exact.rounded(value, exact.BIAS_UNIT)
             )
-        elif path in ("bottleneck/base", "bottleneck/z_base", "bottleneck/z_mean"):
+        elif path in TABLES:
             value = exact.rounded(value, nets.TABLE_UNIT)
-        elif value.ndim > 1:
+        elif is_half(path, value):
             value = value.astype(jnp.float16).astype(jnp.float32)
         out[path] = np.asarray(value)
     return unflatten(out)
@@ -97,7 +107,6 @@ def tile_symbols(runtime: Runtime, image: np.ndarray, byte: int):
     z_level = np.broadcast_to(np.asarray(runtime.z_levels(v, q)), (zh, zw, z.shape[-1]))
     yield np.asarray(z)[:zh, :zw].reshape(-1), z_level.reshape(-1)
     yield np.asarray(s)[:h, :w].reshape(-1), np.asarray(level)[:h, :w].reshape(-1)
-    assert chequer(h, w).any()
 
 
 # --- files ----------------------------------------------------------------------------------------
@@ -106,57 +115,45 @@ def tile_symbols(runtime: Runtime, image: np.ndarray, byte: int):
 def save(frozen: Frozen, path: str | pathlib.Path) -> None:
     """Writes PATH.safetensors and PATH.json: kernels of the entropy model as int8 and one exponent
     per channel, other kernels as float16, the rest as float32."""
-    from safetensors.numpy import save_file
+    from aejax import weights
 
-    out = {"tables": frozen.tables.frequencies.astype(np.uint16)}
+    out = {}
     for name, value in flatten(frozen.params).items():
         if is_exact(name) and name.endswith("kernel"):
             unit = np.asarray(exact.weight_unit(value))
             out[name] = np.round(value / unit).astype(np.int8)
-            out[name + "#exponent"] = np.log2(unit).astype(np.int8)
-        elif is_exact(name) or value.ndim < 2 or name.startswith("bottleneck/z_") or (
-            name == "bottleneck/base"
-        ):
-            out[name] = value.astype(np.float32)
+            out[name + EXPONENT] = np.round(np.log2(unit)).astype(np.int8)
         else:
-            out[name] = value.astype(np.float16)
-    path = pathlib.Path(path).with_suffix(".safetensors")
-    save_file({k: np.ascontiguousarray(v) for k, v in out.items()}, path)
-    meta = dict(frozen.meta)
-    meta |= {
+            out[name] = value.astype(np.float16 if is_half(name, value) else np.float32)
+    meta = dict(frozen.meta) | {
         "fields": frozen.fields,
         "id": frozen.id.hex(),
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "parameters": int(sum(v.size for v in flatten(frozen.params).values())),
     }
-    path.with_suffix(".json").write_text(json.dumps(meta, indent=1) + "\n")
+    tables = frozen.tables.frequencies.astype(np.uint16)
+    weights.save(path, {"params": unflatten(out), "tables": {"frequencies": tables}}, meta)
 
 
-def load(path: str | pathlib.Path) -> Frozen:
-    """Reads what `save` wrote.
+def load(name: str | pathlib.Path) -> Frozen:
+    """Reads what `save` wrote, by path or by the name of shipped weights.
 
     Raises:
       UserError: it is not there, or not whole.
     """
-    from safetensors.numpy import load_file
+    from aejax import weights
 
-    path = pathlib.Path(path).with_suffix(".safetensors")
-    try:
-        meta = json.loads(path.with_suffix(".json").read_text())
-        stored = load_file(path)
-    except OSError as e:
-        raise UserError(f"no codec weights at {path} ({e.strerror or e})") from e
-    tables = Tables(stored.pop("tables").astype(np.uint32))
-    params = {}
-    for name, value in stored.items():
-        if name.endswith("#exponent"):
+    variables, meta = weights.load(name)
+    stored, params = flatten(variables["params"]), {}
+    for path, value in stored.items():
+        if path.endswith(EXPONENT):
             continue
         if value.dtype == np.int8:
-            value = np.ldexp(value.astype(np.float32), stored[name + "#exponent"].astype(np.int32))
-        params[name] = value.astype(np.float32)
+            value = np.ldexp(value.astype(np.float32), stored[path + EXPONENT].astype(np.int32))
+        params[path] = value.astype(np.float32)
+    tables = Tables(variables["tables"]["frequencies"].astype(np.uint32))
     frozen = Frozen(unflatten(params), tables, meta["fields"], meta)
     if frozen.id.hex() != meta["id"]:
-        raise UserError(f"{path} is damaged: it is not the model {meta['id']}; install it again")
+        raise UserError(f"weights {name} are not the model {meta['id']}; install them again")
     return frozen
 
 

@@ -130,7 +130,7 @@ class Analysis(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """g_s: h_hat [b, h, w, latent] -> x_hat [b, 16 h, 16 w, channels], about [0, 1], not clipped."""
+    """g_s: h_hat [b, h, w, latent] -> x_hat [b, 16 h, 16 w, c], about [0, 1], not clipped."""
 
     latent: int = 320
     width: Sequence[int] = (192, 256)  # at 1/8, at 1/16

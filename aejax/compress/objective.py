@@ -80,7 +80,8 @@ def klt_start(variables, images: Float[Array, "n h w c"]):
     for flip in (slice(None), slice(None, None, -1)):  # the statistics of pictures have no side
         for at in range(0, len(images), 64):
             part = images[at : at + 64, :h, :w][:, :, flip] - 0.5
-            rows = np.asarray(ops.unshuffle(jnp.asarray(part), s)).reshape(-1, s * s * part.shape[-1])
+            rows = np.asarray(ops.unshuffle(jnp.asarray(part), s))
+            rows = rows.reshape(-1, rows.shape[-1])
             total, count = total + rows.T @ rows, count + len(rows)
     value, vector = np.linalg.eigh(np.asarray(total, np.float64) / count)
     params = jax.tree.map(lambda a: a, variables["params"])

@@ -8,6 +8,7 @@ one of the same shapes; that padding is part of the format, as it reaches the le
 import dataclasses
 import functools
 import hashlib
+import json
 import pathlib
 from typing import Any
 
@@ -57,9 +58,10 @@ class Frozen:
     @functools.cached_property
     def id(self) -> bytes:
         """4 bytes that a stream carries: of all weights, the tables and the fields."""
-        digest = hashlib.sha256(repr(sorted(self.fields.items())).encode())
+        digest = hashlib.sha256(json.dumps(self.fields, sort_keys=True).encode())
         for path, leaf in sorted(flatten(self.params).items()):
-            digest.update(path.encode() + np.asarray(leaf, np.float32).tobytes())
+            value = np.asarray(leaf, np.float32) + np.float32(0)  # no negative zeros
+            digest.update(path.encode() + value.tobytes())
         digest.update(self.tables.frequencies.astype("<u4").tobytes())
         return digest.digest()[:4]
 
