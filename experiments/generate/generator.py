@@ -44,7 +44,7 @@ def autoencoder(name: str, smoke: bool = False):
         "perceptual_share": 0.25,
     }
     c.optim.lr, c.optim.warmup, c.optim.clip, c.optim.ema = 1.5e-3, "100 steps", 1.0, 0.998
-    c.train.length = "8 epochs"
+    c.train.length = "8 epochs" if name == "fashion" else "15 epochs"
     c.eval.metrics, c.eval.best, c.eval.batch = ("psnr", "ssim", "mse"), "psnr", 500
     if smoke:
         c.data.source, c.data.batch, c.eval.batch = "bundled:digits", 32, 32
