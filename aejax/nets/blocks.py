@@ -179,8 +179,9 @@ class GatedBlock(nn.Module):
         kw = {"bias_free": self.bias_free, "dtype": self.dtype}
         x = x.astype(self.dtype)
         for mix in (True, False):
-            y = LayerNorm(self.eps, self.dtype)(x)
-            y = Dense(self.expand * c, **kw)(y)
+            y = ops.channel_norm(x, eps=self.eps)
+            # A bias before the depthwise convolution's own would be told apart only at the border.
+            y = Dense(self.expand * c, use_bias=not mix, **kw)(y)
             if mix:
                 y = DepthwiseConv(self.kernel, **kw)(y)
             y = Dense(c, init=zeros, **kw)(gate(y))

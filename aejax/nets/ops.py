@@ -11,7 +11,7 @@ Images are [b, h, w, c]. What is slow on a CPU, and how slow, is in docs/fast-on
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 import jax
@@ -24,7 +24,7 @@ from aejax import tune
 from aejax.errors import UserError
 
 FORMS = ("plain", "cpu_f32", "cpu_amx")
-OPERATIONS = ("dense", "conv", "depthwise", "channel_norm", "channel_sum")
+OPERATIONS = ("dense", "conv", "depthwise", "channel_sum")
 
 # A user context is part of jit's cache key: leaving `forms` retraces, rather than keeps, a form.
 _overrides = jax.make_user_context(())
@@ -95,42 +95,45 @@ def _dot(a: Array, b: Array, amx: bool) -> Array:
     return _row_major(lax.dot(a, b, preferred_element_type=jnp.float32))
 
 
-def _t_dot(a: Array, b: Array, amx: bool) -> Array:
-    """a^T b: [k, m] x [k, n] -> [m, n], transposing the narrower one in memory first."""
-    if amx:
-        a, b = a.astype(jnp.bfloat16), b.astype(jnp.bfloat16)
+def _t_dot(a: Array, b: Array) -> Array:
+    """a^T b on matrix units: [k, m] x [k, n] -> [m, n], the narrower one transposed in memory."""
     if a.shape[1] <= b.shape[1]:
-        return _dot(lax.optimization_barrier(a.T), b, amx)
-    return _dot(lax.optimization_barrier(b.T), a, amx).T
+        return _dot(a.astype(jnp.bfloat16).T, b, True)
+    return _dot(b.astype(jnp.bfloat16).T, a, True).T
 
 
 # ---- dense --------------------------------------------------------------------------------------
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _dense_cpu(x: Array, w: Array, amx: bool) -> Array:
-    return _dot(x, w, amx).astype(x.dtype)
+@jax.custom_vjp
+def _dense_amx(x: Array, w: Array) -> Array:
+    return _dot(x, w, True).astype(x.dtype)
 
 
-def _dense_fwd(x, w, amx):
-    return _dense_cpu(x, w, amx), (x, w)
+def _dense_fwd(x, w):
+    return _dense_amx(x, w), (x, w)
 
 
-def _dense_bwd(amx, saved, g):
+def _dense_bwd(saved, g):
     x, w = saved
-    return _dot(g, w.T, amx).astype(x.dtype), _t_dot(x, g, amx).astype(w.dtype)
+    return _dot(g, w.T, True).astype(x.dtype), _t_dot(x, g).astype(w.dtype)
 
 
-_dense_cpu.defvjp(_dense_fwd, _dense_bwd)
+_dense_amx.defvjp(_dense_fwd, _dense_bwd)
 
 
 def dense(x: Float[Array, "... c"], w: Float[Array, "c o"]) -> Float[Array, "... o"]:
-    """x w over the last axis: a fully connected layer, or a 1x1 convolution of [b, h, w, c]."""
+    """x w over the last axis: a fully connected layer, or a 1x1 convolution of [b, h, w, c].
+
+    In float32 XLA's own gradients of a product of two matrices stand at what its products reach
+    (nine ways to write them were timed, none was faster); those of a product of more axes do not.
+    """
     kind = form("dense", x.dtype)
     w = w.astype(x.dtype)
     if kind == "plain":
         return jnp.matmul(x, w)
-    y = _dense_cpu(x.reshape(-1, x.shape[-1]), w, kind == "cpu_amx")
+    flat = x.reshape(-1, x.shape[-1])
+    y = _dense_amx(flat, w) if kind == "cpu_amx" else lax.dot(flat, w)
     return y.reshape(*x.shape[:-1], w.shape[-1])
 
 
@@ -163,18 +166,36 @@ def _patches(x: Array, kh: int, kw: int, stride: int) -> Array:
 
 
 def _conv_dw(x: Array, g: Array, kh: int, kw: int, stride: int, amx: bool) -> Array:
-    """The weight gradient, one image at a time: its patches stay in cache."""
-    c, o = x.shape[-1], g.shape[-1]
+    """The weight gradient, a few images at a time so that what is copied stays in cache.
 
-    def one(total, xg):
-        xi, gi = xg
-        p = _patches(xi[None], kh, kw, stride)
-        gt = lax.optimization_barrier(gi.reshape(-1, o).T)
-        return total + _dot(gt, p, amx), None
-
+    dw[i, j] = sum over pixels of x moved by (i, j) times g. Where it copies less, x is moved by j
+    only and g by i the other way: then one product of [kh*o, pixels] by [pixels, kw*c] has it all.
+    """
+    n, h, w, c = x.shape
+    ho, wo, o = g.shape[1:]
     if amx:
         x, g = x.astype(jnp.bfloat16), g.astype(jnp.bfloat16)
-    total, _ = lax.scan(one, jnp.zeros((o, kh * kw * c), jnp.float32), (x, g))
+    split = stride == 1 and kw * c + kh * o < kh * kw * c
+    (top, bottom), (left, right) = lax.padtype_to_pads((h, w), (kh, kw), (stride, stride), "SAME")
+
+    def few(total, xg):
+        xi, gi = xg
+        if split:
+            xi = jnp.pad(xi, ((0, 0), (0, 0), (left, right), (0, 0)))
+            gi = jnp.pad(gi, ((0, 0), (kh - 1 - top, top), (0, 0), (0, 0)))
+            p = _row_major(jnp.stack([xi[:, :, j : j + w] for j in range(kw)], 3))
+            t = _row_major(gi.reshape(-1, o).T).reshape(o, -1, h + kh - 1, w)
+            t = _row_major(jnp.stack([t[:, :, kh - 1 - i : kh - 1 - i + h] for i in range(kh)]))
+            return total + _dot(t.reshape(kh * o, -1), p.reshape(-1, kw * c), amx), None
+        p = _patches(xi, kh, kw, stride)
+        return total + _dot(_row_major(gi.reshape(-1, o).T), p, amx), None
+
+    m = max(d for d in range(1, n + 1) if n % d == 0 and (d == 1 or d * ho * wo <= 512))
+    groups = x.reshape(n // m, m, h, w, c), g.reshape(n // m, m, ho, wo, o)
+    shape = (kh * o, kw * c) if split else (o, kh * kw * c)
+    total, _ = lax.scan(few, jnp.zeros(shape, jnp.float32), groups)
+    if split:
+        return total.reshape(kh, o, kw, c).transpose(0, 2, 3, 1)
     return total.T.reshape(kh, kw, c, o)
 
 
@@ -261,17 +282,37 @@ def _depthwise_fwd(x, w):
     return _depthwise_cpu(x, w), (x, w)
 
 
+def _depthwise_dw(x: Array, g: Array, k: int, kw: int) -> Array:
+    """The weight gradient: k * kw running sums [w, c], fed with q rows of an image at a time.
+
+    A reduction straight to [c] is not vectorised by XLA:CPU; sums of whole rows are (4 times).
+    """
+    n, h, w, c = x.shape
+    strips = -(-h // 16)
+    q = -(-h // strips)
+    (top, bottom), sides = lax.padtype_to_pads((h, w), (k, kw), (1, 1), "SAME")
+    x = jnp.pad(x, ((0, 0), (top, bottom + strips * q - h), sides, (0, 0)))
+    g = jnp.pad(g, ((0, 0), (0, strips * q - h), (0, 0), (0, 0)))
+    x, g = lax.optimization_barrier((x, g))
+
+    def strip(total, t):
+        at = (t // strips, t % strips * q, 0, 0)
+        xi = lax.dynamic_slice(x, at, (1, q + k - 1, w + kw - 1, c))[0]
+        gi = lax.dynamic_slice(g, at, (1, q, w, c))[0]
+        xi, gi = lax.optimization_barrier((xi, gi))
+        parts = [
+            sum(xi[i + r, j : j + w] * gi[r] for r in range(q)) for i in range(k) for j in range(kw)
+        ]
+        return tuple(a + b for a, b in zip(total, parts, strict=True)), None
+
+    zeros = (jnp.zeros((w, c), x.dtype),) * (k * kw)
+    total, _ = lax.scan(strip, zeros, jnp.arange(n * strips))
+    return jnp.stack([t.sum(0) for t in total]).reshape(k, kw, c)
+
+
 def _depthwise_bwd(saved, g):
     x, w = saved
-    k, kw = w.shape[:2]
-    dx = _depthwise_cpu(g, jnp.flip(w, (0, 1)))
-
-    def one(xg):
-        xi, gi = xg
-        return jnp.stack([(s * gi).sum((0, 1)) for _, _, s in _shifts(xi, k, kw)])
-
-    dw = lax.map(one, (x, lax.optimization_barrier(g)))
-    return dx, lax.optimization_barrier(dw).sum(0).reshape(w.shape)
+    return _depthwise_cpu(g, jnp.flip(w, (0, 1))), _depthwise_dw(x, g, *w.shape[:2])
 
 
 _depthwise_cpu.defvjp(_depthwise_fwd, _depthwise_bwd)
@@ -350,40 +391,35 @@ def add_bias(x: Float[Array, "b ... c"], b: Float[Array, " c"]) -> Float[Array, 
     return x + b if form("channel_sum", x.dtype) == "plain" else _bias_cpu(x, b)
 
 
-def _norm_plain(x: Array, scale: Array, eps: float) -> Array:
-    x32 = x.astype(jnp.float32)
-    r = lax.rsqrt(jnp.mean(x32 * x32, -1, keepdims=True) + eps)
-    return (x32 * r * scale).astype(x.dtype)
+@jax.custom_vjp
+def _scale_cpu(x: Array, s: Array) -> Array:
+    return x * s
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _norm_cpu(x: Array, scale: Array, eps: float) -> Array:
-    return _norm_plain(x, scale, eps)
+def _scale_fwd(x, s):
+    return x * s, (x, s)
 
 
-def _norm_fwd(x, scale, eps):
-    return _norm_plain(x, scale, eps), (x, scale)
+def _scale_bwd(saved, g):
+    x, s = saved
+    return g * s, _sum_cpu(g * x)
 
 
-def _norm_bwd(eps, saved, g):
-    x, scale = saved
-    x32, g32 = x.astype(jnp.float32), g.astype(jnp.float32)
-    r = lax.optimization_barrier(lax.rsqrt(jnp.mean(x32 * x32, -1, keepdims=True) + eps))
-    gs = g32 * scale
-    along = lax.optimization_barrier(jnp.mean(gs * x32, -1, keepdims=True) * r * r)
-    return (r * (gs - x32 * along)).astype(x.dtype), _sum_cpu(g32 * x32 * r)
-
-
-_norm_cpu.defvjp(_norm_fwd, _norm_bwd)
+_scale_cpu.defvjp(_scale_fwd, _scale_bwd)
 
 
 def channel_norm(
-    x: Float[Array, "b ... c"], scale: Float[Array, " c"], eps: float = 1e-6
+    x: Float[Array, "b ... c"], scale: Float[Array, " c"] | None = None, eps: float = 1e-6
 ) -> Float[Array, "b ... c"]:
-    """Each pixel's channels divided by their root mean square, times `scale`.
+    """Each pixel's channels divided by their root mean square, times `scale` if given.
 
     RMSNorm (Zhang and Sennrich, 2019, arXiv:1910.07467): no mean is taken off, which a 1x1
-    convolution after it can learn, and the backward pass reads x once less.
+    convolution after it can learn. Before a dense layer `scale` too is of no use. The gradient is
+    XLA's: those written by hand were slower inside a block.
     """
-    run: Callable = _norm_plain if form("channel_norm", x.dtype) == "plain" else _norm_cpu
-    return run(x, scale.astype(jnp.float32), eps)
+    x32 = x.astype(jnp.float32)
+    y = x32 * lax.rsqrt(jnp.mean(x32 * x32, -1, keepdims=True) + eps)
+    if scale is not None:
+        plain = form("channel_sum", x.dtype) == "plain"
+        y = y * scale if plain else _scale_cpu(y, scale.astype(jnp.float32))
+    return y.astype(x.dtype)
