@@ -207,13 +207,12 @@ def open_source(
         raise UserError(f"data.channels = {channels}; it is 1 (gray), 3 (RGB) or 0 (as stored)")
     data_dir = data_dir or os.environ.get("AEJAX_DATA") or None
     kind, _, rest = spec.partition(":")
-    kinds = {"tfds": _open_tfds, "folder": _open_folder, "bundled": _open_bundled}
-    if kind not in kinds or not rest:
+    if kind not in SOURCES or not rest:
         raise UserError(
             f'data source "{spec}" is not tfds:NAME, folder:PATH, bundled:digits or bundled:photos'
-            + (did_you_mean(kind, kinds) if kind not in kinds else "")
+            + (did_you_mean(kind, SOURCES) if kind not in SOURCES else "")
         )
-    source, found = kinds[kind](rest, split, Path(data_dir) if data_dir else None, holdout)
+    source, found = SOURCES[kind](rest, split, Path(data_dir) if data_dir else None, holdout)
     source.name = f"{spec} {split}"
     stored, source.size = source.sizes, size
     source.sizes = stored if size is None else _resized(stored, size)
@@ -670,3 +669,8 @@ def _read_all(source: Source, put: Callable[[np.ndarray], object]):
                         labels.append(result[1])
                     done += 1
     return np.array(labels, np.int32), found
+
+
+# KIND of "KIND:REST" -> opener(REST, split, data_dir, holdout) -> (Source, {index: why it is bad}).
+# A kind of your own is a Source with `_decode(i, item)` and one line here.
+SOURCES = {"tfds": _open_tfds, "folder": _open_folder, "bundled": _open_bundled}

@@ -300,3 +300,21 @@ def test_real_fashion_mnist(real_data):
     x, label = source.read(77)
     np.testing.assert_array_equal(kept.read(77)[0], x)
     assert kept.read(77)[1] == label
+
+
+def test_a_kind_of_ones_own(monkeypatch):
+    """What it takes to add a source."""
+
+    class Ramps(sources.Source):
+        def _decode(self, i, item):
+            return np.full((4, 4, 1), item, np.uint8), -1
+
+    def open_ramps(rest, split, data_dir, holdout):
+        n = int(rest)
+        names = [f"ramp {i}" for i in range(n)]
+        return Ramps("", range(n), names, np.full((n, 2), 4, np.int32), 1, key="ramps"), {}
+
+    monkeypatch.setitem(sources.SOURCES, "ramps", open_ramps)
+    source = open_source("ramps:5", "all", channels=3)
+    assert source.shape == (4, 4, 3) and source.name == "ramps:5 all"
+    assert [int(decoded(source).read(i)[0][0, 0, 2]) for i in range(5)] == list(range(5))
