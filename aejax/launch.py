@@ -195,7 +195,7 @@ def plan(engine_name: str, args: argparse.Namespace) -> tuple[dict[str, str], li
         "units": units,
         "last": units - 1,
         "study": shlex.join(words),
-        "study_source": shlex.quote(str(pathlib.Path(file).absolute())),
+        "study_folder": shlex.quote(str(pathlib.Path(file).absolute().parent)),
         "directory": shlex.quote(directory),
         "log": f"{directory}/slurm-%A_%a.log",
         "launched": directory.removeprefix("/runs/") + "/launch",

@@ -8,7 +8,8 @@ import subprocess
 import time
 
 import pytest
-from launch_helpers import files_of
+
+from tests.launch.launch_helpers import files_of
 
 
 @pytest.fixture(autouse=True)
@@ -120,7 +121,7 @@ case "$*" in
     fi ;;
   *"storage rm"*) rm -f "storage/$(basename "$3")" ;;
   *"storage cp - "*) mkdir -p storage; cat >"storage/$(basename "$4")" ;;
-  *"storage cp"*) mkdir -p storage; cp "$3" storage/ ;;
+  *"storage cp"*) mkdir -p storage; shift 2; cp "${@:1:$#-1}" storage/ ;;
   *"storage cat"*) cat "storage/$(basename "$3")" 2>/dev/null || exit 1 ;;
 esac
 """

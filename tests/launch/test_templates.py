@@ -10,10 +10,10 @@ import subprocess
 import sys
 
 import pytest
-from launch_helpers import HERE, SETTINGS, arguments, files_of, skip_loudly
 
 from aejax import launch
 from aejax.errors import UserError
+from tests.launch.launch_helpers import HERE, SETTINGS, arguments, files_of, skip_loudly
 
 GOLDEN = HERE / "golden"
 HOW = (

@@ -1,6 +1,6 @@
 """Four runs of seconds, for launching."""
 
-from aejax.config import base
+from aejax.config import base, part
 from aejax.study import Study, grid
 
 
@@ -8,14 +8,13 @@ def get_config(arg: str = ""):
     config = base()
     config.data.source = "bundled:digits"
     config.data.batch = 64
-    config.train.length = "64 steps"
+    config.model.f_E = part("dense", hidden=(32,))
+    config.model.f_D = part("dense", hidden=(32,))
+    config.train.length = "20 steps" if "smoke" in arg else "10000 steps"
     config.optim.lr = 3e-3
-    config.eval.examples = 64
     config.eval.pictures = 0
     config.checkpoint.every = "1000 seconds"  # only what a signal asks for
-    if "slow" in arg:  # long enough to be stopped in the middle
-        config.train.length = "1500 steps"
-        config.train.steps_per_dispatch = 1
+    config.log.every = "0.3 seconds"
     return config
 
 
