@@ -52,7 +52,7 @@ def with_level(module: nn.Module, x: Images, cond: Cond, train: bool) -> Images:
     if module.told == "never":
         return x
     sigma = (cond or {}).get("sigma")
-    if sigma is None and (module.told == "always" or train):
+    if sigma is None and module.told == "always":
         raise UserError(
             "this denoiser is told the noise level: give sigma, or in a config "
             'objective.kwargs.tell = ("sigma",) with a gaussian corruption'

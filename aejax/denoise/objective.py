@@ -26,10 +26,17 @@ Images = Float[Array, "b h w c"]
 
 @dataclasses.dataclass(frozen=True)
 class _SelfSupervised:
-    """What they share. `loss`: weights of losses.LOSSES; `corrupt`: specs for corrupt.chain."""
+    """What they share.
+
+    Args:
+      loss: weights of losses.LOSSES; corrupt: specs for corrupt.chain.
+      start: weights or a run's folder to start from ("gray", "colour", ...): fine-tuning, of which
+        the extreme is one image. The model must be the same.
+    """
 
     loss: Mapping[str, float]
     corrupt: Sequence[Mapping[str, Any]] = ()
+    start: str = ""
 
     def _noisy(self, key: Array, x: Images) -> Images:
         return chain(self.corrupt)(key, x)[0]
@@ -37,6 +44,21 @@ class _SelfSupervised:
     def conditions(self, batch: Batch, key: Array, train: bool) -> None:
         """Nothing is told: these models are blind."""
         return None
+
+    def initialise(self, model: nn.Module, variables: Variables, images: Images) -> Variables:
+        """`start`'s variables, or those given."""
+        if not self.start:
+            return variables
+        from aejax.denoise.api import load_network
+
+        found = load_network(self.start).variables
+        wanted, given = (jax.tree.map(jnp.shape, v["params"]) for v in (variables, found))
+        if wanted != given:
+            raise UserError(
+                f'"{self.start}" is another model than this one; set model.kwargs and '
+                "data.channels as in its .json"
+            )
+        return {**variables, **jax.tree.map(jnp.asarray, found)}
 
     def _measured(self, model, variables, batch, key, x_tilde, loss, collections, train):
         """(loss, Aux) with y = the whole network on the whole noisy image."""
@@ -133,9 +155,11 @@ class Noise2Void(_SelfSupervised):
 @dataclasses.dataclass(frozen=True)
 class Noise2Self(_SelfSupervised):
     """J-invariance (Batson and Royer 2019, arXiv:1901.11365): the pixels of a grid, one in side^2,
-    are replaced by the mean of their four neighbours; the loss is over them alone.
+    are replaced by random values; the loss is over them alone.
 
-    The grid's offset changes from step to step, so that every pixel is in one of the sets J.
+    The grid's offset changes from example to example, so that every pixel is in one of the sets J.
+    Random values, not means of neighbours: with those the network learns to trust the pixel itself,
+    and is wrong to as soon as it sees a whole image.
     """
 
     side: int = 4
@@ -143,16 +167,16 @@ class Noise2Self(_SelfSupervised):
     def __call__(
         self, model: nn.Module, variables: Variables, batch: Batch, key: Array, train: bool
     ) -> tuple[Float[Array, "b"], Aux]:
-        noise, where, inner = jax.random.split(key, 3)
+        noise, where, value, inner = jax.random.split(key, 4)
         x_tilde = self._noisy(noise, batch["image"])
         b, h, w, _ = x_tilde.shape
         at = jax.random.randint(where, (2, b, 1, 1), 0, self.side)
         rows = (jnp.arange(h)[None, :, None] + at[0]) % self.side == 0
         cols = (jnp.arange(w)[None, None, :] + at[1]) % self.side == 0
         hidden = (rows & cols)[..., None]
-        p = jnp.pad(x_tilde, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
-        around = (p[:, :-2, 1:-1] + p[:, 2:, 1:-1] + p[:, 1:-1, :-2] + p[:, 1:-1, 2:]) / 4
-        seen = jnp.where(hidden, around, x_tilde)
+        low, high = x_tilde.min((1, 2, 3), keepdims=True), x_tilde.max((1, 2, 3), keepdims=True)
+        drawn = low + (high - low) * jax.random.uniform(value, x_tilde.shape)
+        seen = jnp.where(hidden, drawn, x_tilde)
         out, collections = run_model(model, variables, seen, None, inner, train)
         loss = _on(hidden, self.loss, x_tilde, out.y)
         return self._measured(model, variables, batch, inner, x_tilde, loss, collections, train)

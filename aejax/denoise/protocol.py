@@ -4,7 +4,8 @@ White Gaussian noise of standard deviation sigma / 255 is added to the float ima
 nor rounded, drawn by NumPy's `default_rng(1000 * sigma + index)` with the index of the image in the
 sorted list of its folder. Every method of a run gets the same noisy arrays. The output is clipped
 to [0, 1] and rounded to 8 bits; PSNR is over the whole image and all channels, no border cropped,
-and the mean of the images' PSNR is reported. SSIM is scikit-image's with Gaussian weights of sigma 1.5.
+and the mean of the images' PSNR is reported. SSIM
+is scikit-image's with Gaussian weights of sigma 1.5.
 Gray sets are taken as stored. Blind methods are never told sigma.
 """
 
