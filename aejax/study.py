@@ -152,16 +152,29 @@ class Run:
     overrides: dict[str, Any]
     labels: dict[str, Any]
 
-    def __str__(self) -> str:
-        """The labels, and the overrides that are short enough to read."""
-        shown = dict(self.labels)
-        for key, value in self.overrides.items():
-            if not isinstance(value, dict | list) and not (self.labels and "name" in key):
-                shown.setdefault(key.rpartition(".")[2], value)
-        words = [
-            str(value) if key in self.labels else f"{key} {value}" for key, value in shown.items()
-        ]
-        return ", ".join(words) or "base config"
+
+def telling_keys(runs: Sequence[Run]) -> list[str]:
+    """The overrides without which two runs of the same labels would look the same."""
+    found: list[str] = []
+    for key in dict.fromkeys(key for run in runs for key in run.overrides):
+        looks: dict[str, set[str]] = {}
+        for run in runs:
+            look = repr([run.labels, [run.overrides.get(k) for k in found]])
+            looks.setdefault(look, set()).add(repr(run.overrides.get(key)))
+        if any(len(values) > 1 for values in looks.values()):
+            found.append(key)
+    return found
+
+
+def describe(run: Run, keys: Sequence[str]) -> str:
+    """ "conv, latent 16, seed 0": the labels, and of the overrides `keys`."""
+    words = [str(value) for value in run.labels.values()]
+    for key in keys:
+        value = run.overrides.get(key)
+        value = value.get("name", "...") if isinstance(value, dict) else value
+        tail = key.rpartition(".")[2]
+        words.append(str(value) if isinstance(value, str) else f"{tail} {value}")
+    return ", ".join(words) or "base config"
 
 
 def run_id(overrides: Overrides) -> str:
@@ -325,13 +338,17 @@ def _check_same(config: Any, directory: pathlib.Path) -> None:
 # --- doing it -------------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass
 class Progress:
     """What a study says while it runs: a line before and after each run, on stderr."""
 
-    total: int
-    quiet: bool = False
-    seconds: list[float] = dataclasses.field(default_factory=list)
+    def __init__(self, study: Study, runs: Sequence[Run], quiet: bool):
+        self.columns, self.quiet = [study.y, *study.columns], quiet
+        self.seconds: list[float] = []
+        self.runs(runs)
+
+    def runs(self, runs: Sequence[Run]) -> None:
+        """All that are known by now."""
+        self.total, self.keys = len(runs), telling_keys(runs)
 
     def say(self, text: str) -> None:
         if not self.quiet:
@@ -339,11 +356,13 @@ class Progress:
 
     def start(self, run: Run, done: int) -> None:
         width = len(str(self.total))
-        self.say(f"[{done + 1:{width}}/{self.total}] {run}")
+        self.say(f"[{done + 1:{width}}/{self.total}] {describe(run, self.keys)}")
 
     def end(self, result: Mapping[str, Any], seconds: float, left: int) -> None:
         self.seconds.append(seconds)
-        words = [f"{name} {value:.4g}" for name, value in list(result["metrics"].items())[:4]]
+        metrics = result["metrics"]
+        names = [c for c in dict.fromkeys(self.columns) if c in metrics] or list(metrics)[:4]
+        words = [f"{name.removeprefix('test/')} {metrics[name]:.4g}" for name in names]
         rest = left * sum(self.seconds) / len(self.seconds)
         words.append(f"{seconds:.1f} s" + (f", about {_duration(rest)} left" if left else ""))
         self.say(" " * (2 * len(str(self.total)) + 4) + "  ".join(words))
@@ -454,7 +473,7 @@ class _Engine:
         if study.more is not None:
             self.grow(ask=False)
         self.base = study.config() if callable(study.config) else study.config
-        self.progress = Progress(len(self.runs), extra["quiet"] or not self.is_first)
+        self.progress = Progress(study, self.runs, extra["quiet"] or not self.is_first)
 
     @property
     def train(self) -> Callable[..., dict[str, Any]]:
@@ -547,7 +566,7 @@ class _Engine:
             if self.study.more is not None:
                 self.grow()
                 _write_manifest(self.study, self.directory, self.runs)
-                self.progress.total = len(self.runs)
+                self.progress.runs(self.runs)
                 if self.only:
                     share = -(-len(self.runs) // self.only[1])
             took = waiting = False
@@ -739,7 +758,7 @@ class _Workers:
         engine, progress = self.engine, self.engine.progress
         if engine.study.more is not None:
             engine.grow(ask=False)
-            progress.total = len(engine.runs)
+            progress.runs(engine.runs)
         for run in engine.runs:
             if run.id in self.said or not engine.is_done(run):
                 continue
@@ -860,10 +879,8 @@ def _print_plan(engine: _Engine) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    keys = sorted({key for run in engine.runs for key in run.overrides})
     labels = list(dict.fromkeys(label for run in engine.runs for label in run.labels))
-    constant = {k for k in keys if len({repr(r.overrides.get(k)) for r in engine.runs}) == 1}
-    shown = [k for k in keys if k not in constant or len(engine.runs) == 1]
+    shown = telling_keys(engine.runs)
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("i", "id", "state", *labels, *shown):
         table.add_column(column)

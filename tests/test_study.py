@@ -18,6 +18,7 @@ from aejax.config import base
 from aejax.errors import SavedAndStopped, UserError
 from aejax.study import (
     Study,
+    describe,
     grid,
     load,
     load_results,
@@ -29,6 +30,7 @@ from aejax.study import (
     run_id,
     run_study,
     seeds,
+    telling_keys,
     zip_,
 )
 
@@ -515,3 +517,17 @@ def test_kill_9_loses_nothing_and_repeats_nothing(study_file, tmp_path, kills):
     assert [r["overrides"]["seed"] for r in found] == list(range(12 * kills))
     assert [r["metrics"]["test/psnr"] for r in found] == [s / 7 + 0.001 for s in range(12 * kills)]
     assert journal(out) == ""
+
+
+def test_lines_name_what_tells_runs_apart():
+    source = [
+        {"data.source": "bundled:digits", "data.crop": 0},
+        {"data.source": "b", "data.crop": 8},
+    ]
+    models = named(
+        "model", {"a": {"model.f_E": {"name": "conv"}}, "b": {"model.f_E": {"name": "x"}}}
+    )
+    runs = plan(product(source, models, grid({"model.latent": (2, 4), "optim.lr": (0.1,)})))
+    assert telling_keys(runs) == ["data.source", "model.latent"]
+    assert describe(runs[0], telling_keys(runs)) == "a, bundled:digits, latent 2"
+    assert describe(plan([{}])[0], []) == "base config"
