@@ -67,9 +67,9 @@ def prior(ae, smoke: bool = False):
     c.objective.name = "aejax.generate.objective:LatentPrior"
     c.objective.terms = {}
     c.objective.kwargs = {"autoencoder": ""}
-    c.data.batch = 256
-    c.optim.lr, c.optim.warmup, c.optim.clip, c.optim.ema = 1e-3, "200 steps", 1.0, 0.9995
-    c.train.length = "6000 steps"
+    c.data.batch = 128
+    c.optim.lr, c.optim.warmup, c.optim.clip, c.optim.ema = 1e-3, "200 steps", 1.0, 0.999
+    c.train.length = "5000 steps"
     c.eval.metrics, c.eval.best = (), "-prior"
     if smoke:
         c.model.kwargs.prior.width, c.model.kwargs.prior.depth = 16, 1
