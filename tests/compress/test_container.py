@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aejax.compress import container
@@ -69,6 +69,7 @@ def test_tiles_cover_the_grid_once():
     assert header.grid == (97, 200) and (seen == 1).all()
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_sections_and_chunks(content):
     section = container.pack_section(container.XMP, content)

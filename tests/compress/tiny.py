@@ -54,12 +54,13 @@ def params(seed: int = 0):
         if name == "kernel":
             value = rng.normal(size=shape) / np.sqrt(np.prod(shape[:-1]))
             value *= 2.0 if path.startswith("bottleneck/passes_") else 1.0
+            value *= 0.1 if "/mean/" in path else 1.0
         elif name == "depthwise":
             value[1, 1] = 1.0
             value = value + 0.2 * rng.normal(size=shape)
         elif name in ("norm1", "norm2", "weigh"):
             value[...] = 1.0
-        elif name in ("bias", "colour", "quality"):
+        elif name in ("bias", "colour", "quality") and path.startswith("bottleneck/"):
             value = 0.1 * rng.normal(size=shape)
         elif name in ("gain", "ungain"):
             gain = np.log(255.0) - 0.5 * np.log(15.0 / np.geomspace(*nets.LAMBDA, nets.KNOTS))
