@@ -136,11 +136,10 @@ def _check(args) -> int:
     resident = parts.pipeline.resident
     resident = None if resident is None else sharding.replicate(resident)
     key = sharding.replicate_key(config.seed + 1)
-    batch = sharding.place_batch(parts.pipeline.dispatch(0, 1))
+    batch = parts.pipeline.dispatch(0, 1)
     start = time.perf_counter()
-    compiled = sharding.compile(make_dispatch(step, 1), state).lower(
-        state, batch, resident, key
-    ).compile()
+    compiled = sharding.compile(make_dispatch(step, 1), state, batch, resident, key)
+    batch = sharding.place_batch(batch)
     seconds = time.perf_counter() - start
     cost = run.cost_of(compiled, 1, len(sharding.devices))
     print(f"memory   {state_bytes / 2**20:,.1f} MiB of state"

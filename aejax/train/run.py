@@ -203,9 +203,9 @@ def train(
         """The program for `count` steps; the last dispatch of a run may be a shorter one."""
         if count not in compiled:
             with watch("compile"):
-                run = sharding.compile(make_dispatch(step, count), state)
-                batch = sharding.place_batch(parts.pipeline.dispatch(start, count))
-                compiled[count] = run.lower(state, batch, resident, key).compile()
+                batch = parts.pipeline.dispatch(start, count)
+                body = make_dispatch(step, count)
+                compiled[count] = sharding.compile(body, state, batch, resident, key)
                 if not cost:
                     cost.update(cost_of(compiled[count], count, len(sharding.devices)))
         return compiled[count]

@@ -98,17 +98,20 @@ class Sharding:
         return jax.random.wrap_key_data(data)
 
     def place_batch(self, batch: Any) -> Any:
-        """This process's [k, local batch, ...] arrays as one dispatch."""
-        if self.mode == "pmap":
-            return jax.tree.map(
-                lambda v: np.moveaxis(
-                    v.reshape(v.shape[0], self.local_count, -1, *v.shape[2:]), 1, 0
-                ),
-                batch,
-            )
-        sharding = NamedSharding(self.mesh, P(None, AXIS))
+        """This process's [k, local batch, ...] arrays as one dispatch on the devices."""
+        spec = P(AXIS) if self.mode == "pmap" else P(None, AXIS)
+        sharding = NamedSharding(self.mesh, spec)
         return jax.tree.map(
-            lambda v: jax.make_array_from_process_local_data(sharding, v), batch
+            lambda v: jax.make_array_from_process_local_data(sharding, v), self._split(batch)
+        )
+
+    def _split(self, batch: Any) -> Any:
+        """For pmap a leading axis of this process's devices."""
+        if self.mode != "pmap":
+            return batch
+        n = self.local_count
+        return jax.tree.map(
+            lambda v: np.moveaxis(v.reshape(v.shape[0], n, -1, *v.shape[2:]), 1, 0), batch
         )
 
     def per_device(self, f: Callable) -> Callable:
@@ -118,22 +121,32 @@ class Sharding:
         specs = (P(), P(), P(AXIS), P(), P())
         return jax.shard_map(f, mesh=self.mesh, in_specs=specs, out_specs=P(), check_vma=False)
 
-    def compile(self, dispatch: Dispatch, state: TrainState) -> Any:
-        """The function that runs `dispatch(state, batch, resident, key)`; donates the state."""
+    def compile(
+        self, dispatch: Dispatch, state: TrainState, batch: Any, resident: Any, key: Any
+    ) -> Any:
+        """`dispatch(state, batch, resident, key)` for arguments like these; donates the state.
+
+        `batch` is this process's, from the pipeline; what is compiled is called with
+        `place_batch(batch)`.
+        """
         if self.mode == "pmap":
-            return jax.pmap(
+            everywhere = jax.process_count() > 1
+            run = jax.pmap(
                 dispatch,
                 axis_name=AXIS,
                 in_axes=(None, 0, None, None),
                 out_axes=None,
                 donate_argnums=0,
-                devices=self.devices if jax.process_count() == 1 else None,
+                devices=None if everywhere else self.devices,
             )
-        return jax.jit(
-            dispatch,
-            donate_argnums=0,
-            out_shardings=(self.state_shardings(state), NamedSharding(self.mesh, P())),
+            # Lowered for host-local batches but called with global arrays: called directly, pmap
+            # would return host-local states, which no checkpoint of many processes can hold.
+            return run.lower(state, self._split(batch), resident, key).compile()
+        whole = NamedSharding(self.mesh, P())
+        run = jax.jit(
+            dispatch, donate_argnums=0, out_shardings=(self.state_shardings(state), whole)
         )
+        return run.lower(state, self.place_batch(batch), resident, key).compile()
 
     def local(self, tree: Any) -> Any:
         """Whole arrays on one of this process's devices, for evaluation and export."""

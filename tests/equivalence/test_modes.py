@@ -23,10 +23,13 @@ def trained(config, devices=8, per_dispatch=1, steps=4):
         parts.objective, parts.model, parts.tx, sharding, parts.pipeline.images,
         accumulate=config.optim.accumulate, ema=config.optim.ema,
     )  # fmt: skip
-    compiled = sharding.compile(make_dispatch(step, per_dispatch), state)
+    key, first = sharding.replicate_key(1), parts.pipeline.dispatch(0, per_dispatch)
+    compiled = sharding.compile(
+        make_dispatch(step, per_dispatch), state, first, resident, key
+    )
     for start in range(0, steps, per_dispatch):
         batch = sharding.place_batch(parts.pipeline.dispatch(start, per_dispatch))
-        state, metrics = compiled(state, batch, resident, sharding.replicate_key(1))
+        state, metrics = compiled(state, batch, resident, key)
     return jax.device_get(sharding.local(state)), jax.device_get(metrics), state
 
 
