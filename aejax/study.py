@@ -48,8 +48,9 @@ class Study:
       name: names the directory.
       config: the base config, or a function that makes it.
       runs: overrides of each run, in the order in which they are to be done.
-      more: (finished results, directory) -> further overrides, a function of nothing else;
-        called when there is nothing left to do. What searches are made of (search.py).
+      more: (finished results, directory) -> further overrides, a function of what stands there;
+        called when there is nothing left to do. What searches are made of (search.py). If it has
+        `should_stop(workdir, others) -> bool`, that is asked while a run is going on.
       train: (config, workdir) -> result; default `aejax.train.run.train`.
       title, text: of the report; the text is Markdown-free prose, paragraphs by blank lines.
       columns: of the table, after the labels.
@@ -368,6 +369,10 @@ class Progress:
         self.say(" " * (2 * len(str(self.total)) + 4) + "  ".join(words))
 
 
+def _now() -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S")
+
+
 def _duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
@@ -430,9 +435,8 @@ def run_study(
         engine.work()
     results = load_results(directory)
     if engine.is_first and write_report:
-        done = {result["id"] for result in results}
-        left = [run for run in engine.runs if run.id not in done]
-        if left:
+        left = [run for run in engine.runs if not engine.is_over(run)]
+        if left or not results:
             engine.say_left(left)
         else:
             _finish(study, directory, results, quiet)
@@ -514,6 +518,12 @@ class _Engine:
             self.done.add(run.id)
         return run.id in self.done
 
+    def is_over(self, run: Run) -> bool:
+        """Nothing more is to be done: finished, ended early by the search, or failed in it."""
+        names = ("pruned.json", "failed.json") if self.study.more is not None else ()
+        where = self.directory / run.id
+        return self.is_done(run) or any((where / name).exists() for name in names)
+
     def has_failed(self, run: Run) -> bool:
         """Here, or in another process since this one began."""
         if run.id not in self.failed:
@@ -573,6 +583,8 @@ class _Engine:
             for run in self.mine():
                 if self.is_done(run) or self.has_failed(run):
                     continue
+                if (self.directory / run.id / "pruned.json").exists():
+                    continue
                 if len(self.progress.seconds) >= share:
                     return
                 if time.monotonic() > self.deadline:
@@ -599,10 +611,18 @@ class _Engine:
         where = self.directory / run.id
         self.progress.start(run, len(self.done) + len(self.failed))
         began = time.monotonic()
+        pruned = threading.Event()
         try:
-            result = _call(self.train, resolve(self.base, run), str(where), run, self.extra)
-        except SavedAndStopped:
-            raise
+            with self._judged(run, pruned):
+                result = _call(self.train, resolve(self.base, run), str(where), run, self.extra)
+        except SavedAndStopped as e:
+            if not pruned.is_set():
+                raise
+            if read_result(where) is None:
+                write_json(where / "pruned.json", {"date": _now(), "why": str(e)})
+                self.progress.say("    ended early: worse than the median of the others")
+                return
+            result = read_result(where)
         except Exception as e:
             self._note_failure(run, e)
             return
@@ -614,17 +634,43 @@ class _Engine:
         left = sum(r.id not in self.done and r.id not in self.failed for r in self.mine())
         self.progress.end(result, time.monotonic() - began, left)
 
+    @contextlib.contextmanager
+    def _judged(self, run: Run, pruned: threading.Event) -> Iterator[None]:
+        """While a run goes on, a search may end it: by SIGTERM, upon which it saves and stops."""
+        judge = getattr(self.study.more, "should_stop", None)
+        main = threading.current_thread() is threading.main_thread()
+        if judge is None or self.group.client is not None or not main:
+            yield
+            return
+        ended = threading.Event()
+        others = [self.directory / other.id for other in self.runs if other.id != run.id]
+
+        def watch():
+            while not ended.wait(getattr(self.study.more, "poll", 1.0)):
+                if judge(self.directory / run.id, others):
+                    pruned.set()
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    return
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
     def _note_failure(self, run: Run, error: Exception) -> None:
         """One failed run does not end a study; three, with none done, do."""
         text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         self.failed[run.id] = text
         if self.is_first:
-            note = {"error": text, "time": time.time(), "date": time.strftime("%Y-%m-%d %H:%M:%S")}
+            note = {"error": text, "time": time.time(), "date": _now()}
             if not isinstance(error, UserError):
                 note["traceback"] = "".join(traceback.format_exception(error)).splitlines()
             write_json(self.directory / run.id / "failed.json", note)
         self.progress.say(f"    failed: {text}")
-        if len(self.failed) >= 3 and not self.done:
+        if len(self.failed) >= 3 and not self.done and self.study.more is None:
             raise UserError(f"three runs failed and none was done: {text}")
 
 
