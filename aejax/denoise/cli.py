@@ -63,7 +63,7 @@ def _denoise_arguments(parser: argparse.ArgumentParser) -> None:
         "--tile",
         type=int,
         metavar="N",
-        help="side of the windows in pixels (default 768): bounds the memory",
+        help="side of the windows in pixels (default 1024): bounds the memory",
     )
     parser.add_argument("--quality", type=int, default=95, help="of JPEG, WebP, AVIF (default 95)")
     parser.add_argument("--quiet", action="store_true", help="no progress, no report")

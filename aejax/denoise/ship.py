@@ -1,6 +1,6 @@
 """From the folder of a run to weights that ship: packed, with where they came from.
 
-    python -m aejax.denoise.ship runs/denoise_gray denoise_gray
+python -m aejax.denoise.ship runs/denoise_gray denoise_gray
 """
 
 import json

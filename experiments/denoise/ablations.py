@@ -5,7 +5,8 @@
 
 Gray, 1,500 steps of 8 crops of 64 pixels, a U of 32 / 64 / 128 channels (30 kMAC/pixel) unless the
 question is its size. Every run is then measured by the protocol at sigma 15, 25 and 50 on the
-middle 192x192 of the held-out photographs. The questions:
+middle 192x192 of the held-out photographs. Asked one by one each question has its complete table;
+asked together, a run that answers two of them is done once and stands under the first. They are:
 
     told         blind against told the level, always or sometimes
     range        trained on sigma 0 to 55, 0 to 30, only 25; measured at 75 as well
@@ -113,7 +114,7 @@ def get_config(arg: str = ""):
     c.eval.pictures = 4
     if "smoke" in arg:
         c.data.source, c.data.holdout = "bundled:photos", 0
-        c.data.crop, c.data.batch, c.eval.batch = 32, 4, 4
+        c.data.crop, c.data.batch, c.eval.batch = 32, 8, 4
         c.model.kwargs = ConfigDict({"widths": (16, 32, 64), "blocks": (1, 1, 1, 1, 1)})
         c.optim.warmup, c.train.length = "2 steps", "6 steps"
         c.eval.examples = 4

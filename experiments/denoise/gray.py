@@ -53,7 +53,7 @@ def get_config(arg: str = "", channels: int = 1) -> ConfigDict:
 
     if "smoke" in arg:
         c.data.source, c.data.holdout, c.data.cache = "bundled:photos", 0, "auto"
-        c.data.crop, c.data.batch, c.eval.batch = 32, 4, 4
+        c.data.crop, c.data.batch, c.eval.batch = 32, 8, 4
         c.model.kwargs.widths, c.model.kwargs.blocks = (16, 32), (1, 1, 1)
         c.optim.warmup, c.train.length = "2 steps", "6 steps"
         c.eval.every, c.eval.examples, c.eval.pictures = "", 4, 2

@@ -37,7 +37,7 @@ def get_config(arg: str = ""):
     c.eval.metrics = ("psnr",)
     if "smoke" in arg:
         c.data.source = "bundled:photos"
-        c.data.crop, c.objective.kwargs.start = 32, ""
+        c.data.crop, c.data.batch, c.objective.kwargs.start = 32, 8, ""
         c.model.kwargs = ConfigDict({"widths": (16, 32), "blocks": (1, 1, 1)})
         c.train.length, c.eval.examples = "4 steps", 4
     return c

@@ -113,12 +113,12 @@ def test_bad_options_are_named(tiny):
 
 def test_packed_weights_are_small_and_near(tiny):
     rng = np.random.default_rng(0)
-    shapes = {"big": (3, 3, 128, 128), "small": (3, 3, 4, 8)}
+    shapes = {"big": (3, 3, 192, 192), "small": (3, 3, 4, 8)}
     made = {n: {"kernel": rng.normal(size=s).astype(np.float32)} for n, s in shapes.items()}
     v = {"params": made}
     p = packed(v)
     q = p["params"]["big"]["kernel"]
-    assert q["q"].dtype == np.int8 and q["scale"].shape == (128,)
+    assert q["q"].dtype == np.int8 and q["scale"].shape == (192,)
     assert p["params"]["small"]["kernel"].dtype == np.float16
     back = unpacked(p)
     for name, tolerance in (("big", 0.02), ("small", 2e-3)):

@@ -139,7 +139,9 @@ def test_eval_mistakes(run, tiny, tmp_path):
         ([folder, "--model", tiny[3]], "for 3 channels"),
         ([folder, "--out", tmp_path / "no" / "r.json"], "no folder"),
     ):
-        status, _, err = run("eval-denoise", *words, *(() if "--model" in words else ("--model", tiny[1])))
+        status, _, err = run(
+            "eval-denoise", *words, *(() if "--model" in words else ("--model", tiny[1]))
+        )
         assert status == 2 and message in err, err
     with pytest.raises(UserError, match="no folder"):
         find_set("x", str(tmp_path))
