@@ -3,7 +3,8 @@
     aejax study experiments/reconstruct/latent_sweep.py --data-dir DATA
 
 PCA, and linear, dense and convolutional autoencoders. The linear one starts at random and can at
-best reach PCA (Baldi and Hornik, 1989); the others start at it (`init = "pca"`) and go on.
+best reach PCA (Baldi and Hornik, 1989); the others start at it (`init = "pca"`) and go on for 4
+epochs.
 """
 
 from aejax.config import base, part
@@ -11,14 +12,17 @@ from aejax.study import Study, grid, named, product, seeds
 
 SIZES = (2, 4, 8, 16, 32, 64, 128)
 MODELS = {
-    "linear": {"model.f_E": part("linear"), "model.f_D": part("linear"), "model.init": "random"},
+    "linear": {
+        "model.f_E": part("linear"), "model.f_D": part("linear"), "model.init": "random",
+        "optim.lr": 1e-2, "train.length": "16 epochs",
+    },
     "dense": {
         "model.f_E": part("dense", hidden=(512, 256)),
         "model.f_D": part("dense", hidden=(256, 512)),
     },
     "conv": {
-        "model.f_E": part("conv", widths=(32, 64)),
-        "model.f_D": part("conv", widths=(32, 64)),
+        "model.f_E": part("conv", widths=(16, 32)),
+        "model.f_D": part("conv", widths=(16, 32)),
     },
 }
 
@@ -29,7 +33,7 @@ def get_config(arg: str = ""):
     c.data.batch = 256
     c.model.init = "pca"
     c.optim.lr = 2e-3
-    c.train.length = "12 epochs"
+    c.train.length = "4 epochs"
     c.train.steps_per_dispatch = 4
     c.eval.batch = 500
     if "smoke" in arg:

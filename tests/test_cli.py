@@ -1,0 +1,123 @@
+"""The command line: help at once, every mistake one line and exit status 2."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import pytest
+
+from aejax import cli
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+QUICK = str(ROOT / "experiments" / "quickstart.py")
+
+
+def aejax(capsys, *arguments):
+    status = cli.main([str(a) for a in arguments])
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def run(*arguments, **env):
+    return subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "aejax", *arguments],
+        capture_output=True, text=True, cwd=ROOT, env=os.environ | env,
+    )  # fmt: skip
+
+
+def test_help_is_instant_and_imports_nothing_heavy():
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        found = run("--help")
+        times.append(time.perf_counter() - start)
+    assert found.returncode == 0
+    imported = {line.split("|")[-1].strip() for line in found.stderr.splitlines() if "|" in line}
+    assert not imported & {"jax", "numpy", "flax", "ml_collections", "matplotlib"}
+    for name, verb in cli.VERBS.items():
+        assert name in found.stdout and verb.example in found.stdout
+    assert min(times) < 0.5
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_every_verb_has_help_with_an_example(verb, capsys):
+    with pytest.raises(SystemExit) as e:
+        cli.main([verb, "--help"])
+    assert e.value.code == 0
+    assert cli.VERBS[verb].example in capsys.readouterr().out
+
+
+MISTAKES = {
+    "no such verb": (["trian"], 'did you mean "train"'),
+    "no config": (["train", "--workdir", "x"], "--config"),
+    "missing file": (["train", "--config", "experiments/quikstart.py", "--workdir", "x"],
+                     "no experiment file"),
+    "wrong key": (["check", "--config", QUICK, "--config.optim.lrr=1"], 'did you mean "optim.lr"'),
+    "bad value": (["check", "--config", QUICK, "--config.optim.lr=fast"], "takes float"),
+    "negative rate": (["check", "--config", QUICK, "--config.optim.lr=-1"], "above 0"),
+    "bad length": (["check", "--config", QUICK, "--config.train.length=soon"], "not a duration"),
+    "bad mode": (["check", "--config", QUICK, "--config.train.mode=ddp"], "pmap, jit or fsdp"),
+    "batch does not divide": (["check", "--config", QUICK, "--config.data.batch=33"],
+                              "does not divide"),
+    "no such source": (["check", "--config", QUICK, "--config.data.source=mnist"], "mnist"),
+    "no such folder": (["check", "--config", QUICK, "--config.data.source=folder:/nowhere"],
+                       "/nowhere"),
+    "no such set": (["check", "--config", QUICK, "--config.data.source=tfds:fashion_mnits",
+                     "--data-dir", "/nowhere"], "fashion_mnits"),
+    "impossible latent": (["check", "--config", QUICK, "--config.model.latent=0"], "from 1"),
+    "no such part": (["check", "--config", QUICK, "--config.model.f_E=dens"],
+                     'did you mean "dense"'),
+    "no such loss": (["check", "--config", QUICK, "--config.objective.loss.msee=1"],
+                     'did you mean "mse"'),
+    "no such metric": (["train", "--config", QUICK, "--workdir", "WORKDIR",
+                        "--config.eval.metrics=[\"pnsr\"]"], 'did you mean "psnr"'),
+    "no such optimiser": (["check", "--config", QUICK, "--config.optim.name=adma"],
+                          'did you mean "adam'),
+    "crop larger than the image": (["check", "--config", QUICK, "--config.data.crop=99"], "99"),
+    "not a run": (["eval", "--workdir", "/nowhere"], "no run"),
+    "workdir is a file": (["train", "--config", f"{QUICK}:smoke", "--workdir", __file__],
+                          "cannot use"),
+    "not a study": (["study", "experiments/nothing.py"], "no experiment file"),
+    "nothing to report": (["report", "/nowhere"], "/nowhere"),
+    "unknown flag": (["info", "--verbos"], "--verbos"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_are_one_line_and_status_2(name, capsys, tmp_path):
+    arguments, words = MISTAKES[name]
+    arguments = [str(tmp_path / "run") if a == "WORKDIR" else a for a in arguments]
+    status, _, err = aejax(capsys, *arguments)
+    assert status == 2, err
+    lines = [line for line in err.splitlines() if line]
+    assert len(lines) == 1 and lines[0].startswith("aejax: ") and words in lines[0], err
+
+
+def test_debug_shows_the_traceback():
+    found = run("train", "--debug", "--config", "nothing.py", "--workdir", "x")
+    assert found.returncode != 0 and "Traceback" in found.stderr
+
+
+def test_train_eval_check_and_info(capsys, tmp_path):
+    smoke, workdir = f"{QUICK}:smoke", tmp_path / "run"
+    status, out, err = aejax(capsys, "check", "--config", smoke)
+    assert status == 0 and "parameter" in out and "GFLOP" in out, err
+    status, out, err = aejax(capsys, "train", "--config", smoke, "--workdir", workdir, "--quiet")
+    assert status == 0 and "psnr" in out, err
+    result = json.loads((workdir / "result.json").read_text())
+    assert result["seconds"]["compile"] > 0 and result["git"] is not None
+    assert {"config.json", "provenance.json", "log.jsonl", "checkpoints", "pictures"} <= {
+        p.name for p in workdir.iterdir()
+    }
+    row = json.loads((workdir / "log.jsonl").read_text().splitlines()[-1])
+    assert row["examples_per_sec"] > 0
+    status, out, err = aejax(capsys, "eval", "--workdir", workdir, "--checkpoint", "best")
+    assert status == 0, err
+    again = json.loads((workdir / "eval.json").read_text())
+    assert again["metrics"] == pytest.approx(result["metrics"], rel=1e-4)
+    assert len(again["per_example"]["psnr"]) == result["examples"]
+    status, out, _ = aejax(capsys, "info")
+    assert status == 0 and "jax" in out
