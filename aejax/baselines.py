@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from aejax.errors import UserError
+from aejax.pictures import common_crop
 
 # What decides which images are seen; batch sizes, caches and workers do not.
 DATA_KEYS = (
@@ -232,10 +233,11 @@ def _pca_for(results, directory: pathlib.Path, kept, say) -> dict[str, Any]:
         for latent, value in measured.items():
             pictures = value.pop("y")
             values[f"{base}-{latent}"] = value
-            if pictures and len({p.shape for p in pictures}) == 1:
+            if pictures:
                 folder = directory / "baselines"
                 folder.mkdir(exist_ok=True)
-                np.savez_compressed(folder / f"pca-{base}-{latent}.npz", y=np.stack(pictures))
+                y = common_crop(pictures)
+                np.savez_compressed(folder / f"pca-{base}-{latent}.npz", y=y)
     return {"runs": runs, "values": values}
 
 

@@ -222,11 +222,15 @@ def _runs(collection: Collection, out: pathlib.Path) -> str:
     varied = [k for k in collection.settings["over"]
               if len({repr(value_of(r, k)) for r in results}) > 1]  # fmt: skip
     y = collection.settings["y"]
-    plain = [*labels, *varied, y, "steps", "seconds.total"]
+    facet = collection.settings["facet"]
+    plain = [facet] if len({repr(value_of(r, facet)) for r in results}) > 1 else []
+    plain += [*labels, collection.settings["x"], *varied, y, "steps", "seconds.total"]
     plain = list(
         dict.fromkeys(c for c in plain if any(value_of(r, c) is not None for r in results))
     )
-    head = "".join(f"<th>{_e(spelled(c)[0])}</th>" for c in plain)
+    numeric = {c for c in plain if isinstance(value_of(results[0], c), int | float)}
+    sides = {c: ' class="r"' if c in numeric else "" for c in plain}
+    head = "".join(f"<th{sides[c]}>{_e(spelled(c)[0])}</th>" for c in plain)
     rows = []
     for r in results:
         link = os.path.relpath(r["directory"], out)
@@ -239,7 +243,7 @@ def _runs(collection: Collection, out: pathlib.Path) -> str:
             elif isinstance(value, int) and not isinstance(value, bool):
                 text = f"{value:,}"
             sort = f' data-v="{value!r}"' if isinstance(value, int | float) else ""
-            cells.append(f"<td{sort}>{_e('' if text is None else text)}</td>")
+            cells.append(f"<td{sides[column]}{sort}>{_e('' if text is None else text)}</td>")
         cells.append(f"<td>{_e(r.get('date', ''))}</td>")
         rows.append(f"<tr>{''.join(cells)}</tr>")
     return (

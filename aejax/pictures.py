@@ -29,6 +29,13 @@ def enlarge(image: np.ndarray, factor: int) -> np.ndarray:
     return image.repeat(factor, 0).repeat(factor, 1) if factor > 1 else image
 
 
+def common_crop(images: Sequence[np.ndarray], side: int = 256) -> np.ndarray:
+    """[n, h, w, c]: the centres of images of any sizes, as large as all of them allow."""
+    h, w = (min(side, *(i.shape[axis] for i in images)) for axis in (0, 1))
+    tops = [((i.shape[0] - h) // 2, (i.shape[1] - w) // 2) for i in images]
+    return np.stack([i[t : t + h, s : s + w] for i, (t, s) in zip(images, tops, strict=True)])
+
+
 def fitting_scale(images: Sequence[np.ndarray], side: int = 96) -> int:
     """The whole factor that brings the largest image to about `side` pixels; 1 for large ones."""
     largest = max((max(np.shape(i)[:2]) for i in images), default=side)

@@ -328,22 +328,23 @@ def _published_cell(entry: Mapping[str, Any], column: str, is_first: bool) -> Ce
 
 
 def _mark_best(rows: Sequence[Row], cells, columns: Sequence[str], x: str) -> None:
-    """The best of each metric among rows of the same x, unless all are equal."""
-    for i, column in enumerate(columns):
-        better = spelled(column)[2]
-        if not better or ":" in column or "/" not in column:
+    """The best of each metric among rows of the same x and their baselines; none if all tie."""
+    for metric in columns:
+        better = spelled(metric)[2]
+        if not better or ":" in metric or "/" not in metric:
             continue
-        groups: dict[Any, list[int]] = {}
-        for k, row in enumerate(rows):
-            if isinstance(cells[k][i].value, float):
-                groups.setdefault(row.first(x), []).append(k)
+        places = [i for i, c in enumerate(columns) if c.rpartition(":")[2] == metric]
+        groups: dict[Any, list[Cell]] = {}
+        for row, line in zip(rows, cells, strict=True):
+            numbers = (line[i] for i in places if isinstance(line[i].value, float))
+            finite = [cell for cell in numbers if math.isfinite(cell.value)]
+            groups.setdefault(row.first(x), []).extend(finite)
         for members in groups.values():
             if len(members) > 1:
-                top = max(members, key=lambda k: better * cells[k][i].value)
-                shown = cells[top][i].text.split(" ")[0]
-                tied = [k for k in members if cells[k][i].text.split(" ")[0] == shown]
-                for k in tied if len(tied) < len(members) else ():
-                    cells[k][i].best = True
+                top = max(members, key=lambda cell: better * cell.value)
+                tied = [c for c in members if c.text.split(" ")[0] == top.text.split(" ")[0]]
+                for cell in tied if len(tied) < len(members) else ():
+                    cell.best = True
 
 
 def to_markdown(found: Sequence[Table], title: str = "") -> str:
@@ -648,8 +649,13 @@ def make_sheets(collection: Collection, out: pathlib.Path) -> list[Figure]:
     made = []
     parts = facets(collection)
     for facet, rows in parts:
+        file = "reconstructions"
+        if len(parts) > 1:
+            file += "-" + "".join(c if c.isalnum() else "-" for c in facet.rpartition(":")[2])
+        title = "Originals over reconstructions" + (f": {facet}" if len(parts) > 1 else "")
         shown = [(row, found) for row in rows if (found := _examples(row.results[0])) is not None]
         if not shown:
+            made += _own_sheet(collection, rows, out / f"{file}.png", title)
             continue
         original = shown[0][1]["x"]
         shown = [(row, found) for row, found in shown if np.array_equal(found["x"], original)]
@@ -670,16 +676,29 @@ def make_sheets(collection: Collection, out: pathlib.Path) -> list[Figure]:
                 words += [f"{at:,}"] if isinstance(at, int) and x not in labels else []
                 lines.append((", ".join(words), _note(row.results[0]["metrics"]),
                               found["y"][:columns]))  # fmt: skip
-        name = "reconstructions"
-        if len(parts) > 1:
-            name += "-" + "".join(c if c.isalnum() else "-" for c in facet.rpartition(":")[2])
-        pictures.save(out / f"{name}.png", pictures.rows_sheet(lines, side))
+        pictures.save(out / f"{file}.png", pictures.rows_sheet(lines, side))
         dark = io.BytesIO()
         pictures.save(dark, pictures.rows_sheet(lines, side, theme=pictures.DARK))
-        title = "Originals over reconstructions" + (f": {facet}" if len(parts) > 1 else "")
         note = "the first images of the test split; PSNR is the mean over the whole split"
-        made.append(Figure(out / f"{name}.png", title, dark.getvalue(), note))
+        made.append(Figure(out / f"{file}.png", title, dark.getvalue(), note))
     return made
+
+
+def _own_sheet(collection, rows: Sequence[Row], path: pathlib.Path, title: str) -> list[Figure]:
+    """Where images differ in size and cannot stand in one table: the sheet of the best run."""
+    y = collection.settings["y"]
+    better = spelled(y)[2] or 1
+    ranked = sorted((r for row in rows for r in row.results if value_of(r, y) is not None),
+                    key=lambda r: -better * value_of(r, y))  # fmt: skip
+    for result in ranked:
+        file = pathlib.Path(result["directory"]) / "pictures" / "first.png"
+        if file.exists():
+            path.write_bytes(file.read_bytes())
+            words = [value_of(result, c) for c in label_columns(collection)]
+            note = ", ".join(str(w) for w in words if w is not None)
+            note += f", {result['latent_size']:,} numbers" if result.get("latent_size") else ""
+            return [Figure(path, title, b"", f"the best run: {note}")]
+    return []
 
 
 def _examples(result: Mapping[str, Any]) -> Mapping[str, np.ndarray] | None:

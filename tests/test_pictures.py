@@ -72,3 +72,12 @@ def test_captions_leave_their_mark_and_fit():
     assert (blank == 255).all() and (captioned != 255).any()
     assert pictures.text_width(pictures.fit("a long caption", 50, 12), 12) <= 50
     assert pictures.fit("short", 500, 12) == "short"
+
+
+def test_crops_of_a_common_size_are_the_centres():
+    images = [np.arange(h * w).reshape(h, w, 1) for h, w in ((5, 9), (7, 6))]
+    found = pictures.common_crop(images)
+    assert found.shape == (2, 5, 6, 1)
+    np.testing.assert_array_equal(found[0], images[0][:, 1:7])
+    np.testing.assert_array_equal(found[1], images[1][1:6])
+    assert pictures.common_crop(images, side=3).shape == (2, 3, 3, 1)

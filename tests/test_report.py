@@ -162,6 +162,29 @@ def test_data_sets_are_not_compared_with_each_other(tmp_path):
     assert text.count("**") == 2 * 4
 
 
+def test_a_model_below_the_baseline_is_not_the_best(tmp_path):
+    where = with_pca(make(tmp_path))
+    found = json.loads((where / "baselines.json").read_text())
+    found["pca"]["values"]["k"]["metrics"]["test/psnr"] = 20.0  # above all of 2, below those of 8
+    (where / "baselines.json").write_text(json.dumps(found))
+    (table,) = report.tables(report.collect([where]))
+    psnr, pca = table.headers.index("PSNR, dB"), table.headers.index("PCA")
+    assert [row[psnr].best for row in table.cells] == [False, False, False, True]
+    assert [row[pca].best for row in table.cells] == [True, False, True, False]
+
+
+def test_images_of_several_sizes_have_the_best_runs_own_sheet(tmp_path):
+    where = make(tmp_path)
+    for result in load_results(where):
+        folder = pathlib.Path(result["directory"]) / "pictures"
+        (folder / "examples.npz").unlink()
+        Image.new("RGB", (round(10 * result["metrics"]["test/psnr"]), 9)).save(folder / "first.png")
+    report.write([where])
+    best = max(r["metrics"]["test/psnr"] for r in load_results(where))
+    assert Image.open(where / "reconstructions.png").size == (round(10 * best), 9)
+    assert "The best run: conv, 8 numbers" in (where / "report.html").read_text()
+
+
 def test_what_tells_rows_apart_gets_a_column(tmp_path):
     runs = product(named("model", MODELS), grid({"optim.lr": (0.1, 0.01), "model.latent": (2,)}))
     where = make(tmp_path, runs)
