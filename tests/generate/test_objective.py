@@ -179,6 +179,7 @@ def test_r1_of_a_linear_discriminator_is_its_square_norm():
     np.testing.assert_allclose(value, float(w @ w), rtol=1e-5)
 
 
+@pytest.mark.nightly
 def test_opponent_waits_and_is_balanced():
     model = A.AutoEncoderWithOpponent((4, 4, 1), AE, widths=(4,))
     x = images()
@@ -229,6 +230,7 @@ def test_vamp_prior_is_the_mixture_of_posteriors():
     np.testing.assert_allclose(terms["kl"], terms["log_q"] - terms["log_p"], atol=1e-4)
 
 
+@pytest.mark.nightly
 def test_ladder_kl_is_the_mean_of_its_samples_and_it_draws():
     model = vae.HierarchicalVAE((6, 6, 1), sides=(1, 3), blocks=(1, 1), width=8, zdim=2)
     x = jnp.round(images(3, 6))

@@ -170,6 +170,7 @@ def test_no_code_sees_itself_or_later_ones():
 # Learning something known
 
 
+@pytest.mark.nightly
 def test_flow_matching_learns_two_points_and_guidance_takes_sides():
     label = jnp.arange(512) % 2
     z = jnp.where(label[:, None] == 1, 1.0, -1.0) * jnp.array([[1.0, 0.5]])
