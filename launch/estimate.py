@@ -3,10 +3,12 @@
     python launch/estimate.py --config experiments/compress/codec.py --batch 512
     python launch/estimate.py --config experiments/denoise/gray.py:smoke --check
 
-The step is compiled for one device; the compiler counts its FLOPs and the bytes it touches, the
-parameters say what the gradients weigh. On n chips with a global batch B:
+The step is compiled for one device and two batches; the compiler counts its FLOPs and the bytes it
+touches (before the fusions of a TPU: more than it will), the parameters say what gradients weigh.
+On n chips with a global batch B:
 
-    compute     max(FLOPs(B) / (n * peak * utilisation), bytes(B) / (n * memory bandwidth))
+    compute     max(FLOPs / (peak * utilisation), bytes / memory bandwidth) of B / n examples,
+                plus the same of what does not depend on the batch (the optimiser: on every chip)
     all-reduce  2 (n - 1) / n * 4 bytes * parameters / bandwidth + hops * latency
     input       B / hosts * (processor seconds of an example / cores + bytes / PCIe)
     step        max(compute + all-reduce, input) + dispatch
@@ -55,17 +57,19 @@ CHIPS = {
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One training step of `batch` examples on one device, counted.
+    """One training step on one device, counted.
 
     Attributes:
-      flops, bytes: of the whole step. parameters: a float32 gradient each.
+      flops, bytes: of one example. fixed_flops, fixed_bytes: of a step, whatever its batch.
+      parameters: a float32 gradient each.
       example_bytes: what the host sends per example (uint8 pixels, or a row number).
       read_seconds: of one core of a host, to make one example.
     """
 
-    batch: int
     flops: float
     bytes: float
+    fixed_flops: float
+    fixed_bytes: float
     parameters: int
     example_bytes: int
     read_seconds: float
@@ -75,8 +79,9 @@ def estimate(
     step: Step, chip: Chip, chips: int, batch: int, utilisation: float, cores: int
 ) -> dict[str, float]:
     """Seconds of a step of `batch` examples on `chips`, and of its parts."""
-    share = batch / step.batch / chips
-    compute = max(step.flops * share / (chip.peak * utilisation), step.bytes * share / chip.memory)
+    mine = batch / chips
+    flops, bytes_ = step.flops * mine + step.fixed_flops, step.bytes * mine + step.fixed_bytes
+    compute = max(flops / (chip.peak * utilisation), bytes_ / chip.memory)
     side = 2 ** (math.log2(chips) // 2)  # of the torus: 4x4, 4x8, 8x8, ...
     hops = 2 * (side / 2 + chips / side / 2) if chips > 1 else 0
     gradients = 4 * step.parameters
@@ -130,10 +135,9 @@ def compile_step(config, data_dir, count_only=True):
     state = sharding.place(parts.init())
     resident = parts.pipeline.resident
     resident = None if resident is None else sharding.replicate(resident)
-    batch = sharding.place_batch(parts.pipeline.dispatch(0, 1))
-    arguments = (state, batch, resident, sharding.replicate_key(1))
-    compiled = sharding.compile(make_dispatch(step, 1), state).lower(*arguments).compile()
-    return compiled, arguments, parts
+    key, batch = sharding.replicate_key(1), parts.pipeline.dispatch(0, 1)
+    compiled = sharding.compile(make_dispatch(step, 1), state, batch, resident, key)
+    return compiled, (state, sharding.place_batch(batch), resident, key), parts
 
 
 def analysis(compiled) -> dict[str, float]:
@@ -155,26 +159,34 @@ def reduced_bytes(text: str) -> int:
 
 
 def count(config, data_dir) -> Step:
-    """The step of `config` as the compiler counts it."""
+    """The step of `config` as the compiler counts it, at its batch and at half of it."""
     import jax
 
     from aejax.train.run import count_parameters
 
     config.train.mode = "jit"
     config.optim.accumulate = 1
-    compiled, arguments, parts = compile_step(config, data_dir)
+    whole = max(2, config.data.batch)
+    found = {}
+    for batch in (whole // 2, whole):
+        config.data.batch = batch
+        compiled, arguments, parts = compile_step(config, data_dir)
+        found[batch] = analysis(compiled)
+    each, fixed = {}, {}
+    for name, value in found[whole].items():
+        each[name] = (value - found[whole // 2][name]) / (whole - whole // 2)
+        fixed[f"fixed_{name}"] = max(0.0, value - each[name] * whole)
     sent = sum(v.size * v.dtype.itemsize for v in jax.tree.leaves(arguments[1]))
     parts.pipeline.dispatch(1, 1)  # the first one opens files
     begun, steps = time.process_time(), 20
     for i in range(steps):
         parts.pipeline.dispatch(2 + i, 1)
-    reading = (time.process_time() - begun) / steps / config.data.batch
     return Step(
-        config.data.batch,
-        **analysis(compiled),
+        **each,
+        **fixed,
         parameters=count_parameters(arguments[0].params),
-        example_bytes=sent // config.data.batch,
-        read_seconds=reading,
+        example_bytes=sent // whole,
+        read_seconds=(time.process_time() - begun) / steps / whole,
     )
 
 
@@ -215,17 +227,21 @@ def check(arguments: list[str]) -> str:
         rows.append(json.loads(done.stdout.splitlines()[-1]))
     one = rows[0]
     lines = [
-        "| devices | FLOPs of a device, of one's | all-reduced bytes per parameter | "
-        "CPU s of a step, of one's |",
-        "|--:|--:|--:|--:|",
+        "| devices | FLOPs of a device | all-reduced bytes per parameter | "
+        "CPU s of a step | of them expected |",
+        "|--:|--:|--:|--:|--:|",
     ]
+    # FLOPs of a device = fixed + share / n: from 1 and 2 devices, checked at 4.
+    fixed = max(0.0, 2 * rows[1]["flops"] - one["flops"])
     for row in rows:
+        n, share = row["devices"], row["flops"] / one["flops"]
+        model = (fixed + (one["flops"] - fixed) / n) / one["flops"]
         lines.append(
-            f"| {row['devices']} | {row['flops'] / one['flops']:.3f} (1/n = "
-            f"{1 / row['devices']:.3f}) | {row['reduced'] / row['parameters']:.2f} | "
-            f"{row['seconds'] / one['seconds']:.2f} |"
+            f"| {n} | {share:.3f} (fixed + share / n: {model:.3f}) | "
+            f"{row['reduced'] / row['parameters']:.2f} | "
+            f"{row['seconds'] / one['seconds']:.2f} | {n * model:.2f} |"
         )
-    return "\n".join(lines)
+    return "\n".join(lines) + "\n\nFLOPs and CPU seconds as multiples of one device's."
 
 
 def main() -> None:
@@ -250,16 +266,18 @@ def main() -> None:
         given = [a for a in sys.argv[1:] if a != "--check"]
         print(check(given))
         return
+    own = config.data.batch
     step, chip = count(config, args.data_dir), CHIPS[args.chip]
-    batch = args.batch or config.data.batch
-    each = f"{step.flops / step.batch / 1e9:.3g} GFLOP, {step.bytes / step.batch / 1e6:.3g} MB"
-    print(f"{args.config}: {step.parameters:,} parameters; per example {each} of memory traffic, "
+    batch = args.batch or own
+    each = f"{step.flops / 1e9:.3g} GFLOP, {step.bytes / 1e6:.3g} MB"
+    once = f"{step.fixed_flops / 1e9:.3g} GFLOP, {step.fixed_bytes / 1e6:.3g} MB"
+    print(f"{args.config}: {step.parameters:,} parameters; per step {once}; per example {each}, "
           f"{step.example_bytes:,} bytes and {1e6 * step.read_seconds:.3g} us of input; "
           f"{args.chip}, {args.utilisation:.0%} of the peak, {args.cores} cores\n")  # fmt: skip
     print(f"Batch of {batch} split over the chips:\n")
     print(table(step, chip, batch, False, args.utilisation, args.cores))
-    print(f"\nBatch of {config.data.batch} on every chip:\n")
-    print(table(step, chip, config.data.batch, True, args.utilisation, args.cores))
+    print(f"\nBatch of {own} on every chip:\n")
+    print(table(step, chip, own, True, args.utilisation, args.cores))
 
 
 if __name__ == "__main__":

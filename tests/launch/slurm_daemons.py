@@ -9,6 +9,7 @@ bookworm), fetched as packages and unpacked into a private folder. Nothing is in
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -143,13 +144,7 @@ PartitionName=main Nodes=localhost Default=YES MaxTime=INFINITE State=UP
         out.close()
 
     def __exit__(self, *_) -> None:
-        if self.daemons and self.daemons[0].poll() is None:
-            subprocess.run(["scancel", "-u", str(os.getuid())], env=self.env, capture_output=True)
-            subprocess.run(
-                ["scancel", "--signal=KILL", "--full", "-u", str(os.getuid())],
-                env=self.env, capture_output=True,
-            )  # fmt: skip
-            time.sleep(1)
+        """Ends the jobs, the daemons, and whatever outlived them."""
         for daemon in reversed(self.daemons):
             daemon.terminate()
         for daemon in reversed(self.daemons):
@@ -158,6 +153,15 @@ PartitionName=main Nodes=localhost Default=YES MaxTime=INFINITE State=UP
             except subprocess.TimeoutExpired:
                 daemon.kill()
         self.daemons = []
+        # Steps are no children of the daemons and go on without them. All have our configuration
+        # in their environment, and nothing else has.
+        mark = f"SLURM_CONF={self.env['SLURM_CONF']}".encode()
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if mark in (process / "environ").read_bytes().split(b"\0"):
+                    os.kill(int(process.name), signal.SIGKILL)
+            except OSError:  # it has ended, or is another user's
+                pass
 
     def logs(self) -> str:
         return "\n".join(
@@ -172,7 +176,7 @@ PartitionName=main Nodes=localhost Default=YES MaxTime=INFINITE State=UP
         assert done.returncode == 0, f"{command}: {done.stderr}\n{self.logs()}"
         return done.stdout
 
-    def signal(self, task: str, name: str) -> None:
+    def send_signal(self, task: str, name: str) -> None:
         """Sends a signal to the first step of `task`, "12_0", as before its time limit."""
         raw = self.run("squeue", "-h", "-r", "-j", task, "-o", "%A").strip()
         # The job may be ending because of it when scancel asks how it stands: no error here.

@@ -15,7 +15,7 @@ from aejax import launch
 from tests.launch.launch_helpers import HERE, arguments
 from tests.launch.slurm_daemons import Slurm, Unavailable
 
-STEPS = 10_000  # of tiny_study.py
+STEPS = 3000  # of tiny_study.py
 
 
 def unavailable(reason):
@@ -121,10 +121,10 @@ def test_an_array_study_is_requeued_saves_and_resumes_and_equals_the_local_one(
     slurm.run("scontrol", "requeue", f"{job}_0")
     step_0 = wait_for(lambda: saved(requeued), 120, slurm)
     told = training(1)
-    slurm.signal(f"{job}_1", "TERM")
+    slurm.send_signal(f"{job}_1", "TERM")
     step_1 = wait_for(lambda: saved(told), 120, slurm)
 
-    ended = slurm.wait(job, timeout=1200)
+    ended = slurm.wait(job, timeout=1500)
     said = {task: log_of(task) for task in range(4)}
     assert set(ended.values()) == {"COMPLETED"} and len(ended) == 4, (ended, said, slurm.logs())
 

@@ -10,7 +10,7 @@ def get_config(arg: str = ""):
     config.data.batch = 64
     config.model.f_E = part("dense", hidden=(32,))
     config.model.f_D = part("dense", hidden=(32,))
-    config.train.length = "20 steps" if "smoke" in arg else "10000 steps"
+    config.train.length = "20 steps" if "smoke" in arg else "3000 steps"
     config.optim.lr = 3e-3
     config.eval.pictures = 0
     config.checkpoint.every = "1000 seconds"  # only what a signal asks for
