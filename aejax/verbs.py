@@ -129,7 +129,7 @@ def _check(args) -> int:
           f"{len(sharding.devices)} {jax.devices()[0].platform} device(s)")  # fmt: skip
     state_bytes = sum(v.size * v.dtype.itemsize for v in jax.tree.leaves(abstract))
     step = make_train_step(
-        parts.objective, parts.model, parts.tx, sharding, parts.pipeline.images,
+        parts.objective, parts.model, parts.tx, parts.schedule, sharding, parts.pipeline.images,
         accumulate=config.optim.accumulate, ema=config.optim.ema,
     )  # fmt: skip
     state = sharding.place(parts.init())

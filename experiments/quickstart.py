@@ -50,7 +50,7 @@ def get_config(arg: str = ""):
     else:
         c.data.source = "bundled:digits"
         c.data.holdout = 5
-        c.train.length = "60 epochs"
+        c.train.length = "40 epochs"
     if "smoke" in arg:
         c.train.length = "4 steps"
         c.train.steps_per_dispatch = 2

@@ -61,20 +61,21 @@ def set_forms(**override: str) -> None:
     jax.clear_caches()
 
 
-def form(operation: str, dtype=jnp.float32) -> str:
-    """The form that `operation` takes here and now: plain, cpu_f32 or cpu_amx."""
+def form(operation: str, x: Array | None = None) -> str:
+    """The form that `operation` takes for x here and now: plain, cpu_f32 or cpu_amx."""
     asked = dict(_overrides.value).get(operation, _defaults.get(operation, "auto"))
     if asked != "auto":
         return asked
     device = jax.config.jax_default_device
     if (getattr(device, "platform", device) or jax.default_backend()) != "cpu":
         return "plain"
-    if jnp.dtype(dtype) not in (jnp.float32, jnp.bfloat16):
-        return "plain"
+    if x is not None:
+        # A loop over the batch is refused where the batch is sharded over an explicit mesh.
+        if x.dtype not in (jnp.float32, jnp.bfloat16) or any(jax.typeof(x).sharding.spec):
+            return "plain"
     exact = jax.config.jax_default_matmul_precision in ("highest", "float32", "F32_F32_F32")
-    return (
-        "cpu_amx" if operation in ("dense", "conv") and not exact and tune.has_amx() else "cpu_f32"
-    )
+    amx = operation in ("dense", "conv") and not exact and tune.has_amx()
+    return "cpu_amx" if amx else "cpu_f32"
 
 
 # ---- products -----------------------------------------------------------------------------------
@@ -128,7 +129,7 @@ def dense(x: Float[Array, "... c"], w: Float[Array, "c o"]) -> Float[Array, "...
     In float32 XLA's own gradients of a product of two matrices stand at what its products reach
     (nine ways to write them were timed, none was faster); those of a product of more axes do not.
     """
-    kind = form("dense", x.dtype)
+    kind = form("dense", x)
     w = w.astype(x.dtype)
     if kind == "plain":
         return jnp.matmul(x, w)
@@ -211,9 +212,19 @@ def _conv_amx(x: Array, w: Array, stride: int) -> Array:
     return y.reshape(n, -(-h // stride), -(-wd // stride), o)
 
 
+def _conv_f32(x: Array, w: Array, stride: int) -> Array:
+    """XLA's own, but for pictures smaller than the kernel, where it is up to 16 times slower."""
+    kh, kw, _, o = w.shape
+    if max(x.shape[1:3]) >= max(kh, kw):
+        return _conv_plain(x, w, stride)
+    n, h, wd, _ = x.shape
+    y = _dot(_patches(x, kh, kw, stride), w.reshape(-1, o), False)
+    return y.reshape(n, -(-h // stride), -(-wd // stride), o)
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _conv_cpu(x: Array, w: Array, stride: int, amx: bool) -> Array:
-    return (_conv_amx(x, w, stride) if amx else _conv_plain(x, w, stride)).astype(x.dtype)
+    return (_conv_amx if amx else _conv_f32)(x, w, stride).astype(x.dtype)
 
 
 def _conv_fwd(x, w, stride, amx):
@@ -225,7 +236,7 @@ def _conv_bwd(stride, amx, saved, g):
     kh, kw = w.shape[:2]
     if stride == 1 and kh % 2 and kw % 2:
         flipped = jnp.flip(w, (0, 1)).swapaxes(2, 3)
-        dx = _conv_amx(g, flipped, 1) if amx else _conv_plain(g, flipped, 1)
+        dx = (_conv_amx if amx else _conv_f32)(g, flipped, 1)
     else:
         (dx,) = jax.linear_transpose(lambda x: _conv_plain(x, w, stride), x)(g)
     return dx.astype(x.dtype), _conv_dw(x, g, kh, kw, stride, amx).astype(w.dtype)
@@ -238,7 +249,7 @@ def conv(
     x: Float[Array, "b h w c"], w: Float[Array, "k k c o"], stride: int = 1
 ) -> Float[Array, "b h/s w/s o"]:
     """Convolution, zeros around the picture ("SAME"): out[i, j] covers x[s*i, s*j]."""
-    kind = form("conv", x.dtype)
+    kind = form("conv", x)
     w = w.astype(x.dtype)
     if kind == "plain":
         return _conv_plain(x, w, stride)
@@ -323,7 +334,7 @@ def depthwise(x: Float[Array, "b h w c"], w: Float[Array, "k k c"]) -> Float[Arr
     if not (w.shape[0] % 2 and w.shape[1] % 2):
         raise UserError(f"a depthwise kernel is odd by odd, not {w.shape[0]}x{w.shape[1]}")
     w = w.astype(x.dtype)
-    if form("depthwise", x.dtype) == "plain":
+    if form("depthwise", x) == "plain":
         return _depthwise_plain(x, w)
     # Never in bfloat16 on a CPU: the gradient would be ten times slower than in float32.
     return _depthwise_cpu(x.astype(jnp.float32), w.astype(jnp.float32)).astype(x.dtype)
@@ -366,7 +377,7 @@ def _sum_cpu(x: Array) -> Array:
 
 def channel_sum(x: Float[Array, "b ... c"]) -> Float[Array, " c"]:
     """The sum of each channel over the batch and all positions."""
-    return (_sum_plain if form("channel_sum", x.dtype) == "plain" else _sum_cpu)(x)
+    return (_sum_plain if form("channel_sum", x) == "plain" else _sum_cpu)(x)
 
 
 @jax.custom_vjp
@@ -388,7 +399,7 @@ _bias_cpu.defvjp(_bias_fwd, _bias_bwd)
 def add_bias(x: Float[Array, "b ... c"], b: Float[Array, " c"]) -> Float[Array, "b ... c"]:
     """x + b with the gradient of b by `channel_sum`."""
     b = b.astype(x.dtype)
-    return x + b if form("channel_sum", x.dtype) == "plain" else _bias_cpu(x, b)
+    return x + b if form("channel_sum", x) == "plain" else _bias_cpu(x, b)
 
 
 @jax.custom_vjp
@@ -420,6 +431,6 @@ def channel_norm(
     x32 = x.astype(jnp.float32)
     y = x32 * lax.rsqrt(jnp.mean(x32 * x32, -1, keepdims=True) + eps)
     if scale is not None:
-        plain = form("channel_sum", x.dtype) == "plain"
+        plain = form("channel_sum", x) == "plain"
         y = y * scale if plain else _scale_cpu(y, scale.astype(jnp.float32))
     return y.astype(x.dtype)

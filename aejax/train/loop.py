@@ -35,7 +35,6 @@ class Job:
     checkpoints: Checkpoints
     log: Log
     watch: Stopwatch
-    schedule: Callable[[int], Any]
     evaluate: Callable[[TrainState], dict[str, float]] | None
     key: Any
     total: int
@@ -174,9 +173,9 @@ def run_loop(job: Job, state: TrainState, start: int) -> tuple[TrainState, dict[
                         name: float(np.mean([m[name] for m in window if name in m])) for name in last
                     }
                     mean["skipped"] = float(np.sum([m["skipped"] for m in window]))
-                    lr = float(job.schedule(step - 1))
+                    mean["lr"] = last["lr"]
                     with job.watch("log"):
-                        job.log.write(step, mean | {"lr": lr, "examples_per_sec": rate})
+                        job.log.write(step, mean | {"examples_per_sec": rate})
                         progress.show(step, mean, rate)
                     window.clear()
                     window_start, window_step = now, step

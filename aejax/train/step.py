@@ -18,6 +18,7 @@ def make_train_step(
     objective: Any,
     model: nn.Module,
     tx: optax.GradientTransformation,
+    schedule: optax.Schedule,
     sharding: Sharding,
     images: Images,
     *,
@@ -27,6 +28,7 @@ def make_train_step(
     """train_step(state, batch, resident, key) -> (state, metrics).
 
     Args:
+      schedule: that of `tx`, for the log.
       images: (resident, batch, key, training) -> {"image": [b, h, w, c] in [0, 1], ...}; it
         gathers, crops and flips on the device.
       accumulate: micro-batches of a step, whose gradients are averaged.
@@ -76,7 +78,7 @@ def make_train_step(
         new = (params, opt_state, average, collections)
         old = (state.params, state.opt_state, state.ema, state.collections)
         kept = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
-        metrics |= {"grad_norm": norm, "skipped": 1.0 - finite}
+        metrics |= {"grad_norm": norm, "skipped": 1.0 - finite, "lr": schedule(state.step)}
         return TrainState(state.step + 1, *kept), metrics
 
     return train_step

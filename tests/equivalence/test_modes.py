@@ -20,7 +20,7 @@ def trained(config, devices=8, per_dispatch=1, steps=4):
     state = sharding.place(parts.init())
     resident = sharding.replicate(parts.pipeline.resident)
     step = make_train_step(
-        parts.objective, parts.model, parts.tx, sharding, parts.pipeline.images,
+        parts.objective, parts.model, parts.tx, parts.schedule, sharding, parts.pipeline.images,
         accumulate=config.optim.accumulate, ema=config.optim.ema,
     )  # fmt: skip
     key, first = sharding.replicate_key(1), parts.pipeline.dispatch(0, per_dispatch)
@@ -73,7 +73,7 @@ def test_a_step_without_a_finite_gradient_changes_nothing():
     sharding = Sharding("jit", devices=jax.devices()[:1])
     state = parts.init()
     bad = lambda *a: {"image": parts.pipeline.images(*a)["image"] * np.nan}  # noqa: E731
-    step = make_train_step(parts.objective, parts.model, parts.tx, sharding, bad)
+    step = make_train_step(parts.objective, parts.model, parts.tx, parts.schedule, sharding, bad)
     compiled = jax.jit(make_dispatch(step, 1))
     after, metrics = compiled(
         state, parts.pipeline.dispatch(0, 1), parts.pipeline.resident, jax.random.key(0)
