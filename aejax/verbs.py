@@ -105,12 +105,12 @@ def _check(args) -> int:
     from aejax import config as configs
     from aejax.train import run
     from aejax.train.sharding import Sharding
-    from aejax.train.step import make_dispatch, make_train_step
+    from aejax.train.step import make_dispatch
 
     config = configs.load(args.config, args.overrides)
     parts = run.build(config, args.data_dir)
     sharding = Sharding(config.train.mode, config.train.fsdp)
-    sharding.check_batch(config.data.batch, config.optim.accumulate)
+    step = parts.train_step(sharding)
     abstract = parts.abstract()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column, where in (("parameter", "left"), ("shape", "left"), ("count", "right")):
@@ -128,14 +128,7 @@ def _check(args) -> int:
     print(f"length   {parts.steps:,} steps of {config.data.batch}, {config.train.mode} on "
           f"{len(sharding.devices)} {jax.devices()[0].platform} device(s)")  # fmt: skip
     state_bytes = sum(v.size * v.dtype.itemsize for v in jax.tree.leaves(abstract))
-    step = make_train_step(
-        parts.objective, parts.model, parts.tx, parts.schedule, sharding, parts.pipeline.images,
-        accumulate=config.optim.accumulate, ema=config.optim.ema,
-    )  # fmt: skip
-    state = sharding.place(parts.init())
-    resident = parts.pipeline.resident
-    resident = None if resident is None else sharding.replicate(resident)
-    key = sharding.replicate_key(config.seed + 1)
+    state, resident, key = parts.placed(sharding)
     batch = parts.pipeline.dispatch(0, 1)
     start = time.perf_counter()
     compiled = sharding.compile(make_dispatch(step, 1), state, batch, resident, key)

@@ -120,22 +120,16 @@ def compile_step(config, data_dir, count_only=True):
     from aejax.nets import ops
     from aejax.train import run
     from aejax.train.sharding import Sharding
-    from aejax.train.step import make_dispatch, make_train_step
+    from aejax.train.step import make_dispatch
 
     if count_only:  # an accelerator takes the plain forms
         config.ops = {"all": "plain"}
     parts = run.build(config, data_dir)
     ops.set_forms(**dict(config.ops))
     sharding = Sharding(config.train.mode)
-    sharding.check_batch(config.data.batch, config.optim.accumulate)
-    step = make_train_step(
-        parts.objective, parts.model, parts.tx, sharding, parts.pipeline.images,
-        accumulate=config.optim.accumulate, ema=config.optim.ema,
-    )  # fmt: skip
-    state = sharding.place(parts.init())
-    resident = parts.pipeline.resident
-    resident = None if resident is None else sharding.replicate(resident)
-    key, batch = sharding.replicate_key(1), parts.pipeline.dispatch(0, 1)
+    step = parts.train_step(sharding)
+    state, resident, key = parts.placed(sharding)
+    batch = parts.pipeline.dispatch(0, 1)
     compiled = sharding.compile(make_dispatch(step, 1), state, batch, resident, key)
     return compiled, (state, sharding.place_batch(batch), resident, key), parts
 

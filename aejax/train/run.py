@@ -47,6 +47,34 @@ class Parts:
     def clock(self) -> Clock:
         return Clock(self.config.data.batch, self.pipeline.n)
 
+    def train_step(self, sharding: Sharding) -> Any:
+        """The step of this config on those devices; see step.py.
+
+        Raises:
+          UserError: the batch does not divide.
+        """
+        optim = self.config.optim
+        sharding.check_batch(self.config.data.batch, optim.accumulate)
+        return make_train_step(
+            self.objective,
+            self.model,
+            self.tx,
+            self.schedule,
+            sharding,
+            self.pipeline.images,
+            accumulate=optim.accumulate,
+            ema=optim.ema,
+        )
+
+    def placed(self, sharding: Sharding) -> tuple[TrainState, Any, Any]:
+        """(first state, resident data, key) on the devices."""
+        resident = self.pipeline.resident
+        return (
+            sharding.place(self.init()),
+            None if resident is None else sharding.replicate(resident),
+            sharding.replicate_key(self.config.seed + 1),
+        )
+
     def init(self) -> TrainState:
         """The state before the first step: a function of the config and its seed alone."""
         config, key = self.config, jax.random.key(self.config.seed)
@@ -167,7 +195,7 @@ def train(
     with watch("init"):
         parts = build(config, data_dir)
         sharding = Sharding(config.train.mode, config.train.fsdp)
-        sharding.check_batch(config.data.batch, config.optim.accumulate)
+        step = parts.train_step(sharding)
         checkpoints = Checkpoints(
             workdir.resolve() / "checkpoints", config.checkpoint.keep, config.eval.best
         )
@@ -187,16 +215,6 @@ def train(
             wandb=config.log.wandb,
             config=json.loads(to_json(config)),
         )
-    step = make_train_step(
-        parts.objective,
-        parts.model,
-        parts.tx,
-        parts.schedule,
-        sharding,
-        parts.pipeline.images,
-        accumulate=config.optim.accumulate,
-        ema=config.optim.ema,
-    )
     compiled: dict[int, Any] = {}
     cost: dict[str, Any] = {}
 

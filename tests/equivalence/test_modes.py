@@ -17,13 +17,8 @@ def trained(config, devices=8, per_dispatch=1, steps=4):
     """Parameters and metrics after some steps of a config on the first devices."""
     parts = run.build(config)
     sharding = Sharding(config.train.mode, config.train.fsdp, jax.devices()[:devices])
-    state = sharding.place(parts.init())
-    resident = sharding.replicate(parts.pipeline.resident)
-    step = make_train_step(
-        parts.objective, parts.model, parts.tx, parts.schedule, sharding, parts.pipeline.images,
-        accumulate=config.optim.accumulate, ema=config.optim.ema,
-    )  # fmt: skip
-    key, first = sharding.replicate_key(1), parts.pipeline.dispatch(0, per_dispatch)
+    state, resident, key = parts.placed(sharding)
+    step, first = parts.train_step(sharding), parts.pipeline.dispatch(0, per_dispatch)
     compiled = sharding.compile(
         make_dispatch(step, per_dispatch), state, first, resident, key
     )
