@@ -1,0 +1,142 @@
+"""The process environment: what is set, when it is not, and that it reaches the process."""
+
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from aejax import tune
+
+LINUX = pytest.mark.skipif(not tune._glibc(), reason="glibc only")
+
+
+@pytest.fixture
+def bare(monkeypatch):
+    """A CPU machine whose user has set nothing."""
+    for name in ("GLIBC_TUNABLES", "AEJAX_NO_REEXEC", "AEJAX_REEXEC", "TPU_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    return monkeypatch
+
+
+@LINUX
+def test_environment_names_the_allocator_settings(bare, capsys):
+    wanted = tune.tune_cpu()
+    assert wanted["GLIBC_TUNABLES"].startswith("glibc.malloc.hugetlb=1:")
+    assert f"export GLIBC_TUNABLES={wanted['GLIBC_TUNABLES']}" in capsys.readouterr().out
+
+
+@LINUX
+def test_environment_keeps_the_users_settings(bare, capsys):
+    bare.setenv("GLIBC_TUNABLES", "glibc.cpu.x86_shstk=on")
+    assert tune.environment()["GLIBC_TUNABLES"].startswith("glibc.cpu.x86_shstk=on:glibc.malloc.")
+    bare.setenv("GLIBC_TUNABLES", "glibc.malloc.arena_max=1")
+    assert tune.environment() == {}
+    tune.tune_cpu()
+    assert "set already" in capsys.readouterr().out
+
+
+def test_environment_is_empty_with_an_accelerator(bare):
+    bare.setenv("JAX_PLATFORMS", "cuda,cpu")
+    assert tune.environment() == {}
+    bare.setenv("JAX_PLATFORMS", "")
+    bare.setattr(os.path, "exists", lambda path: path == "/dev/nvidiactl")
+    assert tune.expects_accelerator() and tune.environment() == {}
+
+
+def test_a_host_of_our_main_is_never_replaced(bare):
+    bare.setattr(os, "execve", lambda *a: pytest.fail("replaced the test process"))
+    tune.reexec_if_useful()
+
+
+@LINUX
+@pytest.mark.parametrize("env, expected", [({}, "1"), ({"AEJAX_NO_REEXEC": "1"}, "None")])
+def test_the_command_line_starts_itself_again_once(bare, tmp_path, env, expected):
+    """A stand-in for the command: a file called aejax, found as sys.argv[0]."""
+    script = tmp_path / "aejax"
+    script.write_text(
+        "import os, sys\n"
+        "with open(sys.argv[1], 'a') as f: f.write(f'{os.getpid()} ')\n"
+        "from aejax import tune\n"
+        "tune.reexec_if_useful()\n"
+        "assert 'jax' not in sys.modules\n"
+        "print(os.environ.get('AEJAX_REEXEC'), tune.allocator_tuned(), *sys.argv[1:])\n"
+    )
+    log = tmp_path / "a log"
+    out = subprocess.run(
+        [sys.executable, str(script), str(log), "--flag=a b"],
+        capture_output=True, text=True, check=True, timeout=60,
+        env={**os.environ, **env, "PYTHONPATH": os.pathsep.join(sys.path)},
+    ).stdout  # fmt: skip
+    assert out.split() == [expected, str(expected == "1"), *f"{log} --flag=a b".split()]
+    starts = log.read_text().split()
+    assert len(starts) == (2 if expected == "1" else 1) and len(set(starts)) == 1  # one process
+
+
+def test_compilation_cache_of_a_process_without_jax(tmp_path):
+    code = (
+        "import os, sys; from aejax import tune; folder = tune.compilation_cache()\n"
+        "assert 'jax' not in sys.modules\n"
+        "import jax; jax.jit(lambda x: x * 3.5 + 1)(2.0)\n"
+        "assert jax.config.jax_compilation_cache_dir == str(folder)\n"
+        "print(folder, len(os.listdir(folder)))"
+    )
+    env = {k: v for k, v in os.environ.items() if not k.startswith("JAX_COMPILATION")}
+    env |= {"AEJAX_CACHE": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    run = lambda **more: subprocess.run(  # noqa: E731
+        [sys.executable, "-c", code], env=env | more, capture_output=True, text=True, timeout=60
+    )
+    folder, entries = run().stdout.split()
+    assert folder.startswith(str(tmp_path)) and int(entries) > 0
+    assert run(AEJAX_NO_CACHE="1").returncode != 0  # the folder is None then
+    own = tmp_path / "own"
+    assert run(JAX_COMPILATION_CACHE_DIR=str(own)).stdout.startswith(str(own))
+
+
+def test_compilation_cache_folder_that_cannot_be_written(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    monkeypatch.setenv("AEJAX_CACHE", str(tmp_path / "file"))
+    assert tune.compilation_cache() is None
+
+
+def test_matrix_units_are_used_only_if_they_gain(monkeypatch, tmp_path):
+    monkeypatch.setenv("AEJAX_CACHE", str(tmp_path))
+    monkeypatch.setattr(tune, "cpu_features", lambda: frozenset({"avx512f"}))
+    monkeypatch.setattr(tune, "measure", lambda: pytest.fail("timed a CPU without the flags"))
+    assert not tune.has_amx()
+    monkeypatch.setattr(tune, "cpu_features", lambda: frozenset({"amx_tile", "amx_bf16"}))
+    for speed, expected in (({"f32": 100.0, "bf16": 120.0}, False), ({"f32": 1, "bf16": 3}, True)):
+        tune._measured.cache_clear()
+        for file in tmp_path.glob("speed-*"):
+            file.unlink()
+        monkeypatch.setattr(tune, "measure", lambda speed=speed: speed)
+        assert tune.has_amx() is expected
+        (file,) = tmp_path.glob("speed-*.json")
+        assert json.loads(file.read_text()) == speed
+        tune._measured.cache_clear()
+        monkeypatch.setattr(tune, "measure", lambda: pytest.fail("timed twice"))
+        assert tune.has_amx() is expected
+    tune._measured.cache_clear()
+
+
+def test_measure_inside_a_trace():
+    found = {}
+
+    @jax.jit
+    def f(x):
+        found.update(tune.measure(n=256, repeats=1))
+        return x + 1
+
+    assert f(jnp.float32(1)) == 2
+    assert found["f32"] > 0 and found["bf16"] > 0
+
+
+def test_describe_says_what_was_chosen(bare):
+    said = tune.describe()
+    assert "cpu_f32" in said["forms of ops"] or "cpu_amx" in said["forms of nets/ops.py"]
+    assert "removed" in said["compiled programs"] and "cores" in said["cpu"]
