@@ -178,7 +178,8 @@ def from_run(workdir: str, which: str = "last", images: int = 256) -> Frozen:
     }
     provenance = pathlib.Path(workdir) / "provenance.json"
     if provenance.exists():
-        meta["training"] = json.loads(provenance.read_text())
+        text = provenance.read_text().replace(str(workdir), f"runs/{pathlib.Path(workdir).name}")
+        meta["training"] = json.loads(text)
     fields = {name: getattr(model, name) for name in FIELDS}
     fields = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
     return freeze(trained.variables["params"], fields, chosen, meta)

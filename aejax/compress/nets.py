@@ -35,7 +35,11 @@ SIGMA_MIN, SIGMA_MAX = 0.08, 320.0
 LOG_STEP = math.log(SIGMA_MAX / SIGMA_MIN) / (LEVELS - 1)
 TABLE_UNIT = 2.0**-8  # of the stored tables of levels and means
 TABLE_SCALE = 16.0  # levels per unit of a table: they must move as fast as weights do
-KLT_SCALE = 16.0  # of the stored KLT: its small weights must move slower than a network's
+# Adam moves every stored weight alike. These two keep its steps small where they matter most: in
+# the KLT, whose inputs all swing together with the picture's brightness, and in the last layers,
+# whose input is not normalised. Without them a run at 1e-3 blew up for a hundred steps.
+KLT_SCALE = 64.0  # of the stored KLT
+LAST_SCALE = 8.0  # of the last layers' stored weights
 LAMBDA = (0.0009, 0.15)  # of bpp + lambda * MSE on 0..255, at quality 0 and 100
 
 
@@ -126,7 +130,7 @@ class Analysis(nn.Module):
             u = u * jnp.exp(at_quality(tune, quality)).astype(u.dtype)
             for _ in range(blocks):
                 u = Block()(u)
-        return linear + Mix(self.latent, scale=0.01)(u).astype(jnp.float32)
+        return linear + Mix(self.latent, scale=0.1)(u).astype(jnp.float32) * (1.0 / LAST_SCALE)
 
 
 class Synthesis(nn.Module):
@@ -156,7 +160,7 @@ class Synthesis(nn.Module):
             u = u * jnp.exp(at_quality(tune, quality)).astype(u.dtype)
             for _ in range(blocks):
                 u = Block()(u)
-        net = Mix(64 * self.channels, scale=0.01)(u).astype(jnp.float32)
+        net = Mix(64 * self.channels, scale=0.1)(u).astype(jnp.float32) * (1.0 / LAST_SCALE)
         return ops.shuffle(linear, STRIDE) + ops.shuffle(net, 8) + 0.5
 
 
@@ -244,7 +248,7 @@ class Entropy(nn.Module):
 
     latent: int = 320
     slices: Sequence[int] = (32, 64, 96, 128)
-    z: int = 64
+    z: int = 16
     features: int = 128
     width: int = 192
     hyper: str = "context"
@@ -399,7 +403,7 @@ class Codec(nn.Module):
     encoder: Sequence[int] = (5, 3)
     decoder: Sequence[int] = (3, 2)
     slices: Sequence[int] = (32, 64, 96, 128)
-    z: int = 64
+    z: int = 16
     features: int = 128
     context: int = 192
     hyper: str = "context"

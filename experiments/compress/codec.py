@@ -34,6 +34,7 @@ def get_config(arg: str = "") -> ConfigDict:
     c.optim.warmup = "200 steps"
     c.optim.final_lr = 0.01
     c.optim.clip = 1.0
+    c.optim.b2 = 0.99
     c.optim.ema = 0.999
 
     c.train.length = "60000 steps"

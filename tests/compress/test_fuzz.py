@@ -62,7 +62,7 @@ def damaged(rng: np.random.Generator, good: list[bytes]) -> bytes:
 
 def check(data: bytes, originals: dict[bytes, np.ndarray]) -> str:
     """What became of a damaged stream; raises if that is not allowed."""
-    began = time.perf_counter()
+    began = time.process_time()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", codec.CutFile)
@@ -76,7 +76,7 @@ def check(data: bytes, originals: dict[bytes, np.ndarray]) -> str:
             same = any(np.array_equal(found.image, x) for x in originals.values())
             blank = all(not c.data for tile in codec.parse(data, lambda _: 2).tiles for c in tile)
             assert same or blank
-    assert time.perf_counter() - began < 5.0  # a shape seen for the first time is compiled
+    assert time.process_time() - began < 5.0  # a shape seen for the first time is compiled
     return outcome
 
 
