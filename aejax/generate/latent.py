@@ -239,6 +239,9 @@ def measure_statistics(model: LatentModel, variables: dict, images: Any) -> dict
 
     if model.make_prior(parent=None, name=None).discrete:
         return variables
+    k = model.latent_shape[-1]
+    nothing = {"mean": jnp.zeros(k), "square": jnp.ones(k), "count": jnp.zeros(())}
+    variables = dict(variables) | {"latent": nothing}
     run = jax.jit(lambda v, x: model.apply(v, x.astype(jnp.float32) / 255.0, method="encode"))
     sums, squares, n = 0.0, 0.0, 0
     for i in range(0, len(images) - len(images) % 500 or len(images), 500):

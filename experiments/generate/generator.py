@@ -69,7 +69,7 @@ def prior(ae, smoke: bool = False):
     c.objective.kwargs = {"autoencoder": ""}
     c.data.batch = 128
     c.optim.lr, c.optim.warmup, c.optim.clip, c.optim.ema = 1e-3, "200 steps", 1.0, 0.999
-    c.train.length = "5000 steps"
+    c.train.length = "3000 steps"
     c.eval.metrics, c.eval.best = (), "-prior"
     if smoke:
         c.model.kwargs.prior.width, c.model.kwargs.prior.depth = 16, 1

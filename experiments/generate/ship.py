@@ -1,4 +1,8 @@
-"""Puts a finished run into the package's weights: python ship.py classifier|generator RUN NAME.
+"""Puts a run into the package's weights: python ship.py classifier|generator|mixture RUN NAME.
+
+"mixture" is for the run of an autoencoder: mixtures of ten normals are fitted to each class's
+latents here, which takes seconds. NAME may be a path. `python ship.py score NAME SET` measures a
+generator on 10,000 samples and writes what it found into its .json.
 
 Float16 on disk; the .json holds what made them: config, command, versions, machine, wall time.
 """
@@ -16,6 +20,14 @@ def meta_of(run: str) -> dict:
     result = json.loads((pathlib.Path(run) / "result.json").read_text())
     keys = ("config", "command", "versions", "machine", "date", "git", "steps", "seconds", "data")
     return {k: result[k] for k in keys} | {"metrics": result["metrics"]}
+
+
+def started(run: str, step: int) -> dict:
+    """Provenance of a run that was stopped before its end."""
+    folder = pathlib.Path(run)
+    meta = json.loads((folder / "provenance.json").read_text())
+    config = json.loads((folder / "config.json").read_text())
+    return meta | {"config": config, "steps": step, "note": "stopped before its full length"}
 
 
 def half(tree):
@@ -52,5 +64,69 @@ def generator(run: str, name: str) -> None:
     weights.save(name, out, meta_of(run) | {"shape": list(trained.model.shape)})
 
 
+def mixture(run: str, name: str) -> None:
+    """A LatentModel of a trained autoencoder with ten normals for each class."""
+    import time
+
+    from aejax import load, weights
+    from aejax.data.source import decoded, open_source
+    from aejax.generate.latent import LatentModel, _plain, fit_prior
+
+    trained, begun = load(run), time.perf_counter()
+    train = decoded(open_source(trained.config.data.source, "train"))
+    images, labels = np.asarray(train.data).reshape(-1, *train.source.shape), train.labels
+    kwargs = {
+        "autoencoder": _plain(trained.config.model),
+        "prior": {"name": "mixture", "components": 10},
+        "classes": len(train.source.class_names),
+    }
+    model = LatentModel(shape=train.source.shape, **kwargs)
+    variables = {n: {"ae": tree} for n, tree in trained.variables.items()}
+    variables = dict(jax.tree.map(np.asarray, fit_prior(model, variables, images, labels)))
+    done = (pathlib.Path(run) / "result.json").exists()
+    meta = meta_of(run) if done else started(run, trained.step)
+    meta["config"]["model"] |= {"name": "aejax.generate.latent:LatentModel", "kwargs": kwargs}
+    meta |= {"shape": list(train.source.shape), "fit_seconds": time.perf_counter() - begun}
+    meta["class_names"] = list(train.source.class_names)
+    weights.save(name, {"params": half(variables.pop("params")), **variables}, meta)
+
+
+def score(name: str, data: str) -> None:
+    """FD and its company of 10,000 samples and of 10,000 reconstructions, into the .json."""
+    import time
+
+    from aejax import weights
+    from aejax.data.source import decoded, open_source
+    from aejax.generate.classifier import extractor, shipped
+    from aejax.generate.generator import load_generator
+    from aejax.generate.metrics import Reference, caption, frechet
+    from aejax.generate.metrics import score as measure
+
+    source = {"digits": "tfds:mnist", "fashion": "tfds:fashion_mnist"}[data]
+    sets = [decoded(open_source(source, split)) for split in ("train", "test")]
+    real, test = (np.asarray(s.data).reshape(-1, *s.source.shape) for s in sets)
+    judge = f"{data}-classifier"
+    extract = extractor(judge)
+    features, labels = extract(test)
+    judge += " " + shipped(judge)[2]["sha256"][:8]
+    reference = Reference(f"{data} test", judge, extract, features, labels, real, test)
+    generator = load_generator(name)
+    generator.sample(500)  # compiled
+    begun = time.perf_counter()
+    samples = generator.sample(10000, seed=1)
+    found = {"draw_seconds": time.perf_counter() - begun}
+    again = np.concatenate(
+        [generator.decode(generator.encode(test[i : i + 500])) for i in range(0, len(test), 500)]
+    )
+    found |= measure(reference, samples) | {
+        "fd_reconstruction": frechet(features, extract(again)[0])
+    }
+    print(caption(found), json.dumps(found))
+    path = weights._path(name).with_suffix(".json")
+    meta = json.loads(path.read_text()) | {"score": found}
+    path.write_text(json.dumps(meta, indent=1, sort_keys=True) + "\n")
+
+
 if __name__ == "__main__":
-    {"classifier": classifier, "generator": generator}[sys.argv[1]](*sys.argv[2:])
+    verbs = {"classifier": classifier, "generator": generator, "mixture": mixture, "score": score}
+    verbs[sys.argv[1]](*sys.argv[2:])

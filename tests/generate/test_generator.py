@@ -81,7 +81,8 @@ def test_statistics_are_those_of_all_steps_seen_and_then_stand_still():
 def test_mixture_on_latents_and_codes_prior_on_codes(pictures):
     model, variables, _ = make({"name": "mixture", "components": 2})
     many = np.random.default_rng(1).integers(0, 256, (600, *SHAPE), dtype=np.uint8)
-    fitted = T.fit_prior(model, variables, many)
+    only_ae = {"params": {"ae": variables["params"]["ae"]}}  # as a trained autoencoder comes
+    fitted = T.fit_prior(model, only_ae, many)
     z = T.latents(model, fitted, many)
     np.testing.assert_allclose(z[:500].std(0), 1.0, rtol=1e-2)
     drawn = model.draw_z(fitted, KEY, 4000)
