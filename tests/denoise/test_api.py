@@ -167,3 +167,11 @@ def test_the_module_is_the_function_and_costs_nothing_to_import():
 
 def test_networks_by_channels(tiny):
     assert network_for(1, tiny[1]).channels == 1 and network_for(3, tiny[3]).takes_sigma
+
+
+def test_the_demo_is_a_section_with_a_picture(tiny, tmp_path):
+    from aejax.denoise.demo import restored_photo
+
+    found = restored_photo(tmp_path, filters=("gaussian",), model=tiny[3])
+    assert (tmp_path / found["picture"]).stat().st_size > 10_000
+    assert "dB against the best filter, gaussian" in found["text"]
