@@ -46,9 +46,10 @@ def identity(key: Array, x: Images) -> Images:
 
 
 def gaussian(key: Array, x: Images, sigma: Level = 25.0) -> Images:
-    """White Gaussian noise of standard deviation `sigma` (0..255 scale)."""
+    """White Gaussian noise of standard deviation `sigma` (0..255 scale). Levels below 0 are none:
+    (-5, 55) leaves one image in 12 clean."""
     key, s = _drawn(key, sigma, x)
-    return x + s / 255.0 * jax.random.normal(key, x.shape, x.dtype)
+    return x + jnp.maximum(s, 0) / 255.0 * jax.random.normal(key, x.shape, x.dtype)
 
 
 def poisson(key: Array, x: Images, peak: Level = 30.0) -> Images:
@@ -206,7 +207,7 @@ def chain(
             k = jax.random.fold_in(key, i)
             if f is gaussian:  # drawn here, so that the model can be told
                 k, sub = jax.random.split(k)
-                sigma = level(sub, params.get("sigma", 25.0), x.shape[0])
+                sigma = jnp.maximum(level(sub, params.get("sigma", 25.0), x.shape[0]), 0)
                 variance = (0.0 if variance is None else variance) + (sigma / 255.0) ** 2
                 x = f(k, x, **{**params, "sigma": sigma})
             else:

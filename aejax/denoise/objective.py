@@ -1,4 +1,4 @@
-"""Training without clean images: what the loss is when nobody has x.
+"""What a denoiser minimises: with clean images, and when nobody has x.
 
 Each is an objective of the spine (see aejax/objective.py). `batch["image"]` is what the user has.
 In an experiment it is clean and `corrupt` makes it noisy first, so that methods can be compared; on
@@ -25,7 +25,7 @@ Images = Float[Array, "b h w c"]
 
 
 @dataclasses.dataclass(frozen=True)
-class _SelfSupervised:
+class _Denoiser:
     """What they share.
 
     Args:
@@ -37,13 +37,6 @@ class _SelfSupervised:
     loss: Mapping[str, float]
     corrupt: Sequence[Mapping[str, Any]] = ()
     start: str = ""
-
-    def _noisy(self, key: Array, x: Images) -> Images:
-        return chain(self.corrupt)(key, x)[0]
-
-    def conditions(self, batch: Batch, key: Array, train: bool) -> None:
-        """Nothing is told: these models are blind."""
-        return None
 
     def initialise(self, model: nn.Module, variables: Variables, images: Images) -> Variables:
         """`start`'s variables, or those given."""
@@ -59,6 +52,57 @@ class _SelfSupervised:
                 "data.channels as in its .json"
             )
         return {**variables, **jax.tree.map(jnp.asarray, found)}
+
+
+FLOOR = 3.0 / 255  # levels below this weigh no more than this one
+
+
+@dataclasses.dataclass(frozen=True)
+class Supervised(_Denoiser):
+    """The loss to the clean picture, levels balanced.
+
+    An error falls with the noise, roughly as sigma^0.7 for MAE, so that a plain mean over levels
+    is about the strong ones, and what is nearly clean is treated badly. Each example is weighed by
+    (sigma + 3)^-balance (1 at sigma 25): a decibel then counts about as much at every level.
+
+    Args:
+      tell: names of conditions that the model is told, such as ("sigma",).
+      balance: 0 = all examples alike; 0.7 for MAE, 1.4 for MSE.
+    """
+
+    tell: Sequence[str] = ()
+    balance: float = 0.7
+
+    def __call__(
+        self, model: nn.Module, variables: Variables, batch: Batch, key: Array, train: bool
+    ) -> tuple[Float[Array, "b"], Aux]:
+        x = batch["image"]
+        noise, inner = jax.random.split(key)
+        x_tilde, cond = chain(self.corrupt)(noise, x)
+        told = {name: cond[name] for name in self.tell} or None
+        out, collections = run_model(model, variables, x_tilde, told, inner, train)
+        loss = mixture(dict(self.loss))(x, out.y)
+        if self.balance and "sigma" in cond:
+            loss = loss * ((25 / 255 + FLOOR) / (cond["sigma"] + FLOOR)) ** self.balance
+        metrics = {"loss": loss, "mse": jnp.mean((out.y - x) ** 2, (1, 2, 3))}
+        return loss, Aux(metrics, collections, {"x": x, "x_tilde": x_tilde, "y": out.y})
+
+    def conditions(self, batch: Batch, key: Array, train: bool) -> dict[str, Array] | None:
+        """What the model is told of each example, [b] each."""
+        cond = chain(self.corrupt)(key, batch["image"])[1]
+        return {name: cond[name] for name in self.tell} or None
+
+
+@dataclasses.dataclass(frozen=True)
+class _SelfSupervised(_Denoiser):
+    """Single noisy images, or pairs of them."""
+
+    def _noisy(self, key: Array, x: Images) -> Images:
+        return chain(self.corrupt)(key, x)[0]
+
+    def conditions(self, batch: Batch, key: Array, train: bool) -> None:
+        """Nothing is told: these models are blind."""
+        return None
 
     def _measured(self, model, variables, batch, key, x_tilde, loss, collections, train):
         """(loss, Aux) with y = the whole network on the whole noisy image."""
@@ -241,6 +285,7 @@ class Neighbor2Neighbor(_SelfSupervised):
 
 
 OBJECTIVES = {
+    "supervised": Supervised,
     "noise2noise": Noise2Noise,
     "noise2void": Noise2Void,
     "noise2self": Noise2Self,

@@ -11,6 +11,7 @@ asked together, a run that answers two of them is done once and stands under the
     told         blind against told the level, always or sometimes
     range        trained on sigma 0 to 55, 0 to 30, only 25; measured at 75 as well
     size         depth and width against quality and time; DnCNN; blocks; unshuffling
+    balance      levels weighed alike against by (sigma + 3)^-0.7 (MAE), with clean ones
     residual     y = x_tilde + f against y = f, with and without biases
     optimiser    Muon against Adam
     supervision  clean targets against Noise2Noise, Noise2Void, Noise2Self, Neighbor2Neighbor at 25
@@ -36,6 +37,14 @@ def _kwargs(**kwargs):
 
 def _objective(name):
     return {"objective.name": f"aejax.denoise.objective:{name}", **_sigma(25.0)}
+
+
+def _balanced(loss, power):
+    return {
+        "objective.name": "aejax.denoise.objective:Supervised",
+        "objective.loss": ConfigDict({loss: 1.0}),
+        "objective.kwargs": ConfigDict({"balance": power}),
+    }
 
 
 def _model(name, **kwargs):
@@ -65,6 +74,13 @@ QUESTIONS = {
         "flat 64 x 2": _model(FAST, width=64, blocks=2),
         "flat 32 x 2 (40 k)": _model(FAST, width=32, blocks=2),
         "DnCNN 17": _model(DNCNN, depth=17),
+    },
+    "balance": {
+        "MAE": {"objective.loss": ConfigDict({"mae": 1.0})},
+        "MAE, balanced": _balanced("mae", 0.7),
+        "MSE": {},
+        "MSE, balanced": _balanced("mse", 1.4),
+        "MAE, balanced, -4 to 55": {**_balanced("mae", 0.7), **_sigma(-4.0, 55.0)},
     },
     "residual": {
         "residual": {},
@@ -145,7 +161,7 @@ def measured(config, workdir, data_dir=None, **kwargs):
         for x in images
     ]
     method = Method(lambda x, s: network(x, s), blind=not network.needs_sigma)
-    for row in evaluate(images, {"it": method}, (15, 25, 50, 75), with_ssim=False):
+    for row in evaluate(images, {"it": method}, (5, 15, 25, 50, 75), with_ssim=False):
         result["metrics"][f"test/psnr@{row['sigma']:g}"] = row["psnr"]
         seconds = row["seconds_per_mp"]
     result["seconds_per_mp"] = seconds
@@ -173,7 +189,8 @@ def get_study(arg: str = ""):
         by="@answer",
         x="kmac_per_px",
         y="test/psnr@25",
-        columns=("parameters", "kmac_per_px", "test/psnr@15", "test/psnr@25", "test/psnr@50",
+        columns=("parameters", "kmac_per_px", "test/psnr@5", "test/psnr@15", "test/psnr@25",
+                 "test/psnr@50",
                  "test/psnr@75", "seconds_per_mp", "examples_per_sec"),
         baselines=(),
     )  # fmt: skip

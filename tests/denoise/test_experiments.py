@@ -10,7 +10,7 @@ from aejax.study import plan, resolve
 
 FOLDER = pathlib.Path(__file__).parents[2] / "experiments" / "denoise"
 FILES = sorted(p.name for p in FOLDER.glob("*.py"))
-QUESTIONS = ("told", "range", "size", "residual", "optimiser", "supervision")
+QUESTIONS = ("told", "range", "size", "balance", "residual", "optimiser", "supervision")
 
 
 @pytest.mark.parametrize("file", FILES)

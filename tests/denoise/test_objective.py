@@ -132,6 +132,26 @@ def test_each_learns_to_denoise_without_a_clean_image(cls):
     assert float(aux.metrics["mse"].mean()) < 0.5 * noisy
 
 
+def test_balance_weighs_examples_by_their_level_and_tells_the_same_one():
+    from aejax.denoise.objective import Supervised
+
+    x = jnp.full((64, 16, 16, 1), 0.5)
+    noise = ({"name": "gaussian", "sigma": (-10.0, 55.0)},)
+    spy = Spy(lambda v, x: 0 * x + 0.6)  # an error of 0.1 whatever the level
+    plain, _ = Supervised({"mae": 1.0}, noise, balance=0.0)(
+        spy, {"params": {}}, {"image": x}, KEY, True
+    )
+    np.testing.assert_allclose(plain, 0.1, rtol=1e-5)
+    loss, aux = Supervised({"mae": 1.0}, noise, balance=0.7)(
+        spy, {"params": {}}, {"image": x}, KEY, True
+    )
+    level = np.asarray((aux.pictures["x_tilde"] - x).std((1, 2, 3))) * 255
+    np.testing.assert_allclose(loss, 0.1 * (28 / (level + 3)) ** 0.7, rtol=0.1)
+    assert (level == 0).sum() >= 3  # draws below 0 are clean
+    told = Supervised({"mae": 1.0}, noise, tell=("sigma",)).conditions({"image": x}, KEY, True)
+    assert float(told["sigma"].min()) == 0 and told["sigma"].shape == (64,)
+
+
 def test_start_takes_weights_of_the_same_model_only(tmp_path, monkeypatch):
     from aejax import weights
 
