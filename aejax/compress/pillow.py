@@ -1,6 +1,6 @@
 """Pillow on both sides: images in and out for the command line, and .aej as one of its formats.
 
->>> import aejax.compress.pillow as plugin; plugin.register()
+>>> aejax.codec.register_pillow()
 >>> Image.open("photo.aej"); image.save("photo.aej", quality=50)
 """
 

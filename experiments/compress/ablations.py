@@ -3,9 +3,9 @@
     aejax study experiments/compress/ablations.py --directory runs/compress-ablations
 
 with the training photographs given by AEJAX_DATA. Eleven runs of 3,000 steps of four 128x128 crops,
-about 25 minutes each on two idle cores. A run's `loss` on the held-out photographs, five qualities
-from 0 to 100, is (bpp + lambda MSE) over sqrt(lambda): one per cent of it is about one per cent of
-bits.
+about 25 minutes each on two idle cores. A run's `test/loss` on the held-out photographs, five
+qualities from 0 to 100, is (bpp + lambda MSE) over sqrt(lambda): one per cent of it is about one
+per cent of bits.
 
     context       z, four slices of channels, two colours of a chequerboard: what ships
     mean-scale    z alone predicts mean and scale (mbt2018-mean)
@@ -19,43 +19,49 @@ bits.
                   one model for one rate, against `context` at that rate
 """
 
-from ml_collections import ConfigDict
+import pathlib
 
 from aejax.config import load_module
+from aejax.study import Study, named
+
+VARIANTS = {
+    "context": {},
+    "mean-scale": {"model.kwargs.hyper": "mean-scale"},
+    "hyperprior": {"model.kwargs.hyper": "scale"},
+    "factorized": {"model.kwargs.hyper": "factorized"},
+    "random": {"objective.kwargs.klt": False},
+    "noise": {"model.kwargs.rounding": "noise"},
+    "latent-192": {"model.latent": 192, "model.kwargs.slices": (32, 64, 96)},
+    "latent-256": {"model.latent": 256, "model.kwargs.slices": (32, 64, 64, 96)},
+    "only-20": {"objective.kwargs.quality": (20.0, 20.0)},
+    "only-50": {"objective.kwargs.quality": (50.0, 50.0)},
+    "only-80": {"objective.kwargs.quality": (80.0, 80.0)},
+}
 
 
-def variants() -> dict[str, dict]:
-    """name -> dotted keys that differ from the codec that ships."""
-    return {
-        "context": {},
-        "mean-scale": {"model.kwargs.hyper": "mean-scale"},
-        "hyperprior": {"model.kwargs.hyper": "scale"},
-        "factorized": {"model.kwargs.hyper": "factorized"},
-        "random": {"objective.kwargs.klt": False},
-        "noise": {"model.kwargs.rounding": "noise"},
-        "latent-192": {"model.latent": 192, "model.kwargs.slices": (32, 64, 96)},
-        "latent-256": {"model.latent": 256, "model.kwargs.slices": (32, 64, 64, 96)},
-        **{f"only-{q}": {"objective.kwargs.quality": (q, q)} for q in (20, 50, 80)},
-    }
-
-
-def get_config(arg: str = "context") -> ConfigDict:
-    """arg: the name of a variant, "smoke" besides for a run of seconds."""
-    import pathlib
-
-    words = [w for w in arg.split(",") if w] or ["context"]
-    name = next((w for w in words if w != "smoke"), "context")
-    codec = load_module(str(pathlib.Path(__file__).parent / "codec.py"))
-    smoke = "smoke" in words
-    c = codec.get_config("smoke" if smoke else "")
-    c.train.length = "3 steps" if smoke else "3000 steps"
-    for key, value in variants()[name].items():
-        *folders, last = key.split(".")
-        at = c
-        for folder in folders:
-            at = at[folder]
-        if smoke and last in ("latent", "slices"):
-            continue
-        with at.unlocked():
-            at[last] = value
+def get_config(arg: str = ""):
+    """The codec's own config, shorter."""
+    c = load_module(str(pathlib.Path(__file__).parent / "codec.py")).get_config(arg)
+    # What the variants change has to be there to be changed.
+    c.model.kwargs.hyper, c.model.kwargs.rounding = "context", "straight-through"
+    c.objective.kwargs = {"klt": True, "quality": (0.0, 100.0)}
+    if "smoke" not in arg:
+        c.model.kwargs.slices = (32, 64, 96, 128)
+        c.train.length = "3000 steps"
     return c
+
+
+def get_study(arg: str = ""):
+    variants = VARIANTS
+    if "smoke" in arg:
+        variants = {name: v for name, v in VARIANTS.items() if "latent" not in name}
+    return Study(
+        name="compress-ablations",
+        title="What each part of the codec is worth",
+        config=lambda: get_config(arg),
+        runs=named("variant", variants),
+        by="@variant",
+        columns=("parameters", "test/loss", "test/bpp", "test/bpp_z", "test/psnr"),
+        y="test/loss",
+        baselines=(),
+    )
