@@ -541,7 +541,7 @@ class Watch:
             )
         seconds = {i: r["seconds"] for i, (r, _, _) in self._seen.items() if r["step"] >= 0}
         if len(seconds) > 1:
-            usual = statistics.median(seconds.values())
+            usual = statistics.median_low(seconds.values())  # of two, the quick one
             for i, s in seconds.items():
                 # 10 ms: below it, a ratio is noise and nobody waits for it.
                 if s > self.slow * usual and s > 0.01:

@@ -1,5 +1,6 @@
 """Processes that find each other: what the environment says, who is missing, who is slow."""
 
+import json
 import os
 import socket
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import threading
 import time
 
+import jax
 import pytest
 
 from aejax.errors import UserError
@@ -185,10 +187,6 @@ def test_a_process_restarted_during_the_roll_call_counts_once():
         while time.monotonic() < end:
             try:
                 with socket.create_connection(("localhost", port)) as s:
-                    import json
-
-                    import jax
-
                     hello = {"process": 1, "processes": 3, "host": "x", "jax": jax.__version__}
                     s.sendall(json.dumps(hello | {"aejax": distributed._version()}).encode())
                     s.sendall(b"\n")
@@ -236,6 +234,11 @@ try:
     assert jax.device_count() == 2, jax.devices()
     d.barrier("start", 30); d.barrier("start", 30)
     print("together", d.named(1), flush=True)
+    with d.Watch(every=0.2, say=lambda line: print("watch:", line, flush=True)) as watch:
+        for step in range(8):
+            watch.note(step, (0.01, 0.5)[d.process()])
+            time.sleep(0.1)
+        d.barrier("watched", 30)
     if d.process() == 1:
         time.sleep(4)
     d.barrier("late", 2.0)
@@ -269,6 +272,8 @@ def test_two_processes_meet_and_a_barrier_names_the_late_one():
     assert f"together process 1 ({here})" in said[0][0]
     assert f'named: process 1 ({here}) did not come to "late" within 2 s' in said[0][0]
     assert "2 processes on 1 hosts" in said[0][1]
+    assert f"watch: process 1 ({here}) needs 0.50 s of its own" in said[0][0]
+    assert "watch:" not in said[1][0]
 
 
 def test_one_process_needs_no_cluster(monkeypatch):
