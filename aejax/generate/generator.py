@@ -296,10 +296,25 @@ def load_generator(
     return Generator(made, fit_prior(made, variables, images), name)
 
 
+def names() -> list[str]:
+    """The generators among the shipped weights."""
+    import json
+
+    from aejax import weights
+
+    found = []
+    for name in weights.names():
+        meta = json.loads((weights.FOLDER / f"{name}.json").read_text())
+        config = meta.get("config", {}) if isinstance(meta.get("config"), dict) else {}
+        if str(config.get("model", {}).get("name", "")).endswith(":LatentModel"):
+            found.append(name)
+    return found
+
+
 def _shipped(name: str) -> Generator:
     from aejax import weights
 
-    known = [n for n in weights.names() if "classifier" not in n and "perceptual" not in n]
+    known = names()
     aliases = {"fashion": "fashion-mnist", "mnist": "digits"}
     name = aliases.get(name, name)
     if name not in known and "/" not in name:
