@@ -130,7 +130,7 @@ def _scales(axis, panel: Panel) -> None:
     if values and values[0] > 0 and values[-1] / values[0] >= 6:
         axis.set_xscale("log")
         ticks = values
-        if panel.front or len(values) > 12:
+        if panel.front or len(values) > 12 or any(v != round(v) for v in values):
             low, high = math.floor(math.log10(values[0])), math.ceil(math.log10(values[-1]))
             ticks = [m * 10.0**e for e in range(low, high + 1) for m in (1, 2, 5)]
             ticks = [t for t in ticks if values[0] * 0.8 <= t <= values[-1] * 1.25]

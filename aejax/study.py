@@ -388,6 +388,7 @@ def run_study(
     workers: int = 1,
     dry_run: bool = False,
     budget: float = 0.0,
+    step_budget: float = 0.0,
     lease_timeout: float = lease.TIMEOUT,
     command: str = "",
     data_dir: str | None = None,
@@ -404,6 +405,7 @@ def run_study(
       workers: processes on this machine; more than one needs a study from a file.
       dry_run: prints the runs and what stands, does nothing.
       budget: seconds after which no further run is begun; 0 = no limit.
+      step_budget: the same in training steps of all finished runs together.
       lease_timeout: seconds of silence after which another machine's run is taken over.
       since: runs that failed before this time (seconds of the epoch; None = now) are tried again.
 
@@ -429,9 +431,10 @@ def run_study(
     if engine.is_first:
         engine.open()
     if workers > 1:
-        _Workers(engine, workers, budget).watch()
+        _Workers(engine, workers, budget, step_budget).watch()
     else:
         engine.deadline = time.monotonic() + budget if budget else float("inf")
+        engine.most_steps = step_budget or float("inf")
         engine.work()
     results = load_results(directory)
     if engine.is_first and write_report:
@@ -464,7 +467,7 @@ class _Engine:
     def __init__(self, study, directory, train, only, timeout, extra):
         self.study, self.directory, self.only, self.timeout = study, directory, only, timeout
         self.extra, self._train = extra, train
-        self.deadline = float("inf")
+        self.deadline, self.most_steps, self.steps = float("inf"), float("inf"), 0
         self.since = time.time()  # failures from before it are tried again
         self.done: set[str] = set()
         self.failed: dict[str, str] = {}
@@ -514,8 +517,11 @@ class _Engine:
         self.runs = plan([*self.static, *further])
 
     def is_done(self, run: Run) -> bool:
-        if run.id not in self.done and read_result(self.directory / run.id) is not None:
-            self.done.add(run.id)
+        if run.id not in self.done:
+            result = read_result(self.directory / run.id)
+            if result is not None:
+                self.done.add(run.id)
+                self.steps += result.get("steps") or 0
         return run.id in self.done
 
     def is_over(self, run: Run) -> bool:
@@ -587,8 +593,8 @@ class _Engine:
                     continue
                 if len(self.progress.seconds) >= share:
                     return
-                if time.monotonic() > self.deadline:
-                    self.progress.say("the time budget is spent; no further run is begun")
+                if time.monotonic() > self.deadline or self.steps >= self.most_steps:
+                    self.progress.say("the budget is spent; no further run is begun")
                     return
                 where = self.directory / run.id
                 where.mkdir(exist_ok=True)
@@ -631,6 +637,7 @@ class _Engine:
                 write_json(where / "result.json", result)
             (where / "failed.json").unlink(missing_ok=True)
         self.done.add(run.id)
+        self.steps += result.get("steps") or 0
         left = sum(r.id not in self.done and r.id not in self.failed for r in self.mine())
         self.progress.end(result, time.monotonic() - began, left)
 
@@ -738,7 +745,7 @@ def _sigterm_stops() -> Iterator[None]:
 class _Workers:
     """Processes that each do the study; leases keep them apart. This one watches and tells."""
 
-    def __init__(self, engine: _Engine, count: int, budget: float):
+    def __init__(self, engine: _Engine, count: int, budget: float, step_budget: float):
         study = engine.study
         if not study.file:
             raise UserError("several workers need a study from a file; use workers=1 here")
@@ -751,6 +758,7 @@ class _Workers:
         self.command += ["--lease-timeout", str(engine.timeout)]
         self.command += ["--run", "{}/{}".format(*engine.only)] if engine.only else []
         self.command += ["--budget", f"{budget} seconds"] if budget else []
+        self.command += ["--budget", f"{step_budget} steps"] if step_budget else []
         data_dir = engine.extra["data_dir"]
         self.command += ["--data-dir", str(data_dir)] if data_dir else []
         self.said = {run.id for run in engine.runs if engine.is_done(run)}
@@ -861,7 +869,10 @@ def add_arguments(parser: Any) -> None:
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes here")
     parser.add_argument("--dry-run", action="store_true", help="print the runs, do nothing")
     parser.add_argument(
-        "--budget", default="", help='begin no further run after this time: "2 hours"'
+        "--budget",
+        action="append",
+        default=[],
+        help='begin no further run after "2 hours", or "100000 steps" of all runs together',
     )
     parser.add_argument(
         "--lease-timeout",
@@ -883,13 +894,15 @@ def run_command(args: Any) -> int:
         from aejax.train import distributed
 
         distributed.initialise()
+    seconds, steps = _parse_budgets(args.budget)
     results = run_study(
         study,
         directory,
         only=_parse_part(args.run),
         workers=args.workers,
         dry_run=args.dry_run,
-        budget=_parse_budget(args.budget),
+        budget=seconds,
+        step_budget=steps,
         lease_timeout=args.lease_timeout,
         command=shlex.join(["aejax", *sys.argv[1:]]),
         data_dir=getattr(args, "data_dir", None),
@@ -911,13 +924,17 @@ def _parse_part(text: str | None) -> tuple[int, int] | None:
     return int(i), int(n)
 
 
-def _parse_budget(text: str) -> float:
+def _parse_budgets(texts: Sequence[str]) -> tuple[float, float]:
+    """(seconds, steps) of budgets, 0 = none."""
     from aejax.config import duration_of
 
-    number, unit = duration_of(text, "--budget") if text else (0.0, "second")
-    if unit != "second":
-        raise UserError(f'--budget "{text}": give seconds, minutes or hours')
-    return number
+    found = {"second": 0.0, "step": 0.0}
+    for text in texts:
+        number, unit = duration_of(text, "--budget")
+        if unit not in found:
+            raise UserError(f'--budget "{text}": give seconds, minutes, hours or steps')
+        found[unit] = number
+    return found["second"], found["step"]
 
 
 def _print_plan(engine: _Engine) -> None:

@@ -227,6 +227,15 @@ def test_a_budget_ends_it_and_nothing_is_lost(tmp_path):
     assert len(run(study(seeds(12)), tmp_path)) == 12
 
 
+def test_a_budget_of_steps_counts_all_runs(tmp_path):
+    def train(config, workdir):
+        return {"metrics": {"test/psnr": 1.0}, "steps": 100}
+
+    assert len(run(study(seeds(9)), tmp_path, train=train, step_budget=250)) == 3
+    assert len(run(study(seeds(9)), tmp_path, train=train, step_budget=250)) == 3
+    assert len(run(study(seeds(9)), tmp_path, train=train, step_budget=401)) == 5
+
+
 def test_what_comes_next_may_follow_from_results(tmp_path):
     """The protocol of searches: each call sees all that is finished."""
 
@@ -462,7 +471,7 @@ def test_sigterm_stops_workers_and_says_75(study_file, tmp_path):
 @pytest.mark.parametrize("arguments, words", [
     (["--run", "4/4"], "counts from 0"),
     (["--run", "x"], "not i/N"),
-    (["--budget", "3 epochs"], "seconds, minutes or hours"),
+    (["--budget", "3 epochs"], "minutes, hours or steps"),
     (["--workers", "0"], "at least one"),
     (["--config.optim.lrr=1"], "optim.lr"),
 ])  # fmt: skip
