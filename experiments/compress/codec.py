@@ -3,7 +3,7 @@
     aejax train --config experiments/compress/codec.py --workdir runs/codec
 
 with the folder of training photographs given by AEJAX_DATA: 60,000 steps of four 128x128 crops,
-48 GFLOP each with the backward pass: 0.35 s on two idle cores with AVX-512, 6 hours in all. Then
+24 GFLOP each with the backward pass: 0.35 s on two idle cores with AVX-512, 6 hours in all. Then
 `python -m aejax.compress.freeze runs/codec -o aejax/weights/codec.safetensors`. Results: README.md
 beside this file.
 """
