@@ -103,7 +103,7 @@ def _draw(axis, panel: Panel, looks, theme) -> None:
         x, y = np.asarray(line.x, float), np.asarray(line.y, float)
         spread = np.asarray(line.spread if len(line.spread) else np.zeros(len(y)), float)
         if line.baseline:
-            axis.plot(x, y, color=colour, linewidth=1.4, linestyle=(0, (4, 2.5)), zorder=2)
+            axis.plot(x, y, color=colour, linewidth=1.4, linestyle=(0, (4, 2.5)), zorder=4)
         elif panel.front:
             axis.scatter(x, y, s=26, color=colour, marker=marker, linewidths=0, zorder=3)
             axis.errorbar(x, y, spread, fmt="none", ecolor=colour, elinewidth=1, alpha=0.6)
