@@ -76,6 +76,7 @@ def base() -> ConfigDict:
     c.train = ConfigDict()
     c.train.length = "10 epochs"  # "N steps", "N epochs" or "N examples"
     c.train.mode = "pmap"  # pmap | jit | fsdp
+    c.train.devices = 0  # how many of the devices to use; 0 = all
     c.train.fsdp = ((".*", -1),)  # of fsdp: (regex of a leaf's path, axis to shard; -1 = largest)
     c.train.steps_per_dispatch = 1  # more hides the cost of a dispatch for small models
     c.train.stop_loss = 0.0  # stop when the training loss reaches it; 0 = never

@@ -49,10 +49,11 @@ class Evaluator:
       metrics: names of metrics.image.METRICS, between x and y clipped to [0, 1].
       batch: examples at once on this process.
       pictures: how many examples to keep as pictures.
+      devices: of this process; () = all.
       rank: the metric that tells the best from the worst.
     """
 
-    def __init__(self, objective, model: nn.Module, pipeline, metrics, batch, pictures=16):
+    def __init__(self, objective, model: nn.Module, pipeline, metrics, batch, pictures=16, devices=()):
         self.pipeline, self.batch, self.keep = pipeline, batch, pictures
         self.model = model
         self.functions = {name: lookup(name, METRICS, "metric") for name in metrics}
@@ -67,7 +68,8 @@ class Evaluator:
             return values, {name: _to_uint8(v) for name, v in aux.pictures.items()}
 
         # The fast forms of nets/ops.py loop over the batch: it is split here, not by the compiler.
-        mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
+        mesh = Mesh(np.array(devices or jax.local_devices()), (AXIS,))
+        self.device_count = mesh.size
         self.everywhere = NamedSharding(mesh, P())
         specs = (P(), P(AXIS), P(), P())
         self.sharded = jax.jit(
@@ -95,8 +97,12 @@ class Evaluator:
         key, seen = jax.random.key(seed), 0
         for number, batch in enumerate(self.pipeline.eval_batches(self.batch)):
             mask, index = batch.pop("mask"), np.asarray(batch["index"])
+            if examples:
+                mask = mask * (index < examples)
+                if not mask.any():
+                    continue
             count = len(mask)
-            run = self.sharded if count % jax.local_device_count() == 0 else self.single
+            run = self.sharded if count % self.device_count == 0 else self.single
             step_key = jax.random.fold_in(key, number)
             values, shown = run(variables, batch, self.resident, step_key)
             if hasattr(self.model, "encode") and sum(map(len, codes)) < CODES:
@@ -109,8 +115,6 @@ class Evaluator:
             rows.append({name: v[keep] for name, v in values.items()} | {"index": index[keep]})
             self._choose(chosen, values[self.rank], keep, index, shown)
             seen += int(keep.sum())
-            if examples and seen >= examples:
-                break
         if not seen and jax.process_count() == 1:
             raise UserError("the evaluation split has no examples; set data.eval_split")
         names = sorted(sums)

@@ -104,12 +104,12 @@ def _check(args) -> int:
 
     from aejax import config as configs
     from aejax.train import run
-    from aejax.train.sharding import Sharding
+    from aejax.train.sharding import of_config
     from aejax.train.step import make_dispatch
 
     config = configs.load(args.config, args.overrides)
     parts = run.build(config, args.data_dir)
-    sharding = Sharding(config.train.mode, config.train.fsdp)
+    sharding = of_config(config.train)
     step = parts.train_step(sharding)
     abstract = parts.abstract()
     table = Table(box=None, pad_edge=False, header_style="bold")

@@ -15,6 +15,7 @@ def tiny(**changes):
     c.model.f_D = part("dense", hidden=(16,))
     c.train.length = "20 steps"
     c.train.mode = "jit"
+    c.train.devices = 1
     c.eval.examples = 32
     c.eval.pictures = 2
     c.checkpoint.every = "1000 steps"

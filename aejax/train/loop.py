@@ -116,7 +116,7 @@ def run_loop(job: Job, state: TrainState, start: int) -> tuple[TrainState, dict[
     log_due = Due(job.log_every, start)
     save_due = Due(job.save_every, start)
     best, worse, why = None, 0, "length"
-    skipped, window = 0, []
+    skipped, window, save_wanted = 0, [], False
     window_start, window_step, rate = time.perf_counter(), start, 0.0
     speeds = []
     progress = Progress(job.total, start, job.quiet)
@@ -201,7 +201,9 @@ def run_loop(job: Job, state: TrainState, start: int) -> tuple[TrainState, dict[
                     window_start, window_step = time.perf_counter(), step
 
                 # 7. Checkpoint, and 8. signals: decided together by all processes.
-                save, ask = agree([save_due(step), bool(signals.got)], dispatches)
+                save_wanted = save_due(step) or save_wanted  # until all processes agree
+                save, ask = agree([save_wanted, bool(signals.got)], dispatches)
+                save_wanted = save_wanted and not save
                 if save or ask or metrics:
                     with job.watch("checkpoint"):
                         settled = settle(pending)

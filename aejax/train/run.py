@@ -26,7 +26,7 @@ from aejax.train import optim
 from aejax.train.checkpoint import Checkpoints
 from aejax.train.log import Log, Stopwatch
 from aejax.train.loop import Job, every, run_loop
-from aejax.train.sharding import Sharding
+from aejax.train.sharding import Sharding, of_config
 from aejax.train.state import TrainState, create
 from aejax.train.step import make_dispatch, make_train_step
 
@@ -165,6 +165,7 @@ def build_evaluator(parts: Parts, data_dir: str | None = None) -> Evaluator:
         config.eval.metrics,
         config.eval.batch or config.data.batch,
         config.eval.pictures,
+        of_config(config.train).local_devices,
     )
 
 
@@ -194,7 +195,7 @@ def train(
 
     with watch("init"):
         parts = build(config, data_dir)
-        sharding = Sharding(config.train.mode, config.train.fsdp)
+        sharding = of_config(config.train)
         step = parts.train_step(sharding)
         checkpoints = Checkpoints(
             workdir.resolve() / "checkpoints", config.checkpoint.keep, config.eval.best

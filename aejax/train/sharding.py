@@ -53,7 +53,11 @@ class Sharding:
 
     @property
     def local_count(self) -> int:
-        return len([d for d in self.devices if d.process_index == jax.process_index()])
+        return len(self.local_devices)
+
+    @property
+    def local_devices(self) -> list[Any]:
+        return [d for d in self.devices if d.process_index == jax.process_index()]
 
     def check_batch(self, batch: int, accumulate: int) -> None:
         """Raises UserError where the global batch does not divide."""
@@ -154,6 +158,18 @@ class Sharding:
             whole = NamedSharding(self.mesh, P())
             tree = jax.jit(lambda t: t, out_shardings=jax.tree.map(lambda _: whole, tree))(tree)
         return jax.tree.map(lambda v: v.addressable_data(0), tree)
+
+
+def of_config(config: Any) -> Sharding:
+    """The sharding that a `config.train` asks for.
+
+    Raises:
+      UserError: an unknown mode, or more devices than there are.
+    """
+    count = config.devices
+    if not 0 <= count <= jax.device_count():
+        raise UserError(f"train.devices = {count}: there are {jax.device_count()}")
+    return Sharding(config.mode, config.fsdp, jax.devices()[: count or None])
 
 
 def _from_equal_hosts(value: Any, sharding: NamedSharding) -> jax.Array:

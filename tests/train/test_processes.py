@@ -19,6 +19,7 @@ def get_config(arg=""):
     c = tiny(train__length="4000 steps", optim__ema=0.9, checkpoint__every="100 steps",
              train__steps_per_dispatch=5, eval__examples=0, eval__batch=50)
     c.train.mode = arg or "pmap"
+    c.train.devices = 0
     return c
 """
 
