@@ -152,7 +152,7 @@ def _line_in(error: BaseException, file: pathlib.Path) -> int | str:
 
 
 def split_arg(spec: str) -> tuple[str, str]:
-    """"FILE.py:arg" -> ("FILE.py", "arg")."""
+    """ "FILE.py:arg" -> ("FILE.py", "arg")."""
     path, colon, arg = spec.partition(".py:")
     return (path + ".py", arg) if colon else (spec, "")
 
@@ -225,9 +225,11 @@ def _set(config: ConfigDict, dotted: str, value: Any) -> None:
         value = ConfigDict(value) if isinstance(value, dict) else value
         if not isinstance(value, ConfigDict):
             raise UserError(f'config key "{dotted}" is a group; set one of its keys')
-    same_kind = old is None or isinstance(value, type(old)) and isinstance(
-        value, bool
-    ) == isinstance(old, bool)
+    same_kind = (
+        old is None
+        or isinstance(value, type(old))
+        and isinstance(value, bool) == isinstance(old, bool)
+    )
     if not same_kind and not (isinstance(old, str) and isinstance(value, (int, float))):
         raise UserError(
             f'config key "{dotted}" takes {type(old).__name__}, such as {old!r}; got {value!r}'
@@ -258,7 +260,7 @@ class Clock:
     examples: int
 
     def steps(self, duration: str | int, what: str) -> int:
-        """"20 epochs", "60000 examples", "500 steps" or a bare number of steps -> steps.
+        """ "20 epochs", "60000 examples", "500 steps" or a bare number of steps -> steps.
 
         Raises:
           UserError: not a duration.

@@ -53,7 +53,9 @@ class Evaluator:
       rank: the metric that tells the best from the worst.
     """
 
-    def __init__(self, objective, model: nn.Module, pipeline, metrics, batch, pictures=16, devices=()):
+    def __init__(
+        self, objective, model: nn.Module, pipeline, metrics, batch, pictures=16, devices=()
+    ):
         self.pipeline, self.batch, self.keep = pipeline, batch, pictures
         self.model = model
         self.functions = {name: lookup(name, METRICS, "metric") for name in metrics}

@@ -71,7 +71,7 @@ class Autoencode:
         for name, weight in self.terms.items():
             if name not in out.terms:
                 raise UserError(
-                    f'objective.terms.{name}: the bottleneck has no such term'
+                    f"objective.terms.{name}: the bottleneck has no such term"
                     + did_you_mean(name, out.terms)
                 )
             loss = loss + weight * out.terms[name]

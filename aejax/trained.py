@@ -72,7 +72,9 @@ def read_config(workdir: str | pathlib.Path) -> ConfigDict:
     """
     file = pathlib.Path(workdir) / "config.json"
     if not file.is_file():
-        raise UserError(f"{workdir} holds no run (no config.json); give the --workdir of a training")
+        raise UserError(
+            f"{workdir} holds no run (no config.json); give the --workdir of a training"
+        )
     return from_json(file.read_text())
 
 

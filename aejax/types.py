@@ -1,10 +1,10 @@
 """The symbols of the house, and what passes between its rooms.
 
-    x        an image, float32 [b, h, w, c] in [0, 1]
-    x_tilde  the corrupted image that f_E sees
-    h        f_E(x_tilde): the code, [b, k] or [b, h', w', k]
-    h_hat    what the bottleneck leaves of h: noisy, quantised, sampled
-    y        f_D(h_hat): the image that comes out, like x
+x        an image, float32 [b, h, w, c] in [0, 1]
+x_tilde  the corrupted image that f_E sees
+h        f_E(x_tilde): the code, [b, k] or [b, h', w', k]
+h_hat    what the bottleneck leaves of h: noisy, quantised, sampled
+y        f_D(h_hat): the image that comes out, like x
 """
 
 from typing import Any

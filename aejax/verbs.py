@@ -135,8 +135,8 @@ def _check(args) -> int:
     batch = sharding.place_batch(batch)
     seconds = time.perf_counter() - start
     cost = run.cost_of(compiled, 1, len(sharding.devices))
-    print(f"memory   {state_bytes / 2**20:,.1f} MiB of state"
-          + (f", {cost['bytes'] / 2**20:,.1f} MiB in a step" if "bytes" in cost else ""))  # fmt: skip
+    in_step = f", {cost['bytes'] / 2**20:,.1f} MiB in a step" if "bytes" in cost else ""
+    print(f"memory   {state_bytes / 2**20:,.1f} MiB of state{in_step}")
     if "flops_per_step" in cost:
         print(f"cost     {cost['flops_per_step'] / 1e9:,.3g} GFLOP a step")
     times = []
@@ -149,8 +149,11 @@ def _check(args) -> int:
     if metrics["skipped"]:
         raise UserError("the first step has no finite gradient; lower optim.lr or look at the data")
     rate = config.data.batch / times[-1]
-    print(f"step     loss {metrics['loss']:.5g}, {rate:,.0f} examples/s, compiled in {seconds:.1f} s; "
-          f"the run takes about {parts.steps * times[-1] / 60:,.1f} min")  # fmt: skip
+    minutes = parts.steps * times[-1] / 60
+    print(
+        f"step     loss {metrics['loss']:.5g}, {rate:,.0f} examples/s, compiled in {seconds:.1f} s; "
+        f"the run takes about {minutes:,.1f} min"
+    )
     parts.pipeline.close()
     return 0
 

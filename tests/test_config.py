@@ -17,11 +17,15 @@ FILES = sorted(
 GOLDEN = ROOT / "tests" / "golden"
 
 
+def name_of(file):
+    return "-".join(file.relative_to(ROOT / "experiments").with_suffix("").parts)
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda p: str(p.relative_to(ROOT / "experiments")))
 def test_golden(file):
     """Every config resolves to its committed text; AEJAX_UPDATE_GOLDEN=1 writes them anew."""
     text = configs.to_json(configs.load(str(file)))
-    golden = GOLDEN / ("-".join(file.relative_to(ROOT / "experiments").with_suffix("").parts) + ".json")
+    golden = GOLDEN / f"{name_of(file)}.json"
     if os.environ.get("AEJAX_UPDATE_GOLDEN"):
         golden.write_text(text)
     assert golden.exists(), "run with AEJAX_UPDATE_GOLDEN=1 and commit what it writes"
@@ -29,8 +33,7 @@ def test_golden(file):
 
 
 def test_no_golden_is_left_over():
-    names = {"-".join(f.relative_to(ROOT / "experiments").with_suffix("").parts) for f in FILES}
-    assert {p.stem for p in GOLDEN.glob("*.json")} == names
+    assert {p.stem for p in GOLDEN.glob("*.json")} == {name_of(f) for f in FILES}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda p: str(p.relative_to(ROOT / "experiments")))

@@ -82,8 +82,9 @@ class ConvDecoder(nn.Module):
             for _ in range(self.depth):
                 x = blocks.ResBlock(width, dtype=self.dtype)(x)
             x = blocks.Upsample(output, dtype=self.dtype)(x)
-        return ACTIVATIONS[self.output_activation](x[:, : self.shape[0], : self.shape[1]]
-                                                   if not self.spatial else x)
+        return ACTIVATIONS[self.output_activation](
+            x[:, : self.shape[0], : self.shape[1]] if not self.spatial else x
+        )
 
 
 class ResidualDecoder(nn.Module):

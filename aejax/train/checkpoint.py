@@ -102,7 +102,7 @@ class Checkpoints:
                 difference = self._difference(candidate, abstract)
                 if difference:
                     raise UserError(
-                        f'checkpoint {self.directory / str(candidate)} is of another model: '
+                        f"checkpoint {self.directory / str(candidate)} is of another model: "
                         f"{difference}; use another --workdir"
                     ) from e
                 warnings.warn(

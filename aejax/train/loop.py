@@ -170,7 +170,8 @@ def run_loop(job: Job, state: TrainState, start: int) -> tuple[TrainState, dict[
                     rate = (step - window_step) * job.batch / (now - window_start)
                     speeds.append((step - window_step, now - window_start))
                     mean = {
-                        name: float(np.mean([m[name] for m in window if name in m])) for name in last
+                        name: float(np.mean([m[name] for m in window if name in m]))
+                        for name in last
                     }
                     mean["skipped"] = float(np.sum([m["skipped"] for m in window]))
                     mean["lr"] = last["lr"]

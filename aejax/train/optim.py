@@ -59,7 +59,9 @@ def build_schedule(config: Mapping[str, Any], steps: int, clock: Clock) -> optax
     schedule = make(config["lr"], steps - warmup, config["final_lr"])
     if not warmup:
         return schedule
-    return optax.join_schedules([optax.linear_schedule(0.0, config["lr"], warmup), schedule], [warmup])
+    return optax.join_schedules(
+        [optax.linear_schedule(0.0, config["lr"], warmup), schedule], [warmup]
+    )
 
 
 def build_optimiser(

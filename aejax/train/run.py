@@ -282,7 +282,10 @@ def train(
         "task": config.task,
         "metrics": {f"test/{name}": v for name, v in metrics.items()},
         "examples": evaluate.last.count,
-        "data": {"train": parts.pipeline.source.name, "fingerprint": parts.pipeline.source.fingerprint},
+        "data": {
+            "train": parts.pipeline.source.name,
+            "fingerprint": parts.pipeline.source.fingerprint,
+        },
         "latent": evaluate.last.latent,
         "best_step": best,
         "parameters": count_parameters(state.params),

@@ -44,7 +44,11 @@ class Sharding:
         if self.mode not in ("pmap", "jit", "fsdp"):
             raise UserError(f'train.mode = "{self.mode}": pmap, jit or fsdp')
         object.__setattr__(self, "devices", tuple(self.devices or jax.devices()))
-        if self.mode == "pmap" and jax.process_count() > 1 and len(self.devices) < jax.device_count():
+        if (
+            self.mode == "pmap"
+            and jax.process_count() > 1
+            and len(self.devices) < jax.device_count()
+        ):
             raise UserError("train.mode = pmap uses all devices of all processes")
 
     @property

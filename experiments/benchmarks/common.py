@@ -149,3 +149,54 @@ def write(script: str, text: str, args: argparse.Namespace, *packages: str) -> N
     print(whole)
     if not args.smoke:
         path.with_suffix(".md").write_text(whole)
+
+
+class Training:
+    """aejax's own training of a config, as its loop does it: `run(steps)` and waits.
+
+    The pipeline, the step, the dispatch of K steps and the way to run it on the devices are those
+    of `aejax train`; the log, the evaluation and the checkpoints are not here.
+    """
+
+    def __init__(self, config, data_dir: str | None = None, devices: Sequence = ()):
+        from aejax.train.run import build
+        from aejax.train.sharding import Sharding
+        from aejax.train.step import make_dispatch
+
+        self.parts = build(config, data_dir)
+        self.k = config.train.steps_per_dispatch
+        self.batch = config.data.batch
+        self.sharding = Sharding(config.train.mode, config.train.fsdp, devices=devices)
+        self.state, self.resident, self.key = self.parts.placed(self.sharding)
+        example = self.parts.pipeline.dispatch(0, self.k)
+        start = time.perf_counter()
+        self.program = self.sharding.compile(
+            make_dispatch(self.parts.train_step(self.sharding), self.k),
+            self.state, example, self.resident, self.key,
+        )  # fmt: skip
+        self.compile_seconds = time.perf_counter() - start
+        self.step, self.wait = 0, 0.0
+
+    def run(self, steps: int) -> float:
+        """Trains so many steps more (a multiple of K); returns the loss of the last dispatch."""
+        import jax
+
+        metrics = None
+        batches = self.parts.pipeline.prefetch(self.step, self.k, self.step + steps)
+        for batch in _timed(batches, self):
+            self.state, metrics = self.program(
+                self.state, self.sharding.place_batch(batch), self.resident, self.key
+            )
+        self.step += steps
+        return float(jax.device_get(metrics["loss"]))
+
+
+def _timed(batches, training: Training):
+    """The batches, with the time waited for them added to training.wait."""
+    while True:
+        start = time.perf_counter()
+        batch = next(batches, None)
+        training.wait += time.perf_counter() - start
+        if batch is None:
+            return
+        yield batch

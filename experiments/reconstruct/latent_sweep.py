@@ -13,8 +13,11 @@ from aejax.study import Study, grid, named, product, seeds
 SIZES = (2, 4, 8, 16, 32, 64, 128)
 MODELS = {
     "linear": {
-        "model.f_E": part("linear"), "model.f_D": part("linear"), "model.init": "random",
-        "optim.lr": 1e-2, "train.length": "16 epochs",
+        "model.f_E": part("linear"),
+        "model.f_D": part("linear"),
+        "model.init": "random",
+        "optim.lr": 1e-2,
+        "train.length": "16 epochs",
     },
     "dense": {
         "model.f_E": part("dense", hidden=(512, 256)),
