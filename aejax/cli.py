@@ -98,7 +98,7 @@ def overview() -> str:
             lines += [f"  {name:<13} {verb.help}", f"  {'':<13}   {verb.example}"]
     lines += [
         "",
-        "AEJAX_DATA names the data folder (or --data-dir). --debug shows the traceback of an error.",
+        "AEJAX_DATA names the data folder (or --data-dir). --debug shows an error's traceback.",
         "Exit status: 0 done, 2 a mistake in what was asked, 75 saved and to be run again.",
     ]
     return "\n".join(lines)

@@ -151,8 +151,8 @@ def _check(args) -> int:
     rate = config.data.batch / times[-1]
     minutes = parts.steps * times[-1] / 60
     print(
-        f"step     loss {metrics['loss']:.5g}, {rate:,.0f} examples/s, compiled in {seconds:.1f} s; "
-        f"the run takes about {minutes:,.1f} min"
+        f"step     loss {metrics['loss']:.5g}, {rate:,.0f} examples/s, "
+        f"compiled in {seconds:.1f} s; the run takes about {minutes:,.1f} min"
     )
     parts.pipeline.close()
     return 0

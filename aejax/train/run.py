@@ -86,8 +86,8 @@ class Parts:
         variables = jax.jit(make)()
         if hasattr(self.objective, "initialise"):
             images = example
-            if config.model.init == "pca":
-                images = self.example(min(self.pipeline.n, 4096))
+            if config.model.init == "pca":  # crops: more of them than there are files
+                images = self.example(1024 if config.data.crop else min(self.pipeline.n, 4096))
             variables = self.objective.initialise(self.model, variables, images["image"])
         return create(variables, self.tx, config.optim.ema)
 
