@@ -65,7 +65,8 @@ def test_klt_start_is_the_best_linear_codec(started):
     cond = {"quality": jnp.full(4, 100.0)}
     out = model.apply(variables, x, cond)
     error = float(jnp.mean((out.y - x) ** 2))
-    assert error < 3 * values[24:].sum() / 768 + 1e-4
+    # what rounding at quality 100 and last layers that start small, not at zero, add to it
+    assert error < 3 * values[24:].sum() / 768 + 2e-4
 
 
 def test_hyper_latents_are_alive_at_the_start(started):
