@@ -182,11 +182,11 @@ def _seek(at, measure, target: float, tolerance: float, tries: int = 5) -> bytes
     """The file whose measure is nearest to the target: at most five encodes.
 
     Log bytes, or dB, are nearly straight in the quality (lambda is its exponential): the first
-    step has a typical slope, the next ones a line through the two nearest files, kept inside the
-    bracket once there is one.
+    step has the usual slope, the next ones that of the two nearest files as far as it is likely;
+    once there is a bracket, the straight line between its ends.
     """
     line = math.log if measure is len else float
-    slope = (3.3 if measure is len else 14.0) / 255.0
+    usual = (3.3 if measure is len else 14.0) / 255.0
     found: dict[int, tuple[float, bytes]] = {}
     byte = 128
     while len(found) < tries:
@@ -195,12 +195,18 @@ def _seek(at, measure, target: float, tolerance: float, tries: int = 5) -> bytes
         if abs(found[byte][0] - target) <= 0.2 * tolerance:
             break
         gap = {b: line(v) - line(target) for b, (v, _) in found.items()}
-        near = sorted(gap, key=lambda b: abs(gap[b]))[:2]
-        if len(near) == 2 and abs(gap[near[0]] - gap[near[1]]) > 1e-9:
-            slope = max((gap[near[0]] - gap[near[1]]) / (near[0] - near[1]), 0.2 / 255.0)
-        guess = round(near[0] - gap[near[0]] / slope)
         low = max((b for b in gap if gap[b] <= 0), default=-1)
         high = min((b for b in gap if gap[b] > 0), default=256)
+        if low in gap and high in gap:
+            guess = round(low - gap[low] * (high - low) / (gap[high] - gap[low]))
+        else:
+            near = sorted(gap, key=lambda b: abs(gap[b]))[:2]
+            found_slope = usual
+            if len(near) == 2:
+                found_slope = (gap[near[0]] - gap[near[1]]) / (near[0] - near[1])
+            # two near files may differ by chance alone
+            slope = min(max(found_slope, usual / 2), usual * 2)
+            guess = round(near[0] - gap[near[0]] / slope)
         if high - low <= 1:
             break
         byte = min(max(guess, low + 1, 0), high - 1, 255)
