@@ -110,7 +110,7 @@ def _check(args) -> int:
     config = configs.load(args.config, args.overrides)
     parts = run.build(config, args.data_dir)
     sharding = of_config(config.train)
-    step = parts.train_step(sharding)
+    step = parts.step_on(sharding)
     abstract = parts.abstract()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column, where in (("parameter", "left"), ("shape", "left"), ("count", "right")):

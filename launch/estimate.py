@@ -127,7 +127,7 @@ def compile_step(config, data_dir, count_only=True):
     parts = run.build(config, data_dir)
     ops.set_forms(**dict(config.ops))
     sharding = Sharding(config.train.mode)
-    step = parts.train_step(sharding)
+    step = parts.step_on(sharding)
     state, resident, key = parts.placed(sharding)
     batch = parts.pipeline.dispatch(0, 1)
     compiled = sharding.compile(make_dispatch(step, 1), state, batch, resident, key)

@@ -47,7 +47,7 @@ class Parts:
     def clock(self) -> Clock:
         return Clock(self.config.data.batch, self.pipeline.n)
 
-    def train_step(self, sharding: Sharding) -> Any:
+    def step_on(self, sharding: Sharding) -> Any:
         """The step of this config on those devices; see step.py.
 
         Raises:
@@ -196,7 +196,7 @@ def train(
     with watch("init"):
         parts = build(config, data_dir)
         sharding = of_config(config.train)
-        step = parts.train_step(sharding)
+        step = parts.step_on(sharding)
         checkpoints = Checkpoints(
             workdir.resolve() / "checkpoints", config.checkpoint.keep, config.eval.best
         )

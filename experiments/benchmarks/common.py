@@ -171,7 +171,7 @@ class Training:
         example = self.parts.pipeline.dispatch(0, self.k)
         start = time.perf_counter()
         self.program = self.sharding.compile(
-            make_dispatch(self.parts.train_step(self.sharding), self.k),
+            make_dispatch(self.parts.step_on(self.sharding), self.k),
             self.state, example, self.resident, self.key,
         )  # fmt: skip
         self.compile_seconds = time.perf_counter() - start

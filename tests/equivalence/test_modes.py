@@ -18,7 +18,7 @@ def trained(config, devices=8, per_dispatch=1, steps=4):
     parts = run.build(config)
     sharding = Sharding(config.train.mode, config.train.fsdp, jax.devices()[:devices])
     state, resident, key = parts.placed(sharding)
-    step, first = parts.train_step(sharding), parts.pipeline.dispatch(0, per_dispatch)
+    step, first = parts.step_on(sharding), parts.pipeline.dispatch(0, per_dispatch)
     compiled = sharding.compile(make_dispatch(step, per_dispatch), state, first, resident, key)
     for start in range(0, steps, per_dispatch):
         batch = sharding.place_batch(parts.pipeline.dispatch(start, per_dispatch))

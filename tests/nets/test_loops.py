@@ -64,7 +64,7 @@ def test_no_config_has_one(file):
     sharding = Sharding("jit", devices=jax.devices()[:1])
     batch = parts.pipeline.dispatch(0, 2)
     try:
-        dispatch = make_dispatch(parts.train_step(sharding), 2)
+        dispatch = make_dispatch(parts.step_on(sharding), 2)
         key = jax.random.key(0)
         jaxpr = jax.make_jaxpr(dispatch)(parts.abstract(), batch, parts.pipeline.resident, key)
     finally:
