@@ -4,8 +4,9 @@
   cpu_f32  float32 on a CPU: own backward passes, where XLA's are 2 to 80 times too slow
   cpu_amx  bfloat16 products with float32 sums on a CPU's matrix units (Intel AMX)
 
-`cpu_amx` is taken only where `aejax.tune` found matrix units that are worth it, and never under
-`jax.default_matmul_precision("highest")` (as on a TPU, that is how to ask for float32 products).
+`cpu_amx` is taken only where `aejax.tune` found matrix units that are worth it. Under
+`jax.default_matmul_precision("highest")` (as on a TPU, that is how to ask for float32 products) it
+never is, and forward convolutions of whole numbers below 2^24 are exact; dense always are.
 `with ops.forms(conv="plain")` overrides single operations, `ops.forms(all="plain")` all of them.
 Images are [b, h, w, c]. What is slow on a CPU, and how slow, is in docs/fast-on-a-cpu.md.
 """
@@ -22,9 +23,13 @@ from jaxtyping import Array, Float
 
 from aejax import tune
 from aejax.errors import UserError
+from aejax.nets import winograd
 
 FORMS = ("plain", "cpu_f32", "cpu_amx")
 OPERATIONS = ("dense", "conv", "depthwise", "channel_sum")
+# Pixels x channels x channels below which a 3x3 convolution is not worth Winograd's compile time,
+# one or two seconds each: from here on that is earned back within about a thousand steps.
+WORTH = 1 << 24
 
 # A user context is part of jit's cache key: leaving `forms` retraces, rather than keeps, a form.
 _overrides = jax.make_user_context(())
@@ -61,6 +66,10 @@ def set_forms(**override: str) -> None:
     jax.clear_caches()
 
 
+def _exact() -> bool:
+    return jax.config.jax_default_matmul_precision in ("highest", "float32", "F32_F32_F32")
+
+
 def form(operation: str, x: Array | None = None) -> str:
     """The form that `operation` takes for x here and now: plain, cpu_f32 or cpu_amx."""
     asked = dict(_overrides.value).get(operation, _defaults.get(operation, "auto"))
@@ -73,8 +82,7 @@ def form(operation: str, x: Array | None = None) -> str:
         # A loop over the batch is refused where the batch is sharded over an explicit mesh.
         if x.dtype not in (jnp.float32, jnp.bfloat16) or any(jax.typeof(x).sharding.spec):
             return "plain"
-    exact = jax.config.jax_default_matmul_precision in ("highest", "float32", "F32_F32_F32")
-    amx = operation in ("dense", "conv") and not exact and tune.has_amx()
+    amx = operation in ("dense", "conv") and not _exact() and tune.has_amx()
     return "cpu_amx" if amx else "cpu_f32"
 
 
@@ -167,36 +175,19 @@ def _patches(x: Array, kh: int, kw: int, stride: int) -> Array:
 
 
 def _conv_dw(x: Array, g: Array, kh: int, kw: int, stride: int, amx: bool) -> Array:
-    """The weight gradient, a few images at a time so that what is copied stays in cache.
-
-    dw[i, j] = sum over pixels of x moved by (i, j) times g. Where it copies less, x is moved by j
-    only and g by i the other way: then one product of [kh*o, pixels] by [pixels, kw*c] has it all.
-    """
-    n, h, w, c = x.shape
-    ho, wo, o = g.shape[1:]
+    """The weight gradient, one image at a time: its patches stay in cache."""
+    c, o = x.shape[-1], g.shape[-1]
     if amx:
         x, g = x.astype(jnp.bfloat16), g.astype(jnp.bfloat16)
-    split = stride == 1 and kw * c + kh * o < kh * kw * c
-    (top, bottom), (left, right) = lax.padtype_to_pads((h, w), (kh, kw), (stride, stride), "SAME")
+    elif stride == 1 and (kh, kw) == (3, 3) and g.size * c >= WORTH:
+        return winograd.weight_gradient(x, g)
 
-    def few(total, xg):
-        xi, gi = xg
-        if split:
-            xi = jnp.pad(xi, ((0, 0), (0, 0), (left, right), (0, 0)))
-            gi = jnp.pad(gi, ((0, 0), (kh - 1 - top, top), (0, 0), (0, 0)))
-            p = _row_major(jnp.stack([xi[:, :, j : j + w] for j in range(kw)], 3))
-            t = _row_major(gi.reshape(-1, o).T).reshape(o, -1, h + kh - 1, w)
-            t = _row_major(jnp.stack([t[:, :, kh - 1 - i : kh - 1 - i + h] for i in range(kh)]))
-            return total + _dot(t.reshape(kh * o, -1), p.reshape(-1, kw * c), amx), None
-        p = _patches(xi, kh, kw, stride)
-        return total + _dot(_row_major(gi.reshape(-1, o).T), p, amx), None
+    def one(total, xg):
+        x, g = xg
+        p = _patches(x[None], kh, kw, stride)
+        return total + _dot(_row_major(g.reshape(-1, o).T), p, amx), None
 
-    m = max(d for d in range(1, n + 1) if n % d == 0 and (d == 1 or d * ho * wo <= 512))
-    groups = x.reshape(n // m, m, h, w, c), g.reshape(n // m, m, ho, wo, o)
-    shape = (kh * o, kw * c) if split else (o, kh * kw * c)
-    total, _ = lax.scan(few, jnp.zeros(shape, jnp.float32), groups)
-    if split:
-        return total.reshape(kh, o, kw, c).transpose(0, 2, 3, 1)
+    total, _ = lax.scan(one, jnp.zeros((o, kh * kw * c), jnp.float32), (x, g))
     return total.T.reshape(kh, kw, c, o)
 
 
@@ -232,14 +223,15 @@ def _conv_fwd(x, w, stride, amx):
 
 
 def _conv_bwd(stride, amx, saved, g):
-    x, w = saved
+    x, w, g = (a.astype(jnp.float32) for a in (*saved, g))
     kh, kw = w.shape[:2]
     if stride == 1 and kh % 2 and kw % 2:
         flipped = jnp.flip(w, (0, 1)).swapaxes(2, 3)
         dx = (_conv_amx if amx else _conv_f32)(g, flipped, 1)
     else:
         (dx,) = jax.linear_transpose(lambda x: _conv_plain(x, w, stride), x)(g)
-    return dx.astype(x.dtype), _conv_dw(x, g, kh, kw, stride, amx).astype(w.dtype)
+    dw = _conv_dw(x, g, kh, kw, stride, amx)
+    return dx.astype(saved[0].dtype), dw.astype(saved[1].dtype)
 
 
 _conv_cpu.defvjp(_conv_fwd, _conv_bwd)
