@@ -32,6 +32,8 @@ def base() -> ConfigDict:
     c.data.eval_source = ""  # "" = the same source
     c.data.eval_split = "test"
     c.data.holdout = 10  # folders and bundled sets: every 10th file is the test split
+    c.data.folds = ""  # file of aejax.folds: train on all but fold j of the split, test on fold j
+    c.data.fold = 0  # that j
     c.data.size = ()  # (height, width) or (short side,): resize on decode; () = as stored
     c.data.crop = 0  # side of the square training crop; 0 = whole images
     c.data.flip = False  # random left-right flips
@@ -309,3 +311,15 @@ def from_json(text: str) -> ConfigDict:
         return tuple(fix(v) for v in value) if isinstance(value, list) else value
 
     return ConfigDict(fix(json.loads(text)))
+
+
+def with_defaults(stored: dict[str, Any], default: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What an older version's config (as JSON) means now: a key that it lacks has its default."""
+    default = json.loads(to_json(base())) if default is None else default
+    found = dict(stored)
+    for name, value in default.items():
+        if name not in found:
+            found[name] = value
+        elif isinstance(value, dict) and isinstance(found[name], dict) and name not in _OPEN:
+            found[name] = with_defaults(found[name], value)
+    return found

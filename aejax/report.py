@@ -15,6 +15,7 @@ import io
 import json
 import math
 import pathlib
+import re
 import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -545,8 +546,9 @@ def comparison_table(collection: Collection) -> Table | None:
         row = [Cell(c.name, c.name), Cell(f"{c.x:,}" if isinstance(c.x, int) else str(c.x), c.x),
                Cell(text, c.mean), Cell(str(c.n), float(c.n)), Cell(p, c.p)]  # fmt: skip
         rows.append([Cell(c.facet, c.facet), *row] if several else row)
+    pairs = re.sub(r"s\b", "", _repetition(collection))
     note = (
-        f"against {settings['reference']}, paired by {_repetition(collection).replace('s ', ' ')}; "
+        f"against {settings['reference']}, paired by {pairs}; "
         "p of the two-sided paired t-test, Holm-corrected"
     )
     first = ["data"] if several else []

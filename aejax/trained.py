@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import pathlib
 from typing import Any
 
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
-from aejax.config import from_json
+from aejax.config import from_json, with_defaults
 from aejax.errors import UserError
 from aejax.types import Output, Variables
 
@@ -75,7 +76,7 @@ def read_config(workdir: str | pathlib.Path) -> ConfigDict:
         raise UserError(
             f"{workdir} holds no run (no config.json); give the --workdir of a training"
         )
-    return from_json(file.read_text())
+    return from_json(json.dumps(with_defaults(json.loads(file.read_text()))))
 
 
 def load(workdir: str | pathlib.Path, which: str = "last", data_dir: str | None = None) -> Trained:

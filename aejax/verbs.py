@@ -189,7 +189,6 @@ def _evaluate(args) -> int:
     report = {
         "workdir": str(args.workdir),
         "step": found.step,
-        "split": config.data.eval_split,
         "examples": result.count,
         "metrics": {f"test/{k}": v for k, v in result.metrics.items()},
         "latent": result.latent,
@@ -204,7 +203,7 @@ def _evaluate(args) -> int:
         run.write_atomically(out, json.dumps(report, indent=1) + "\n")
         for name, value in result.metrics.items():
             print(f"  {name:<10} {value:.6g}")
-        print(f"  {result.count:,} examples of {config.data.eval_split}, step {found.step}: {out}")
+        print(f"  {result.count:,} of {evaluator.pipeline.source.name}, step {found.step}: {out}")
     return 0
 
 

@@ -112,3 +112,12 @@ def test_missing_and_broken_files(tmp_path):
     bad.write_text("x = 1\n")
     with pytest.raises(UserError, match="no get_config"):
         configs.load(str(bad))
+
+
+def test_keys_of_parts_have_no_defaults():
+    """What is open (losses, arguments of parts) is meant as it was written."""
+    stored = {"objective": {"loss": {"mae": 1.0}}, "model": {"f_E": {"name": "conv"}}}
+    found = configs.with_defaults(stored)
+    assert found["objective"]["loss"] == {"mae": 1.0} and found["model"]["f_E"]["name"] == "conv"
+    assert found["objective"]["name"] == "autoencode" and found["data"]["folds"] == ""
+    assert "name" not in stored["objective"]

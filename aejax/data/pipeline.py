@@ -11,6 +11,7 @@ of processes nor where a run was resumed changes what is trained on. Three ways 
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import multiprocessing
 import os
 import queue
@@ -25,6 +26,8 @@ from typing import Any, Protocol
 import numpy as np
 from ml_collections import ConfigDict
 
+from aejax import folds
+from aejax.config import base
 from aejax.data.source import Decoded, Source, cache_dir, decoded, open_source, verify
 from aejax.errors import UserError
 
@@ -460,6 +463,37 @@ def _decoded(source: Source, on_bad: str, cache: str) -> Decoded:
         return decoded(source, on_bad, on_disk=False)  # raises again what is not about the disk
 
 
+def _check_folds(data: ConfigDict) -> None:
+    """The fold is what is tested: nothing else may seem to be.
+
+    Raises:
+      UserError: another evaluation set or a holdout was asked for as well.
+    """
+    default = base().data
+    for name, fine in (
+        ("eval_source", ("", data.source)),
+        ("eval_split", ("", default.eval_split, data.split)),
+        ("holdout", (0, default.holdout)),
+    ):
+        if data[name] not in fine:
+            raise UserError(
+                f"data.folds tests on a fold of {data.source} {data.split}; it does not go with "
+                f"data.{name} = {data[name]}: leave that at {default[name]!r}"
+            )
+
+
+def _without_fold(source: Source, file: str, fold: int, training: bool) -> Source:
+    """What fold `fold` trains on, or is tested on; with a key of its own."""
+    keep = folds.indices(file, fold, len(source), training)
+    mark = hashlib.sha256(keep.tobytes()).hexdigest()[:10]
+    return dataclasses.replace(
+        source.subset(keep),
+        name=f"{source.name} {'without' if training else 'in'} fold {fold}",
+        key=f"{source.key}-{mark}",
+        fingerprint=f"{source.fingerprint}-{mark}",
+    )
+
+
 def make_pipeline(
     config: ConfigDict,
     *,
@@ -471,7 +505,7 @@ def make_pipeline(
     """The training or the evaluation batches of a whole config (its `data`, `eval` and `seed`).
 
     In evaluation images are whole; config.eval.crop, if there is one, takes squares of their
-    centres instead.
+    centres instead. With data.folds both are parts of data.split; see folds.py.
 
     Raises:
       UserError: values that cannot be; a source, split or image that cannot be used.
@@ -485,16 +519,22 @@ def make_pipeline(
         raise UserError(f'data.cache = "{data.cache}"; it is auto, device, memmap or stream')
     if data.batch < 1 or crop < 0 or data.workers < 0:
         raise UserError("data.batch is at least 1, data.crop and data.workers at least 0")
+    in_folds = bool(data.get("folds"))  # a run of an older version has no such key
+    if in_folds:
+        _check_folds(data)
     source = open_source(
-        data.source if training else data.eval_source or data.source,
-        data.split if training else data.eval_split,
+        data.source if training or in_folds else data.eval_source or data.source,
+        data.split if training or in_folds else data.eval_split,
         data_dir=data_dir,
         channels=data.channels,
         on_bad=data.on_bad,
-        min_size=crop,
+        # Folds count what is left of a set after small images were skipped: the same both times.
+        min_size=max(data.crop, config.eval.get("crop", 0)) if in_folds else crop,
         holdout=data.holdout,
         size=size[0] if size and len(size) == 1 else size,
     )
+    if in_folds:
+        source = _without_fold(source, data.folds, data.fold, training)
     return Pipeline(
         source,
         batch=data.batch,

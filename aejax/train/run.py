@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from aejax.config import Clock, to_json
+from aejax.config import Clock, to_json, with_defaults
 from aejax.data.pipeline import make_pipeline
 from aejax.errors import UserError
 from aejax.evaluate import Evaluation, Evaluator
@@ -313,11 +313,12 @@ def claim(
     file, text = workdir / "config.json", to_json(config)
     try:
         if file.exists() and file.read_text() != text:
-            old, new = json.loads(file.read_text()), json.loads(text)
-            raise UserError(
-                f"{workdir} holds a run of another config ({_first_difference(old, new)}); "
-                "use another --workdir"
-            )
+            old, new = with_defaults(json.loads(file.read_text())), json.loads(text)
+            if old != new:
+                raise UserError(
+                    f"{workdir} holds a run of another config ({_first_difference(old, new)}); "
+                    "use another --workdir"
+                )
         result = workdir / "result.json"
         if result.exists():
             return json.loads(result.read_text())

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aejax import config as configs
+from aejax import folds
 from aejax.data.decode import write_image
 from aejax.data.pipeline import Draws, Pipeline, make_pipeline
 from aejax.data.source import open_source
@@ -342,3 +343,55 @@ def test_real_sets(real_data):
     assert pipeline.cache == "device" and pipeline.resident["image"].shape == (10000, 28, 28, 1)
     labels = np.concatenate([seen(pipeline, s)["label"] for s in range(100)])
     assert (np.bincount(labels.ravel()) == 1000).all()
+
+
+# --- folds ----------------------------------------------------------------------------------------
+
+
+def names_of(c, training):
+    """The names of the examples, read from each of them as the model would see it."""
+    pipeline = make_pipeline(c, training=training)
+    found = {pipeline.reader.read(i)[0].tobytes() for i in range(pipeline.n)}
+    return pipeline, found
+
+
+@pytest.mark.parametrize("cache", ["device", "memmap", "stream"])
+def test_a_fold_is_tested_on_what_the_others_train_on(equal_folder, tmp_path, cache):
+    file = tmp_path / "folds.json"
+    folds.write(file, folds.make(12, 3))
+    c = config(source=f"folder:{equal_folder}", split="all", folds=str(file), cache=cache, batch=4)
+    tested, keys = [], set()
+    for fold in range(3):
+        c.data.fold = fold
+        training, train = names_of(c, True)
+        testing, test = names_of(c, False)
+        assert (training.n, testing.n) == (len(train), len(test)) == (8, 4) and not train & test
+        assert f"without fold {fold}" in training.source.name
+        keys |= {training.source.key, testing.source.key}
+        keys |= {training.source.fingerprint, testing.source.fingerprint}
+        tested += test
+        for pipeline in (training, testing):
+            pipeline.close()
+    assert len(set(tested)) == len(tested) == 12  # each once
+    assert len(keys) == 12  # no two share a cache
+
+
+def test_folds_count_what_is_left_when_small_images_are_skipped(tmp_path):
+    for i in range(9):
+        side = 8 if i == 4 else 24
+        (tmp_path / f"{i}.png").write_bytes(png(picture(side, side, seed=i)))
+    folds.write(tmp_path / "folds.json", folds.make(8, 2))
+    c = config(source=f"folder:{tmp_path}", split="all", crop=16, on_bad="skip", batch=2)
+    c.data.folds = str(tmp_path / "folds.json")
+    train, test = (names_of(c, training)[1] for training in (True, False))
+    assert len(train) == len(test) == 4 and not train & test
+
+
+@pytest.mark.parametrize(
+    "data", [{"eval_split": "all"}, {"eval_source": "bundled:photos"}, {"holdout": 20}]
+)
+def test_a_fold_goes_with_no_other_evaluation(tmp_path, data):
+    folds.write(tmp_path / "folds.json", folds.make(1438, 2))
+    c = config(folds=str(tmp_path / "folds.json"), **data)
+    with pytest.raises(UserError, match=rf"data.folds .*data\.{next(iter(data))}"):
+        make_pipeline(c, training=False)

@@ -148,3 +148,22 @@ def test_python_api(whole):
     np.testing.assert_allclose(y, model.apply(x).y, rtol=1e-4, atol=1e-5)
     with pytest.raises(UserError, match="no run"):
         trained.load(whole[0] / "nothing")
+
+
+def test_a_run_of_an_older_version_goes_on(tmp_path, monkeypatch):
+    """A key that came since, at its default, makes no other config; at another value it does."""
+    with monkeypatch.context() as patch:
+        stop_at(patch, 3)
+        with pytest.raises(SavedAndStopped, match="saved step"):
+            run.train(config(), tmp_path, quiet=True)
+    file = tmp_path / "config.json"
+    old = json.loads(file.read_text())
+    del old["data"]["folds"], old["data"]["fold"], old["train"]["patience"], old["ops"]
+    file.write_text(json.dumps(old))
+    assert trained.read_config(tmp_path).data.folds == ""
+    other = config()
+    other.train.patience = 3
+    with pytest.raises(UserError, match="train.patience is 0 there and 3 here"):
+        run.train(other, tmp_path, quiet=True)
+    assert run.train(config(), tmp_path, quiet=True)["steps"] == 20
+    assert "patience" in json.loads(file.read_text())["train"]
