@@ -472,6 +472,7 @@ class Watch:
         self.every, self.silent, self.slow = every, silent, slow
         self.say = say or (lambda line: print(line, file=sys.stderr, flush=True))
         self._now = {"step": -1, "seconds": 0.0, "sign": 0}
+        self._noted: list[float] = []  # since the last report
         self._seen: dict[int, tuple[dict, float]] = {}
         self._said: set[str] = set()
         self._end = threading.Event()
@@ -482,7 +483,9 @@ class Watch:
 
     def note(self, step: int, seconds: float) -> None:
         """This process is at `step`; its own work (reading data, no waiting) took `seconds`."""
-        self._now = {**self._now, "step": int(step), "seconds": float(seconds)}
+        if self._thread is not None:
+            self._step = int(step)
+            self._noted.append(float(seconds))
 
     def close(self) -> None:
         """Ends the thread."""
@@ -499,7 +502,10 @@ class Watch:
     def _run(self) -> None:
         client = _client()
         while not self._end.wait(self.every):
-            self._now = {**self._now, "sign": self._now["sign"] + 1}
+            noted, self._noted = self._noted, []
+            if noted:  # the mean: one late batch is nobody's fault
+                self._now |= {"step": self._step, "seconds": statistics.fmean(noted)}
+            self._now["sign"] += 1
             try:
                 client.key_value_set(
                     f"aejax/watch/{process()}", json.dumps(self._now), allow_overwrite=True

@@ -11,6 +11,7 @@ import numpy as np
 
 from aejax.config import duration_of
 from aejax.errors import SavedAndStopped, UserError
+from aejax.train import distributed
 from aejax.train.checkpoint import Checkpoints
 from aejax.train.log import Log, Progress, Stopwatch
 from aejax.train.sharding import Sharding
@@ -138,7 +139,7 @@ def run_loop(job: Job, state: TrainState, start: int) -> tuple[TrainState, dict[
         window.append(metrics)
         return metrics
 
-    with Signals() as signals:
+    with Signals() as signals, distributed.Watch() as hosts:
         try:
             while step < job.total:
                 if job.profile and step <= job.profile[0] < step + job.steps_per_dispatch:
@@ -146,15 +147,18 @@ def run_loop(job: Job, state: TrainState, start: int) -> tuple[TrainState, dict[
 
                 # 1. The batch: a function of (seed, step), made ahead by another thread.
                 with job.watch("data wait"):
+                    begun = time.perf_counter()
                     batch = next(batches)
                     count = len(jax.tree.leaves(batch)[0])
                     batch = job.sharding.place_batch(batch)
+                    waited = time.perf_counter() - begun
 
                 # 2. The step, sent and not waited for.
                 run = job.dispatch(count)
                 with job.watch("step"):
                     state, metrics = run(state, batch, job.resident, job.key)
                     step, dispatches = step + count, dispatches + 1
+                    hosts.note(step, waited / count)
 
                     # 3. The metrics of the dispatch before: the devices never wait for us.
                     last = settle(pending) if pending else None

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -24,9 +25,24 @@ def get_config(arg=""):
 """
 
 
-def start(tmp_path, count, devices, mode, workdir, *overrides):
+SLOW = """
+import functools, os, time
+from aejax.data.pipeline import Pipeline
+from aejax.train import distributed
+
+distributed.Watch = functools.partial(distributed.Watch, every=0.5)
+if os.environ["AEJAX_PROCESS_ID"] == "1":
+    dispatch = Pipeline.dispatch
+    def late(self, step, k):
+        time.sleep(0.05 * k)
+        return dispatch(self, step, k)
+    Pipeline.dispatch = late
+"""
+
+
+def start(tmp_path, count, devices, mode, workdir, *overrides, before=""):
     """`count` processes of one run, with `devices` emulated devices each."""
-    (tmp_path / "experiment.py").write_text(CONFIG)
+    (tmp_path / "experiment.py").write_text(before + CONFIG)
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
@@ -100,3 +116,10 @@ def test_kill_and_resume_as_one(tmp_path):
     one = json.loads((tmp_path / "alone" / "result.json").read_text())
     assert two["examples"] == one["examples"] == 179
     assert two["metrics"]["test/psnr"] == pytest.approx(one["metrics"]["test/psnr"], abs=0.05)
+
+
+def test_the_host_all_wait_for_is_named(tmp_path):
+    length = "--config.train.length=80 steps"
+    first, second = finish(start(tmp_path, 2, 1, "pmap", tmp_path / "run", length, before=SLOW))
+    assert re.search(r"process 1 \(.*\) needs 0\.0[1-9] s of its own per step", first), first
+    assert "process 0" not in first.partition("needs")[2] and "of its own" not in second
