@@ -413,7 +413,8 @@ def run_study(
       the results that stand, in the order of the manifest.
 
     Raises:
-      SavedAndStopped: a signal stopped it; the same call continues it.
+      SavedAndStopped: a signal stopped it, or a run of the part `only` is in the hands of another
+        process; the same call continues it.
       UserError: no run could be done, or a finished one belongs to another config.
     """
     directory = pathlib.Path(directory)
@@ -430,11 +431,11 @@ def run_study(
     engine.check()
     if engine.is_first:
         engine.open()
+    engine.deadline = time.monotonic() + budget if budget else float("inf")
+    engine.most_steps = step_budget or float("inf")
     if workers > 1:
         _Workers(engine, workers, budget, step_budget).watch()
     else:
-        engine.deadline = time.monotonic() + budget if budget else float("inf")
-        engine.most_steps = step_budget or float("inf")
         engine.work()
     results = load_results(directory)
     if engine.is_first and write_report:
@@ -443,8 +444,12 @@ def run_study(
             engine.say_left(left)
         else:
             _finish(study, directory, results, quiet)
-    if engine.failed and not results:
-        raise UserError(f"no run could be done: {next(iter(engine.failed.values()))}")
+    mine = [run.id for run in engine.mine()]
+    if engine.failed and not any(r["id"] in mine for r in results):
+        if not (only and engine.crashed):  # a unit that crashed may be tried again
+            raise UserError(f"no run could be done: {next(iter(engine.failed.values()))}")
+    if only and study.more is None and since is None and not engine.is_spent():
+        engine.check_part()
     return results
 
 
@@ -471,6 +476,7 @@ class _Engine:
         self.since = time.time()  # failures from before it are tried again
         self.done: set[str] = set()
         self.failed: dict[str, str] = {}
+        self.crashed = False  # by what was no mistake of the user
         self.group = _Group()
         self.is_first = self.group.is_first
         self.static = list(study.runs)
@@ -545,6 +551,21 @@ class _Engine:
         i, n = self.only
         return [run for run in self.runs if run.index % n == i]
 
+    def is_spent(self) -> bool:
+        """Whether the budget allows no further run."""
+        return time.monotonic() > self.deadline or self.steps >= self.most_steps
+
+    def check_part(self) -> None:
+        """Ends with "to be queued again" if this part is not over: another process has a run of it,
+        or had it and stopped."""
+        for run in self.mine():
+            if not self.is_done(run) and not self.has_failed(run):
+                who = lease.holder(self.directory / run.id, self.timeout) or "nobody any more"
+                raise SavedAndStopped(
+                    f"run {run.index} ({run.id}) is not done, and in the hands of {who}. "
+                    + self.how_to_go_on()
+                )
+
     def stopped(self) -> SavedAndStopped:
         stand = sum(self.is_done(run) for run in self.runs)
         return SavedAndStopped(
@@ -556,6 +577,7 @@ class _Engine:
             return "The same call goes on from here."
         words = ["aejax", "study", self.study.file + (self.study.arg and f":{self.study.arg}")]
         words += ["--directory", str(self.directory), *self.study.overrides]
+        words += ["--run", "{}/{}".format(*self.only)] if self.only else []
         return f"Go on with: {shlex.join(words)}"
 
     def say_left(self, left: Sequence[Run]) -> None:
@@ -593,7 +615,7 @@ class _Engine:
                     continue
                 if len(self.progress.seconds) >= share:
                     return
-                if time.monotonic() > self.deadline or self.steps >= self.most_steps:
+                if self.is_spent():
                     self.progress.say("the budget is spent; no further run is begun")
                     return
                 where = self.directory / run.id
@@ -671,9 +693,10 @@ class _Engine:
         """One failed run does not end a study; three, with none done, do."""
         text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         self.failed[run.id] = text
+        self.crashed = not isinstance(error, UserError)
         if self.is_first:
             note = {"error": text, "time": time.time(), "date": _now()}
-            if not isinstance(error, UserError):
+            if self.crashed:
                 note["traceback"] = "".join(traceback.format_exception(error)).splitlines()
             write_json(self.directory / run.id / "failed.json", note)
         self.progress.say(f"    failed: {text}")
@@ -886,7 +909,8 @@ def add_arguments(parser: Any) -> None:
 
 
 def run_command(args: Any) -> int:
-    """`aejax study`: 0 all done, 1 some runs failed; SavedAndStopped is 75, UserError 2."""
+    """`aejax study`: 0 all done, 1 some runs failed; SavedAndStopped is 75, UserError 2. Of a part
+    (--run) all this is about its own runs."""
     study = load(args.study, args.overrides)
     directory = pathlib.Path(args.directory or pathlib.Path("runs") / study.name)
     since = _become_worker(args.worker) if args.worker else None
@@ -895,10 +919,11 @@ def run_command(args: Any) -> int:
 
         distributed.initialise()
     seconds, steps = _parse_budgets(args.budget)
+    only = _parse_part(args.run)
     results = run_study(
         study,
         directory,
-        only=_parse_part(args.run),
+        only=only,
         workers=args.workers,
         dry_run=args.dry_run,
         budget=seconds,
@@ -910,9 +935,12 @@ def run_command(args: Any) -> int:
         write_report=since is None,
         since=since,
     )
-    failed = [] if args.dry_run else list(directory.glob("*/failed.json"))
+    if args.dry_run:
+        return 0
+    i, n = only if only and study.more is None else (0, 1)
     done = {result["id"] for result in results}
-    return int(any(path.parent.name not in done for path in failed))
+    mine = [r["id"] for r in read_json(directory / "manifest.json")["runs"] if r["index"] % n == i]
+    return int(any((directory / r / "failed.json").exists() for r in mine if r not in done))
 
 
 def _parse_part(text: str | None) -> tuple[int, int] | None:

@@ -468,6 +468,53 @@ def test_sigterm_stops_workers_and_says_75(study_file, tmp_path):
     _wait(lambda: not list(out.glob("*/lease.*")))  # the workers have ended, too
 
 
+def test_a_part_is_queued_again_while_another_process_has_its_run(study_file, tmp_path):
+    from aejax.cli import main
+
+    out = tmp_path / "out"
+    words = command(study_file, 3, out, "--run", "1/3", "--quiet")[len(CLI) :]
+    assert main(command(study_file, 3, out, "--run", "0/3", "--quiet")[len(CLI) :]) == 0
+    unit = read_json(out / "manifest.json")["runs"][1]["id"]
+    (out / unit).mkdir()
+    held = lease.take(out / unit)
+    try:
+        assert main(words) == 75
+        assert main([*words, "--workers", "2"]) == 75  # nor do its workers try for ever
+        # the others' status is their own
+        assert main(command(study_file, 3, out, "--run", "2/3", "--quiet")[len(CLI) :]) == 0
+    finally:
+        held.release()
+    assert main(words) == 0
+    assert [r["overrides"]["seed"] for r in load_results(out)] == [0, 1, 2]
+    assert (out / "report.html").exists()  # by whoever ends last
+
+
+FAILING = """
+from aejax.config import base
+from aejax.errors import UserError
+from aejax.study import Study, seeds
+
+def train(config, workdir):
+    if config.seed < 2:
+        raise (UserError("a mistake") if config.seed else RuntimeError("a crash"))
+    return {"metrics": {"test/psnr": 1.0}}
+
+def get_study(arg=""):
+    return Study("failing", base, seeds(3), train=train, baselines=())
+"""
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
+def test_the_status_of_a_part_is_its_own(tmp_path, order):
+    """A crash 1, a mistake 2, a success 0, whatever came of the other parts before."""
+    from aejax.cli import main
+
+    (tmp_path / "failing.py").write_text(FAILING)
+    words = ["study", str(tmp_path / "failing.py"), "--directory", str(tmp_path / "out"), "--quiet"]
+    assert {i: main([*words, "--run", f"{i}/3"]) for i in order} == {0: 1, 1: 2, 2: 0}
+    assert main(words) == 1  # the whole has failed runs
+
+
 @pytest.mark.parametrize("arguments, words", [
     (["--run", "4/4"], "counts from 0"),
     (["--run", "x"], "not i/N"),
