@@ -340,7 +340,8 @@ def _check_same(config: Any, directory: pathlib.Path) -> None:
 
 
 class Progress:
-    """What a study says while it runs: a line before and after each run, on stderr."""
+    """What a study says while it runs: a line before and after each run, on stderr; on a terminal
+    with a bar of what is done, above the one of the training."""
 
     def __init__(self, study: Study, runs: Sequence[Run], quiet: bool):
         self.columns, self.quiet = [study.y, *study.columns], quiet
@@ -357,7 +358,18 @@ class Progress:
 
     def start(self, run: Run, done: int) -> None:
         width = len(str(self.total))
-        self.say(f"[{done + 1:{width}}/{self.total}] {describe(run, self.keys)}")
+        text = f"[{done + 1:{width}}/{self.total}] {describe(run, self.keys)}"
+        if self.quiet or not sys.stderr.isatty():
+            self.say(text)
+            return
+        from rich.console import Console
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        line = Table.grid(padding=(0, 1))
+        line.add_row(ProgressBar(self.total, done, width=24), Text(text))
+        Console(stderr=True).print(line)
 
     def end(self, result: Mapping[str, Any], seconds: float, left: int) -> None:
         self.seconds.append(seconds)

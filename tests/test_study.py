@@ -587,3 +587,25 @@ def test_lines_name_what_tells_runs_apart():
     assert telling_keys(runs) == ["data.source", "model.latent"]
     assert describe(runs[0], telling_keys(runs)) == "a, bundled:digits, latent 2"
     assert describe(plan([{}])[0], []) == "base config"
+
+
+def test_on_a_terminal_a_bar_shows_how_much_is_done(study_file, tmp_path):
+    import pty
+
+    ours, theirs = pty.openpty()
+    words = command(study_file, 3, tmp_path / "out", "--workers", "2")
+    process = subprocess.Popen(
+        words, stderr=theirs, stdout=subprocess.DEVNULL, env=os.environ | {"TERM": "xterm"}
+    )
+    os.close(theirs)
+    said = b""
+    try:
+        while block := os.read(ours, 4096):
+            said += block
+    except OSError:  # how Linux says that the other side has closed
+        pass
+    assert process.wait(60) == 0
+    lines = [line for line in said.decode().splitlines() if "/3]" in line]
+    assert len(lines) == 3 and all("\u2501" in line for line in lines), said.decode()
+    grown = [line.rpartition("\x1b[90m")[0].count("\u2501") for line in lines]  # before the gray
+    assert grown[0] == 0 < grown[1] < grown[2]
