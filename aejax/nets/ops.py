@@ -1,7 +1,8 @@
 """Fast primitives: one name per operation, its form chosen per platform and size at trace time.
 
   plain    what `lax` offers: right on GPU and TPU, and the reference that the tests compare with
-  cpu_f32  float32 on a CPU: own backward passes, where XLA's are 2 to 80 times too slow
+  cpu_f32  float32 on a CPU: own backward passes, where XLA's are 2 to 80 times too slow, and 3x3
+           convolutions of many channels by fewer multiplications (rounded: not if exact)
   cpu_amx  bfloat16 products with float32 sums on a CPU's matrix units (Intel AMX)
 
 `cpu_amx` is taken only where `aejax.tune` found matrix units that are worth it. Under
@@ -204,11 +205,14 @@ def _conv_amx(x: Array, w: Array, stride: int) -> Array:
 
 
 def _conv_f32(x: Array, w: Array, stride: int) -> Array:
-    """XLA's own, but for pictures smaller than the kernel, where it is up to 16 times slower."""
-    kh, kw, _, o = w.shape
-    if max(x.shape[1:3]) >= max(kh, kw):
-        return _conv_plain(x, w, stride)
+    """XLA's own where that is fast: not from 64 channels on, not on pictures below the kernel's."""
+    kh, kw, c, o = w.shape
     n, h, wd, _ = x.shape
+    if max(h, wd) >= max(kh, kw):
+        many = min(c, o) >= 64 and n * h * wd * c * o >= WORTH
+        if stride == 1 and (kh, kw) == (3, 3) and many and not _exact():
+            return winograd.conv(x, w)
+        return _conv_plain(x, w, stride)
     y = _dot(_patches(x, kh, kw, stride), w.reshape(-1, o), False)
     return y.reshape(n, -(-h // stride), -(-wd // stride), o)
 

@@ -9,8 +9,9 @@ multiplications for 4 outputs instead of 36, F(4) 36 for 16 instead of 144. The 
 the same identity read backwards, G^T [sum of (B^T d B)^T (A dy A^T)] G. Whole numbers stay exact
 only while four times as large still would (G halves), so exact codes keep to `lax`.
 
-The transforms are sums of shifted pixels, cheap beside the products from about 64 channels on if
-what they write stays in cache: a `lax.scan` takes a few images at a time.
+The transforms are sums of shifted pixels, cheap beside the products from about 64 channels on. They
+write a few times what they read: a `lax.scan` takes so many images at a time that memory stays
+bounded. Fewer, which would stay in cache, XLA:CPU gives one thread.
 """
 
 import math
@@ -49,8 +50,8 @@ def _transposed(m: Matrix) -> Matrix:
 B_T, G, A_T = {}, {}, {}
 for _t, _points in ((2, (0, 1, -1)), (4, (0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5)))):
     B_T[_t], G[_t], A_T[_t] = _matrices(_points, _t)
-# At a time; smaller images go together up to so many. Less cannot feed two cores.
-PIXELS = 4096
+# At a time (smaller images go together, up to so many), in a convolution and in its gradient.
+PIXELS, GRADIENT_PIXELS = 65536, 16384
 
 
 def _times(m: Matrix, xs: Sequence[Array]) -> list[Array]:
@@ -77,25 +78,27 @@ def _transform(m: Matrix, x: Array, t: int, start: int, rows: int, columns: int)
     return lax.optimization_barrier([[v.reshape(-1, c) for v in row] for row in out])
 
 
-def _few_images(f: Callable, total, arrays: Sequence[Array], t: int):
-    """scan of f(total, pieces) over a few images at a time, so many that they stay in cache.
+def _few_images(f: Callable, total, arrays: Sequence[Array], t: int, pixels: int):
+    """scan of f(total, pieces) over a few images at a time, of so many pixels or one image.
 
     The pieces have one more row and column of zeros at the top and the left, and at the other
     sides what makes them 2 more than a multiple of t: XLA:CPU keeps no barrier between a slice and
     what is computed from it, and would slice anew in every sum, but writes to memory what it pads.
     """
     n, h, w = arrays[0].shape[:3]
-    m = max(d for d in range(1, n + 1) if n % d == 0 and (d == 1 or d * h * w <= PIXELS))
+    m = max(d for d in range(1, n + 1) if n % d == 0 and (d == 1 or d * h * w <= pixels))
     sides = ((0, 0), (1, 1 + -h % t), (1, 1 + -w % t), (0, 0))
 
     def step(total, pieces):
         return f(total, *(jnp.pad(p, sides) for p in pieces))
 
+    if m == n:
+        return step(total, arrays)
     return lax.scan(step, total, [a.reshape(n // m, m, *a.shape[1:]) for a in arrays])
 
 
 def conv(
-    x: Float[Array, "b h w c"], w: Float[Array, "3 3 c o"], t: int = 2
+    x: Float[Array, "b h w c"], w: Float[Array, "3 3 c o"], t: int = 4
 ) -> Float[Array, "b h w o"]:
     """The convolution of stride 1, zeros around; float32 error about 1e-6."""
     n, h, wd, _ = x.shape
@@ -113,7 +116,7 @@ def conv(
         y = jnp.stack(y, 2).reshape(m, t * rows, t * columns, o)
         return None, y[:, :h, :wd]
 
-    _, y = _few_images(few, None, [x], t)
+    _, y = _few_images(few, None, [x], t, PIXELS)
     return y.reshape(n, h, wd, o)
 
 
@@ -133,5 +136,5 @@ def weight_gradient(
         return jax.tree.map(jnp.add, total, new), None
 
     total = [[jnp.zeros((c, o), x.dtype) for _ in places] for _ in places]
-    total, _ = _few_images(few, total, [x, g], t)
+    total, _ = _few_images(few, total, [x, g], t, GRADIENT_PIXELS)
     return jnp.stack([jnp.stack(row) for row in _both_sides(_transposed(G[t]), total)])

@@ -45,7 +45,7 @@ def get_config(arg: str = "", channels: int = 1) -> ConfigDict:
     c.optim.clip = 1.0
     c.optim.ema = 0.999
 
-    c.train.length = "30000 steps"
+    c.train.length = "16000 steps"
     c.eval.every = "1000 steps"
     c.eval.batch = 7
     c.eval.metrics = ("psnr", "mse")
