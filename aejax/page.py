@@ -6,7 +6,7 @@ import json
 import os
 import pathlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from aejax.report import (
@@ -15,7 +15,9 @@ from aejax.report import (
     Table,
     comparison_table,
     label_columns,
+    provenance,
     spelled,
+    spelled_time,
     tables,
     value_of,
 )
@@ -137,17 +139,10 @@ def _facts(collection: Collection) -> str:
     if collection.missing:
         facts.append(f"<b>{collection.missing}</b> still to be done")
     if seconds:
-        facts.append(f"<b>{_time(seconds)}</b> of training")
+        facts.append(f"<b>{spelled_time(seconds)}</b> of training")
     if dates[-1]:
         facts.append(f"last run <b>{_e(dates[-1])}</b>")
     return '<ul class="facts">' + "".join(f"<li>{f}</li>" for f in facts) + "</ul>"
-
-
-def _time(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _prose(collection: Collection) -> list[str]:
@@ -290,32 +285,11 @@ def _leaves(node: Any, prefix: str = ""):
 
 
 def _provenance(collection: Collection) -> str:
-    """Command, versions, machine, git: once for all runs that share them."""
-    groups: dict[str, list[Mapping[str, Any]]] = {}
-    for r in collection.results:
-        same = (r.get("command"), r.get("machine"), r.get("git"), r.get("versions"))
-        groups.setdefault(repr(same), []).append(r)
     parts = []
-    for members in groups.values():
-        r = members[0]
-        dates = sorted(str(m.get("date", "")) for m in members)
-        when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
-        versions = ", ".join(f"{k} {v}" for k, v in (r.get("versions") or {}).items())
-        seconds = sum((m.get("seconds") or {}).get("total", 0.0) for m in members)
-        of = ", ".join(m["id"] for m in members[:6]) + (", ..." if len(members) > 6 else "")
-        items = {
-            "runs": f"{len(members)}" + (f" ({of})" if len(groups) > 1 else ""),
-            "command": r.get("command"), "versions": versions, "machine": r.get("machine"),
-            "git revision": r.get("git"), "wall time": _time(seconds) if seconds else "",
-            "date": when,
-        }  # fmt: skip
-        data = {(r.get("data") or {}).get("train", ""): (r.get("data") or {}).get("fingerprint", "")
-                for r in members}  # fmt: skip
-        items["data"] = "; ".join(f"{k} ({v})" for k, v in data.items() if k)
+    for items in provenance(collection):
         rows = [
             f"<dt>{_e(k)}</dt><dd>{f'<code>{_e(v)}</code>' if k == 'command' else _e(v)}</dd>"
             for k, v in items.items()
-            if v
         ]
         parts.append(f"<dl>{''.join(rows)}</dl>")
     written = time.strftime("%Y-%m-%d %H:%M")

@@ -742,6 +742,45 @@ def _baseline_line(row: Row, name: str, x: str, at: Any, columns: int):
     return f"{BASELINES[name]}, {at:,}", _note(baseline["metrics"]), images
 
 
+# --- where it comes from --------------------------------------------------------------------------
+
+
+def provenance(collection: Collection) -> list[dict[str, str]]:
+    """Command, versions, machine, git, time: once for all runs that share them."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for r in collection.results:
+        same = (r.get("command"), r.get("machine"), r.get("git"), r.get("versions"))
+        groups.setdefault(repr(same), []).append(r)
+    found = []
+    for members in groups.values():
+        r = members[0]
+        dates = sorted(str(m.get("date", "")) for m in members)
+        seconds = sum((m.get("seconds") or {}).get("total", 0.0) for m in members)
+        of = ", ".join(m["id"] for m in members[:6]) + (", ..." if len(members) > 6 else "")
+        data = {(r.get("data") or {}).get("train", ""): (r.get("data") or {}).get("fingerprint", "")
+                for r in members}  # fmt: skip
+        items = {
+            "runs": f"{len(members)}" + (f" ({of})" if len(groups) > 1 else ""),
+            "command": r.get("command"),
+            "versions": ", ".join(f"{k} {v}" for k, v in (r.get("versions") or {}).items()),
+            "machine": r.get("machine"),
+            "git revision": r.get("git"),
+            "wall time": spelled_time(seconds) if seconds else "",
+            "date": dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}",
+            "data": "; ".join(f"{k} ({v})" for k, v in data.items() if k),
+        }
+        found.append({name: value for name, value in items.items() if value})
+    return found
+
+
+def spelled_time(seconds: float) -> str:
+    """ "75 s", "12 min", "2 h 5 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
 # --- writing --------------------------------------------------------------------------------------
 
 
@@ -777,6 +816,8 @@ def write(
             text = to_markdown(found, title)
             if compared:
                 text += "\n" + to_markdown([dataclasses.replace(compared, title="Comparison")])
+            for items in provenance(collection):
+                text += "\n" + "".join(f"- {name}: {value}\n" for name, value in items.items())
             (folder / "table.md").write_text(text)
             (folder / "table.tex").write_text(to_latex(found, title, collection.settings["name"]))
             (folder / "results.csv").write_text(to_csv(collection))

@@ -203,7 +203,12 @@ def test_published_figures_stand_beside_ours(tmp_path):
     report.write([where])
     last = rows_of((where / "table.md").read_text())[-1]
     assert last[0] == "Somebody 2006 (published)" and last[1] == "8" and "21.50" in last
-    assert "Somebody 2006: Table 2" in (where / "table.md").read_text()
+    text = (where / "table.md").read_text()
+    assert "Somebody 2006: Table 2" in text
+    # a committed table says where it comes from
+    for line in ("runs: 12", "command: aejax study <demo>", "machine: a machine", "wall time: 2 min",
+                 "versions: python 3.12, jax 0.12", "date: 2026-01-02 03:04"):  # fmt: skip
+        assert f"- {line}\n" in text
 
 
 def test_a_paired_test_against_the_reference(tmp_path):
