@@ -383,9 +383,9 @@ def _pixels(parsed: Parsed, runtime: Runtime) -> np.ndarray:
     """Tile by tile; latents are kept of three rows of tiles."""
     header = parsed.header
     deep, gray = bool(header.flags & container.DEEP), bool(header.flags & container.GRAY)
-    dtype, top = (np.uint16, 65535.0) if deep else (np.uint8, 255.0)
     shape = (header.height, header.width)
-    out = np.full(shape if gray else (*shape, 3), (int(top) + 1) // 2, dtype)
+    middle = np.uint16(1 << 15) if deep else np.uint8(1 << 7)
+    out = np.full(shape if gray else (*shape, 3), middle)
     rows: dict[int, dict[int, np.ndarray]] = {}
     tiles = header.tiles
     starts = sorted({t[0] for t in tiles})
@@ -417,11 +417,9 @@ def _pixels(parsed: Parsed, runtime: Runtime) -> np.ndarray:
             if tile[0] != start:
                 continue
             x = runtime.pixels(block, near[0], tile, header)
-            x = np.clip(x, 0.0, 1.0)
-            x = x.mean(-1) if gray else x
             a, b = tile[0] * STRIDE, tile[1] * STRIDE
             part = out[a : a + tile[2] * STRIDE, b : b + tile[3] * STRIDE]
-            part[...] = np.floor(x * top + 0.5).astype(dtype)[: part.shape[0], : part.shape[1]]
+            part[...] = x[: part.shape[0], : part.shape[1]]
     return out
 
 

@@ -120,6 +120,16 @@ def synthesise(model, m_vars, y_hat, quality):
     return model.apply(m_vars, y_hat, method=run)
 
 
+def paint(model, m_vars, y_hat, quality, flags):
+    """y_hat [1, h, w, M] -> what the file's flags say: uint8 or uint16, [1, 16 h, 16 w, 3] or, gray,
+    [1, 16 h, 16 w]."""
+    x = jnp.clip(synthesise(model, m_vars, y_hat, quality), 0.0, 1.0)
+    x = x.mean(-1) if flags & container.GRAY else x
+    if flags & container.DEEP:
+        return jnp.floor(x * 65535.0 + 0.5).astype(jnp.uint16)
+    return jnp.floor(x * 255.0 + 0.5).astype(jnp.uint8)
+
+
 def hyper_symbols(model, m_vars, y, mask, quality):
     """y of a padded tile -> symbols of z (z_hat - mean), int32 [h/2, w/2, N]; mask as z."""
     cond = {"quality": quality}
@@ -165,7 +175,8 @@ def known(model, m_vars, features, earlier, i):
 
 
 def levels(model, m_vars, shared, base, own, i):
-    """(mu, level uint8) [h, w, c] of slice i; own: y_hat of the first colour, or None."""
+    """(mu [1, h, w, c], level uint8 [h, w, c]) of slice i; own: y_hat of the first colour, or
+    None."""
 
     def run(m):
         start = sum(model.slices[:i])
@@ -174,6 +185,24 @@ def levels(model, m_vars, shared, base, own, i):
         return mu, level[0].astype(jnp.uint8)
 
     return model.apply(m_vars, method=run)
+
+
+def first_pass(model, m_vars, features, base, earlier, i):
+    """The decoder's way into slice i: (shared, mu, level) of its first colour."""
+    shared = known(model, m_vars, features, earlier, i)
+    return shared, *levels(model, m_vars, shared, base, None, i)
+
+
+def second_pass(model, m_vars, shared, base, mu, symbols, first, i):
+    """With the first colour's symbols [h w, c]: (its y_hat, mu, level) of the second."""
+    own = settled(jnp.zeros_like(mu), mu, symbols, first)
+    return own, *levels(model, m_vars, shared, base, own, i)
+
+
+def settled(own, mu, symbols, colour):
+    """y_hat [1, h, w, c] of a slice with one colour more, whose symbols [h w, c] are zero elsewhere;
+    colour [h, w, 1] is 1 on it."""
+    return own + (symbols.reshape(mu.shape).astype(jnp.float32) + mu) * colour
 
 
 def symbols_of(model, m_vars, y, features, base, mask):
@@ -216,9 +245,11 @@ class Runtime:
             return jax.jit(call, static_argnums=static) if jit else call
 
         self.analyse, self.synthesise = part(analyse), part(synthesise)
+        self.paint = part(paint, 3)
         self.hyper_symbols, self.begin = part(hyper_symbols), part(begin)
         self.z_levels, self.symbols_of = part(z_levels), part(symbols_of)
-        self.known, self.levels = part(known, 3), part(levels, 4)
+        self.first_pass, self.second_pass = part(first_pass, 4), part(second_pass, 6)
+        self.settled = jax.jit(settled) if jit else settled
 
     # --- one tile, symbols <-> chunks ---
 
@@ -236,12 +267,15 @@ class Runtime:
         zh, zw = _half(h, w)
         z_level = np.asarray(self.z_levels(self.variables, q))
         parts = [(z[:zh, :zw].reshape(-1), np.tile(z_level, zh * zw))]
-        first = chequer(h, w)
+        rows = [
+            (symbols.reshape(-1, y.shape[-1])[at], level.reshape(-1, y.shape[-1])[at])
+            for at in colours(h, w, padded[1])
+        ]
         chunks, start = [], 0
         for size in self.frozen.slices:
-            s, lv = (a[:h, :w, start : start + size] for a in (symbols, level))
-            for colour in (first, ~first):
-                parts.append((s[colour].reshape(-1), lv[colour].reshape(-1)))
+            for s, lv in rows:
+                part = slice(start, start + size)
+                parts.append((s[:, part].reshape(-1), lv[:, part].reshape(-1)))
             chunks.append(self._chunk(parts))
             parts, start = [], start + size
         return chunks, y_hat[0, :h, :w]
@@ -266,44 +300,47 @@ class Runtime:
         padded, mask, z_mask = _padded(h, w)
         zh, zw = _half(h, w)
         z_level = np.asarray(self.z_levels(self.variables, q))
-        first = chequer(h, w)
+        places = colours(h, w, padded[1])
+        first = np.zeros((padded[0] * padded[1], 1), np.float32)
+        first[places[0]] = 1
+        first = first.reshape(mask.shape)
         z = np.zeros((*z_mask.shape[:2], len(z_level)), np.int32)
-        out, done = np.zeros((h, w, sum(self.frozen.slices)), np.float32), []
+        done: list[jax.Array] = []
         features = base = None
-        start = 0
         for i, size in enumerate(self.frozen.slices):
             chunk = chunks[i] if i < len(chunks) else Chunk(b"", 0)
             coder = Decoder(self.frozen.tables, chunk.data) if chunk.data else None
             read = []
 
-            def take(lv, shape, coder=coder, read=read):
+            def take(lv, coder=coder, read=read):
                 if coder is None:
-                    return np.zeros(shape, np.int32)
+                    return np.zeros(lv.shape, np.int32)
                 try:
-                    read.append(coder.read(lv))
+                    read.append(coder.read(lv.reshape(-1)))
                 except CodedWrong as e:
                     raise CodecError(f"{name} is damaged: {e}") from None
-                return read[-1].reshape(shape)
+                return read[-1].reshape(lv.shape)
+
+            def spread(level, at, take=take, size=size):
+                """Reads one colour's symbols; where they belong they stand, [h w, c]."""
+                symbols = np.zeros((padded[0] * padded[1], size), np.int32)
+                symbols[at] = take(np.asarray(level).reshape(-1, size)[at])
+                return symbols
 
             if i == 0:
-                z[:zh, :zw] = take(np.tile(z_level, zh * zw), (zh, zw, len(z_level)))
+                z[:zh, :zw] = take(np.broadcast_to(z_level, (zh, zw, len(z_level))))
                 features, base = self.begin(self.variables, z, z_mask, q)
-            shared = self.known(self.variables, features, tuple(done), i)
-            hat = np.zeros((1, *padded, size), np.float32)
-            for colour, own in ((first, None), (~first, hat)):
-                mu, level = self.levels(self.variables, shared, base, own, i)
-                mu, level = np.asarray(mu)[0, :h, :w], np.asarray(level)[:h, :w][colour]
-                s = take(level.reshape(-1), level.shape)
-                hat[0, :h, :w][colour] = s + mu[colour]
+            shared, mu, level = self.first_pass(self.variables, features, base, tuple(done), i)
+            s = spread(level, places[0])
+            own, mu, level = self.second_pass(self.variables, shared, base, mu, s, first, i)
+            s = spread(level, places[1])
             if coder is not None and hash_of(read) != chunk.symbols:
                 raise CodecError(
                     f"{name} did not decode to the symbols that were written; it is damaged, or "
                     "this machine does not compute integers exactly"
                 )
-            out[..., start : start + size] = hat[0, :h, :w]
-            done.append(jnp.asarray(hat))
-            start += size
-        return out
+            done.append(self.settled(own, mu, s, mask - first))
+        return np.concatenate([np.asarray(y_hat)[0, :h, :w] for y_hat in done], axis=-1)
 
     # --- pixels <-> latents ---
 
@@ -318,13 +355,16 @@ class Runtime:
         return y[i - top : i - top + h, j - left : j - left + w]
 
     def pixels(self, y_hat: np.ndarray, row: int, tile, header: Header) -> np.ndarray:
-        """float32 [16 h, 16 w, 3] of one tile; y_hat holds whole rows of latents from `row` on."""
+        """Samples of one tile as the header's flags have them, [16 h, 16 w, 3] or [16 h, 16 w];
+        y_hat holds whole rows of latents from `row` on."""
         (i, j, h, w), (gh, gw) = tile, header.grid
         (top, rows), (left, cols) = window(i, h, gh), window(j, w, gw)
         part = y_hat[top - row : min(top + rows, gh) - row, left : left + cols]
         pad = (rows - part.shape[0], cols - part.shape[1])
         part = np.pad(part, ((0, pad[0]), (0, pad[1]), (0, 0)), mode="edge")
-        x = np.asarray(self.synthesise(self.variables, part[None], _quality(header.quality)))[0]
+        flags = header.flags & (container.GRAY | container.DEEP)
+        q = _quality(header.quality)
+        x = np.asarray(self.paint(self.variables, part[None], q, flags))[0]
         a, b = (i - top) * STRIDE, (j - left) * STRIDE
         return x[a : a + h * STRIDE, b : b + w * STRIDE]
 
@@ -334,9 +374,11 @@ def hash_of(parts: list[np.ndarray]) -> int:
     return container.crc16(np.concatenate(parts).astype("<i4").tobytes() if parts else b"")
 
 
-def chequer(h: int, w: int) -> np.ndarray:
-    """True on the first colour."""
-    return (np.arange(h)[:, None] + np.arange(w)) % 2 == 0
+def colours(h: int, w: int, row: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where the two colours of an h x w chequerboard stand in rows of `row` positions."""
+    at = np.arange(h)[:, None] * row + np.arange(w)
+    odd = (np.arange(h)[:, None] + np.arange(w)) % 2 == 1
+    return at[~odd], at[odd]
 
 
 def _quality(byte: int) -> np.ndarray:
