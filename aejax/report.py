@@ -269,11 +269,12 @@ def tables(collection: Collection) -> list[Table]:
     for name, rows in parts:
         cells = [[_cell(row, column, column in labels) for column in columns] for row in rows]
         _mark_best(rows, cells, columns, collection.settings["x"])
-        notes = []
+        sources: dict[str, list[str]] = {}
         for entry in published:
             if str(entry.get("facet", name)) == name:
                 cells.append([_published_cell(entry, c, i == 0) for i, c in enumerate(columns)])
-                notes.append(f"{entry['name']}: {entry.get('source', 'published')}")
+                sources.setdefault(entry.get("source", "published"), []).append(entry["name"])
+        notes = [f"{'; '.join(names)}: {source}" for source, names in sources.items()]
         numeric = [any(isinstance(r[i].value, float) for r in cells) for i in range(len(columns))]
         counts = {len(row.results) for row in rows}
         if max(counts) > 1:
