@@ -18,8 +18,8 @@ MODELS = {
         "model.f_D": part("dense", hidden=(128, 256)),
     },
     "conv": {
-        "model.f_E": part("conv", widths=(32, 64)),
-        "model.f_D": part("conv", widths=(32, 64)),
+        "model.f_E": part("conv", widths=(24, 48)),
+        "model.f_D": part("conv", widths=(24, 48)),
     },
 }
 # photographs of any size: h has k channels at an eighth of the resolution
@@ -63,7 +63,7 @@ def get_study(arg: str = ""):
     runs, smoke = [], "smoke" in arg
     for data, models, sizes in (
         ("digits", MODELS, (4,) if smoke else (2, 4, 8, 16)),
-        ("photos", SPATIAL, (8,) if smoke else (8, 24)),
+        ("photos", SPATIAL, (6,) if smoke else (6, 12)),
     ):
         c = get_config(f"{data} {arg}")
         source = {f"data.{name}": c.data[name] for name in ("source", "crop", "holdout", "batch")}

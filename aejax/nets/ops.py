@@ -176,19 +176,21 @@ def _patches(x: Array, kh: int, kw: int, stride: int) -> Array:
 
 
 def _conv_dw(x: Array, g: Array, kh: int, kw: int, stride: int, amx: bool) -> Array:
-    """The weight gradient, one image at a time: its patches stay in cache."""
-    c, o = x.shape[-1], g.shape[-1]
+    """The weight gradient, an image (small ones: a few) at a time: its patches stay in cache."""
+    (n, ho, wo, o), c = g.shape, x.shape[-1]
     if amx:
         x, g = x.astype(jnp.bfloat16), g.astype(jnp.bfloat16)
     elif stride == 1 and (kh, kw) == (3, 3) and g.size * c >= WORTH:
         return winograd.weight_gradient(x, g)
 
-    def one(total, xg):
+    def few(total, xg):
         x, g = xg
-        p = _patches(x[None], kh, kw, stride)
+        p = _patches(x, kh, kw, stride)
         return total + _dot(_row_major(g.reshape(-1, o).T), p, amx), None
 
-    total, _ = lax.scan(one, jnp.zeros((o, kh * kw * c), jnp.float32), (x, g))
+    m = max(d for d in range(1, n + 1) if n % d == 0 and (d == 1 or d * ho * wo <= 256))
+    groups = (a.reshape(n // m, m, *a.shape[1:]) for a in (x, g))
+    total, _ = lax.scan(few, jnp.zeros((o, kh * kw * c), jnp.float32), tuple(groups))
     return total.T.reshape(kh, kw, c, o)
 
 

@@ -83,7 +83,9 @@ class Parts:
         def make():
             return self.init_variables(example, key)
 
-        variables = jax.jit(make)()
+        # It runs once: on a CPU, compiling it well takes seconds and earns nothing.
+        quick = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
+        variables = jax.jit(make, compiler_options=quick)()
         if hasattr(self.objective, "initialise"):
             images = example
             if config.model.init == "pca":  # crops: more of them than there are files
