@@ -10,7 +10,7 @@ from typing import NamedTuple
 from aejax.errors import SavedAndStopped, UserError
 
 
-class Verb(NamedTuple):
+class Entry(NamedTuple):
     """A verb: where its `add_arguments` and `run` are, what it does, and an example."""
 
     module: str
@@ -19,54 +19,54 @@ class Verb(NamedTuple):
 
 
 VERBS = {
-    "train": Verb("aejax.verbs:train", "train one experiment, from wherever it stands",
-                  "aejax train --config experiments/reconstruct/dense_784.py --workdir runs/dense"),
-    "check": Verb("aejax.verbs:check", "resolve a config, count, and try one real step",
-                  "aejax check --config experiments/reconstruct/dense_784.py"),
-    "eval": Verb("aejax.verbs:evaluate", "measure a trained model again",
-                 "aejax eval --workdir runs/dense"),
-    "study": Verb("aejax.verbs:study", "run all runs of a study that are not done yet, and report",
-                  "aejax study experiments/quickstart.py"),
-    "report": Verb("aejax.verbs:report", "tables, figures and a page of finished studies",
-                   "aejax report runs/quickstart"),
-    "data": Verb("aejax.data.cli", "list sources, or look at one",
-                 "aejax data show bundled:photos -o photos.png"),
-    "info": Verb("aejax.verbs:info", "versions, devices, CPU features, folders", "aejax info"),
-    "compress": Verb("aejax.compress.cli:compress", "images to .aej files",
-                     "aejax compress photo.png --quality 50"),
-    "decompress": Verb("aejax.compress.cli:decompress", ".aej files to images",
-                       "aejax decompress photo.aej"),
-    "codec": Verb("aejax.compress.cli:codec", "what is in an .aej file",
-                  "aejax codec info photo.aej"),
-    "eval-codec": Verb("aejax.compress.cli:eval_codec", "rate and distortion of codecs on a folder",
-                       "aejax eval-codec photos/ --out results.json"),
-    "denoise": Verb("aejax.denoise.cli:denoise", "remove noise from images",
-                    "aejax denoise noisy.png -o clean.png"),
-    "eval-denoise": Verb("aejax.denoise.cli:eval_denoise", "denoisers on a folder of clean images",
-                         "aejax eval-denoise photos/ --sigma 15 25 50 --out results.json"),
-    "sample": Verb("aejax.generate.cli:sample", "new images from a trained prior",
-                   "aejax sample --model fashion-mnist --n 64 -o grid.png"),
-    "interpolate": Verb("aejax.generate.cli:interpolate", "a strip from one image to another",
-                        "aejax interpolate a.png b.png --model digits -o strip.png"),
-    "edit": Verb("aejax.generate.cli:edit", "walk along coordinates of h",
-                 "aejax edit a.png --model digits -o walk.png"),
-    "extend": Verb("aejax.generate.cli:extend", "new variants of given images",
-                   "aejax extend images/ --n 8 -o more/"),
-    "inpaint": Verb("aejax.generate.cli:inpaint", "fill a masked region",
-                    "aejax inpaint a.png --mask mask.png -o whole.png"),
-    "launch": Verb("aejax.launch", "run a study on an engine: local, slurm, gke, tpu_vm, sky",
-                   "aejax launch slurm experiments/quickstart.py --dry-run"),
+    "train": Entry("aejax.verbs:train", "train one experiment, from wherever it stands",
+                   "aejax train --config experiments/reconstruct/dense_784.py --workdir runs/dense"),
+    "check": Entry("aejax.verbs:check", "resolve a config, count, and try one real step",
+                   "aejax check --config experiments/reconstruct/dense_784.py"),
+    "eval": Entry("aejax.verbs:evaluate", "measure a trained model again",
+                  "aejax eval --workdir runs/dense"),
+    "study": Entry("aejax.verbs:study", "run all runs of a study that are not done yet, and report",
+                   "aejax study experiments/quickstart.py"),
+    "report": Entry("aejax.verbs:report", "tables, figures and a page of finished studies",
+                    "aejax report runs/quickstart"),
+    "data": Entry("aejax.data.cli", "list sources, or look at one",
+                  "aejax data show bundled:photos -o photos.png"),
+    "info": Entry("aejax.verbs:info", "versions, devices, CPU features, folders", "aejax info"),
+    "compress": Entry("aejax.compress.cli:compress", "images to .aej files",
+                      "aejax compress photo.png --quality 50"),
+    "decompress": Entry("aejax.compress.cli:decompress", ".aej files to images",
+                        "aejax decompress photo.aej"),
+    "codec": Entry("aejax.compress.cli:codec", "what is in an .aej file",
+                   "aejax codec info photo.aej"),
+    "eval-codec": Entry("aejax.compress.cli:eval_codec", "rate and distortion of codecs on a folder",
+                        "aejax eval-codec photos/ --out results.json"),
+    "denoise": Entry("aejax.denoise.cli:denoise", "remove noise from images",
+                     "aejax denoise noisy.png -o clean.png"),
+    "eval-denoise": Entry("aejax.denoise.cli:eval_denoise", "denoisers on a folder of clean images",
+                          "aejax eval-denoise photos/ --sigma 15 25 50 --out results.json"),
+    "sample": Entry("aejax.generate.cli:sample", "new images from a trained prior",
+                    "aejax sample --model fashion-mnist --n 64 -o grid.png"),
+    "interpolate": Entry("aejax.generate.cli:interpolate", "a strip from one image to another",
+                         "aejax interpolate a.png b.png --model digits -o strip.png"),
+    "edit": Entry("aejax.generate.cli:edit", "walk along coordinates of h",
+                  "aejax edit a.png --model digits -o walk.png"),
+    "extend": Entry("aejax.generate.cli:extend", "new variants of given images",
+                    "aejax extend images/ --n 8 -o more/"),
+    "inpaint": Entry("aejax.generate.cli:inpaint", "fill a masked region",
+                     "aejax inpaint a.png --mask mask.png -o whole.png"),
+    "launch": Entry("aejax.launch", "run a study on an engine: local, slurm, gke, tpu_vm, sky",
+                    "aejax launch slurm experiments/quickstart.py --dry-run"),
 }  # fmt: skip
 
 
-def present(verb: Verb) -> bool:
+def present(verb: Entry) -> bool:
     """Whether the module of a verb is there (rooms may be left out of an installation)."""
     import importlib.util
 
     return importlib.util.find_spec(verb.module.partition(":")[0]) is not None
 
 
-def load_verb(verb: Verb) -> tuple[Callable, Callable]:
+def load_verb(verb: Entry) -> tuple[Callable, Callable]:
     """(add_arguments, run) of a verb: attributes of its module, or of an object in it."""
     import importlib
 

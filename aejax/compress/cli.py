@@ -1,25 +1,16 @@
 """The codec's verbs: compress, decompress, codec info, eval-codec."""
 
-import argparse
-import dataclasses
 import pathlib
 import sys
 import time
 from collections.abc import Callable, Iterable
 
 from aejax.errors import UserError
+from aejax.verbs import Verb
 
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".gif"),
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Verb:
-    """The two halves of a verb, as the command line wants them."""
-
-    add_arguments: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], int]
 
 
 def _files(inputs: Iterable[str], suffixes: tuple[str, ...]) -> list[tuple[pathlib.Path, str]]:

@@ -1,22 +1,12 @@
 """aejax denoise, aejax eval-denoise."""
 
 import argparse
-import dataclasses
 import os
 import pathlib
 import sys
-from collections.abc import Callable
 
 from aejax.errors import UserError
-
-
-@dataclasses.dataclass(frozen=True)
-class Verb:
-    """The two halves of a verb, as the command line wants them."""
-
-    add_arguments: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], int]
-
+from aejax.verbs import Verb
 
 # --- denoise --------------------------------------------------------------------------------------
 

@@ -1,19 +1,11 @@
 """The verbs of this room: sample, interpolate, edit, extend, inpaint."""
 
 import argparse
-import dataclasses
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from aejax.errors import UserError
-
-
-@dataclasses.dataclass(frozen=True)
-class Verb:
-    """The two halves of a verb, as the command line wants them."""
-
-    add_arguments: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], int]
+from aejax.verbs import Verb
 
 
 def _which(parser: argparse.ArgumentParser) -> None:
