@@ -185,6 +185,12 @@ def read_images(folder: str, limit: int = 0) -> dict[str, np.ndarray]:
     return {f.stem: np.asarray(Image.open(f).convert("RGB")) for f in files[: limit or len(files)]}
 
 
+def psnr_of(x: np.ndarray, y: np.ndarray) -> float:
+    """PSNR in dB of uint8 images."""
+    mse = float(np.mean(np.square(x.astype(np.float64) - y.astype(np.float64))))
+    return 10.0 * math.log10(255.0**2 / max(mse, 1e-3))
+
+
 def quality_of(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     """(PSNR in dB, MS-SSIM) of uint8 images."""
     import jax
@@ -192,11 +198,10 @@ def quality_of(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
     from aejax.metrics import image as metrics
 
-    mse = float(np.mean(np.square(x.astype(np.float64) - y.astype(np.float64))))
     a, b = (jnp.asarray(v[None], jnp.float32) / 255.0 for v in (x, y))
     global _ms_ssim
     _ms_ssim = _ms_ssim or jax.jit(metrics.ms_ssim)
-    return 10.0 * math.log10(255.0**2 / max(mse, 1e-3)), float(_ms_ssim(a, b)[0])
+    return psnr_of(x, y), float(_ms_ssim(a, b)[0])
 
 
 _ms_ssim: Any = None
