@@ -20,11 +20,11 @@ class Entry(NamedTuple):
 
 VERBS = {
     "train": Entry("aejax.verbs:train", "train one experiment, from wherever it stands",
-                   "aejax train --config experiments/reconstruct/dense_784.py --workdir runs/dense"),
+                   "aejax train --config experiments/quickstart.py:digits --workdir runs/digits"),
     "check": Entry("aejax.verbs:check", "resolve a config, count, and try one real step",
                    "aejax check --config experiments/reconstruct/dense_784.py"),
     "eval": Entry("aejax.verbs:evaluate", "measure a trained model again",
-                  "aejax eval --workdir runs/dense"),
+                  "aejax eval --workdir runs/digits"),
     "study": Entry("aejax.verbs:study", "run all runs of a study that are not done yet, and report",
                    "aejax study experiments/quickstart.py"),
     "report": Entry("aejax.verbs:report", "tables, figures and a page of finished studies",
@@ -38,7 +38,7 @@ VERBS = {
                         "aejax decompress photo.aej"),
     "codec": Entry("aejax.compress.cli:codec", "what is in an .aej file",
                    "aejax codec info photo.aej"),
-    "eval-codec": Entry("aejax.compress.cli:eval_codec", "rate and distortion of codecs on a folder",
+    "eval-codec": Entry("aejax.compress.cli:eval_codec", "rate and distortion of codecs on images",
                         "aejax eval-codec photos/ --out results.json"),
     "denoise": Entry("aejax.denoise.cli:denoise", "remove noise from images",
                      "aejax denoise noisy.png -o clean.png"),
