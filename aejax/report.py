@@ -658,7 +658,6 @@ def make_sheets(collection: Collection, out: pathlib.Path) -> list[Figure]:
         title = "Originals over reconstructions" + (f": {facet}" if len(parts) > 1 else "")
         shown = [(row, found) for row in rows if (found := _examples(row.results[0])) is not None]
         if not shown:
-            made += _own_sheet(collection, rows, out / f"{file}.png", title)
             continue
         original = shown[0][1]["x"]
         shown = [(row, found) for row, found in shown if np.array_equal(found["x"], original)]
@@ -685,23 +684,6 @@ def make_sheets(collection: Collection, out: pathlib.Path) -> list[Figure]:
         note = "the first images of the test split; PSNR is the mean over the whole split"
         made.append(Figure(out / f"{file}.png", title, dark.getvalue(), note))
     return made
-
-
-def _own_sheet(collection, rows: Sequence[Row], path: pathlib.Path, title: str) -> list[Figure]:
-    """Where images differ in size and cannot stand in one table: the sheet of the best run."""
-    y = collection.settings["y"]
-    better = spelled(y)[2] or 1
-    ranked = sorted((r for row in rows for r in row.results if value_of(r, y) is not None),
-                    key=lambda r: -better * value_of(r, y))  # fmt: skip
-    for result in ranked:
-        file = pathlib.Path(result["directory"]) / "pictures" / "first.png"
-        if file.exists():
-            path.write_bytes(file.read_bytes())
-            words = [value_of(result, c) for c in label_columns(collection)]
-            note = ", ".join(str(w) for w in words if w is not None)
-            note += f", {result['latent_size']:,} numbers" if result.get("latent_size") else ""
-            return [Figure(path, title, b"", f"the best run: {note}")]
-    return []
 
 
 def _examples(result: Mapping[str, Any]) -> Mapping[str, np.ndarray] | None:

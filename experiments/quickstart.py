@@ -3,7 +3,7 @@
     aejax study experiments/quickstart.py
 
 No download: the digits of scikit-learn (8x8, gray) and the photographs that scikit-image and
-scikit-learn carry (32x32 crops of them, colour). Linear, dense and convolutional f_E and f_D at
+scikit-learn carry (96x96 crops of them, colour). Linear, dense and convolutional f_E and f_D at
 several sizes of h, each beside PCA of the same size. At most 3 minutes on 2 cores.
 """
 

@@ -447,10 +447,12 @@ def sheets(found: Evaluation) -> dict[str, np.ndarray]:
 
 
 def write_pictures(found: Evaluation, workdir: pathlib.Path) -> None:
-    """pictures/first.png, best.png, worst.png and the first examples as arrays."""
+    """pictures/first.png, best.png, worst.png; the first examples (of photos, crops) as arrays."""
     if jax.process_index():
         return
     from PIL import Image
+
+    from aejax.pictures import common_crop
 
     folder = workdir / "pictures"
     try:
@@ -458,8 +460,8 @@ def write_pictures(found: Evaluation, workdir: pathlib.Path) -> None:
         for name, sheet in sheets(found).items():
             Image.fromarray(sheet).save(folder / f"{name}.png")
         first = found.pictures["first"]
-        if first and len({p["x"].shape for p in first}) == 1:
-            arrays = {n: np.stack([p[n] for p in first]) for n in first[0]}
+        if first:
+            arrays = {n: common_crop([p[n] for p in first]) for n in first[0]}
             np.savez_compressed(folder / "examples.npz", **arrays)
     except OSError as e:
         import warnings
