@@ -175,7 +175,7 @@ def _eval_arguments(parser):
     parser.add_argument("--out", metavar="FILE", help="results as JSON; figures beside it")
     parser.add_argument("--codecs", metavar="A,B", help="names; default: all there are")
     parser.add_argument("--effort", type=int, default=0, choices=range(10), metavar="0..9",
-                        help="run ours with this effort too: a minute or two per image and point")  # fmt: skip
+                        help="run ours with this effort too: minutes per image")  # fmt: skip
     parser.add_argument("--weights", metavar="FILE", help="weights of your own (.safetensors)")
     parser.add_argument("--images", type=int, default=0, metavar="N", help="only the first N")
 

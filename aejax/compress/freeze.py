@@ -25,13 +25,30 @@ FIELDS = (
 
 
 TABLES = ("bottleneck/base", "bottleneck/z_base", "bottleneck/z_mean")
-EXPONENT = "_exponent"  # of a kernel's integers: a leaf beside it
+EXPONENT = "_exponent"  # of an exact kernel's integers: a leaf beside it
+SCALE = "_scale"  # of another kernel's
 
 
-def is_half(path: str, value: Any) -> bool:
-    """Whether a parameter is kept as float16."""
-    # Tables by quality are small, and a gain has to be undone to better than a thousandth.
-    return value.ndim > 1 and not is_exact(path) and len(value) != nets.KNOTS
+def kept_as(path: str, value: Any) -> str:
+    """How a parameter of the transforms is stored: "int8" with a scale per output channel,
+    "float16" or "float32".
+
+    Measured on held-out photographs: int8 kernels instead of float16 change the BD-rate by 0.02 %;
+    the linear paths as int8 too would cost 0.9 %, as all of the picture goes through them. Tables
+    by quality are small, and a gain has to be undone to better than a thousandth.
+    """
+    if value.ndim < 2 or len(value) == nets.KNOTS:
+        return "float32"
+    return "float16" if path.endswith(("/klt", "/depthwise")) else "int8"
+
+
+def byte_scale(w: np.ndarray) -> np.ndarray:
+    """[..., o] -> [o]: what the largest weight of each output channel is 127 times of, rounded up
+    to 11 bits, so that every product with an integer up to 127 is exact and the scale of what was
+    scaled is the same again."""
+    top = np.abs(np.asarray(w, np.float32)).max(axis=tuple(range(w.ndim - 1)))
+    digits, power = np.frexp(np.maximum(top, 1e-30) / np.float32(127))
+    return np.ldexp(np.ceil(digits * 2048) / 2048, power).astype(np.float32)
 
 
 def is_exact(path: str) -> bool:
@@ -40,8 +57,7 @@ def is_exact(path: str) -> bool:
 
 
 def frozen_params(params: Any) -> dict[str, Any]:
-    """Parameters as the frozen model takes them: exact ones exact, the others as float16 keeps
-    them."""
+    """Parameters as the frozen model takes them: exact ones exact, the others as they are kept."""
     out = {}
     for path, value in flatten(params).items():
         value = jnp.asarray(value, jnp.float32)
@@ -54,8 +70,11 @@ def frozen_params(params: Any) -> dict[str, Any]:
             )
         elif path in TABLES:
             value = exact.rounded(value, nets.TABLE_UNIT)
-        elif is_half(path, value):
+        elif kept_as(path, value) == "float16":
             value = value.astype(jnp.float16).astype(jnp.float32)
+        elif kept_as(path, value) == "int8":
+            value, unit = np.asarray(value), byte_scale(value)
+            value = np.round(value / unit) * unit
         out[path] = np.asarray(value)
     return unflatten(out)
 
@@ -114,8 +133,9 @@ def tile_symbols(runtime: Runtime, image: np.ndarray, byte: int):
 
 
 def save(frozen: Frozen, path: str | pathlib.Path) -> None:
-    """Writes PATH.safetensors and PATH.json: kernels of the entropy model as int8 and one exponent
-    per channel, other kernels as float16, the rest as float32."""
+    """Writes PATH.safetensors and PATH.json: kernels as int8 with one exponent (of the entropy
+    model) or scale (of the transforms) per output channel, the linear paths as float16, the rest
+    as float32."""
     from aejax import weights
 
     out = {}
@@ -124,8 +144,13 @@ def save(frozen: Frozen, path: str | pathlib.Path) -> None:
             unit = np.asarray(exact.weight_unit(value))
             out[name] = np.round(value / unit).astype(np.int8)
             out[name + EXPONENT] = np.round(np.log2(unit)).astype(np.int8)
+        elif is_exact(name) or kept_as(name, value) == "float32":
+            out[name] = value.astype(np.float32)
+        elif kept_as(name, value) == "float16":
+            out[name] = value.astype(np.float16)
         else:
-            out[name] = value.astype(np.float16 if is_half(name, value) else np.float32)
+            unit = byte_scale(value)
+            out[name], out[name + SCALE] = np.round(value / unit).astype(np.int8), unit
     meta = dict(frozen.meta) | {
         "fields": frozen.fields,
         "id": frozen.id.hex(),
@@ -146,9 +171,11 @@ def load(name: str | pathlib.Path) -> Frozen:
     variables, meta = weights.load(name)
     stored, params = flatten(variables["params"]), {}
     for path, value in stored.items():
-        if path.endswith(EXPONENT):
+        if path.endswith((EXPONENT, SCALE)):
             continue
-        if value.dtype == np.int8:
+        if path + SCALE in stored:
+            value = value.astype(np.float32) * stored[path + SCALE]
+        elif value.dtype == np.int8:
             value = np.ldexp(value.astype(np.float32), stored[path + EXPONENT].astype(np.int32))
         params[path] = value.astype(np.float32)
     tables = Tables(variables["tables"]["frequencies"].astype(np.uint32))

@@ -121,8 +121,8 @@ def synthesise(model, m_vars, y_hat, quality):
 
 
 def paint(model, m_vars, y_hat, quality, flags):
-    """y_hat [1, h, w, M] -> what the file's flags say: uint8 or uint16, [1, 16 h, 16 w, 3] or, gray,
-    [1, 16 h, 16 w]."""
+    """y_hat [1, h, w, M] -> samples by the flags of a file: uint8 or uint16, [1, 16 h, 16 w, 3] or,
+    gray, [1, 16 h, 16 w]."""
     x = jnp.clip(synthesise(model, m_vars, y_hat, quality), 0.0, 1.0)
     x = x.mean(-1) if flags & container.GRAY else x
     if flags & container.DEEP:
@@ -200,7 +200,7 @@ def second_pass(model, m_vars, shared, base, mu, symbols, first, i):
 
 
 def settled(own, mu, symbols, colour):
-    """y_hat [1, h, w, c] of a slice with one colour more, whose symbols [h w, c] are zero elsewhere;
+    """y_hat [1, h, w, c] of a slice with one colour more: symbols [h w, c] are zero elsewhere, and
     colour [h, w, 1] is 1 on it."""
     return own + (symbols.reshape(mu.shape).astype(jnp.float32) + mu) * colour
 
