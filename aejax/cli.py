@@ -164,6 +164,12 @@ def dispatch(arguments: list[str]) -> int:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_args([a for a in rest if not a.startswith("--config.")])
     args.overrides = [a for a in rest if a.startswith("--config.")]
+    for value in vars(args).values():
+        if isinstance(value, str) and "://" in value:
+            raise UserError(
+                f'"{value}" is an address, not a folder; mount the bucket (docs/tpu-pods.md, '
+                "section 9) and give the folder it is mounted at"
+            )
     from aejax import tune
 
     tune.reexec_if_useful()

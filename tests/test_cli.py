@@ -83,6 +83,7 @@ MISTAKES = {
                           "cannot use"),
     "not a study": (["study", "experiments/nothing.py"], "no experiment file"),
     "nothing to report": (["report", "/nowhere"], "/nowhere"),
+    "a bucket": (["train", "--config", QUICK, "--workdir", "gs://runs/1"], "mount the bucket"),
     "unknown flag": (["info", "--verbos"], "--verbos"),
 }  # fmt: skip
 
