@@ -63,7 +63,7 @@ def test_klt_start_is_the_best_linear_codec(started):
     assert lost == pytest.approx(values[24:].sum(), rel=0.02)
     x = jnp.asarray(images[:4])
     cond = {"quality": jnp.full(4, 100.0)}
-    out = model.apply(variables, x, cond)
+    out = jax.jit(model.apply)(variables, x, cond)
     error = float(jnp.mean((out.y - x) ** 2))
     # what rounding at quality 100 and last layers that start small, not at zero, add to it
     assert error < 3 * values[24:].sum() / 768 + 2e-4
@@ -77,15 +77,18 @@ def test_hyper_latents_are_alive_at_the_start(started):
         cond = {"quality": jnp.full(len(x), 50.0)}
         return m.bottleneck.hyper_analysis(m.bottleneck.gained(m.f_E(x, cond), cond), cond)
 
-    found = np.asarray(model.apply(variables, jnp.asarray(pictures(8)), method=z))
+    run = jax.jit(lambda v, x: model.apply(v, x, method=z))
+    found = np.asarray(run(variables, jnp.asarray(pictures(8))))
     assert 0.2 < found.std() < 5
 
 
-@pytest.mark.parametrize("hyper", ("context", "mean-scale", "scale", "factorized"))
-@pytest.mark.parametrize("metric", ("mse",))
-def test_a_few_steps_lower_the_loss(hyper, metric):
+@pytest.mark.parametrize(
+    "hyper",
+    ("context", "mean-scale", pytest.param("scale", marks=pytest.mark.nightly), "factorized"),
+)
+def test_a_few_steps_lower_the_loss(hyper):
     model, key, x = tiny.model(hyper=hyper), jax.random.key(0), jnp.asarray(pictures(4))
-    objective = RateDistortion(metric=metric)
+    objective = RateDistortion()
     made = jax.jit(lambda: model.init({"params": key, "bottleneck": key}, x))()
     params = klt_start(made, pictures(24))["params"]
 
@@ -122,7 +125,8 @@ def test_gradients_reach_every_parameter(started):
 
 def test_whole_pictures_of_any_size(started):
     model, variables = started
-    out = model.apply(variables, jnp.asarray(tiny.photo(37, 50)[None] / 255.0, jnp.float32))
+    x = jnp.asarray(tiny.photo(37, 50)[None] / 255.0, jnp.float32)
+    out = jax.jit(model.apply)(variables, x)
     assert out.y.shape == (1, 37, 50, 3)
 
 
@@ -130,7 +134,6 @@ def test_estimated_and_real_bits_agree(started):
     """Of files, without their headers and checks, against the tables' own sum; and the model's
     estimate, which knows no fitted tables, against both."""
     from aejax.compress import codec
-    from aejax.compress.runtime import Runtime
 
     model, variables = started
     images = [tiny.photo(128, 192, seed=i) for i in range(4)]
@@ -138,7 +141,7 @@ def test_estimated_and_real_bits_agree(started):
     fields = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
     frozen = freeze.freeze(variables["params"], fields, images)
     r = codec.use(frozen)
-    assert isinstance(r, Runtime)
+    estimate = jax.jit(r.model.apply)
     for byte in (100, 255):
         data = codec.encode(images[0], byte / 2.55, runtime=r)
         cost = sum(frozen.tables.cost(s, lv) for s, lv in freeze.tile_symbols(r, images[0], byte))
@@ -146,6 +149,6 @@ def test_estimated_and_real_bits_agree(started):
         coded = 8 * sum(len(c.data) for c in chunks)
         assert -8 <= coded - cost <= 0.005 * cost + 64 * len(chunks)
         cond = {"quality": jnp.array([byte / 2.55])}
-        terms = r.model.apply(r.variables, images[0][None] / np.float32(255), cond).terms
+        terms = estimate(r.variables, images[0][None] / np.float32(255), cond).terms
         model_bits = float(terms["bits_y"][0] + terms["bits_z"][0])
         assert coded == pytest.approx(model_bits, rel=0.1)
