@@ -4,8 +4,13 @@
 
 with the folder of training photographs given by AEJAX_DATA: 60,000 steps of four 128x128 crops,
 24 GFLOP each with the backward pass: 0.35 s on two idle cores with AVX-512, 6 hours in all. Then
-`python -m aejax.compress.freeze runs/codec -o aejax/weights/codec.safetensors`. Results: README.md
-beside this file.
+`python -m aejax.compress.freeze runs/codec -o aejax/weights/codec.safetensors`. The one for MS-SSIM
+goes on from there, with 192x192 crops, which have all five scales:
+
+    aejax train --config experiments/compress/codec.py:ms-ssim --workdir runs/codec-ms-ssim
+    python -m aejax.compress.freeze runs/codec-ms-ssim -o aejax/weights/codec-ms-ssim.safetensors
+
+8,000 steps, about an hour. Results: README.md beside this file.
 """
 
 from ml_collections import ConfigDict
@@ -14,7 +19,7 @@ from aejax.config import base
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """arg: "smoke" for a run of seconds on bundled pictures."""
+    """arg: "smoke" for a run of seconds on bundled pictures; "ms-ssim" for the second model."""
     c = base()
     c.task = "compress"
     c.data.source = "folder:train/photos"
@@ -45,7 +50,16 @@ def get_config(arg: str = "") -> ConfigDict:
     c.checkpoint.every = "300 seconds"
     c.log.every = "30 seconds"
 
+    if "ms-ssim" in arg:
+        c.objective.kwargs = {"metric": "ms-ssim", "start": "runs/codec"}
+        c.model.init = "random"  # what is started from replaces it
+        c.data.crop, c.data.batch = 192, 2
+        c.optim.lr = 2e-4
+        c.train.length = "8000 steps"
+
     if "smoke" in arg:
+        if "start" in c.objective.kwargs:
+            c.objective.kwargs.start = ""
         c.data.source = "bundled:photos"
         c.data.crop, c.data.batch = 64, 2
         c.model.latent = 32

@@ -10,6 +10,7 @@ from scipy import stats
 
 from aejax.compress import freeze, nets
 from aejax.compress.objective import RateDistortion, klt_start
+from aejax.errors import UserError
 from tests.compress import tiny
 
 
@@ -83,12 +84,18 @@ def test_hyper_latents_are_alive_at_the_start(started):
 
 
 @pytest.mark.parametrize(
-    "hyper",
-    ("context", "mean-scale", pytest.param("scale", marks=pytest.mark.nightly), "factorized"),
+    "hyper, metric",
+    [
+        ("context", "mse"),
+        ("mean-scale", "mse"),
+        ("factorized", "mse"),
+        pytest.param("scale", "mse", marks=pytest.mark.nightly),
+        pytest.param("context", "ms-ssim", marks=pytest.mark.nightly),
+    ],
 )
-def test_a_few_steps_lower_the_loss(hyper):
+def test_a_few_steps_lower_the_loss(hyper, metric):
     model, key, x = tiny.model(hyper=hyper), jax.random.key(0), jnp.asarray(pictures(4))
-    objective = RateDistortion()
+    objective = RateDistortion(metric=metric)
     made = jax.jit(lambda: model.init({"params": key, "bottleneck": key}, x))()
     params = klt_start(made, pictures(24))["params"]
 
@@ -108,6 +115,31 @@ def test_a_few_steps_lower_the_loss(hyper):
         values.append(float(value))
     assert np.mean(values[-4:]) < 0.98 * np.mean(values[:4]), values
     assert (metrics["bpp_z"] > 0).all() == (hyper != "factorized")
+
+
+def test_training_goes_on_from_other_weights(tmp_path):
+    freeze.save(tiny.frozen(), tmp_path / "w")
+    params, file = tiny.params(1), str(tmp_path / "w.safetensors")
+    found = RateDistortion(start=file).initialise(None, {"params": params}, None)["params"]
+    for path, value in freeze.flatten(tiny.frozen().params).items():
+        np.testing.assert_array_equal(freeze.flatten(found)[path], value)
+    params["bottleneck"]["z_base"] = np.zeros((9, 5))
+    with pytest.raises(UserError, match=r"z_base is \(9, 4\), not \(9, 5\)"):
+        RateDistortion(start=file).initialise(None, {"params": params}, None)
+    with pytest.raises(UserError, match="no weights"):
+        RateDistortion(start="nothing").initialise(None, {"params": params}, None)
+
+
+def test_kernels_are_bytes_and_stay_what_they_are(tmp_path):
+    """A frozen model frozen again is the same; most of its file is one byte per weight."""
+    once = tiny.frozen().params
+    a, b = freeze.flatten(once), freeze.flatten(freeze.frozen_params(once))
+    for path in a:
+        np.testing.assert_array_equal(a[path], b[path])
+    for path, value in a.items():
+        if not freeze.is_exact(path) and freeze.kept_as(path, value) == "int8":
+            assert np.abs(value / freeze.byte_scale(value)).max() == 127
+            assert np.allclose(value, freeze.flatten(tiny.params())[path], atol=value.max() / 120)
 
 
 def test_gradients_reach_every_parameter(started):
