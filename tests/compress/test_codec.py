@@ -225,3 +225,24 @@ def test_tiled_files(small_tiles, runtime):
     assert half.image.shape == x.shape and not half.complete
     none = codec.read(data[:40])  # not one chunk has come
     assert (none.image == 128).all()
+
+
+# --- effort ---------------------------------------------------------------------------------------
+
+
+def test_effort_lowers_the_cost_and_never_raises_it(runtime, monkeypatch):
+    from aejax.compress import effort
+
+    x, byte = tiny.photo(40, 72), 150
+    header = Header(runtime.frozen.id, byte, x.shape[1], x.shape[0])
+    y = runtime.latents(x, header.tiles[0], header)
+    lam = effort.slope(runtime, x, byte)
+
+    def cost(y):
+        bits, error = effort.measured(runtime, x, y, byte)
+        return bits + lam * error
+
+    assert cost(effort.refine(runtime, x, y, byte, 5)) < 0.995 * cost(y)
+    monkeypatch.setattr(effort, "RATE", 1e4)  # steps that lead nowhere
+    np.testing.assert_array_equal(effort.refine(runtime, x, y, byte, 1), y)
+    assert codec.decode(codec.encode(x, 60, effort=1, runtime=runtime)).shape == x.shape
