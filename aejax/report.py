@@ -729,10 +729,10 @@ def _baseline_line(row: Row, name: str, x: str, at: Any, columns: int):
 
 
 def provenance(collection: Collection) -> list[dict[str, str]]:
-    """Command, versions, machine, git, time: once for all runs that share them."""
+    """Command, versions, machine, git, time: once for all runs that share the first three."""
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for r in collection.results:
-        same = (r.get("command"), r.get("machine"), r.get("git"), r.get("versions"))
+        same = (r.get("command"), r.get("machine"), r.get("versions"))
         groups.setdefault(repr(same), []).append(r)
     found = []
     for members in groups.values():
@@ -747,7 +747,7 @@ def provenance(collection: Collection) -> list[dict[str, str]]:
             "command": r.get("command"),
             "versions": ", ".join(f"{k} {v}" for k, v in (r.get("versions") or {}).items()),
             "machine": r.get("machine"),
-            "git revision": r.get("git"),
+            "git revision": ", ".join(dict.fromkeys(m["git"] for m in members if m.get("git"))),
             "wall time": spelled_time(seconds) if seconds else "",
             "date": dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}",
             "data": "; ".join(f"{k} ({v})" for k, v in data.items() if k),

@@ -16,7 +16,9 @@ at 0.3 it diverged; it is left out).
     shared subspace   |U' Q|^2 / p of orthonormal bases U of PCA and Q of f_D; the theorem says 1
 
 Scaled down: minibatches of 500 and 20 epochs of a falling rate in place of the limit of gradient
-descent. About 3 minutes on 2 quiet cores. Result: results/baldi1989/table.md.
+descent. About 3 minutes on 2 quiet cores. Result, results/baldi1989/table.md: Muon
+ends at 1.0000 times PCA's loss with every p, Adam at 1.001 to 1.007; at p = 32, where components 32
+and 33 weigh nearly the same, 95 to 98 % of the subspace are shared.
 """
 
 import json
@@ -94,7 +96,7 @@ def get_study(arg: str = ""):
         published=[
             {
                 "name": "theorem",
-                "source": "Baldi and Hornik 1989, facts 3 and 4: no minimum but PCA's subspace",
+                "source": "Baldi and Hornik 1989: no minimum but PCA's subspace",
                 "train/loss over PCA's": 1.0,
                 "train/shared subspace": 1.0,
             }
