@@ -48,7 +48,7 @@ def models(widths):
         "model.f_D": part("dense", hidden=(), output_activation="sigmoid"),
     }
     return {
-        "PCA": linear | {"optim.lr": 1e-12, "train.length": "1 steps"},
+        "PCA": linear | {"optim.lr": 1e-12, "optim.warmup": "0 steps", "train.length": "1 steps"},
         "logistic PCA": shallow | entropy | {"optim.lr": 3e-3},
         "deep, logistic units": deep(widths, "sigmoid", "sigmoid") | entropy,
         "deep, GELU": deep(widths, output="sigmoid") | entropy,
