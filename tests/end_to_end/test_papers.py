@@ -4,7 +4,9 @@ import pathlib
 
 import pytest
 
+from aejax.config import Clock
 from aejax.study import load, plan, resolve, run_study
+from aejax.train.optim import build_schedule
 
 PAPERS = pathlib.Path(__file__).resolve().parents[2] / "experiments" / "papers"
 FILES = sorted(PAPERS.glob("*.py"))
@@ -28,7 +30,9 @@ def test_what_the_file_says(file):
     assert "Scaled down:" in said and "quiet cores" in said
     base = study.config() if callable(study.config) else study.config
     for run in plan(study.runs):
-        resolve(base, run)  # every override fits
+        c = resolve(base, run)  # every override fits
+        clock = Clock(c.data.batch, 10_000)
+        build_schedule(c.optim, clock.steps(c.train.length, "train.length"), clock)
     in_print = list(study.published) + [k for r in study.runs for k in r if "print" in k]
     assert in_print and all(p.get("source") for p in study.published)
 
