@@ -5,7 +5,10 @@ import pathlib
 import sys
 import tempfile
 
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+# Programs are run once or twice here: translating them well takes twice as long as that saves.
+os.environ["XLA_FLAGS"] = (
+    "--xla_backend_optimization_level=0 --xla_force_host_platform_device_count=8"
+)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["AEJAX_NO_REEXEC"] = "1"
 os.environ.setdefault("AEJAX_CACHE", os.path.join(tempfile.gettempdir(), "aejax-tests"))

@@ -42,14 +42,11 @@ def environment(slurm, tmp_path, monkeypatch):
     root = str(pathlib.Path(launch.__file__).parents[1])
     changes = {"PYTHONPATH": root, "JAX_PLATFORMS": "cpu", "AEJAX_NO_REEXEC": "1"}
     changes |= {"AEJAX_CLUSTER_TIMEOUT": "240", "AEJAX_CACHE": os.environ["AEJAX_CACHE"]}
+    changes["XLA_FLAGS"] = os.environ["XLA_FLAGS"].replace("count=8", "count=1")
     for name, value in changes.items():
         monkeypatch.setenv(name, value)
         slurm.env[name] = value
-    for env in (slurm.env, os.environ):
-        env.pop("XLA_FLAGS", None)
     monkeypatch.chdir(HERE)
-    yield
-    os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 
 
 def rows(directory):

@@ -47,7 +47,7 @@ def start(tmp_path, count, devices, mode, workdir, *overrides, before=""):
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     env = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("count=8", f"count={devices}"),
         "PYTHONPATH": str(ROOT),
         "JAX_COMPILATION_CACHE_DIR": os.path.join(os.environ["AEJAX_CACHE"], "xla"),
     }
