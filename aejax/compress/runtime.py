@@ -1,8 +1,9 @@
 """A frozen codec at work: weights, tables, and the compiled parts that a tile goes through.
 
 Analysis and synthesis run in windows of a few fixed shapes, so that photographs of any size are
-compiled for once. The entropy model runs on tiles of at most 96x96 latents, padded with zeros to
-one of the same shapes; that padding is part of the format, as it reaches the levels.
+compiled for once and large ones need little memory. The entropy model runs on tiles of at most
+96x96 latents, padded with zeros to one of the same shapes; that padding is part of the format, as
+it reaches the levels.
 """
 
 import dataclasses
@@ -23,7 +24,10 @@ from aejax.compress.errors import CodecError
 
 HALO = 6  # latents that a network reaches: 5 half-size blocks and 3, or fewer
 SHAPES = (4, 8, 16, 32, 48, 64, 80, 96)  # sides of a padded tile
-WINDOWS = (*SHAPES, container.TILE + 2 * HALO)  # sides of a window, the last for large images
+# Large images pass the transforms in cores smaller than a tile: a window of a whole one takes
+# 240 MB of temporaries, and malloc keeps several of them.
+CORE = 48
+WINDOWS = tuple(sorted({*SHAPES, CORE + 2 * HALO}))  # sides of a window
 STRIDE = nets.STRIDE
 
 
@@ -33,11 +37,24 @@ def fit(n: int, sides: tuple[int, ...]) -> int:
 
 
 def window(start: int, size: int, total: int) -> tuple[int, int]:
-    """(first, length) of the window that a tile's side needs: the whole side if that is one
-    window; else the tile and its halo, moved to lie inside."""
-    if total <= WINDOWS[-1]:
-        return 0, fit(total, WINDOWS)
-    return min(max(start - HALO, 0), total - WINDOWS[-1]), WINDOWS[-1]
+    """(first, length) of the window that a side of a core needs: the whole side if that is one
+    shape; else the core and its halo, moved to lie inside."""
+    if total <= SHAPES[-1]:
+        return 0, fit(total, SHAPES)
+    first, last = max(start - HALO, 0), min(start + size + HALO, total)
+    length = fit(last - first, WINDOWS)
+    return min(first, total - length), length
+
+
+def cores(tile: tuple[int, int, int, int], grid: tuple[int, int]):
+    """The parts in which a tile passes the transforms: (top, left, height, width) of each, and its
+    window's (top, height), (left, width)."""
+    i, j, h, w = tile
+    rows, cols = (CORE if total > SHAPES[-1] else total for total in grid)
+    for a in range(i, i + h, rows):
+        for b in range(j, j + w, cols):
+            high, wide = min(rows, i + h - a), min(cols, j + w - b)
+            yield (a, b, high, wide), window(a, high, grid[0]), window(b, wide, grid[1])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -346,27 +363,38 @@ class Runtime:
 
     def latents(self, pixels: np.ndarray, tile, header: Header) -> np.ndarray:
         """y [h, w, M] of one tile of the image [H, W, 3]."""
-        (i, j, h, w), (gh, gw) = tile, header.grid
-        (top, rows), (left, cols) = window(i, h, gh), window(j, w, gw)
-        part = pixels[top * STRIDE : (top + rows) * STRIDE, left * STRIDE : (left + cols) * STRIDE]
-        pad = (rows * STRIDE - part.shape[0], cols * STRIDE - part.shape[1])
-        part = np.pad(part, ((0, pad[0]), (0, pad[1]), (0, 0)), mode="edge")
-        y = np.asarray(self.analyse(self.variables, part[None], _quality(header.quality)))[0]
-        return y[i - top : i - top + h, j - left : j - left + w]
+        out, q = (
+            np.empty((*tile[2:], sum(self.frozen.slices)), np.float32),
+            _quality(header.quality),
+        )
+        for (i, j, h, w), (top, rows), (left, cols) in cores(tile, header.grid):
+            part = pixels[top * STRIDE :, left * STRIDE :][: rows * STRIDE, : cols * STRIDE]
+            pad = (rows * STRIDE - part.shape[0], cols * STRIDE - part.shape[1])
+            part = np.pad(part, ((0, pad[0]), (0, pad[1]), (0, 0)), mode="edge")
+            y = np.asarray(self.analyse(self.variables, part[None], q))[0]
+            at = out[i - tile[0] :, j - tile[1] :][:h, :w]
+            at[...] = y[i - top :, j - left :][:h, :w]
+        return out
 
     def pixels(self, y_hat: np.ndarray, row: int, tile, header: Header) -> np.ndarray:
         """Samples of one tile as the header's flags have them, [16 h, 16 w, 3] or [16 h, 16 w];
         y_hat holds whole rows of latents from `row` on."""
-        (i, j, h, w), (gh, gw) = tile, header.grid
-        (top, rows), (left, cols) = window(i, h, gh), window(j, w, gw)
-        part = y_hat[top - row : min(top + rows, gh) - row, left : left + cols]
-        pad = (rows - part.shape[0], cols - part.shape[1])
-        part = np.pad(part, ((0, pad[0]), (0, pad[1]), (0, 0)), mode="edge")
-        flags = header.flags & (container.GRAY | container.DEEP)
+        flags, gh = header.flags & (container.GRAY | container.DEEP), header.grid[0]
+        shape = (tile[2] * STRIDE, tile[3] * STRIDE)
+        out = np.empty(
+            shape if flags & container.GRAY else (*shape, 3),
+            np.uint16 if flags & container.DEEP else np.uint8,
+        )
         q = _quality(header.quality)
-        x = np.asarray(self.paint(self.variables, part[None], q, flags))[0]
-        a, b = (i - top) * STRIDE, (j - left) * STRIDE
-        return x[a : a + h * STRIDE, b : b + w * STRIDE]
+        for (i, j, h, w), (top, rows), (left, cols) in cores(tile, header.grid):
+            part = y_hat[top - row : min(top + rows, gh) - row, left : left + cols]
+            pad = (rows - part.shape[0], cols - part.shape[1])
+            part = np.pad(part, ((0, pad[0]), (0, pad[1]), (0, 0)), mode="edge")
+            x = np.asarray(self.paint(self.variables, part[None], q, flags))[0]
+            at = out[(i - tile[0]) * STRIDE :, (j - tile[1]) * STRIDE :]
+            x = x[(i - top) * STRIDE :, (j - left) * STRIDE :][: h * STRIDE, : w * STRIDE]
+            at[: h * STRIDE, : w * STRIDE] = x
+        return out
 
 
 def hash_of(parts: list[np.ndarray]) -> int:

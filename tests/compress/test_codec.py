@@ -192,7 +192,8 @@ def small_tiles(monkeypatch):
 
     monkeypatch.setattr(container, "TILE", 8)
     monkeypatch.setattr(r, "SHAPES", (4, 8))
-    monkeypatch.setattr(r, "WINDOWS", (4, 8, 8 + 2 * r.HALO))
+    monkeypatch.setattr(r, "CORE", 4)
+    monkeypatch.setattr(r, "WINDOWS", (4, 8, 4 + 2 * r.HALO))
 
 
 def test_tiles_leave_no_seam(small_tiles, runtime):
