@@ -35,15 +35,17 @@ class RateDistortion:
       klt: start the linear paths as the KLT of the first training images, and the entropy model
         at the variances it finds there.
       start: a run, or frozen weights (a name or a file), to go on from; then `klt` means nothing.
+      judged: qualities at which an evaluation gives the loss, too, of all images: "loss_20" of 20.
     """
 
     metric: str = "mse"
     quality: tuple[float, float] = (0.0, 100.0)
     klt: bool = True
     start: str = ""
+    judged: tuple[int, ...] = ()
 
     def conditions(self, batch, key, train: bool) -> dict[str, Array]:
-        """{"quality": [b]}: random in training, else evenly spread over the batch."""
+        """{"quality": [b]}: random in training, else spread over each five images of a batch."""
         low, high = self.quality
         n = batch["image"].shape[0]
         t = jax.random.uniform(key, (n,)) if train else jnp.arange(n) % 5 / 4
@@ -53,7 +55,17 @@ class RateDistortion:
         x = batch["image"]
         key_q, key_model = jax.random.split(key)
         cond = self.conditions(batch, key_q, train)
-        out, collections = run_model(model, variables, x, cond, key_model, train)
+        loss, aux = self._at(cond, model, variables, x, key_model, train)
+        if not train:
+            for quality in self.judged:
+                one = {"quality": jnp.full(x.shape[0], float(quality))}
+                found = self._at(one, model, variables, x, key_model, False)[0]
+                aux.metrics[f"loss_{quality}"] = found
+        return loss, aux
+
+    def _at(self, cond, model, variables, x, key, train):
+        """(loss, Aux) at the qualities of `cond`."""
+        out, collections = run_model(model, variables, x, cond, key, train)
         pixels = x.shape[1] * x.shape[2]
         bpp_z, bpp_y = out.terms["bits_z"] / pixels, out.terms["bits_y"] / pixels
         lam = nets.lagrangian(cond["quality"])

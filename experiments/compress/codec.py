@@ -46,6 +46,7 @@ def get_config(arg: str = "") -> ConfigDict:
 
     c.train.length = "60000 steps"
     c.eval.metrics = ("psnr",)
+    c.eval.crop, c.eval.batch = 256, 5  # one shape to compile, and five qualities in each batch
     c.eval.best = "-loss"
     c.checkpoint.every = "300 seconds"
     c.log.every = "30 seconds"
@@ -62,6 +63,7 @@ def get_config(arg: str = "") -> ConfigDict:
             c.objective.kwargs.start = ""
         c.data.source = "bundled:photos"
         c.data.crop, c.data.batch = 64, 2
+        c.eval.crop = 64
         c.model.latent = 32
         c.model.kwargs = {
             "width": (16, 16), "encoder": (1, 1), "decoder": (1, 1), "slices": (16, 16),
