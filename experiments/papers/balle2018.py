@@ -9,7 +9,7 @@ results/image/kodak/paper-bmshj2018-*.json) the saving is 18.3 % (BD-rate), comp
 below with the function that measures this package's codec.
 
 Scaled down: the codec of experiments/compress with 96 latents and narrow networks (about a tenth of
-the work), 1,500 steps of four 128x128 crops of the training photographs instead of millions of
+the work), 4,000 steps of four 128x128 crops of the training photographs instead of millions of
 steps; measured on eight held-out photographs, one model for five qualities. `mean-scale` (Minnen
 2018) and `context` are what came after.
 
@@ -48,7 +48,7 @@ def config(arg: str = ""):
     c.model.latent = 96
     narrow = {"width": (96, 128), "encoder": (1, 1), "decoder": (1, 1)}
     c.model.kwargs.update(narrow | {"slices": (16, 32, 48), "features": 64, "context": 96})
-    c.train.length = "1500 steps"
+    c.train.length = "4000 steps"
     c.eval.examples = 8
     return c
 
