@@ -102,7 +102,14 @@ def perceptual(
     name: str, x: Float[Array, "b h w c"], y: Float[Array, "b h w c"]
 ) -> Float[Array, "b"]:
     """Sum over levels of the mean squared distance of channel-normalised features (after LPIPS,
-    Zhang et al. 2018, arXiv 1801.03924), on our own classifier."""
+    Zhang et al. 2018, arXiv 1801.03924), on our own classifier.
+
+    Raises:
+      UserError: `name` is a classifier that judges samples.
+    """
+    from aejax.generate.judge import refuse_judge
+
+    refuse_judge(name)
     model, variables, _ = shipped(name)
     a, b = (model.apply(variables, v).extra for v in (x, y))
 

@@ -92,15 +92,31 @@ def _sample_arguments(parser):
     parser.add_argument("--guidance", type=float, help="1 = plain, more = surer and less varied")
     parser.add_argument("--steps", type=int, help="of the sampler, if it has steps")
     parser.add_argument("--temperature", type=float, help="of priors that have one")
+    parser.add_argument("--score", metavar="SOURCE", default="",
+                        help="print FD, KID, PRDC of the samples against its test split, such as "
+                        "tfds:fashion_mnist; take --n 10000")  # fmt: skip
+    parser.add_argument("--fid-weights", metavar="PATH", default="",
+                        help="let Inception judge (the FID in print): pytorch-fid's file, or a "
+                        "safetensors of the same names")  # fmt: skip
+    parser.add_argument("--any-hash", action="store_true",
+                        help="take --fid-weights that are not the published file")  # fmt: skip
     _output(parser, "grid.png, samples.npy or a folder")
 
 
 def _sample(args) -> int:
+    if args.fid_weights and not args.score:
+        raise UserError("--fid-weights needs --score SOURCE, the real images to compare with")
     generator = _generator(args)
     names = ("guidance", "steps", "temperature")
     options = {n: getattr(args, n) for n in names if getattr(args, n) is not None}
     pictures = generator.sample(args.n, args.seed, args.label, **options)
     print(write(pictures, args.out))
+    if args.score:
+        from aejax.generate import judge, metrics
+
+        real = judge.reference(args.score, args.fid_weights, args.data_dir, args.any_hash)
+        result = metrics.score(real, pictures, seed=args.seed)
+        print(f"{metrics.caption(result)}\n{metrics.company(result)}")
     return 0
 
 

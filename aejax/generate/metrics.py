@@ -213,12 +213,31 @@ class Reference:
     labels: np.ndarray
     train_images: np.ndarray | None = None  # uint8, for the floor and the memorisation check
     images: np.ndarray | None = None
+    floors: dict[tuple[int, int], float] = dataclasses.field(default_factory=dict, repr=False)
+
+    def floor(self, n: int, seed: int = 0) -> float:
+        """Frechet distance of n training images, drawn by the seed, computed once for each."""
+        n = min(n, len(self.train_images))
+        if (n, seed) not in self.floors:
+            pick = np.random.default_rng(seed).choice(len(self.train_images), n, False)
+            drawn = self.extract(self.train_images[pick])[0]
+            self.floors[n, seed] = frechet(self.features, drawn)
+        return self.floors[n, seed]
 
 
 def score(
     reference: Reference, samples: np.ndarray, k: int = 5, seed: int = 0
 ) -> dict[str, float | int | str]:
-    """Every metric of uint8 samples [n, h, w, c] against the reference, and what they rest on."""
+    """Every metric of uint8 samples [n, h, w, c] against the reference, and what they rest on.
+
+    Raises:
+      UserError: samples of another shape than the real images.
+    """
+    if reference.images is not None and samples.shape[1:] != reference.images.shape[1:]:
+        raise UserError(
+            f"samples of {samples.shape[1:]} against {reference.name}, "
+            f"whose images are {reference.images.shape[1:]}"
+        )
     features, labels = reference.extract(samples)
     mean, spread = kid(reference.features, features, seed=seed)
     classes = int(max(reference.labels.max(), labels.max())) + 1
@@ -240,13 +259,7 @@ def score(
         out |= memorisation(
             flat(reference.train_images), flat(reference.images[:few]), flat(samples[:few])
         )
-        rng = np.random.default_rng(seed)
-        pick = rng.choice(
-            len(reference.train_images), min(len(samples), len(reference.train_images)), False
-        )
-        out["fd_floor"] = frechet(
-            reference.features, reference.extract(reference.train_images[pick])[0]
-        )
+        out["fd_floor"] = reference.floor(len(samples), seed)
     return out
 
 
@@ -257,3 +270,10 @@ def caption(result: dict) -> str:
         f"FD {result['fd']:.3f} (n = {result['n']} against {result['n_real']} of "
         f"{result['reference']}, extractor {result['extractor']}{floor})"
     )
+
+
+def company(result: dict) -> str:
+    """The other figures of the same samples, for the line under the caption."""
+    names = ("precision", "recall", "density", "coverage", "nn_ratio", "copies")
+    more = ", ".join(f"{n} {result[n]:.3f}" for n in names if n in result)
+    return f"KID {result['kid']:.4f} ± {result['kid_std']:.4f}, {more} (same sets and extractor)"

@@ -96,20 +96,13 @@ def score(name: str, data: str) -> None:
     import time
 
     from aejax import weights
-    from aejax.data.source import decoded, open_source
-    from aejax.generate.classifier import extractor, shipped
     from aejax.generate.generator import load_generator
-    from aejax.generate.metrics import Reference, caption, frechet
+    from aejax.generate.judge import reference
+    from aejax.generate.metrics import caption, frechet
     from aejax.generate.metrics import score as measure
 
-    source = {"digits": "tfds:mnist", "fashion": "tfds:fashion_mnist"}[data]
-    sets = [decoded(open_source(source, split)) for split in ("train", "test")]
-    real, test = (np.asarray(s.data).reshape(-1, *s.source.shape) for s in sets)
-    judge = f"{data}-classifier"
-    extract = extractor(judge)
-    features, labels = extract(test)
-    judge += " " + shipped(judge)[2]["sha256"][:8]
-    reference = Reference(f"{data} test", judge, extract, features, labels, real, test)
+    real = reference({"digits": "tfds:mnist", "fashion": "tfds:fashion_mnist"}[data])
+    test = real.images
     generator = load_generator(name)
     generator.sample(500)  # compiled
     begun = time.perf_counter()
@@ -118,8 +111,8 @@ def score(name: str, data: str) -> None:
     again = np.concatenate(
         [generator.decode(generator.encode(test[i : i + 500])) for i in range(0, len(test), 500)]
     )
-    found |= measure(reference, samples) | {
-        "fd_reconstruction": frechet(features, extract(again)[0])
+    found |= measure(real, samples) | {
+        "fd_reconstruction": frechet(real.features, real.extract(again)[0])
     }
     print(caption(found), json.dumps(found))
     path = weights._path(name).with_suffix(".json")
