@@ -11,12 +11,11 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from aejax.corrupt import chain
 from aejax.errors import UserError
-from aejax.losses import mixture
+from aejax.losses import mixture, mse
 from aejax.nets.init import at_linear_optimum
 from aejax.registry import build, did_you_mean, lookup
 from aejax.types import Aux, Batch, Output, Variables
@@ -75,7 +74,7 @@ class Autoencode:
                     + did_you_mean(name, out.terms)
                 )
             loss = loss + weight * out.terms[name]
-        metrics = {"loss": loss, "mse": jnp.mean((out.y - x) ** 2, (1, 2, 3)), **out.terms}
+        metrics = {"loss": loss, "mse": mse(x, out.y), **out.terms}
         pictures = {"x": x, "y": out.y}
         if self.corrupt:
             pictures["x_tilde"] = x_tilde

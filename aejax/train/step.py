@@ -68,16 +68,21 @@ def make_train_step(
         )
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(norm) & jnp.isfinite(metrics["loss"])
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        average = state.ema
-        if average is not None:
-            step = state.step.astype(jnp.float32)
-            decay = jnp.minimum(ema, (1 + step) / (10 + step))
-            average = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, average, params)
-        new = (params, opt_state, average, collections)
-        old = (state.params, state.opt_state, state.ema, state.collections)
-        kept = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
+
+        def updated():
+            updates, opt_state = tx.update(grads, state.opt_state, state.params)
+            params = optax.apply_updates(state.params, updates)
+            average = state.ema
+            if average is not None:
+                step = state.step.astype(jnp.float32)
+                decay = jnp.minimum(ema, (1 + step) / (10 + step))
+                average = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, average, params)
+            return params, opt_state, average, collections
+
+        def unchanged():
+            return state.params, state.opt_state, state.ema, state.collections
+
+        kept = jax.lax.cond(finite, updated, unchanged)
         metrics |= {"grad_norm": norm, "skipped": 1.0 - finite, "lr": schedule(state.step)}
         return TrainState(state.step + 1, *kept), metrics
 
