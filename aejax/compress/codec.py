@@ -19,7 +19,7 @@ import numpy as np
 from aejax.compress import container
 from aejax.compress.container import Chunk, Header, Reader
 from aejax.compress.errors import CodecError
-from aejax.compress.runtime import Frozen, Runtime, load
+from aejax.compress.runtime import Frozen, Runtime, cores, give_back, load
 
 __all__ = ["CodecError", "Decoded", "encode", "decode", "read", "info", "use", "register_pillow"]
 
@@ -225,6 +225,8 @@ def _encode(planes: Planes, byte: int, metadata, runtime, effort, progress) -> b
 
             y = refine(runtime, planes.rgb, y, byte, effort)
         coded.append([c.pack() for c in runtime.encode_tile(y, byte)[0]])
+        if len(header.tiles) > 1:
+            give_back()
         if progress:
             progress((n + 1) / len(header.tiles))
     out = [header.pack()]
@@ -410,16 +412,20 @@ def _pixels(parsed: Parsed, runtime: Runtime) -> np.ndarray:
         if not any(parsed.tiles[k] for k, t in enumerate(tiles) if abs(t[0] - start) <= 96):
             continue  # nothing of it has come: it stays gray
         near = starts[max(0, n - 1) : n + 2]
-        block = np.concatenate([latents(s) for s in near]) if len(near) > 1 else latents(start)
         for old in [s for s in rows if s < near[0]]:
             del rows[old]
-        for tile in tiles:
-            if tile[0] != start:
-                continue
-            x = runtime.pixels(block, near[0], tile, header)
+        here = [tile for tile in tiles if tile[0] == start]
+        # Of the rows above and below what the windows reach.
+        reach = [down for _, down, _ in cores(here[0], header.grid)]
+        low, high = min(a for a, _ in reach), max(a + size for a, size in reach)
+        block = np.concatenate([latents(s)[max(low - s, 0) : high - s] for s in near if s < high])
+        for tile in here:
+            x = runtime.pixels(block, max(low, near[0]), tile, header)
             a, b = tile[0] * STRIDE, tile[1] * STRIDE
             part = out[a : a + tile[2] * STRIDE, b : b + tile[3] * STRIDE]
             part[...] = x[: part.shape[0], : part.shape[1]]
+            if len(tiles) > 1:
+                give_back()
     return out
 
 
