@@ -13,8 +13,8 @@ pretraining is tried instead: Adam alone on the paper's logistic units, GELU uni
 PCA (a linear path beside the network, whose share starts at zero). "logistic PCA" is one matrix
 each way with a logistic output and cross-entropy, the paper's; "PCA" is the closed form.
 
-2.8 million weights, about 12 s an epoch and 6 minutes in all on 2 quiet cores. Result:
-results/hinton2006/table.md.
+2.8 million weights, about 12 s an epoch and 6 minutes in all on 2 quiet cores. Results:
+none committed yet.
 """
 
 import json
