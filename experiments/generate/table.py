@@ -1,27 +1,42 @@
-"""Every autoencoder with every prior it can have, GAN and PCA + GMM beside them: one table.
+"""Every autoencoder with every prior it can have, GAN and PCA + GMM beside them: one study.
 
-    python experiments/generate/table.py fashion runs/table --only ae,vae --seeds 1
-    python experiments/generate/table.py digits runs/rae --only ae,vae,wae,rae,rae-sn \
-        --priors normal,gaussian,gmm-10    # the RAE paper's ablation, its column beside ours
-    python experiments/generate/table.py fashion runs/table --smoke
+    aejax study experiments/generate/table.py:fashion --directory runs/table
+    aejax study experiments/generate/table.py:digits,ae,vae,wae,rae,rae-sn --directory runs/rae
+    aejax study experiments/generate/table.py:fashion,fid=PATH --directory runs/table-fid
+    aejax study experiments/generate/table.py:smoke --directory runs/smoke
 
-Autoencoders, priors by training and the GAN are runs of the package's loop (`get_config`), resumed
-or skipped when they are done; GMMs are fitted at once. Each row: FD, KID, PRDC and class gap of n
-samples against the test split on the shipped extractor, seconds to train (autoencoder and prior)
-and to sample. The floor is the FD of n training images. Writes ROOT/table.json row by row, so that
-an interrupted table goes on, and ROOT/table.md at the end.
+A run is one model with one seed: its training, then each prior it can have (GMMs are fitted, flow
+and transformer are trained by the package's loop), and 10,000 samples of each judged against the
+test split: FD, KID, PRDC, class gap, memorisation, on the shipped extractor or (fid=PATH) on
+Inception. The floor is the FD of as many training images. Words after the set keep those models
+alone; the second line is the RAE paper's ablation, whose column in print stands in rows.md.
+
+Cost, counted and not yet measured (2 quiet cores at 60 GFLOP/s, convolutions at 50), minutes:
+
+    7 dense autoencoders, 3,750 steps of 0.8 GFLOP     0.7 each      5
+    VQ, FSQ                                            0.8 each      1.5
+    7 flows, 4,000 steps of 0.9 GFLOP                  1 each        7
+    2 transformers, 4,000 steps of 4.4 GFLOP           4.9 each     10
+    GAN, 3,750 steps of 25 GFLOP                                    31
+    7 x (GMM-10, GMM-100, two Gaussians), PCA + GMM                 14
+    40 sets of 10,000 samples judged                   0.3 each     13
+
+together 81 a seed, 4 hours for three. fid=PATH: 19 minutes for each of 40 sets and their floor.
+Results: one row of an earlier form, results/table_fashion.json.
 """
 
-import argparse
+import functools
 import json
 import pathlib
 import time
 
 import numpy as np
 
-from aejax.config import base, part
+from aejax.config import base, part, to_json
+from aejax.study import Study, product, seeds
 
 SETS = {"digits": "tfds:mnist", "fashion": "tfds:fashion_mnist"}
+N = 10_000  # samples
 # name -> (bottleneck, terms)
 MODELS = {
     "ae": (part("identity"), {}),
@@ -92,28 +107,31 @@ def get_config(arg: str = ""):
     c.objective.kwargs = {"likelihood": "normal", "arguments": {"sigma": 0.15}}
     c.eval.metrics, c.eval.best = ("psnr", "mse"), "psnr"
     prior = next((w for w in words if w in PRIORS), "")
-    if prior:
-        c.model.kwargs = {"autoencoder": c.model.to_dict(), "prior": PRIORS[prior]}
-        c.model.name = "aejax.generate.latent:LatentModel"
-        c.objective.name, c.objective.terms = "aejax.generate.objective:LatentPrior", {}
-        c.objective.kwargs = {"autoencoder": ""}
-        c.data.batch, c.optim.ema = 256 if not smoke else 32, 0.999
-        c.train.length = "4000 steps" if not smoke else "3 steps"
-        c.eval.metrics, c.eval.best = (), "-prior"
+    return with_prior(c, prior) if prior else c
+
+
+def with_prior(ae, prior: str, autoencoder: str = "", ema: float = 0.999):
+    """The run that trains `prior` on the latents of `ae`, whose workdir is `autoencoder`."""
+    c, smoke = ae.copy_and_resolve_references(), ae.data.source.startswith("bundled")
+    c.model.kwargs = {"autoencoder": ae.model.to_dict(), "prior": PRIORS[prior]}
+    c.model.name = "aejax.generate.latent:LatentModel"
+    c.objective.name, c.objective.terms = "aejax.generate.objective:LatentPrior", {}
+    c.objective.kwargs = {"autoencoder": autoencoder}
+    c.data.batch, c.optim.ema = 256 if not smoke else 32, ema
+    c.train.length = "4000 steps" if not smoke else "3 steps"
+    c.eval.metrics, c.eval.best = (), "-prior"
     return c
 
 
-def pairs(models):
-    """(model, prior) of every row that makes sense."""
-    for model in models:
-        if model == "gan":
-            yield model, ""
-        elif model == "pca":
-            yield from ((model, p) for p in ("gmm-10", "gmm-100"))
-        elif model in ("vq", "fsq"):
-            yield model, "transformer"
-        else:
-            yield from ((model, p) for p in (*FITTED, "flow"))
+def priors_of(c) -> tuple[str, ...]:
+    """What can be put on the latents of this run."""
+    if c.model.name == "pca":
+        return ("gmm-10", "gmm-100")
+    if c.model.name:
+        return ("own",)
+    if c.model.bottleneck.name in ("vq", "fsq"):
+        return ("transformer",)
+    return (*FITTED, "flow")
 
 
 def pca_gmm(images, components, k, n, seed):
@@ -132,108 +150,179 @@ def pca_gmm(images, components, k, n, seed):
     return made, fitted - begun, time.perf_counter() - fitted
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("set", choices=list(SETS))
-    parser.add_argument("root", type=pathlib.Path)
-    parser.add_argument("--only", default=",".join((*MODELS, "gan", "pca")))
-    parser.add_argument("--priors", default="")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--n", type=int, default=10000)
-    parser.add_argument("--smoke", action="store_true")
-    args = parser.parse_args()
+@functools.lru_cache(2)
+def judged(source: str, data_dir: str | None, judge: str):
+    """The real images; of the smoke form's, a fifth of the pixels stand for a classifier."""
+    from aejax.generate import metrics
+    from aejax.generate.judge import reference
 
+    if not source.startswith("bundled"):
+        return reference(source, judge, data_dir)
     from aejax.data.source import decoded, open_source
-    from aejax.generate.classifier import extractor, shipped
+
+    def extract(x):
+        f = x.reshape(len(x), -1)[:, ::5] / 255.0
+        return f, (f.mean(1) * 10).astype(int)
+
+    sets = [decoded(open_source(source, s, data_dir=data_dir)) for s in ("train", "test")]
+    train, test = (np.asarray(s.data).reshape(-1, *s.source.shape) for s in sets)
+    return metrics.Reference("digits test", "pixels", extract, *extract(test), train, test)
+
+
+def sampled(model, variables, n: int, seed: int) -> tuple[np.ndarray, float]:
+    """(n samples as uint8, seconds without compiling)."""
+    import jax
+
+    batch = min(500, n)
+    draw = jax.jit(lambda v, k: model.draw(v, k, batch))
+    draw(variables, jax.random.key(0)).block_until_ready()
+    begun, found = time.perf_counter(), []
+    for i in range(-(-n // batch)):
+        y = np.asarray(draw(variables, jax.random.key(1000 * seed + i)))
+        found.append(np.round(y * 255).astype(np.uint8))
+    return np.concatenate(found)[:n], time.perf_counter() - begun
+
+
+def drawn(config, prior: str, folder: pathlib.Path, real, n: int, ema: float | None, options):
+    """(n samples, seconds to train or fit the prior, seconds to draw) of one prior of a run."""
     from aejax.generate.latent import LatentModel, _plain, fit_prior
-    from aejax.generate.metrics import Reference, score
     from aejax.train.run import train
     from aejax.trained import load
 
-    args.root.mkdir(parents=True, exist_ok=True)
-    file = args.root / "table.json"
-    rows = json.loads(file.read_text()) if file.exists() else {}
-    source = "bundled:digits" if args.smoke else SETS[args.set]
-    sets = [decoded(open_source(source, split)) for split in ("train", "test")]
-    real, test = (np.asarray(s.data).reshape(-1, *s.source.shape) for s in sets)
-    if args.smoke:
-
-        def extract(x):
-            f = x.reshape(len(x), -1)[:, ::4] / 255.0
-            return f, (f.mean(1) * 10).astype(int)
-
-        judge, args.n, args.seeds = "pixels", 100, 1
+    seed, images = config.seed, real.train_images
+    if config.model.name == "pca":
+        return pca_gmm(images, int(prior.split("-")[1]), config.model.latent, n, seed)
+    fit, data_dir = 0.0, options.get("data_dir")
+    if prior in ("flow", "transformer"):
+        ema = 0.999 if ema is None else ema
+        c = with_prior(config, prior, str((folder / "model").absolute()), ema)
+        fit = train(c, folder / prior, **options)["seconds"]["total"]
+        found = load(folder / prior, data_dir=data_dir)
+        net, variables = found.model, found.variables
     else:
-        judge = f"{args.set}-classifier"
-        extract = extractor(judge)
-        judge += " " + shipped(judge)[2]["sha256"][:8]
-    features, labels = extract(test)
-    reference = Reference(f"{args.set} test", judge, extract, features, labels, real, test)
-    smoke = ",smoke" if args.smoke else ""
+        found = load(folder / "model", data_dir=data_dir)
+        net, variables = found.model, found.variables
+    if prior in FITTED:
+        begun, shape = time.perf_counter(), tuple(images.shape[1:])
+        net = LatentModel(shape=shape, autoencoder=_plain(config.model), prior=PRIORS[prior])
+        variables = {name: {"ae": tree} for name, tree in variables.items()}
+        variables = fit_prior(net, variables, images[:20000], seed=seed)
+        fit = time.perf_counter() - begun
+    made, draw = sampled(net, variables, n, seed)
+    return made, fit, draw
 
-    def sampled(model, variables, seed):
-        import jax
 
-        draw = jax.jit(lambda v, k: model.draw(v, k, min(500, args.n)))
-        draw(variables, jax.random.key(0)).block_until_ready()
-        begun, found = time.perf_counter(), []
-        for i in range(-(-args.n // min(500, args.n))):
-            y = np.asarray(draw(variables, jax.random.key(1000 * seed + i)))
-            found.append(np.round(y * 255).astype(np.uint8))
-        return np.concatenate(found)[: args.n], time.perf_counter() - begun
+def measured(
+    config, workdir, data_dir=None, command="", judge="", priors=(), same_ema=False, n=N
+):  # fmt: skip
+    """One run of the study: the model is trained, then each of its priors, and their samples are
+    judged. Whatever is done is found again when it is begun anew.
 
-    def trained(words, seed, **overrides):
-        from aejax.config import apply_overrides
+    Args:
+      judge: of judge.judge; default the shipped classifier of the set.
+      priors: those to take of the ones that can be put on this model; () = all.
+      same_ema: trained priors take config.optim.ema instead of 0.999.
+    """
+    from aejax.generate.metrics import score
+    from aejax.train.run import provenance, train
 
-        config = apply_overrides(get_config(f"{args.set},{words},seed={seed}{smoke}"), overrides)
-        folder = args.root / f"{args.set}-{words.replace(',', '-')}-{seed}"
-        result = train(config, folder, quiet=True, command=f"table.py {args.set} {words} {seed}")
-        return load(folder), result, folder
+    folder = pathlib.Path(workdir)
+    options = {"data_dir": data_dir, "command": command, "quiet": True}
+    if config.model.name == "pca":
+        result = {"metrics": {}, "seconds": {"total": 0.0}, "steps": 0, **provenance(command)}
+        result["config"] = json.loads(to_json(config))
+        folder.mkdir(parents=True, exist_ok=True)
+    else:
+        result = train(config, folder / "model", **options)
+    real, file = judged(config.data.source, data_dir, judge), folder / "scores.json"
+    rows = json.loads(file.read_text()) if file.exists() else {}
+    for prior in priors_of(config):
+        if prior in rows or (priors and prior not in priors):
+            continue
+        n = min(n, len(real.images))
+        ema = config.optim.ema if same_ema else None
+        made, fit, draw = drawn(config, prior, folder, real, n, ema, options)
+        fit += result["seconds"]["total"]
+        rows[prior] = score(real, made, seed=config.seed) | {"fit_s": fit, "draw_s": draw}
+        file.write_text(json.dumps(rows, indent=1))
+    best = min(rows, key=lambda p: rows[p]["fd"])
+    kept = ("fd", "fd_floor", "kid", "precision", "recall", "density", "coverage", "copies")
+    metrics = {f"test/{k}": rows[best][k] for k in kept}
+    metrics |= {f"test/fd, {p}": row["fd"] for p, row in rows.items()}
+    metrics |= {f"test/{k}": rows[best][k] for k in ("fit_s", "draw_s")}
+    return result | {"metrics": result["metrics"] | metrics}
 
-    for seed in range(args.seeds):
-        for model, prior in pairs(args.only.split(",")):
-            if args.priors and prior not in args.priors.split(","):
-                continue
-            key = f"{model} + {prior or '-'} / {seed}"
-            if key in rows:
-                continue
-            extra = {}
-            if model == "pca":
-                parts = int(prior.split("-")[1])
-                made, fit, draw = pca_gmm(real, parts, 16, args.n, seed)
-            elif model == "gan":
-                found, result, _ = trained("gan", seed)
-                fit = result["seconds"]["total"]
-                made, draw = sampled(found.model, found.variables, seed)
-            else:
-                found, result, folder = trained(model, seed)
-                fit, extra = result["seconds"]["total"], {"psnr": result["metrics"]["test/psnr"]}
-                if prior in FITTED:
-                    begun = time.perf_counter()
-                    ae, shape = _plain(found.config.model), tuple(real.shape[1:])
-                    net = LatentModel(shape=shape, autoencoder=ae, prior=PRIORS[prior])
-                    variables = {n: {"ae": tree} for n, tree in found.variables.items()}
-                    variables = fit_prior(net, variables, real[:20000], seed=seed)
-                    fit += time.perf_counter() - begun
-                else:
-                    where = {"objective.kwargs.autoencoder": str(folder)}
-                    found, result, _ = trained(f"{model},{prior}", seed, **where)
-                    net, variables = found.model, found.variables
-                    fit += result["seconds"]["total"]
-                made, draw = sampled(net, variables, seed)
-            rows[key] = score(reference, made, seed=seed) | extra | {"fit_s": fit, "draw_s": draw}
-            file.write_text(json.dumps(rows, indent=1))
-            print(
-                f"{key}: FD {rows[key]['fd']:.3f} (floor {rows[key]['fd_floor']:.3f})", flush=True
-            )
-    (args.root / "table.md").write_text(markdown(rows))
+
+# What tells a model from the base config of the study.
+CHANGED = (
+    *("model.name", "model.kwargs", "model.bottleneck", "model.f_D", "objective.name"),
+    *("objective.terms", "objective.kwargs", "optim.lr", "optim.b1", "optim.ema"),
+    *("eval.metrics", "eval.best"),
+)
+
+
+def overrides(model: str, arg: str) -> dict:
+    """The run of a model as a study wants it."""
+    c = get_config(f"{arg},{'ae' if model == 'pca' else model}")
+    if model == "pca":
+        c.model.name = "pca"  # of no class: `measured` knows it
+    found = {"@model": model}
+    for dotted in CHANGED:
+        section, key = dotted.split(".")
+        found[dotted] = c[section][key]
+    return found
+
+
+def get_study(arg: str = ""):
+    """Every model with all of its priors, three seeds; see above."""
+    words = arg.replace(",", " ").split()
+    smoke = "smoke" in words
+    data = "digits" if "digits" in words else "fashion"
+    models = [m for m in (*MODELS, "gan", "pca") if m in words]
+    models = models or (["ae", "fsq", "gan", "pca"] if smoke else [*MODELS, "gan", "pca"])
+    judge = next((w[4:] for w in words if w.startswith("fid=")), "")
+    config = get_config(f"{data}{',smoke' if smoke else ''},ae")
+    if smoke:
+        config.train.devices = 1
+    base = f"{data}{',smoke' if smoke else ''}"
+    priors = ("normal", "gmm-10", "flow", "transformer", "own") if smoke else ()
+    return Study(
+        name=f"generate-{data}{'-fid' * bool(judge)}",
+        title=f"Autoencoders and their priors on {SETS[data]}",
+        config=config,
+        runs=product([overrides(m, base) for m in models], seeds(1 if smoke else 3)),
+        train=functools.partial(measured, judge=judge, priors=priors),
+        columns=(
+            *(f"test/fd, {p}" for p in (*PRIORS, "own")),
+            *("test/fd", "test/kid", "test/density", "test/coverage", "test/fit_s", "test/draw_s"),
+        ),
+        x="test/draw_s",
+        y="test/fd",
+        baselines=(),
+        finish=whole_table,
+    )
+
+
+def whole_table(results, directory):
+    """rows.json and rows.md, a row for each model and prior, and the caption as a section."""
+    rows = {}
+    for result in results:
+        scores = json.loads((pathlib.Path(directory) / result["id"] / "scores.json").read_text())
+        for prior, row in scores.items():
+            key = f"{result['labels']['model']} + {prior} / {result['config']['seed']}"
+            rows[key] = row | {"psnr": result["metrics"].get("test/psnr")}
+    text = markdown(rows)
+    (pathlib.Path(directory) / "rows.json").write_text(json.dumps(rows, indent=1) + "\n")
+    (pathlib.Path(directory) / "rows.md").write_text(text)
+    said = text.strip().splitlines()[-1] + " All rows: rows.md, rows.json."
+    return [{"title": "What the figures rest on", "text": said}]
 
 
 def markdown(rows) -> str:
     """Mean and, over several seeds, half the range of each column."""
     columns = ("fd", "kid", "precision", "recall", "density", "coverage", "fit_s", "draw_s")
     one = next(iter(rows.values()))
-    printed = one["reference"].startswith("digits")
+    printed = one["reference"].startswith(("digits", "mnist"))
     head = ["model + prior", "seeds", *columns] + ["FID in print"] * printed
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     names = list(dict.fromkeys(key.split(" / ")[0] for key in rows))
@@ -253,7 +342,3 @@ def markdown(rows) -> str:
         f"{one['extractor']}; floor (n training images): FD {one['fd_floor']:.4f}."
     )
     return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    main()

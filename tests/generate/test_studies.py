@@ -1,0 +1,73 @@
+"""The table and the ablations: every run resolves to a model that can be built, and a smoke run of
+each kind ends in the figures that the table needs."""
+
+import json
+import pathlib
+
+import jax
+import pytest
+
+from aejax import study as studies
+from aejax.config import load_module
+from aejax.errors import UserError
+from aejax.nets.autoencoder import build_model
+
+FOLDER = pathlib.Path(__file__).parents[2] / "experiments" / "generate"
+ABLATIONS = ("prior", "latent", "beta", "bits", "likelihood", "ema")
+SMOKE = ["table.py:smoke", *(f"ablations.py:{which},smoke" for which in ABLATIONS)]
+
+
+def runs_of(spec):
+    study = studies.load(f"{FOLDER / spec}")
+    base = study.config() if callable(study.config) else study.config
+    return study, [(run, studies.resolve(base, run)) for run in studies.plan(study.runs)]
+
+
+@pytest.mark.parametrize("spec", ["table.py:fashion", *(f"ablations.py:{w}" for w in ABLATIONS)])
+def test_full_forms_resolve_to_models_with_parameters(spec):
+    study, runs = runs_of(spec)
+    assert len({run.id for run, _ in runs}) == len(runs) and len(runs) % 3 == 0
+    priors = study.train.keywords.get("priors")
+    for run, config in runs:
+        if run.overrides["seed"] or config.model.name == "pca":
+            continue
+        model = build_model(config.model, (28, 28, 1))
+        key = jax.random.key(0)
+        x = jax.ShapeDtypeStruct((2, 28, 28, 1), "float32")
+        found = jax.eval_shape(lambda x, m=model, k=key: m.init({"params": k, "bottleneck": k}, x),
+                               x)  # fmt: skip
+        assert jax.tree.leaves(found["params"])
+        if priors:
+            table = load_module(str(FOLDER / "table.py"))
+            assert set(priors) & set(table.priors_of(config)), run.labels
+
+
+def test_table_is_whole():
+    _, runs = runs_of("table.py:fashion")
+    assert {run.labels["model"] for run, _ in runs} == {
+        "ae", "vae", "beta-vae", "wae", "rae", "rae-sn", "noisy", "vq", "fsq", "gan", "pca",
+    }  # fmt: skip
+    _, few = runs_of("table.py:digits,ae,rae")
+    assert len(few) == 6 and all(c.data.source == "tfds:mnist" for _, c in few)
+
+
+def test_an_ablation_is_named():
+    with pytest.raises(UserError, match="did you mean"):
+        studies.load(f"{FOLDER / 'ablations.py'}:betta")
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("spec", SMOKE)
+def test_smoke_runs_end_in_figures(spec, tmp_path):
+    study, runs = runs_of(spec)
+    results = []
+    for run, config in runs:
+        result = study.train(config, tmp_path / run.id)
+        assert result["metrics"]["test/fd"] > 0 and "test/fd_floor" in result["metrics"]
+        again = study.train(config, tmp_path / run.id)  # nothing is done twice
+        assert again["metrics"] == result["metrics"]
+        results.append(result | {"id": run.id, "labels": run.labels})
+    if study.finish:
+        (section,) = study.finish(results, tmp_path)
+        assert "floor" in section["text"] and "extractor" in section["text"]
+        assert len(json.loads((tmp_path / "rows.json").read_text())) >= len(runs)
