@@ -23,6 +23,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 import traceback
@@ -475,6 +476,8 @@ def _finish(study: Study, directory: pathlib.Path, results: list[dict], quiet: b
     report.write([directory], directory)
     if not quiet:
         report.print_table([directory])
+        for section in sections:
+            print(f"\n{section['title']}\n" + textwrap.fill(section["text"], 88))
         print(f"\n{directory / 'report.html'}")
 
 
