@@ -30,8 +30,12 @@ def make(prior, bottleneck=None, classes=0, **kwargs):
     x = jax.random.uniform(KEY, (8, *SHAPE))
     cond = {"label": jnp.zeros(8, int)} if classes else None
     variables = jax.jit(lambda: model.init({"params": KEY, "bottleneck": KEY}, x, cond))()
-    noise = jax.tree.map(lambda p: 0.1 * jax.random.normal(KEY, p.shape), variables["params"])
-    return model, {**variables, "params": jax.tree.map(jnp.add, variables["params"], noise)}, x
+    rng = np.random.default_rng(0)  # NumPy compiles nothing
+    params = jax.tree.map(
+        lambda p: jnp.asarray(p + 0.1 * rng.normal(size=p.shape), jnp.float32),
+        jax.device_get(variables["params"]),
+    )
+    return model, {**variables, "params": params}, x
 
 
 FLOW = {"name": "flow_matching", "net": "mlp", "width": 8, "depth": 1}
@@ -70,11 +74,12 @@ def test_statistics_are_those_of_all_steps_seen_and_then_stand_still():
         v, x, None, True, rngs={"bottleneck": KEY}, mutable=["latent"])[1])  # fmt: skip
     for x in batches:
         variables = {**variables, **step(variables, x)}
-    h = np.concatenate([model.apply(variables, x, method="encode") for x in batches[:3]])
+    encode = jax.jit(lambda v, x: model.apply(v, x, method="encode"))
+    h = np.concatenate([encode(variables, x) for x in batches[:3]])
     np.testing.assert_allclose(variables["latent"]["mean"], h.mean(0), rtol=1e-3, atol=1e-5)
-    z = model.apply(variables, jnp.concatenate(batches[:3]), method="to_z")
+    z = jax.jit(lambda x: model.apply(variables, x, method="to_z"))(np.concatenate(batches[:3]))
     np.testing.assert_allclose(np.std(z, axis=0), 1.0, rtol=1e-2)
-    back = model.apply(variables, z, method="to_h")
+    back = jax.jit(lambda z: model.apply(variables, z, method="to_h"))(z)
     np.testing.assert_allclose(back, h, rtol=1e-3, atol=1e-4)
 
 
@@ -85,12 +90,14 @@ def test_mixture_on_latents_and_codes_prior_on_codes(pictures):
     fitted = T.fit_prior(model, only_ae, many)
     z = T.latents(model, fitted, many)
     np.testing.assert_allclose(z[:500].std(0), 1.0, rtol=1e-2)
-    drawn = model.draw_z(fitted, KEY, 4000)
+    drawn = jax.jit(lambda v: model.draw_z(v, KEY, 4000))(fitted)
     np.testing.assert_allclose(np.cov(np.asarray(drawn).T), np.cov(z.T), atol=0.15)
     prior = {"name": "autoregressive", "width": 8, "depth": 1, "heads": 2}
     codes, variables, _ = make(prior, {"name": "fsq", "levels": [3, 3], "groups": 2})
     assert codes.make_prior(parent=None, name=None).vocabulary == 9
-    assert codes.draw(variables, KEY, 3).shape == (3, *SHAPE)
+    assert jax.eval_shape(lambda v: codes.draw(v, KEY, 3), variables).shape == (3, *SHAPE)
+    drawn = jax.jit(lambda v: codes.draw_z(v, KEY, 3))(variables)
+    assert 0 <= int(drawn.min()) and int(drawn.max()) < 9
     generator = Generator(codes, variables)
     assert generator.encode(pictures).dtype == np.int32
     with pytest.raises(UserError, match="codes"):
