@@ -1,5 +1,6 @@
 """The network of the FID in print against the reference's, and the file of its weights."""
 
+import importlib.util
 import io
 import pickle
 import sys
@@ -31,9 +32,14 @@ def test_shapes_are_those_of_the_published_network():
 
 
 def test_extractor_is_a_function_of_each_picture(pictures):
-    net = I.InceptionV3(narrow=32)
-    init = jax.jit(lambda: net.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3))))
-    extract = I.extractor(init(), batch=2, narrow=32)
+    init = I.InceptionV3(narrow=32).init
+    shapes = jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    rng = np.random.default_rng(0)  # NumPy compiles nothing
+    drawn = jax.tree.map(
+        lambda s: np.float32(rng.normal(size=s.shape) / max(1, np.prod(s.shape[:-1]) / 2) ** 0.5),
+        shapes,
+    )
+    extract = I.extractor(drawn, batch=2, narrow=32)
     features, labels = extract(pictures)
     assert features.shape == (3, (320 + 4 * 384 + 192) // 32) and features.dtype == np.float64
     assert labels.shape == (3,) and np.isfinite(features).all() and features.std() > 0
@@ -160,9 +166,13 @@ def test_wrong_files_are_the_users_errors(tmp_path):
 def test_features_are_those_of_pytorch_fid(tmp_path, monkeypatch, new, pictures):
     """The reference's own network with random weights, through a file of either form."""
     why = "is not installed: the check of Inception against the reference is SKIPPED"
-    torch = pytest.importorskip("torch", reason=f"torch {why}")
-    torchvision = pytest.importorskip("torchvision", reason=f"torchvision {why}")
-    reference = pytest.importorskip("pytorch_fid.inception", reason=f"pytorch-fid {why}")
+    for name in ("pytorch_fid", "torchvision", "torch"):  # found, not yet imported: that is slow
+        if not importlib.util.find_spec(name):
+            pytest.skip(f"{name} {why}")
+    import torch
+    import torchvision
+    from pytorch_fid import inception as reference
+
     monkeypatch.setattr(reference, "load_state_dict_from_url", lambda *a, **k: {})
     monkeypatch.setattr(torchvision.models.Inception3, "load_state_dict", lambda self, state: None)
     whole = reference.fid_inception_v3()  # no download: its weights are drawn here

@@ -55,32 +55,34 @@ def test_mixture_sums_to_one(channels, spread):
     grid = np.array(list(itertools.product(range(levels), repeat=channels))) / (levels - 1)
     x = jnp.asarray(grid, jnp.float32)[:, None, None, :]
     params = jnp.broadcast_to(params, (len(grid), 1, 1, width))
-    total = jnp.exp(L.logistic_mixture(x, params, m, levels)).sum()
+    total = jnp.exp(jax.jit(lambda p: L.logistic_mixture(x, p, m, levels))(params)).sum()
     assert float(total) == pytest.approx(1.0, abs=1e-4)
 
 
 def test_mixture_against_differences_of_cdfs():
     mean, scale = 0.1, 0.4
     params = jnp.array([0.0, mean, math.log(scale)]).reshape(1, 1, 1, 3)
+    log_p = jax.jit(lambda x: L.logistic_mixture(x, params, 1))
     for value in (0, 100, 255):
         v = value / 255 * 2 - 1
         low = 0.0 if value == 0 else scipy.stats.logistic.cdf(v - 1 / 255, mean, scale)
         high = 1.0 if value == 255 else scipy.stats.logistic.cdf(v + 1 / 255, mean, scale)
-        ours = L.logistic_mixture(jnp.full((1, 1, 1, 1), value / 255), params, 1)
+        ours = log_p(jnp.full((1, 1, 1, 1), value / 255))
         assert float(ours[0]) == pytest.approx(math.log(high - low), abs=1e-3)
 
 
 def test_mixture_has_a_gradient_in_the_far_tail():
     params = jnp.array([0.0, -1.0, -6.0]).reshape(1, 1, 1, 3)  # sharp, at the other end
     x = jnp.full((1, 1, 1, 1), 0.9)
-    value, grad = jax.value_and_grad(lambda p: L.logistic_mixture(x, p, 1)[0])(params)
+    value, grad = jax.jit(jax.value_and_grad(lambda p: L.logistic_mixture(x, p, 1)[0]))(params)
     assert np.isfinite(value) and value < -100
     assert np.all(np.isfinite(grad)) and abs(float(grad[0, 0, 0, 1])) > 1
 
 
 def test_samples_of_the_mixture_follow_it():
     params = jnp.array([0.0, 1.0, -0.5, 0.3, -3.0, -3.0]).reshape(1, 1, 1, 6)
-    draws = L.sample_mixture(KEY, jnp.broadcast_to(params, (20000, 1, 1, 6)), 1, 2)
+    many = jnp.broadcast_to(params, (20000, 1, 1, 6))
+    draws = jax.jit(lambda p: L.sample_mixture(KEY, p, 1, 2))(many)
     heavy = float(jnp.mean(draws > 0.45))
     assert heavy == pytest.approx(math.e / (1 + math.e), abs=0.02)
     assert float(jnp.mean(draws)) == pytest.approx(
@@ -96,13 +98,15 @@ def test_decoder_gives_what_the_likelihood_needs(name, channels):
         arguments={"hidden": (8,)},
     )  # fmt: skip
     h = jax.random.normal(KEY, (2, 5))
-    out, _ = net.init_with_output(KEY, h)
+    out, _ = jax.jit(net.init_with_output)(KEY, h)
     y = out.pop("y")
     assert y.shape == (2, 4, 4, channels)
     x = jnp.round(jax.random.uniform(KEY, y.shape))
     output = Output(h, h, y, {}, out)
     kwargs = {"mixtures": 2} if name == "mixture" else {}
-    value = L.log_likelihood(name.removesuffix("_shared"), x, output, **kwargs)
+    value = jax.jit(lambda o: L.log_likelihood(name.removesuffix("_shared"), x, o, **kwargs))(
+        output
+    )
     assert value.shape == (2,) and bool(jnp.all(jnp.isfinite(value)))
 
 
