@@ -64,7 +64,9 @@ def learn(prior, variables, z, label=None, steps=250, lr=5e-3):
 
 
 @pytest.mark.parametrize("name", list(P.PRIORS))
-@pytest.mark.parametrize("shape, classes", [((6,), 0), ((2, 2, 4), 3)])
+@pytest.mark.parametrize(
+    "shape, classes", [pytest.param((6,), 0, marks=pytest.mark.nightly), ((2, 2, 4), 3)]
+)
 def test_loss_and_draw_have_the_right_shapes(name, shape, classes):
     prior, variables, z, label = make(name, shape, classes)
     loss = jax.jit(lambda v: prior.apply(v, z, label, train=True, rngs={"bottleneck": KEY}))(
