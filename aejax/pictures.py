@@ -198,4 +198,4 @@ def save(path, sheet: Sheet) -> None:
     """As PNG, to a path or an open file."""
     from PIL import Image
 
-    Image.fromarray(sheet).save(path, "PNG", optimize=True)
+    Image.fromarray(sheet).save(path, "PNG")
