@@ -57,6 +57,7 @@ def get_config(arg: str = ""):
         c.train.length = "4 steps"
         c.train.steps_per_dispatch = 2
         c.train.devices = 1
+        c.eval.crop = 8
     return c
 
 
