@@ -670,7 +670,9 @@ class _Engine:
             self._note_failure(run, e)
             return
         if self.is_first:
-            if read_result(where) is None:
+            if (
+                read_result(where) != result
+            ):  # a trainer of the study's own: what it returned stands
                 write_json(where / "result.json", result)
             (where / "failed.json").unlink(missing_ok=True)
         self.done.add(run.id)

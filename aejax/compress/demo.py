@@ -16,7 +16,7 @@ def compressed_photo(directory: str | pathlib.Path, quality: int = 15) -> dict[s
 
     from aejax.compress import codec
     from aejax.compress.evaluation import psnr_of
-    from aejax.pictures import rows_sheet
+    from aejax.pictures import rows_sheet, save
 
     x = np.ascontiguousarray(astronaut()[0:256, 96:352])
     out = io.BytesIO()
@@ -26,7 +26,7 @@ def compressed_photo(directory: str | pathlib.Path, quality: int = 15) -> dict[s
     with Image.open(io.BytesIO(jpeg)) as image:
         shown = [x, np.asarray(image), codec.decode(ours)]
     path = pathlib.Path(directory) / "compress.png"
-    Image.fromarray(rows_sheet([("", "", shown)])).save(path)
+    save(path, rows_sheet([("", "", shown)]))
     psnr = [psnr_of(x, y) for y in shown[1:]]
     return {
         "title": "A photograph at the size of a JPEG",

@@ -363,10 +363,8 @@ class Runtime:
 
     def latents(self, pixels: np.ndarray, tile, header: Header) -> np.ndarray:
         """y [h, w, M] of one tile of the image [H, W, 3]."""
-        out, q = (
-            np.empty((*tile[2:], sum(self.frozen.slices)), np.float32),
-            _quality(header.quality),
-        )
+        out = np.empty((*tile[2:], sum(self.frozen.slices)), np.float32)
+        q = _quality(header.quality)
         for (i, j, h, w), (top, rows), (left, cols) in cores(tile, header.grid):
             part = pixels[top * STRIDE :, left * STRIDE :][: rows * STRIDE, : cols * STRIDE]
             pad = (rows * STRIDE - part.shape[0], cols * STRIDE - part.shape[1])

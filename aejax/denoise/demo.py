@@ -26,7 +26,7 @@ def restored_photo(
     from aejax.denoise.api import network_for, restore
     from aejax.denoise.baselines import baseline
     from aejax.denoise.protocol import noisy_image, psnr, rounded
-    from aejax.pictures import rows_sheet
+    from aejax.pictures import rows_sheet, save
 
     x = np.ascontiguousarray(astronaut()[0:256, 96:352])
     noisy = noisy_image(x, sigma, 0)
@@ -42,9 +42,7 @@ def restored_photo(
     found.append(("aejax (blind)", rounded(ours.image), time.perf_counter() - start))
     rows = [[y for _, y, _ in found[i : i + 4]] for i in range(0, len(found), 4)]
     path = pathlib.Path(directory) / "denoise.png"
-    from PIL import Image
-
-    Image.fromarray(rows_sheet([("", "", images) for images in rows])).save(path)
+    save(path, rows_sheet([("", "", images) for images in rows]))
     scores = {name: psnr(x, y) for name, y, _ in found if name != "clean"}
     best = max(filters, key=scores.get)
     lines = ", ".join(f"{name} {value:.2f} dB" for name, value in scores.items())

@@ -175,12 +175,18 @@ def _patches(x: Array, kh: int, kw: int, stride: int) -> Array:
     return lax.optimization_barrier(jnp.concatenate(parts, -1).reshape(n * ho * wo, kh * kw * c))
 
 
+def _is_worth(kernel: tuple[int, int, int, int], stride: int, pixels: int) -> bool:
+    """Whether Winograd's algorithm does this convolution and is worth its compile time."""
+    kh, kw, c, o = kernel
+    return stride == 1 and (kh, kw) == (3, 3) and pixels * c * o >= WORTH
+
+
 def _conv_dw(x: Array, g: Array, kh: int, kw: int, stride: int, amx: bool) -> Array:
     """The weight gradient, an image (small ones: a few) at a time: its patches stay in cache."""
     (n, ho, wo, o), c = g.shape, x.shape[-1]
     if amx:
         x, g = x.astype(jnp.bfloat16), g.astype(jnp.bfloat16)
-    elif stride == 1 and (kh, kw) == (3, 3) and g.size * c >= WORTH:
+    elif _is_worth((kh, kw, c, o), stride, n * ho * wo):
         return winograd.weight_gradient(x, g)
 
     def few(total, xg):
@@ -211,8 +217,7 @@ def _conv_f32(x: Array, w: Array, stride: int) -> Array:
     kh, kw, c, o = w.shape
     n, h, wd, _ = x.shape
     if max(h, wd) >= max(kh, kw):
-        many = min(c, o) >= 64 and n * h * wd * c * o >= WORTH
-        if stride == 1 and (kh, kw) == (3, 3) and many and not _exact():
+        if min(c, o) >= 64 and _is_worth(w.shape, stride, n * h * wd) and not _exact():
             return winograd.conv(x, w)
         return _conv_plain(x, w, stride)
     y = _dot(_patches(x, kh, kw, stride), w.reshape(-1, o), False)

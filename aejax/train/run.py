@@ -450,15 +450,13 @@ def write_pictures(found: Evaluation, workdir: pathlib.Path) -> None:
     """pictures/first.png, best.png, worst.png; the first examples (of photos, crops) as arrays."""
     if jax.process_index():
         return
-    from PIL import Image
-
-    from aejax.pictures import common_crop
+    from aejax.pictures import common_crop, save
 
     folder = workdir / "pictures"
     try:
         folder.mkdir(exist_ok=True)
         for name, sheet in sheets(found).items():
-            Image.fromarray(sheet).save(folder / f"{name}.png")
+            save(folder / f"{name}.png", sheet)
         first = found.pictures["first"]
         if first:
             arrays = {n: common_crop([p[n] for p in first]) for n in first[0]}

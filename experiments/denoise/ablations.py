@@ -137,19 +137,27 @@ def get_config(arg: str = ""):
     return c
 
 
-def measured(config, workdir, data_dir=None, **kwargs):
-    """Training, then the protocol on the held-out photographs: metrics test/psnr@25 and so on."""
-    import json
-    import pathlib
-
-    from aejax.data.source import open_source
+def judge(result, workdir, images, sigmas):
+    """The protocol on (name, image) pairs, added to a run's result: test/psnr@25 ..., and cost."""
     from aejax.denoise.api import load_network
     from aejax.denoise.cost import macs_per_pixel
     from aejax.denoise.protocol import Method, evaluate
+
+    network = load_network(str(workdir))
+    method = Method(lambda x, s: network(x, s), blind=not network.needs_sigma)
+    for row in evaluate(images, {"it": method}, sigmas, with_ssim=False):
+        result["metrics"][f"test/psnr@{row['sigma']:g}"] = row["psnr"]
+        result["seconds_per_mp"] = row["seconds_per_mp"]
+    result["kmac_per_px"] = macs_per_pixel(network.model, 1) / 1e3
+    return result
+
+
+def measured(config, workdir, data_dir=None, **kwargs):
+    """Training, then the protocol on the held-out photographs."""
+    from aejax.data.source import open_source
     from aejax.train.run import train
 
     result = train(config, workdir, data_dir=data_dir, **kwargs)
-    network = load_network(str(workdir))
     source = open_source(
         config.data.source, "test", data_dir=data_dir, holdout=config.data.holdout, channels=1
     )
@@ -160,14 +168,7 @@ def measured(config, workdir, data_dir=None, **kwargs):
         ("", x[(x.shape[0] - side) // 2 :][:side, (x.shape[1] - side) // 2 :][:, :side])
         for x in images
     ]
-    method = Method(lambda x, s: network(x, s), blind=not network.needs_sigma)
-    for row in evaluate(images, {"it": method}, (5, 15, 25, 50, 75), with_ssim=False):
-        result["metrics"][f"test/psnr@{row['sigma']:g}"] = row["psnr"]
-        seconds = row["seconds_per_mp"]
-    result["seconds_per_mp"] = seconds
-    result["kmac_per_px"] = macs_per_pixel(network.model, 1) / 1e3
-    pathlib.Path(workdir, "result.json").write_text(json.dumps(result, indent=1) + "\n")
-    return result
+    return judge(result, workdir, images, (5, 15, 25, 50, 75))
 
 
 def get_study(arg: str = ""):

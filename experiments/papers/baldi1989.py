@@ -21,9 +21,6 @@ ends at 1.0000 times PCA's loss with every p, Adam at 1.001 to 1.007; at p = 32,
 and 33 weigh nearly the same, 95 to 98 % of the subspace are shared.
 """
 
-import json
-import pathlib
-
 import numpy as np
 
 from aejax.config import base, part
@@ -73,7 +70,6 @@ def measured(config, workdir, data_dir=None, **kwargs):
     q = np.linalg.qr(f_D["kernel"].T)[0]
     result["metrics"]["train/loss over PCA's"] = float(ours / floor)
     result["metrics"]["train/shared subspace"] = float(np.sum((components.basis.T @ q) ** 2) / p)
-    pathlib.Path(workdir, "result.json").write_text(json.dumps(result, indent=1) + "\n")
     return result
 
 

@@ -17,9 +17,6 @@ each way with a logistic output and cross-entropy, the paper's; "PCA" is the clo
 none committed yet.
 """
 
-import json
-import pathlib
-
 from ml_collections import ConfigDict
 
 from aejax.config import base, part
@@ -80,7 +77,6 @@ def measured(config, workdir, **kwargs):
 
     result = train(config, workdir, **kwargs)
     result["metrics"]["test/squared error"] = result["metrics"]["test/mse"] * result["input_size"]
-    pathlib.Path(workdir, "result.json").write_text(json.dumps(result, indent=1) + "\n")
     return result
 
 

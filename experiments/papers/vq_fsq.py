@@ -18,7 +18,6 @@ without restarts of dead ones ("without" is the 2017 paper's); the levels of FSQ
 About 22 s an epoch and 13 minutes in all on 2 quiet cores.
 """
 
-import json
 import pathlib
 
 import numpy as np
@@ -74,7 +73,6 @@ def measured(config, workdir, data_dir=None, **kwargs):
     spec = config.model.bottleneck
     vocabulary = spec.get("codes_per_book") or int(np.prod(spec.levels))
     result["metrics"]["test/used"] = size / vocabulary
-    pathlib.Path(workdir, "result.json").write_text(json.dumps(result, indent=1) + "\n")
     return result
 
 

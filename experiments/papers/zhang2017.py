@@ -16,7 +16,6 @@ About 1.8 minutes of training and 45 s of measuring (BSD68 at three levels) for 
 minutes in all on 2 quiet cores.
 """
 
-import json
 import pathlib
 
 from aejax.config import load_module
@@ -64,25 +63,16 @@ def config(arg: str = ""):
 def measured(config, workdir, data_dir=None, **kwargs):
     """Training, then the protocol on BSD68 (the bundled photographs in the smoke form)."""
     from aejax.data.source import open_source
-    from aejax.denoise.api import load_network
-    from aejax.denoise.cost import macs_per_pixel
-    from aejax.denoise.protocol import Method, evaluate
     from aejax.train.run import train
 
     result = train(config, workdir, data_dir=data_dir, **kwargs)
-    network = load_network(str(workdir))
     smoke = config.data.source.startswith("bundled")
     where = ("bundled:photos", "test") if smoke else ("folder:test/bsd68", "all")
     source = open_source(*where, data_dir=data_dir, channels=1)
     images = [(name, source.read(i)[0]) for i, name in enumerate(source.names)]
     if smoke:
         images = [(name, x[:32, :32]) for name, x in images]
-    method = Method(lambda x, s: network(x, s), blind=True)
-    for row in evaluate(images, {"it": method}, SIGMAS, with_ssim=False):
-        result["metrics"][f"test/psnr@{row['sigma']:g}"] = row["psnr"]
-    result["kmac_per_px"] = macs_per_pixel(network.model, 1) / 1e3
-    pathlib.Path(workdir, "result.json").write_text(json.dumps(result, indent=1) + "\n")
-    return result
+    return ABLATIONS.judge(result, workdir, images, SIGMAS)
 
 
 def get_study(arg: str = ""):
