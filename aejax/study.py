@@ -614,6 +614,7 @@ class _Engine:
 
     def _take(self) -> Iterator[Run]:
         """Runs, each with its lease held until the next one is asked for."""
+        told = False
         while True:
             share = float("inf")
             if self.study.more is not None:
@@ -622,7 +623,7 @@ class _Engine:
                 self.progress.runs(self.runs)
                 if self.only:
                     share = -(-len(self.runs) // self.only[1])
-            took = waiting = False
+            took, waiting = False, 0
             for run in self.mine():
                 if self.is_done(run) or self.has_failed(run):
                     continue
@@ -637,7 +638,7 @@ class _Engine:
                 where.mkdir(exist_ok=True)
                 held = lease.take(where, self.timeout)
                 if held is None:
-                    waiting = True
+                    waiting += 1
                     continue
                 try:
                     if not self.is_done(run):  # whoever held it a moment ago may have done it
@@ -645,10 +646,16 @@ class _Engine:
                         yield run
                 finally:
                     held.release()
-            if self.study.more is None or not (took or waiting):
+            # A part of an array job gives its machine back. Everybody else waits for the others:
+            # what they leave behind has to be taken over, and the last one writes the report.
+            part = self.only is not None and self.study.more is None
+            if part or not (took or waiting):
                 return
             if not took:
-                time.sleep(min(2.0, self.timeout / 10))  # what comes next waits for the others
+                if self.study.more is None and not told:
+                    told = True
+                    self.progress.say(f"waiting for {waiting} runs that other processes have")
+                time.sleep(min(2.0, self.timeout / 10))
 
     def _do(self, run: Run) -> None:
         where = self.directory / run.id

@@ -532,6 +532,16 @@ def test_mistakes_end_with_2_and_one_line(study_file, tmp_path, arguments, words
     assert words in run_main.stderr and "Traceback" not in run_main.stderr
 
 
+def test_a_study_waits_for_what_others_have_and_takes_over_what_they_leave(tmp_path):
+    s = study(seeds(3))
+    (tmp_path / plan(s.runs)[1].id).mkdir()
+    held = lease.take(tmp_path / plan(s.runs)[1].id)
+    threading.Timer(1.0, held.release).start()  # its holder stops without a result
+    calls = []
+    assert len(run(s, tmp_path, calls)) == 3
+    assert [seed for seed, _, _ in calls] == [0, 2, 1]
+
+
 def kill_at_random(study_file, directory, runs, kills, rng):
     """Starts the study with 3 workers and kills (-9) one of its processes, again and again."""
     process = None
