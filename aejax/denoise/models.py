@@ -9,6 +9,7 @@ default: y(a x) = a y(x), so noise beyond the trained range is a bright image, n
 plain `AutoEncoder` with a corruption: see experiments/denoise/fashion.py.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -209,6 +210,20 @@ class DnCNN(nn.Module):
             h = jax.nn.relu(h)
         y = Conv(x.shape[-1], init=zeros, dtype=self.dtype, name="tail")(h)
         return Output(h, h, x + y.astype(jnp.float32))
+
+
+def in_colour(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of a gray model as those of the same model in colour: it sees the mean of the
+    three channels and corrects all of them alike, a start from which colour is learned fast."""
+    head, tail = params["head"]["kernel"], params["tail"]["kernel"]
+    pixels = tail.shape[-1]  # what follows them in the head's input is the noise level
+    seen = jnp.repeat(head[:, :, :pixels] / 3.0, 3, axis=2)
+    out = {
+        **params,
+        "head": {**params["head"], "kernel": jnp.concatenate([seen, head[:, :, pixels:]], 2)},
+        "tail": {name: jnp.repeat(v, 3, axis=-1) for name, v in params["tail"].items()},
+    }
+    return jax.tree.map(jnp.asarray, out)
 
 
 MODELS = {"unet": UNetDenoiser, "residual": ResidualDenoiser, "dncnn": DnCNN}

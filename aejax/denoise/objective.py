@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from aejax.corrupt import chain
+from aejax.denoise import models
 from aejax.errors import UserError
 from aejax.losses import mixture
 from aejax.objective import run_model
@@ -31,7 +32,7 @@ class _Denoiser:
     Args:
       loss: weights of losses.LOSSES; corrupt: specs for corrupt.chain.
       start: weights or a run's folder to start from ("gray", "colour", ...): fine-tuning, of which
-        the extreme is one image. The model must be the same.
+        the extreme is one image. The model must be the same, but may start in colour from gray.
     """
 
     loss: Mapping[str, float]
@@ -44,7 +45,10 @@ class _Denoiser:
             return variables
         from aejax.denoise.api import load_network
 
-        found = load_network(self.start).variables
+        found = load_network(self.start)
+        found, channels = found.variables, found.channels
+        if images.shape[-1] == 3 and channels == 1:
+            found = {**found, "params": models.in_colour(found["params"])}
         wanted, given = (jax.tree.map(jnp.shape, v["params"]) for v in (variables, found))
         if wanted != given:
             raise UserError(

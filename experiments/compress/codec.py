@@ -36,7 +36,7 @@ def get_config(arg: str = "") -> ConfigDict:
     c.objective.name = "aejax.compress.objective:RateDistortion"
     c.objective.loss = {}
 
-    c.optim.lr = 1e-3
+    c.optim.lr = 2e-3
     c.optim.schedule = "cosine"
     c.optim.warmup = "200 steps"
     c.optim.final_lr = 0.01
@@ -44,7 +44,7 @@ def get_config(arg: str = "") -> ConfigDict:
     c.optim.b2 = 0.99
     c.optim.ema = 0.999
 
-    c.train.length = "60000 steps"
+    c.train.length = "28000 steps"
     c.eval.metrics = ("psnr",)
     c.eval.crop, c.eval.batch = 256, 5  # one shape to compile, and five qualities in each batch
     c.eval.best = "-loss"

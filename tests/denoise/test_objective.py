@@ -169,6 +169,10 @@ def test_start_takes_weights_of_the_same_model_only(tmp_path, monkeypatch):
     fresh = model.init(jax.random.key(5), x)
     got = objective.initialise(model, fresh, x)
     jax.tree.map(np.testing.assert_allclose, got["params"], kept["params"])
+    rgb = jnp.repeat(jax.random.uniform(KEY, (1, 16, 16, 1)), 3, -1)
+    colour = objective.initialise(model, model.init(KEY, rgb), rgb)
+    wanted = jnp.repeat(model.apply(kept, rgb[..., :1]).y, 3, -1)
+    np.testing.assert_allclose(model.apply(colour, rgb).y, wanted, rtol=1e-4)
     other = ResidualDenoiser(width=16, blocks=1)
     with pytest.raises(UserError, match="another model"):
         objective.initialise(other, other.init(KEY, x), x)
