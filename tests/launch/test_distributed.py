@@ -107,19 +107,20 @@ def test_contradictions_are_the_users_mistake(env, said):
 # --- the roll call, each process a thread ---------------------------------------------------------
 
 
-def roll_calls(clusters, timeout, later=()):
-    """What roll_call returned or raised for each of `clusters`; `later` start after a second."""
+def roll_calls(clusters, timeout, later=(), until=lambda: time.sleep(1.0)):
+    """What roll_call returned or raised for each of `clusters`; `later` start after `until()`."""
     said = {}
 
-    def one(key, cluster, wait):
-        time.sleep(wait)
+    def one(key, cluster, waits):
+        if waits:
+            until()
         try:
             said[key] = distributed.roll_call(cluster, timeout)
         except Exception as e:
             said[key] = e
 
     threads = [
-        threading.Thread(target=one, args=(i, c, 1.0 if i in later else 0.0))
+        threading.Thread(target=one, args=(i, c, i in later))
         for i, c in enumerate(clusters)
     ]
     for t in threads:
@@ -197,8 +198,7 @@ def test_a_process_restarted_during_the_roll_call_counts_once():
 
     first = threading.Thread(target=killed)
     first.start()
-    said = roll_calls([a, b, c], 20, later=[1, 2])
-    first.join()
+    said = roll_calls([a, b, c], 20, later=[1, 2], until=first.join)
     assert said == [(socket.gethostname(),) * 3] * 3
 
 
