@@ -65,8 +65,9 @@ def shipped(results, directory):
     """Sections of the report."""
     from aejax.compress.demo import compressed_photo
     from aejax.denoise.demo import restored_photo
+    from aejax.generate.demo import drawn_pictures
 
-    return [compressed_photo(directory), restored_photo(directory)]
+    return [compressed_photo(directory), restored_photo(directory), drawn_pictures(directory)]
 
 
 def get_study(arg: str = ""):

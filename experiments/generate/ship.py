@@ -57,11 +57,14 @@ def classifier(run: str, name: str) -> None:
 def generator(run: str, name: str) -> None:
     """A LatentModel: autoencoder and prior in one file."""
     from aejax import load, weights
+    from aejax.data.source import open_source
 
     trained = load(run)
+    classes = list(open_source(trained.config.data.source, "train").class_names)
     variables = dict(jax.tree.map(np.asarray, trained.variables))
     out = {"params": half(variables.pop("params")), **variables}  # statistics stay exact
-    weights.save(name, out, meta_of(run) | {"shape": list(trained.model.shape)})
+    meta = meta_of(run) | {"shape": list(trained.model.shape), "class_names": classes}
+    weights.save(name, out, meta)
 
 
 def mixture(run: str, name: str) -> None:

@@ -254,3 +254,12 @@ def test_names_of_shipped_generators_load():
             pytest.skip(f"{name} is not shipped yet")
         pictures = load_generator(name).sample(2, steps=2, batch=2)
         assert pictures.shape == (2, 28, 28, 1)
+
+
+def test_the_quickstarts_row_shows_every_shipped_generator(tmp_path):
+    from aejax.generate.demo import drawn_pictures
+    from aejax.generate.generator import names
+
+    found = drawn_pictures(tmp_path, n=4)
+    assert names() == ["digits", "fashion-mnist"] and all(n in found["text"] for n in names())
+    assert (tmp_path / found["picture"]).stat().st_size > 4000

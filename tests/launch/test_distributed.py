@@ -120,8 +120,7 @@ def roll_calls(clusters, timeout, later=(), until=lambda: time.sleep(1.0)):
             said[key] = e
 
     threads = [
-        threading.Thread(target=one, args=(i, c, i in later))
-        for i, c in enumerate(clusters)
+        threading.Thread(target=one, args=(i, c, i in later)) for i, c in enumerate(clusters)
     ]
     for t in threads:
         t.start()
