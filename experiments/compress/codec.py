@@ -2,8 +2,8 @@
 
     aejax train --config experiments/compress/codec.py --workdir runs/codec
 
-with the folder of training photographs given by AEJAX_DATA: 60,000 steps of four 128x128 crops,
-24 GFLOP each with the backward pass: 0.35 s on two idle cores with AVX-512, 6 hours in all. Then
+with the folder of training photographs given by AEJAX_DATA: 28,000 steps of four 128x128 crops,
+18 GFLOP each with the backward pass: 0.27 s on one core of an AMD EPYC, 2.1 hours in all. Then
 `python -m aejax.compress.freeze runs/codec -o aejax/weights/codec.safetensors`. The one for MS-SSIM
 goes on from there, with 192x192 crops, which have all five scales:
 
