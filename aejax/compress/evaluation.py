@@ -139,7 +139,12 @@ def contenders(runtime=None, effort: int = 0) -> dict[str, Contender]:
         out["jpeg 2000"] = _pillow(
             "JPEG2000",
             ratios,
-            lambda r: {"quality_mode": "rates", "quality_layers": [r], "irreversible": True},
+            lambda r: {
+                "quality_mode": "rates",
+                "quality_layers": [r],
+                "irreversible": True,
+                "mct": 1,  # colours decorrelated: off by default
+            },
         )
     if features.check("webp"):
         out["webp"] = _pillow(
