@@ -45,9 +45,9 @@ class _Denoiser:
             return variables
         from aejax.denoise.api import load_network
 
-        found = load_network(self.start)
-        found, channels = found.variables, found.channels
-        if images.shape[-1] == 3 and channels == 1:
+        network = load_network(self.start)
+        found = network.variables
+        if images.shape[-1] == 3 and network.channels == 1:
             found = {**found, "params": models.in_colour(found["params"])}
         wanted, given = (jax.tree.map(jnp.shape, v["params"]) for v in (variables, found))
         if wanted != given:
