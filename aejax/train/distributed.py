@@ -219,7 +219,7 @@ def _call(port: int, me: dict, cluster: Cluster, timeout: float) -> dict:
     present: dict[int, tuple[dict, socket.socket]] = {0: (me, None)}
     answer: dict = {}
     with _listen(port, end) as server:
-        while not answer and len(present) < cluster.processes:
+        while not answer and len(_still_there(present)) < cluster.processes:
             server.settimeout(max(0.01, min(1.0, end - time.monotonic())))
             with contextlib.suppress(TimeoutError):
                 connection, _ = server.accept()
@@ -227,11 +227,8 @@ def _call(port: int, me: dict, cluster: Cluster, timeout: float) -> dict:
                 if "process" not in hello:  # a port scanner, not one of us
                     connection.close()
                     continue
-                fault = _disagreement(me, hello, present)
+                fault = _disagreement(me, hello, _still_there(present))
                 answer = {"fault": fault} if fault else {}
-                # A process that was restarted while we wait comes twice; the newer one counts.
-                if not fault and hello["process"] in present:
-                    present[hello["process"]][1].close()
                 present[hello["process"] if not fault else -1] = (hello, connection)
             if not answer and time.monotonic() > end:
                 answer = {"missing": _missing(cluster, present, timeout)}
@@ -325,9 +322,18 @@ def _disagreement(me: dict, hello: dict, present: dict) -> str:
                 f"{me[package]}; install the same version on every host"
             )
     same = present.get(hello["process"])
-    if same is not None and (same[1] is None or _open(same[1])):
+    if same is not None:
         return f"{who}: so says one on {same[0]['host']} too; give each its own AEJAX_PROCESS_ID"
     return ""
+
+
+def _still_there(present: dict) -> dict:
+    """`present` without those that ended meanwhile: one that was started again comes twice."""
+    for process, (_, connection) in list(present.items()):
+        if connection is not None and not _open(connection):
+            connection.close()
+            del present[process]
+    return present
 
 
 def _open(connection: socket.socket) -> bool:

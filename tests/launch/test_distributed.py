@@ -107,21 +107,20 @@ def test_contradictions_are_the_users_mistake(env, said):
 # --- the roll call, each process a thread ---------------------------------------------------------
 
 
-def roll_calls(clusters, timeout, later=(), until=lambda: time.sleep(1.0)):
-    """What roll_call returned or raised for each of `clusters`; `later` start after `until()`."""
+def roll_calls(clusters, timeout, later=(), until=lambda i: time.sleep(1.0)):
+    """What roll_call returned or raised for each of `clusters`; i in `later` starts after
+    `until(i)`."""
     said = {}
 
-    def one(key, cluster, waits):
-        if waits:
-            until()
+    def one(key, cluster):
+        if key in later:
+            until(key)
         try:
             said[key] = distributed.roll_call(cluster, timeout)
         except Exception as e:
             said[key] = e
 
-    threads = [
-        threading.Thread(target=one, args=(i, c, i in later)) for i, c in enumerate(clusters)
-    ]
+    threads = [threading.Thread(target=one, args=it) for it in enumerate(clusters)]
     for t in threads:
         t.start()
     for t in threads:
@@ -197,7 +196,12 @@ def test_a_process_restarted_during_the_roll_call_counts_once():
 
     first = threading.Thread(target=killed)
     first.start()
-    said = roll_calls([a, b, c], 20, later=[1, 2], until=first.join)
+
+    def until(i):  # process 2 must not complete a list on which a dead process still stands
+        first.join()
+        time.sleep(1.0 if i == 1 else 0.0)
+
+    said = roll_calls([a, b, c], 20, later=[1, 2], until=until)
     assert said == [(socket.gethostname(),) * 3] * 3
 
 
