@@ -336,7 +336,7 @@ def _percent(v: float) -> str:
 
 
 def write(args, rows, found, results, images, codecs, seconds: float) -> None:
-    """results.json, and beside it the figures."""
+    """results.json, and beside it every image at every setting as CSV, and the figures."""
     from aejax.train.run import provenance
 
     def clean(v):
@@ -353,9 +353,12 @@ def write(args, rows, found, results, images, codecs, seconds: float) -> None:
         "curves": found,
         "seconds": seconds,
         **provenance(),
-        "rows": rows,
     }
     out.write_text(json.dumps(text, indent=1) + "\n")
+    with out.with_suffix(".csv").open("w", newline="") as file:
+        lines = csv.DictWriter(file, rows[0], lineterminator="\n")
+        lines.writeheader()
+        lines.writerows(rows)
     kodak = len(images) == 24 and all(name.startswith("kodim") for name in images)
     rd_figure(found, out.with_suffix(".png"), reference() if kodak else {})
     ours = next((name for name in codecs if name.startswith("aejax")), None)

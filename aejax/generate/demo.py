@@ -18,7 +18,7 @@ def drawn_pictures(directory: str | pathlib.Path, n: int = 24) -> dict[str, str]
     pictures, words = [], []
     for name in names():
         pictures += list(load_generator(name).sample(n, seed=0))
-        score = weights.load(name)[1].get("score")
+        score = weights.provenance(name).get("score")
         if score:
             n_samples, n_real = (f"{score[k]:,}" for k in ("n", "n_real"))
             words.append(

@@ -298,13 +298,11 @@ def load_generator(
 
 def names() -> list[str]:
     """The generators among the shipped weights."""
-    import json
-
     from aejax import weights
 
     found = []
     for name in weights.names():
-        meta = json.loads((weights.FOLDER / f"{name}.json").read_text())
+        meta = weights.provenance(name)
         config = meta.get("config", {}) if isinstance(meta.get("config"), dict) else {}
         if str(config.get("model", {}).get("name", "")).endswith(":LatentModel"):
             found.append(name)

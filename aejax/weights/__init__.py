@@ -50,6 +50,18 @@ def save(path: str | pathlib.Path, variables: Any, meta: dict[str, Any]) -> None
     path.with_suffix(".json").write_text(text + "\n")
 
 
+def provenance(name: str | pathlib.Path) -> dict[str, Any]:
+    """Where shipped weights, or those of a path, came from: what stands in their .json.
+
+    Raises:
+      UserError: no such weights.
+    """
+    path = _path(name)
+    if not path.is_file():
+        raise UserError(f'no weights "{name}"{did_you_mean(str(name), names())}')
+    return json.loads(path.with_suffix(".json").read_text())
+
+
 def load(name: str | pathlib.Path, check: bool = True) -> tuple[dict[str, Any], dict[str, Any]]:
     """(variables, meta) of shipped weights by name, or of a path.
 
@@ -58,10 +70,7 @@ def load(name: str | pathlib.Path, check: bool = True) -> tuple[dict[str, Any], 
     """
     from safetensors.numpy import load_file
 
-    path = _path(name)
-    if not path.is_file():
-        raise UserError(f'no weights "{name}"{did_you_mean(str(name), names())}')
-    meta = json.loads(path.with_suffix(".json").read_text())
+    path, meta = _path(name), provenance(name)
     if check and hashlib.sha256(path.read_bytes()).hexdigest() != meta.get("sha256"):
         raise UserError(f"{path} is damaged or was replaced: its hash is not that of the .json")
     variables: dict[str, Any] = {}

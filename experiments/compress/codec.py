@@ -20,8 +20,8 @@ from aejax.config import base
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """arg: "smoke" for a run of seconds on bundled pictures, "more" to go on from what ships, "ms-ssim" for
-    the second model."""
+    """arg: "smoke" for a run of seconds on bundled pictures, "more" to go on from what ships,
+    "ms-ssim" for the second model."""
     c = base()
     c.task = "compress"
     c.data.source = "folder:train/photos"

@@ -48,7 +48,7 @@ def test_the_shipped_models_are_those_of_the_configs():
     for name, file in (("gray", "gray.py"), ("colour", "colour.py")):
         if MODELS[name] not in weights.names():
             continue
-        kept = weights.load(MODELS[name])[1]["config"]
+        kept = weights.provenance(MODELS[name])["config"]
         c = load(str(FOLDER / file))
         assert kept["model"]["name"] == c.model.name
         assert kept["model"]["kwargs"]["widths"] == list(c.model.kwargs.widths)
