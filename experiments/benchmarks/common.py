@@ -133,16 +133,22 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join("| " + " | ".join(str(v) for v in row) + " |" for row in lines)
 
 
-def write(script: str, text: str, args: argparse.Namespace, *packages: str) -> None:
-    """Prints the report and, unless it is a smoke run, keeps it as NAME.md beside the script."""
+def write(
+    script: str, text: str, args: argparse.Namespace, *packages: str, method: str = ""
+) -> None:
+    """Prints the report and, unless it is a smoke run, keeps it as NAME.md beside the script.
+
+    `method` says in a line how it was measured, if not in turns.
+    """
     path = pathlib.Path(script)
     how = " --one-core" if args.one_core else ""
     clock = "CPU time of one core" if args.one_core else "wall time, all cores"
+    turns = f"""medians of {args.rounds}
+  rounds, in each of which every case ran in turn, twice: the second run counts"""
     doc = sys.modules["__main__"].__doc__ or path.stem
     head = f"""# {doc.splitlines()[0]}
 
-- command: `python experiments/benchmarks/{path.name}{how}`; {clock}; medians of {args.rounds}
-  rounds, in each of which every case ran in turn, twice: the second run counts
+- command: `python experiments/benchmarks/{path.name}{how}`; {clock}; {method or turns}
 - machine: {machine()}; shared with other work where a load is named
 - versions: {versions(*packages)}
 - date: {datetime.date.today()}; took {time.time() - STARTED:.0f} s
