@@ -37,6 +37,7 @@ class Checkpoints:
                 )
             )
         self.best = best
+        self._saving = None  # the save under way; asked for its result, it ends its thread
         self.checkpointer = ocp.training.Checkpointer(
             self.directory,
             preservation_policy=policies.AnyPreservationPolicy(preserve),
@@ -50,20 +51,29 @@ class Checkpoints:
           UserError: the disk is full, or the folder cannot be written. Earlier ones stay.
         """
         step = int(state.step)
+        self.wait()
         try:
-            self.checkpointer.wait()
             if step in self.steps():
                 if not metrics:
                     return
                 self.checkpointer.save(step, _tree(state), overwrite=True, metrics=metrics)
             else:
-                self.checkpointer.save_async(step, _tree(state), force=True, metrics=metrics)
+                self._saving = self.checkpointer.save_async(
+                    step, _tree(state), force=True, metrics=metrics
+                )
         except Exception as e:
             raise _write_error(e, self.directory) from e
 
     def wait(self) -> None:
-        """Until the last save is on the disk."""
+        """Until the last save is on the disk.
+
+        Raises:
+          UserError: as `save`.
+        """
+        saving, self._saving = self._saving, None
         try:
+            if saving is not None:
+                saving.result()
             self.checkpointer.wait()
         except Exception as e:
             raise _write_error(e, self.directory) from e
