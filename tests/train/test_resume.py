@@ -8,6 +8,7 @@ import shutil
 import threading
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -182,11 +183,11 @@ def test_saves_leave_no_threads_and_no_open_files(tmp_path):
 
     if not os.path.isdir("/proc/self/fd"):
         pytest.skip("counts open files in /proc")
-    state = TrainState(np.int32(0), {"w": np.ones(3)}, (), None, {})
+    state = TrainState(jnp.int32(0), {"w": jnp.ones(3)}, (), None, {})
     kept = checkpoint.Checkpoints(tmp_path, keep=1)
     found = []
     for step in range(1, 6):
-        kept.save(dataclasses.replace(state, step=np.int32(step)))
+        kept.save(dataclasses.replace(state, step=jnp.int32(step)))
         kept.wait()
         found.append(held())
     kept.close()
