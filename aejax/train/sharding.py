@@ -19,6 +19,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from aejax.errors import UserError
+from aejax.train import distributed
 from aejax.train.state import TrainState
 
 AXIS = "data"
@@ -135,7 +136,8 @@ class Sharding:
         """`dispatch(state, batch, resident, key)` for arguments like these; donates the state.
 
         `batch` is this process's, from the pipeline; what is compiled is called with
-        `place_batch(batch)`.
+        `place_batch(batch)`. Returns when every process has compiled: Gloo waits 30 seconds for
+        the others of a first collective, and then gives up for good.
         """
         if self.mode == "pmap":
             everywhere = jax.process_count() > 1
@@ -149,12 +151,16 @@ class Sharding:
             )
             # Lowered for host-local batches but called with global arrays: called directly, pmap
             # would return host-local states, which no checkpoint of many processes can hold.
-            return run.lower(state, self._split(batch), resident, key).compile()
-        whole = NamedSharding(self.mesh, P())
-        run = jax.jit(
-            dispatch, donate_argnums=0, out_shardings=(self.state_shardings(state), whole)
-        )
-        return run.lower(state, self.place_batch(batch), resident, key).compile()
+            lowered = run.lower(state, self._split(batch), resident, key)
+        else:
+            whole = NamedSharding(self.mesh, P())
+            run = jax.jit(
+                dispatch, donate_argnums=0, out_shardings=(self.state_shardings(state), whole)
+            )
+            lowered = run.lower(state, self.place_batch(batch), resident, key)
+        compiled = lowered.compile()
+        distributed.barrier("compiled")
+        return compiled
 
     def local(self, tree: Any) -> Any:
         """Whole arrays on one of this process's devices, for evaluation and export."""

@@ -31,12 +31,9 @@ def settings(smoke: bool):
 
 def child(mode: str, steps: int, smoke: bool):
     """One process of a run: prints {"loss", "seconds"} per step."""
-    import jax
+    from aejax.train import distributed
 
-    if "BENCH_COORDINATOR" in os.environ:
-        jax.distributed.initialize(
-            os.environ["BENCH_COORDINATOR"], 2, int(os.environ["BENCH_PROCESS"])
-        )
+    distributed.initialise()
     c = settings(smoke)
     c.train.mode = mode
     training = common.Training(c)
@@ -56,7 +53,8 @@ def run(mode: str, devices: int, processes: int, steps: int, smoke: bool) -> dic
         env = {**os.environ, "BENCH_CHILD": f"{mode},{steps},{int(smoke)}", "JAX_PLATFORMS": "cpu"}
         env["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices // processes}"
         if processes > 1:
-            env |= {"BENCH_COORDINATOR": f"localhost:{port}", "BENCH_PROCESS": str(i)}
+            env |= {"AEJAX_COORDINATOR": f"localhost:{port}", "AEJAX_PROCESS_ID": str(i)}
+            env["AEJAX_NUM_PROCESSES"] = str(processes)
         children.append(
             subprocess.Popen([sys.executable, __file__], env=env, stdout=subprocess.PIPE, text=True)
         )
