@@ -5,7 +5,7 @@
 The linear, the dense and the convolutional autoencoder with 32 numbers, each trained five times on
 four fifths of the 60,000 training images and measured on the last fifth; the table has the mean and
 the spread over folds and a paired test. The folds are drawn once and kept in runs/. Three
-epochs are too few for the linear one to reach PCA, as it does in latent_sweep.py. Arguments:
+epochs are too few for the linear one to reach PCA (papers/baldi1989.py does). Arguments:
 "smoke".
 
 About 9 minutes on 2 quiet cores. Result: results/crossval/table.md.
