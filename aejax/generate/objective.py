@@ -75,7 +75,7 @@ class Evidence:
             return self._importance(model, variables, x, key)
         out, collections = run_model(model, variables, x, None, key, train)
         distortion = -log_likelihood(self.likelihood, x, out, **dict(self.arguments))
-        loss = distortion + weighted(self.terms, out.terms)
+        loss = distortion + weighted(self.terms, out.terms, train)
         metrics = {
             "loss": loss,
             "distortion": distortion,
@@ -107,15 +107,20 @@ class Evidence:
         return loss, Aux(metrics, collections, {"x": x, "y": first})
 
 
-def weighted(weights: Mapping[str, float], terms: Mapping[str, Array]) -> Array | float:
-    """Sum of weights[name] * terms[name].
+def weighted(
+    weights: Mapping[str, float], terms: Mapping[str, Array], train: bool = True
+) -> Array | float:
+    """Sum of weights[name] * terms[name]; in evaluation of those there are, as "mmd" and "tc" are
+    estimated in training only.
 
     Raises:
-      UserError: a weight for a term that the bottleneck does not give.
+      UserError: in training, a weight for a term that the bottleneck does not give.
     """
     total = 0.0
     for name, weight in weights.items():
         if name not in terms:
+            if not train:
+                continue
             raise UserError(
                 f"objective.terms.{name}: the bottleneck gives no such term"
                 + did_you_mean(name, terms)

@@ -21,7 +21,7 @@ class DenseDecoder(nn.Module):
     """[b, k] -> [b, H, W, c] through layers of `hidden` units."""
 
     shape: Sequence[int]
-    hidden: Sequence[int] = (256, 512)
+    hidden: Sequence[int] = (512, 1024)
     activation: str = "gelu"
     output_activation: str = "identity"
     dtype: Any = jnp.float32

@@ -33,7 +33,7 @@ class DenseEncoder(nn.Module):
     """[b, H, W, c] -> [b, latent] through layers of `hidden` units."""
 
     latent: int
-    hidden: Sequence[int] = (512, 256)
+    hidden: Sequence[int] = (1024, 512)
     activation: str = "gelu"
     code_activation: str = "identity"
     dtype: Any = jnp.float32

@@ -18,7 +18,7 @@ from aejax.study import Study
 
 SIZES = (16, 32, 64)
 WIDTH = "model.kwargs.width"  # of the first layer; the second has half of it. The mirror in f_D
-DEFAULT = 512
+DEFAULT = 1024
 
 
 def space(sizes=SIZES):
@@ -37,7 +37,7 @@ def get_config(arg: str = ""):
     c.data.split, c.data.eval_split = "train[:90%]", "train[90%:]"
     c.data.batch = 128
     c.model.f_E, c.model.f_D = part("dense"), part("dense")
-    c.model.kwargs.width = DEFAULT
+    c.model.kwargs.width = 512  # every run sets it
     c.optim.name = "adamw"
     c.train.length = "3 epochs"
     c.train.steps_per_dispatch = 4
@@ -81,7 +81,7 @@ def compared(results, directory):
 def get_study(arg: str = ""):
     smoke = "smoke" in arg
     n, sizes = (2, SIZES[:1]) if smoke else (20, SIZES)
-    known = [{"@by": "default", "model.latent": k} for k in sizes]
+    known = [{"@by": "default", "model.latent": k, WIDTH: DEFAULT} for k in sizes]
     drawn = [{"@by": "random", **run} for run in random(space(sizes), n)]
     more = TPE(space(sizes), n, "test/mse", -1, startup=max(1, n // 3), fixed={"@by": "TPE"})
     return Study(

@@ -110,6 +110,8 @@ def test_importance_weights_refuse_other_terms():
 def test_a_term_that_is_not_there_is_the_users_error():
     with pytest.raises(UserError, match="did you mean"):
         weighted({"committ": 1.0}, {"commit": jnp.ones(1)})
+    # mmd is estimated in training only; evaluation goes on without
+    assert weighted({"mmd": 9.0, "l2": 2.0}, {"l2": 1.0}, train=False) == 2.0
 
 
 def test_binarise():
