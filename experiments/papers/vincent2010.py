@@ -13,7 +13,7 @@ higher than the paper's; what can be compared is whether masking helps, how much
 the gap between 0 % and the best. Masked 0, 10, 25, 40 and 55 %. Tested on MNIST's 10,000.
 
 1.6 million weights, 2 minutes in all on 2 quiet cores. Result, results/vincent2010/table.md: the
-more is masked, the better the code, 4.86 % wrong without and 4.26 % with 55 % masked (reconstruction
+more is masked, the better the code, 4.86 % wrong without and 4.26 % with 55 % masked (the picture
 gets worse all the way); the paper gains about as much with a tenth masked.
 """
 
