@@ -14,8 +14,8 @@ alone: its figures at 15 and 50 show what happens outside. "direct" learns y ins
 
 About 1.8 minutes of training and 45 s of measuring (BSD68 at three levels) for each DnCNN; 11
 minutes in all on 2 quiet cores. Result, results/zhang2017/table.md: trained at 25 alone it is 0.7
-dB better there than the blind one and 5 dB worse at 50; normalisation (0.1 dB) and residual learning
-(0.1 dB) make no clear difference so early.
+dB better there than the blind one and 5 dB worse at 50; normalisation and residual learning make no
+clear difference so early (0.1 dB).
 """
 
 import pathlib
