@@ -9,7 +9,9 @@ optuna. Arguments: "smoke".
 
 The report ends with the best run of each way, and how far the defaults are from the best.
 
-About 15 minutes on 2 quiet cores.
+About 15 minutes on 2 quiet cores. Result, results/search/table.md, one draw of each: random 0.0102,
+TPE 0.0109 (it settled on h of 32 and left it late). The best of all has a first layer of 1024, as
+the framework has had since; with its own learning rate that reaches 0.0092.
 """
 
 from aejax.config import base, part
