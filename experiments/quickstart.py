@@ -3,7 +3,7 @@
     aejax study experiments/quickstart.py
 
 No download: the digits of scikit-learn (8x8, gray) and the photographs that scikit-image and
-scikit-learn carry (96x96 crops of them, colour). Linear, dense and convolutional f_E and f_D at
+scikit-learn carry (64x64 crops of them, colour). Linear, dense and convolutional f_E and f_D at
 several sizes of h, each beside PCA of the same size. Then, by the weights that ship: a photograph
 at the size of a JPEG, and a noisy one restored, beside the filters. At most 3 minutes on 2 cores.
 """
@@ -45,10 +45,10 @@ def get_config(arg: str = ""):
     if "photos" in arg:
         c.data.source = "bundled:photos"
         # crops so large that most of h sees no border, as in the whole pictures of the test
-        c.data.crop = 96
+        c.data.crop = 64
         c.data.batch = 4
         c.optim.lr = 1e-3
-        c.train.length = "150 steps"
+        c.train.length = "120 steps"
     else:
         c.data.source = "bundled:digits"
         c.data.holdout = 5
