@@ -3,7 +3,7 @@
     aejax study experiments/quickstart.py
 
 No download: the digits of scikit-learn (8x8, gray) and the photographs that scikit-image and
-scikit-learn carry (64x64 crops of them, colour). Linear, dense and convolutional f_E and f_D at
+scikit-learn carry (96x96 crops of them, colour). Linear, dense and convolutional f_E and f_D at
 several sizes of h, each beside PCA of the same size. Then, by the weights that ship: a photograph
 at the size of a JPEG, and a noisy one restored, beside the filters. At most 3 minutes on 2 cores.
 """
@@ -39,16 +39,17 @@ def get_config(arg: str = ""):
     c.data.batch = 128
     c.optim.lr = 3e-3
     c.model.init = "pca"
-    c.train.steps_per_dispatch = 8
+    c.train.steps_per_dispatch = 4
     c.eval.batch = 100
     c.eval.metrics = ("psnr", "ssim", "mse")
     if "photos" in arg:
         c.data.source = "bundled:photos"
-        # crops so large that most of h sees no border, as in the whole pictures of the test
-        c.data.crop = 64
+        # crops so large that most of h sees no border, as in the larger ones of the test
+        c.data.crop = 96
         c.data.batch = 4
         c.optim.lr = 1e-3
-        c.train.length = "120 steps"
+        c.train.length = "100 steps"
+        c.eval.crop = 256  # one shape to compile, not one for each photograph
     else:
         c.data.source = "bundled:digits"
         c.data.holdout = 5
