@@ -48,7 +48,7 @@ def get_config(arg: str = ""):
         c.data.crop = 96
         c.data.batch = 4
         c.optim.lr = 1e-3
-        c.train.length = "100 steps"
+        c.train.length = "150 steps"
         c.eval.crop = 256  # one shape to compile, not one for each photograph
     else:
         c.data.source = "bundled:digits"
