@@ -44,7 +44,7 @@ def get_config(arg: str = ""):
     c.eval.metrics = ("psnr", "ssim", "mse")
     if "photos" in arg:
         c.data.source = "bundled:photos"
-        # crops so large that most of h sees no border, as in the larger ones of the test
+        # crops so large that most of h sees no border, as in the 256 pixels of the test
         c.data.crop = 96
         c.data.batch = 4
         c.optim.lr = 1e-3

@@ -237,11 +237,11 @@ def _call(port: int, me: dict, cluster: Cluster, timeout: float) -> dict:
         # They close first: else the port stays in TIME_WAIT on this side, and JAX needs it now.
         others = [c for _, c in present.values() if c is not None]
         for connection in others:
+            connection.settimeout(5.0)  # `_open` left it without waiting
             with contextlib.suppress(OSError):
                 connection.sendall(json.dumps(answer).encode() + b"\n")
         for connection in others:
             with contextlib.suppress(OSError):
-                connection.settimeout(5.0)
                 connection.recv(1)
             connection.close()
     return answer

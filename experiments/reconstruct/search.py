@@ -39,7 +39,7 @@ def get_config(arg: str = ""):
     c.data.split, c.data.eval_split = "train[:90%]", "train[90%:]"
     c.data.batch = 128
     c.model.f_E, c.model.f_D = part("dense"), part("dense")
-    c.model.kwargs.width = 512  # every run sets it
+    c.model.kwargs.width = DEFAULT
     c.optim.name = "adamw"
     c.train.length = "3 epochs"
     c.train.steps_per_dispatch = 4
@@ -83,7 +83,7 @@ def compared(results, directory):
 def get_study(arg: str = ""):
     smoke = "smoke" in arg
     n, sizes = (2, SIZES[:1]) if smoke else (20, SIZES)
-    known = [{"@by": "default", "model.latent": k, WIDTH: DEFAULT} for k in sizes]
+    known = [{"@by": "default", "model.latent": k} for k in sizes]
     drawn = [{"@by": "random", **run} for run in random(space(sizes), n)]
     more = TPE(space(sizes), n, "test/mse", -1, startup=max(1, n // 3), fixed={"@by": "TPE"})
     return Study(
