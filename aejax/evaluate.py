@@ -67,7 +67,11 @@ class Evaluator:
             _, aux = objective(model, variables, batch, key, False)
             x, y = aux.pictures["x"], jnp.clip(aux.pictures["y"], 0, 1)
             values = dict(aux.metrics) | {name: f(x, y) for name, f in self.functions.items()}
-            return values, {name: _to_uint8(v) for name, v in aux.pictures.items()}
+            shown = {name: _to_uint8(v) for name, v in aux.pictures.items()}
+            if not hasattr(model, "encode"):
+                return values, shown, None
+            # compiled here and not apart: where the model saw the same x, f_E is compiled once
+            return values, shown, model.apply(variables, batch["image"], method="encode")
 
         # The fast forms of nets/ops.py loop over the batch: it is split here, not by the compiler.
         mesh = Mesh(np.array(devices or jax.local_devices()), (AXIS,))
@@ -78,13 +82,6 @@ class Evaluator:
             jax.shard_map(measure, mesh=mesh, in_specs=specs, out_specs=P(AXIS), check_vma=False)
         )
         self.single = jax.jit(measure)
-
-        @jax.jit
-        def encode(variables, batch, resident, key):
-            batch = pipeline.images(resident, batch, key, False)
-            return model.apply(variables, batch["image"], method="encode")
-
-        self.encode = encode
 
     def __call__(self, variables: Variables, seed: int = 0, examples: int = 0) -> Evaluation:
         """Evaluates `variables` on the split, or its first `examples`.
@@ -106,9 +103,9 @@ class Evaluator:
             count = len(mask)
             run = self.sharded if count % self.device_count == 0 else self.single
             step_key = jax.random.fold_in(key, number)
-            values, shown = run(variables, batch, self.resident, step_key)
-            if hasattr(self.model, "encode") and sum(map(len, codes)) < CODES:
-                h = np.asarray(self.encode(variables, batch, self.resident, step_key))[mask > 0]
+            values, shown, h = run(variables, batch, self.resident, step_key)
+            if h is not None and sum(map(len, codes)) < CODES:
+                h = np.asarray(h)[mask > 0]
                 codes.append(h.reshape(-1, h.shape[-1])[:CODES])
             values = {name: np.asarray(v, np.float64) for name, v in values.items()}
             for name, value in values.items():

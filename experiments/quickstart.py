@@ -48,12 +48,12 @@ def get_config(arg: str = ""):
         c.data.crop = 96
         c.data.batch = 4
         c.optim.lr = 1e-3
-        c.train.length = "150 steps"
+        c.train.length = "152 steps"
         c.eval.crop = 256  # one shape to compile, not one for each photograph
     else:
         c.data.source = "bundled:digits"
         c.data.holdout = 5
-        c.train.length = "40 epochs"
+        c.train.length = "448 steps"
     if "smoke" in arg:
         c.train.length = "4 steps"
         c.train.steps_per_dispatch = 2
@@ -79,7 +79,7 @@ def get_study(arg: str = ""):
     ):
         c = get_config(f"{data} {arg}")
         source = {f"data.{name}": c.data[name] for name in ("source", "crop", "holdout", "batch")}
-        source |= {"train.length": c.train.length, "optim.lr": c.optim.lr}
+        source |= {"train.length": c.train.length, "optim.lr": c.optim.lr, "eval.crop": c.eval.crop}
         runs += product([source], named("model", models), grid({"model.latent": sizes}))
     return Study(
         name="quickstart",

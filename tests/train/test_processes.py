@@ -71,7 +71,7 @@ def finish(processes, status=0, timeout=240):
     return texts
 
 
-def wait_for_checkpoint(workdir, processes, timeout=120):
+def wait_for_checkpoint(workdir, processes, timeout=240):
     end = time.time() + timeout
     while time.time() < end:
         if any(p.name.isdigit() for p in (workdir / "checkpoints").glob("*")):
