@@ -8,7 +8,8 @@ The way of the data is the listing of the package:
     objective.py   what y is compared with, losses.py
     train/         step.py (the only one), loop.py (the only one), run.py around them
     evaluate.py    every example once, metrics/
-    study.py       many runs, report.py the tables and figures they end in
+    study.py       many runs, runner.py does them
+    report.py      what they end in: tables.py, figures, page.py
     compress/ denoise/ generate/   the rooms: each adds to this, none replaces any of it
 """
 
@@ -25,6 +26,7 @@ _PUBLIC = {
     "tune_cpu": "aejax.tune:tune_cpu",
     "codec": "aejax.compress.codec",
     "denoise": "aejax.denoise",
+    "register_pillow": "aejax.compress.pillow:register",
     "UserError": "aejax.errors:UserError",
 }
 __all__ = ["__version__", *_PUBLIC]

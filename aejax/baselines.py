@@ -18,6 +18,7 @@ from jaxtyping import Float, UInt8
 
 from aejax.errors import UserError
 from aejax.pictures import common_crop
+from aejax.study import read_json, write_json
 
 # What decides which images are seen; batch sizes, caches and workers do not.
 DATA_KEYS = (
@@ -196,7 +197,6 @@ def add(
       what baselines.json holds: {"pca": {"runs": {run id: key}, "values": {key: {...}}}}. Runs to
       which a baseline does not apply are left out, and `say` is told why.
     """
-    from aejax.study import read_json, write_json
 
     known = {"pca": _pca_for}
     for name in study.baselines:

@@ -1,6 +1,7 @@
 """The page of a report: one HTML file, images inside it, no network, light and dark."""
 
 import base64
+import dataclasses
 import html
 import json
 import os
@@ -9,9 +10,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from aejax.report import (
+from aejax.tables import (
     Collection,
-    Figure,
     Table,
     comparison_table,
     label_columns,
@@ -88,6 +88,16 @@ for (const head of document.querySelectorAll('th')) {
     e.preventDefault(); } });
 }
 """
+
+
+@dataclasses.dataclass
+class Figure:
+    """A file of the report: `dark` is its bytes for a dark page, if it has any."""
+
+    path: pathlib.Path
+    title: str
+    dark: bytes = b""
+    note: str = ""
 
 
 def to_html(

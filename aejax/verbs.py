@@ -213,14 +213,14 @@ evaluate = Verb(_evaluate_arguments, _evaluate)
 
 
 def _study_arguments(parser):
-    from aejax.study import add_arguments
+    from aejax.runner import add_arguments
 
     add_arguments(parser)
     _data_argument(parser)
 
 
 def _study(args) -> int:
-    from aejax.study import run_command
+    from aejax.runner import run_command
 
     return run_command(args)
 

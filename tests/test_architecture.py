@@ -1,6 +1,7 @@
 """The rules of the house, read from its source."""
 
 import ast
+import graphlib
 import pathlib
 import re
 
@@ -49,6 +50,17 @@ def test_who_may_import_whom(file):
         target = name.split(".")[1] if "." in name else ""
         if target in ROOMS:
             assert mine == target, f"{file.name} imports {name}"
+
+
+def test_no_two_files_import_each_other():
+    """Nor any longer circle; an import inside a function counts."""
+    modules = {".".join(("aejax", *f.relative_to(PACKAGE).with_suffix("").parts)): f for f in FILES}
+    graph = {}
+    for name, file in modules.items():
+        if file.name in DOORS:
+            continue
+        graph[name] = {m for i in imports(file) for m in (i, i.rpartition(".")[0]) if m in modules}
+    list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError and names it
 
 
 @pytest.mark.parametrize("file", sorted((PACKAGE / "nets").glob("*.py")), ids=lambda p: p.name)

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aejax import figures, report
+from aejax import figures, report, tables
 from aejax.config import base
 from aejax.errors import UserError
-from aejax.study import Study, grid, load_results, named, product, run_study, seeds
+from aejax.runner import run_study
+from aejax.study import Study, grid, load_results, named, product, seeds
 from aejax.train.run import write_pictures
 
 MODELS = {"linear": {"model.f_E": {"name": "linear"}}, "conv": {"model.f_E": {"name": "conv"}}}
@@ -144,8 +145,8 @@ def test_figures_and_sheets_are_pictures_of_the_runs(tmp_path):
     report.write([where])
     for name in ("psnr-latent_size", "psnr-parameters", "reconstructions"):
         assert Image.open(where / f"{name}.png").size[0] > 400
-    collection = report.collect([where])
-    ((_, rows),) = report.facets(collection)
+    collection = tables.collect([where])
+    ((_, rows),) = tables.facets(collection)
     panel = report._panel(collection, "", rows, "latent_size", "test/psnr", False)
     assert [line.name for line in panel.lines] == ["linear", "conv", "PCA"]
     linear, _, pca = panel.lines
@@ -169,7 +170,7 @@ def test_a_model_below_the_baseline_is_not_the_best(tmp_path):
     found = json.loads((where / "baselines.json").read_text())
     found["pca"]["values"]["k"]["metrics"]["test/psnr"] = 20.0  # above all of 2, below those of 8
     (where / "baselines.json").write_text(json.dumps(found))
-    (table,) = report.tables(report.collect([where]))
+    (table,) = tables.tables(tables.collect([where]))
     psnr, pca = table.headers.index("PSNR, dB"), table.headers.index("PCA")
     assert [row[psnr].best for row in table.cells] == [False, False, False, True]
     assert [row[pca].best for row in table.cells] == [True, False, True, False]
@@ -217,7 +218,7 @@ def test_published_figures_stand_beside_ours(tmp_path):
 
 def test_a_paired_test_against_the_reference(tmp_path):
     where = make(tmp_path, reference="linear")
-    found = report.comparisons(report.collect([where]))
+    found = tables.comparisons(tables.collect([where]))
     assert [(c.name, c.x, c.n) for c in found] == [("conv", 2, 3), ("conv", 8, 3)]
     assert all(abs(c.mean - 2.0) < 1e-9 for c in found)  # the seeds' noise is shared: paired away
     report.write([where])
@@ -228,7 +229,7 @@ def test_the_paired_test_is_that_of_scipy_with_holm():
     from scipy.stats import ttest_rel
 
     a, b = np.random.default_rng(0).standard_normal((2, 5))
-    found = report._compare("", "conv", 2, list(a - b))
+    found = tables._compare("", "conv", 2, list(a - b))
     assert found.p == pytest.approx(ttest_rel(a, b).pvalue)
 
 
@@ -288,7 +289,7 @@ def test_results_without_the_usual_fields(tmp_path):
 
 
 def test_the_terminal_table(tmp_path, capsys):
-    report.print_table([with_pca(make(tmp_path))])
+    tables.print_table([with_pca(make(tmp_path))])
     out = capsys.readouterr().out
     assert "PSNR, dB" in out and "PCA" in out and "conv" in out and "3 seeds" in out
 

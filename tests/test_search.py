@@ -12,8 +12,9 @@ import pytest
 from aejax import search
 from aejax.config import base
 from aejax.errors import SavedAndStopped, UserError
+from aejax.runner import run_study
 from aejax.search import TPE, Halving, Pruner, choice, integer, log_uniform, random, uniform
-from aejax.study import Study, load_results, run_id, run_study
+from aejax.study import Study, load_results, run_id
 
 SPACE = {"optim.lr": log_uniform(1e-4, 1.0), "model.latent": integer(2, 40)}
 LONG = {"1 epochs": 0.0, "3 epochs": 0.5, "9 epochs": 1.0}

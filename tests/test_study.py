@@ -16,6 +16,7 @@ import pytest
 from aejax import lease
 from aejax.config import base
 from aejax.errors import SavedAndStopped, UserError
+from aejax.runner import run_study
 from aejax.study import (
     Study,
     describe,
@@ -28,7 +29,6 @@ from aejax.study import (
     read_json,
     resolve,
     run_id,
-    run_study,
     seeds,
     telling_keys,
     zip_,

@@ -8,10 +8,6 @@ from collections.abc import Callable, Iterable
 from aejax.errors import UserError
 from aejax.verbs import Verb
 
-SUFFIXES = (
-    *(".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".gif"),
-)
-
 
 def _files(inputs: Iterable[str], suffixes: tuple[str, ...]) -> list[tuple[pathlib.Path, str]]:
     """(file, path inside the folder it was found in) of files and folders.
@@ -90,9 +86,10 @@ def _compress_arguments(parser):
 
 def _compress(args) -> int:
     from aejax.compress import codec, pillow
+    from aejax.data.decode import READ
 
     runtime = codec.use(args.weights) if args.weights else codec.runtime_for(args.metric)
-    work = _files(args.inputs, SUFFIXES)
+    work = _files(args.inputs, READ)
 
     def one(item):
         source, inside = item

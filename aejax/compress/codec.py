@@ -19,9 +19,10 @@ import numpy as np
 from aejax.compress import container
 from aejax.compress.container import Chunk, Header, Reader
 from aejax.compress.errors import CodecError
-from aejax.compress.runtime import Frozen, Runtime, cores, give_back, load
+from aejax.compress.freeze import load
+from aejax.compress.runtime import Frozen, Runtime, cores, give_back
 
-__all__ = ["CodecError", "Decoded", "encode", "decode", "read", "info", "use", "register_pillow"]
+__all__ = ["CodecError", "Decoded", "encode", "decode", "read", "info", "use"]
 
 METRICS = {"mse": "codec", "ms-ssim": "codec-ms-ssim"}  # metric -> weights
 MAX_PIXELS = 1 << 27  # unless told otherwise: what a hostile header can make us allocate
@@ -47,13 +48,6 @@ def use(weights: str | pathlib.Path | Frozen) -> Runtime:
     runtime = _extra.get(frozen.id) or Runtime(frozen)
     _extra[frozen.id] = runtime
     return runtime
-
-
-def register_pillow() -> None:
-    """Makes .aej a format of Pillow's, for `Image.open("x.aej")` and `image.save("x.aej")`."""
-    from aejax.compress.pillow import register
-
-    register()
 
 
 def runtime_for(metric: str = "mse") -> Runtime:

@@ -179,15 +179,10 @@ def read_images(folder: str, limit: int = 0) -> dict[str, np.ndarray]:
     """
     from PIL import Image
 
-    from aejax.compress.cli import SUFFIXES
+    from aejax.data.decode import images_in
 
-    path = pathlib.Path(folder)
-    if not path.is_dir():
-        raise UserError(f"{folder} is no folder")
-    files = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
-    if not files:
-        raise UserError(f"no images in {folder}")
-    return {f.stem: np.asarray(Image.open(f).convert("RGB")) for f in files[: limit or len(files)]}
+    files = images_in(folder)[: limit or None]
+    return {f.stem: np.asarray(Image.open(f).convert("RGB")) for f in files}
 
 
 def psnr_of(x: np.ndarray, y: np.ndarray) -> float:

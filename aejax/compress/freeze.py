@@ -16,7 +16,15 @@ import numpy as np
 
 from aejax.compress import exact, nets
 from aejax.compress.entropy import Tables, radius
-from aejax.compress.runtime import Frozen, Runtime, flatten, unflatten
+from aejax.compress.runtime import (
+    Frozen,
+    Runtime,
+    as_quality,
+    flatten,
+    half,
+    padded,
+    unflatten,
+)
 from aejax.errors import UserError
 
 FIELDS = (
@@ -110,20 +118,19 @@ def count_symbols(runtime: Runtime, images: list[np.ndarray]) -> list[np.ndarray
 def tile_symbols(runtime: Runtime, image: np.ndarray, byte: int):
     """(symbols, levels) of z and of y of the first tile of an image."""
     from aejax.compress.container import Header
-    from aejax.compress.runtime import _half, _padded, _quality
 
     header = Header(b"", byte, image.shape[1], image.shape[0])
     tile = header.tiles[0]
     h, w = tile[2:]
     y = runtime.latents(image, tile, header)
-    padded, mask, z_mask = _padded(h, w)
-    full = np.zeros((1, *padded, y.shape[-1]), np.float32)
+    shape, mask, z_mask = padded(h, w)
+    full = np.zeros((1, *shape, y.shape[-1]), np.float32)
     full[0, :h, :w] = y
-    q, v = _quality(byte), runtime.variables
+    q, v = as_quality(byte), runtime.variables
     z = runtime.hyper_symbols(v, full, z_mask, q)
     features, base = runtime.begin(v, z, z_mask, q)
     s, level, _ = runtime.symbols_of(v, full, features, base, mask)
-    zh, zw = _half(h, w)
+    zh, zw = half(h, w)
     z_level = np.broadcast_to(np.asarray(runtime.z_levels(v, q)), (zh, zw, z.shape[-1]))
     yield np.asarray(z)[:zh, :zw].reshape(-1), z_level.reshape(-1)
     yield np.asarray(s)[:h, :w].reshape(-1), np.asarray(level)[:h, :w].reshape(-1)

@@ -1,6 +1,6 @@
 """Pillow on both sides: images in and out for the command line, and .aej as one of its formats.
 
->>> aejax.codec.register_pillow()
+>>> aejax.register_pillow()
 >>> Image.open("photo.aej"); image.save("photo.aej", quality=50)
 """
 
@@ -9,6 +9,7 @@ import warnings
 
 import numpy as np
 
+from aejax.compress import codec, container
 from aejax.compress.errors import CodecError
 from aejax.errors import UserError
 
@@ -114,8 +115,6 @@ def register() -> None:
     """Makes .aej a format of Pillow's: open() and save(quality=, bpp=, size=, psnr=, effort=,
     metric=)."""
     from PIL import Image, ImageFile
-
-    from aejax.compress import codec, container
 
     if "AEJ" in Image.OPEN:
         return

@@ -10,7 +10,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import pathlib
 from typing import Any
 
 import jax
@@ -273,20 +272,20 @@ class Runtime:
     def encode_tile(self, y: np.ndarray, quality: int) -> tuple[list[Chunk], np.ndarray]:
         """y [h, w, M], h and w at most 96 -> (chunks, y_hat [h, w, M])."""
         h, w = y.shape[:2]
-        q = _quality(quality)
-        padded, mask, z_mask = _padded(h, w)
-        full = np.zeros((1, *padded, y.shape[-1]), np.float32)
+        q = as_quality(quality)
+        shape, mask, z_mask = padded(h, w)
+        full = np.zeros((1, *shape, y.shape[-1]), np.float32)
         full[0, :h, :w] = y
         z = np.asarray(self.hyper_symbols(self.variables, full, z_mask, q))
         features, base = self.begin(self.variables, z, z_mask, q)
         found = self.symbols_of(self.variables, full, features, base, mask)
         symbols, level, y_hat = (np.asarray(a) for a in found)
-        zh, zw = _half(h, w)
+        zh, zw = half(h, w)
         z_level = np.asarray(self.z_levels(self.variables, q))
         parts = [(z[:zh, :zw].reshape(-1), np.tile(z_level, zh * zw))]
         rows = [
             (symbols.reshape(-1, y.shape[-1])[at], level.reshape(-1, y.shape[-1])[at])
-            for at in colours(h, w, padded[1])
+            for at in colours(h, w, shape[1])
         ]
         chunks, start = [], 0
         for size in self.frozen.slices:
@@ -313,12 +312,12 @@ class Runtime:
         Raises:
           CodecError: damaged, or these are not the symbols that were written.
         """
-        q = _quality(quality)
-        padded, mask, z_mask = _padded(h, w)
-        zh, zw = _half(h, w)
+        q = as_quality(quality)
+        shape, mask, z_mask = padded(h, w)
+        zh, zw = half(h, w)
         z_level = np.asarray(self.z_levels(self.variables, q))
-        places = colours(h, w, padded[1])
-        first = np.zeros((padded[0] * padded[1], 1), np.float32)
+        places = colours(h, w, shape[1])
+        first = np.zeros((shape[0] * shape[1], 1), np.float32)
         first[places[0]] = 1
         first = first.reshape(mask.shape)
         z = np.zeros((*z_mask.shape[:2], len(z_level)), np.int32)
@@ -340,7 +339,7 @@ class Runtime:
 
             def spread(level, at, take=take, size=size):
                 """Reads one colour's symbols; where they belong they stand, [h w, c]."""
-                symbols = np.zeros((padded[0] * padded[1], size), np.int32)
+                symbols = np.zeros((shape[0] * shape[1], size), np.int32)
                 symbols[at] = take(np.asarray(level).reshape(-1, size)[at])
                 return symbols
 
@@ -364,7 +363,7 @@ class Runtime:
     def latents(self, pixels: np.ndarray, tile, header: Header) -> np.ndarray:
         """y [h, w, M] of one tile of the image [H, W, 3]."""
         out = np.empty((*tile[2:], sum(self.frozen.slices)), np.float32)
-        q = _quality(header.quality)
+        q = as_quality(header.quality)
         for (i, j, h, w), (top, rows), (left, cols) in cores(tile, header.grid):
             part = pixels[top * STRIDE :, left * STRIDE :][: rows * STRIDE, : cols * STRIDE]
             pad = (rows * STRIDE - part.shape[0], cols * STRIDE - part.shape[1])
@@ -383,7 +382,7 @@ class Runtime:
             shape if flags & container.GRAY else (*shape, 3),
             np.uint16 if flags & container.DEEP else np.uint8,
         )
-        q = _quality(header.quality)
+        q = as_quality(header.quality)
         for (i, j, h, w), (top, rows), (left, cols) in cores(tile, header.grid):
             part = y_hat[top - row : min(top + rows, gh) - row, left : left + cols]
             pad = (rows - part.shape[0], cols - part.shape[1])
@@ -418,29 +417,22 @@ def colours(h: int, w: int, row: int) -> tuple[np.ndarray, np.ndarray]:
     return at[~odd], at[odd]
 
 
-def _quality(byte: int) -> np.ndarray:
+def as_quality(byte: int) -> np.ndarray:
+    """[1]: the quality 0 to 100 of the byte in the header."""
     return np.array([byte / 2.55], np.float32)
 
 
-def _half(h: int, w: int) -> tuple[int, int]:
+def half(h: int, w: int) -> tuple[int, int]:
+    """The size of z for a y of h x w."""
     return -(-h // 2), -(-w // 2)
 
 
-def _padded(h: int, w: int):
+def padded(h: int, w: int):
+    """(shape, mask of y, mask of z) of the tile in which an h x w one is computed."""
     shape = fit(h, SHAPES), fit(w, SHAPES)
     mask = np.zeros((*shape, 1), np.float32)
     mask[:h, :w] = 1
     z_mask = np.zeros((shape[0] // 2, shape[1] // 2, 1), np.int32)
-    zh, zw = _half(h, w)
+    zh, zw = half(h, w)
     z_mask[:zh, :zw] = 1
     return shape, mask, z_mask
-
-
-# --- files ----------------------------------------------------------------------------------------
-
-
-def load(path: str | pathlib.Path) -> Frozen:
-    """Reads NAME.safetensors as `freeze.save` wrote it, and NAME.json beside it."""
-    from aejax.compress import freeze
-
-    return freeze.load(path)

@@ -17,7 +17,8 @@ import numpy as np
 
 from aejax.errors import UserError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp")  # read and written
+READ = (*SUFFIXES, ".ppm", ".pgm", ".gif", ".jp2")  # those, and what is only read
 # What Pillow may try, whatever the file is called: no PostScript, no fonts, no network formats.
 _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000")
 _ORIENTATION = 0x0112
@@ -46,6 +47,22 @@ class Meta:
     exif: bytes | None = None
     xmp: bytes | None = None
     has_alpha: bool = False
+
+
+def images_in(folder: str | Path, deep: bool = False) -> list[Path]:
+    """The image files of a folder by their suffixes, sorted; `deep`: of its folders too.
+
+    Raises:
+      UserError: no such folder, or no image in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f'no folder "{folder}"')
+    inside = folder.rglob("*") if deep else folder.iterdir()
+    found = sorted(f for f in inside if f.suffix.lower() in READ and f.is_file())
+    if not found:
+        raise UserError(f'no images in "{folder}"; read are {" ".join(READ)}')
+    return found
 
 
 def read_image(

@@ -65,19 +65,14 @@ def jobs(inputs: list[str], output: str | None) -> list[tuple[pathlib.Path, path
     Raises:
       UserError: nothing to do, an input that is not there, or two inputs with one output.
     """
-    from aejax.data.decode import SUFFIXES
+    from aejax.data.decode import SUFFIXES, images_in
 
     found: list[tuple[pathlib.Path, pathlib.Path]] = []  # file, where it stands within its input
     for name in inputs:
         path = pathlib.Path(name)
         if path.is_dir():
-            files = sorted(
-                f for f in path.rglob("*")
-                if f.is_file() and f.suffix.lower() in (*SUFFIXES, ".ppm", ".pgm", ".gif", ".jp2")
-                and not f.stem.endswith((".denoised", ".compare"))
-            )  # fmt: skip
-            if not files:
-                raise UserError(f'no images in "{name}"')
+            made = (".denoised", ".compare")
+            files = [f for f in images_in(path, deep=True) if not f.stem.endswith(made)]
             found += [(f, f.relative_to(path)) for f in files]
         elif path.is_file():
             found.append((path, pathlib.Path(path.name)))

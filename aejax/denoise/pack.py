@@ -7,7 +7,7 @@ import numpy as np
 
 from aejax.types import Variables
 
-LARGE = 1 << 18  # kernels with more entries than this are quantised
+LARGE = 1 << 14  # kernels with more entries than this are quantised
 
 
 def packed(variables: Variables) -> Variables:

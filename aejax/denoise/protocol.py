@@ -22,7 +22,6 @@ from jaxtyping import Float
 
 from aejax.errors import UserError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".ppm", ".pgm")
 # A denoiser: (noisy [h, w, c] float32, sigma on the 0..255 scale or None) -> [h, w, c] float32.
 Denoiser = Callable[[np.ndarray, float | None], np.ndarray]
 
@@ -55,15 +54,9 @@ def clean_images(folder: str | pathlib.Path, channels: int = 0) -> list[tuple[st
     Raises:
       UserError: no such folder or no images in it; a file that is no picture.
     """
-    from aejax.data.decode import flatten, read_image
+    from aejax.data.decode import flatten, images_in, read_image
 
-    folder = pathlib.Path(folder)
-    if not folder.is_dir():
-        raise UserError(f'no folder "{folder}"')
-    files = sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES)
-    if not files:
-        raise UserError(f'no images in "{folder}"')
-    return [(f.name, flatten(read_image(f)[0], channels)) for f in files]
+    return [(f.name, flatten(read_image(f)[0], channels)) for f in images_in(folder)]
 
 
 def noisy_image(x: np.ndarray, sigma: float, index: int) -> Float[np.ndarray, "h w c"]:

@@ -7,6 +7,7 @@ their count: a Frechet distance of d then means "as far off as all of the varian
 """
 
 import functools
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,8 +17,13 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from aejax import weights
+from aejax.errors import UserError
 from aejax.nets.blocks import Conv, Dense, Downsample
 from aejax.types import Output
+
+# data.source -> the classifier that was trained on its training split
+JUDGES = {"tfds:mnist": "digits-classifier", "tfds:fashion_mnist": "fashion-classifier"}
 
 
 class Classifier(nn.Module):
@@ -59,9 +65,7 @@ class Classifier(nn.Module):
 @functools.lru_cache(4)
 def shipped(name: str) -> tuple[Classifier, Any, dict]:
     """(module, variables, meta) of a shipped classifier: "digits-classifier", ..."""
-    from aejax.weights import load
-
-    variables, meta = load(name)
+    variables, meta = weights.load(name)
     model = Classifier(**{k: _tuple(v) for k, v in meta["model"].items()})
     return model, variables, meta
 
@@ -98,6 +102,21 @@ def scale_of(features: np.ndarray) -> float:
     return float(np.sqrt(np.asarray(features, np.float64).var(0).mean()))
 
 
+def refuse_judge(name: str) -> None:
+    """A classifier that judges must not be trained against: its distance would tell nothing.
+
+    Raises:
+      UserError: `name` is one of the judges, or weights equal to one of theirs.
+    """
+    mine = weights.provenance(name)["sha256"]
+    for known in JUDGES.values():
+        if pathlib.Path(name).stem == known or weights.provenance(known)["sha256"] == mine:
+            raise UserError(
+                f'perceptual_model "{name}" is the classifier whose features judge the samples; '
+                f"take another, such as {known.replace('classifier', 'perceptual')}"
+            )
+
+
 def perceptual(
     name: str, x: Float[Array, "b h w c"], y: Float[Array, "b h w c"]
 ) -> Float[Array, "b"]:
@@ -107,8 +126,6 @@ def perceptual(
     Raises:
       UserError: `name` is a classifier that judges samples.
     """
-    from aejax.generate.judge import refuse_judge
-
     refuse_judge(name)
     model, variables, _ = shipped(name)
     a, b = (model.apply(variables, v).extra for v in (x, y))

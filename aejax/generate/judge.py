@@ -1,20 +1,15 @@
 """Who judges samples: a shipped classifier of the domain, or Inception from the user's file; and
 the real images that it compares them with."""
 
-import json
 import pathlib
 from collections.abc import Callable
 
 import numpy as np
 
-from aejax import weights
 from aejax.errors import UserError
 from aejax.generate import inception
-from aejax.generate.classifier import extractor, shipped
+from aejax.generate.classifier import JUDGES, extractor, shipped
 from aejax.generate.metrics import Reference
-
-# data.source -> the classifier that was trained on its training split
-JUDGES = {"tfds:mnist": "digits-classifier", "tfds:fashion_mnist": "fashion-classifier"}
 
 
 def judge(name: str, any_hash: bool = False) -> tuple[Callable, str]:
@@ -55,23 +50,3 @@ def reference(
     features, labels = extract(test)
     split = f"{source.rpartition(':')[2]} test"
     return Reference(split, known_as, extract, features, labels, train, test)
-
-
-def refuse_judge(name: str) -> None:
-    """A classifier that judges must not be trained against: its distance would tell nothing.
-
-    Raises:
-      UserError: `name` is one of the judges, or weights equal to one of theirs.
-    """
-    path = weights._path(name)
-    if not path.with_suffix(".json").is_file():
-        return  # not there: loading it tells so
-    digest = json.loads(path.with_suffix(".json").read_text()).get("sha256")
-    for known in JUDGES.values():
-        there = weights.FOLDER / f"{known}.json"
-        same = there.is_file() and json.loads(there.read_text())["sha256"] == digest
-        if path.stem == known or same:
-            raise UserError(
-                f'perceptual_model "{name}" is the classifier whose features judge the samples; '
-                f"take another, such as {known.replace('classifier', 'perceptual')}"
-            )

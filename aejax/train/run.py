@@ -103,14 +103,12 @@ class Parts:
 
     def example(self, count: int) -> dict[str, Any]:
         """The first `count` training examples as the step sees them."""
-        batch = self.config.data.batch // jax.process_count()
         found, step = [], 0
         while sum(len(f["image"]) for f in found) < count:
             part = jax.tree.map(lambda v: v[0], self.pipeline.dispatch(step, 1))
             key = jax.random.fold_in(jax.random.key(0), step)
             found.append(self.pipeline.images(self.pipeline.resident, part, key, True))
             step += 1
-            assert batch
         return jax.tree.map(lambda *v: jnp.concatenate(v)[:count], *found)
 
     def abstract(self) -> TrainState:

@@ -101,7 +101,7 @@ def per_image(images, rounds: int) -> list[list]:
 
     from aejax.compress import codec
     from aejax.compress.container import Header
-    from aejax.compress.runtime import _quality
+    from aejax.compress.runtime import as_quality
 
     runtime = codec.runtime_for()
     totals: dict[str, list[common.Time]] = {}
@@ -109,7 +109,7 @@ def per_image(images, rounds: int) -> list[list]:
         data = codec.encode(x, QUALITY)
         byte = codec.info(data)["quality"] * 2.55
         header = Header(runtime.frozen.id, round(byte), x.shape[1], x.shape[0])
-        tile, q = header.tiles[0], _quality(header.quality)
+        tile, q = header.tiles[0], as_quality(header.quality)
         y = runtime.latents(x, tile, header)
         chunks, y_hat = runtime.encode_tile(y, header.quality)
         h, w = y.shape[:2]
@@ -155,18 +155,20 @@ def compressai(images, rounds: int) -> list[list]:
         net = mbt2018_mean(quality=4, metric="mse", pretrained=False).eval()
     net.update(force=True)
     totals: dict[str, list[common.Time]] = {}
-    with torch.inference_mode():
-        for x in images:
-            t = torch.from_numpy(x.copy()).permute(2, 0, 1)[None].float() / 255
-            made = net.compress(t)
-            cases = {
-                "CompressAI mbt2018-mean compress": lambda t=t: net.compress(t),
-                "CompressAI mbt2018-mean decompress": lambda m=made: net.decompress(
-                    m["strings"], m["shape"]
-                ),
-            }
-            for name, found in common.in_turn(cases, rounds).items():
-                totals.setdefault(name, []).append(found)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        net = net.to(memory_format=layout)
+        with torch.inference_mode():
+            for x in images:
+                t = torch.from_numpy(x.copy()).permute(2, 0, 1)[None].float() / 255
+                t = t.contiguous(memory_format=layout)
+                made = net.compress(t)
+                cases = {
+                    "compress": lambda net=net, t=t: net.compress(t),
+                    "decompress": lambda net=net, m=made: net.decompress(m["strings"], m["shape"]),
+                }
+                for name, found in common.in_turn(cases, rounds).items():
+                    name = f"CompressAI mbt2018-mean {name}, {str(layout)[6:]}"
+                    totals.setdefault(name, []).append(found)
     return _rows(totals)
 
 

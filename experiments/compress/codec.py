@@ -5,7 +5,7 @@
 with the folder of training photographs given by AEJAX_DATA: 28,000 steps of four 128x128 crops,
 18 GFLOP each with the backward pass: 0.27 s on one core of an AMD EPYC, 2.1 hours in all. Then
 `python -m aejax.compress.freeze runs/codec -o aejax/weights/codec.safetensors`. `codec.py:more`
-goes on from what ships, another 25,000 steps (1.9 hours). The one for MS-SSIM goes on from there,
+goes on from what ships, another 25,000 steps (1.9 hours). The one for MS-SSIM goes on from it too,
 with 192x192 crops, which have all five scales:
 
     aejax train --config experiments/compress/codec.py:ms-ssim --workdir runs/codec-ms-ssim
@@ -59,7 +59,7 @@ def get_config(arg: str = "") -> ConfigDict:
         c.optim.lr = 1e-3
         c.train.length = "25000 steps"
     if "ms-ssim" in arg:
-        c.objective.kwargs = {"metric": "ms-ssim", "start": "runs/codec"}
+        c.objective.kwargs = {"metric": "ms-ssim", "start": "codec"}
         c.model.init = "random"  # what is started from replaces it
         c.data.crop, c.data.batch = 192, 2
         c.optim.lr = 2e-4

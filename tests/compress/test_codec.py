@@ -178,7 +178,7 @@ def test_quality_byte_is_what_the_networks_see(runtime):
     from aejax.compress import nets
     from aejax.compress import runtime as r
 
-    found = [float(nets.quality_byte(jax.numpy.asarray(r._quality(b)))[0]) for b in range(256)]
+    found = [float(nets.quality_byte(jax.numpy.asarray(r.as_quality(b)))[0]) for b in range(256)]
     assert found == list(range(256))
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import aejax
 from aejax.compress import cli, codec, freeze, pillow
 from aejax.data.decode import read_image
 from aejax.errors import UserError
@@ -82,7 +83,7 @@ def test_what_goes_wrong_is_said_per_file_and_the_rest_is_done(weights, tmp_path
 
 
 def test_pillow_opens_and_saves(tmp_path, monkeypatch):
-    pillow.register()
+    aejax.register_pillow()
     pillow.register()  # twice does no harm
     monkeypatch.setattr(codec, "runtime_for", lambda metric="mse": tiny.runtime())
     x = tiny.photo(48, 72, 4)

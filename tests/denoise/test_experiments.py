@@ -85,7 +85,7 @@ def test_a_run_trains_is_measured_and_ships(tmp_path):
 @pytest.mark.nightly
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_ablations_run(tmp_path, question):
-    from aejax.study import run_study
+    from aejax.runner import run_study
 
     study = load_study(f"{FOLDER / 'ablations.py'}:smoke {question}")
     results = run_study(study, tmp_path)

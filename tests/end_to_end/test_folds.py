@@ -7,7 +7,8 @@ import numpy as np
 
 from aejax import folds
 from aejax.config import part
-from aejax.study import Study, named, product, run_study
+from aejax.runner import run_study
+from aejax.study import Study, named, product
 from tests.helpers import tiny
 
 K = 2

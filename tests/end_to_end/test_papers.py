@@ -5,7 +5,8 @@ import pathlib
 import pytest
 
 from aejax.config import Clock
-from aejax.study import load, plan, resolve, run_study
+from aejax.runner import run_study
+from aejax.study import load, plan, resolve
 from aejax.train.optim import build_schedule
 
 PAPERS = pathlib.Path(__file__).resolve().parents[2] / "experiments" / "papers"

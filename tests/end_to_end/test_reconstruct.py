@@ -5,7 +5,8 @@ import json
 import pytest
 
 from aejax import folds
-from aejax.study import load, run_study
+from aejax.runner import run_study
+from aejax.study import load
 from tests.test_config import ROOT
 
 FOLDER = ROOT / "experiments" / "reconstruct"

@@ -10,21 +10,21 @@ import pytest
 
 from aejax import weights
 from aejax.errors import UserError
-from aejax.generate import cli, judge
+from aejax.generate import classifier, cli, judge
 from aejax.generate import metrics as M
 from aejax.generate.classifier import perceptual
 
 
 def test_perceptual_loss_refuses_the_judge_under_any_name(tmp_path):
     x = np.zeros((1, 28, 28, 1), np.float32)
-    for name in judge.JUDGES.values():
+    for name in classifier.JUDGES.values():
         with pytest.raises(UserError, match="judge the samples; take another"):
             perceptual(name, x, x)
     for suffix in (".safetensors", ".json"):
         shutil.copy(weights.FOLDER / f"fashion-classifier{suffix}", tmp_path / f"mine{suffix}")
     with pytest.raises(UserError, match="judge the samples"):
         perceptual(str(tmp_path / "mine"), x, x)
-    judge.refuse_judge("fashion-perceptual")  # that one is for it
+    classifier.refuse_judge("fashion-perceptual")  # that one is for it
     with pytest.raises(UserError, match="no weights"):
         perceptual("fashion-perceptul", x, x)
 
