@@ -26,8 +26,8 @@ ALLOCATOR = {
     "glibc.malloc.trim_threshold": 16 << 30,
     "glibc.malloc.top_pad": 256 << 20,
 }
-# bfloat16 products must be this much faster than float32 ones before they are used.
-GAIN = 1.3
+# Flags of CPUs that multiply bfloat16 faster than float32.
+BF16_FLAGS = ("amx_bf16", "avx512_bf16")
 
 
 # ---- allocator ----------------------------------------------------------------------------------
@@ -199,16 +199,17 @@ def _cpu_id() -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def has_amx() -> bool:
-    """Whether bfloat16 matrix units are there and worth using: flags first, then one timing.
+def bf16_gain() -> float:
+    """How many times faster than in float32 products in bfloat16 are here: flags first (1 without),
+    then one timing.
 
     The timing takes a quarter of a second, once per kind of CPU and version of jax: it is kept in
     `cache_folder()`.
     """
-    if not {"amx_tile", "amx_bf16"} <= cpu_features() or sys.platform != "linux":
-        return False
+    if not cpu_features() & set(BF16_FLAGS) or sys.platform != "linux":
+        return 1.0
     speed = _measured()
-    return speed["bf16"] >= GAIN * speed["f32"]
+    return speed["bf16"] / speed["f32"]
 
 
 @functools.cache
@@ -264,12 +265,12 @@ def _measure(n: int, repeats: int) -> dict[str, float]:
 
 def describe() -> dict[str, str]:
     """What `aejax info` says of this: CPU, matrix units, forms, allocator, compilation cache."""
-    wide = [f for f in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if f in cpu_features()]
-    if has_amx():
+    wide = [f for f in ("avx2", "avx512f", *BF16_FLAGS[::-1]) if f in cpu_features()]
+    if bf16_gain() > 1:
         speed = _measured()
-        form = f"cpu_amx ({speed['bf16']:.0f} against {speed['f32']:.0f} GFLOP/s in float32)"
+        form = f"bfloat16 products {speed['bf16']:.0f}, float32 {speed['f32']:.0f} GFLOP/s"
     else:
-        form = "cpu_f32 (no matrix units that are worth it)"
+        form = "cpu_f32 (no bfloat16 products)"
     if allocator_tuned():
         malloc = "tuned (GLIBC_TUNABLES)"
     else:

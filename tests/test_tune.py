@@ -104,23 +104,23 @@ def test_compilation_cache_folder_that_cannot_be_written(monkeypatch, tmp_path):
     assert tune.compilation_cache() is None
 
 
-def test_matrix_units_are_used_only_if_they_gain(monkeypatch, tmp_path):
+def test_the_gain_of_bfloat16_is_timed_once_where_the_flags_are(monkeypatch, tmp_path):
     monkeypatch.setenv("AEJAX_CACHE", str(tmp_path))
     monkeypatch.setattr(tune, "cpu_features", lambda: frozenset({"avx512f"}))
     monkeypatch.setattr(tune, "measure", lambda: pytest.fail("timed a CPU without the flags"))
-    assert not tune.has_amx()
-    monkeypatch.setattr(tune, "cpu_features", lambda: frozenset({"amx_tile", "amx_bf16"}))
-    for speed, expected in (({"f32": 100.0, "bf16": 120.0}, False), ({"f32": 1, "bf16": 3}, True)):
+    assert tune.bf16_gain() == 1
+    monkeypatch.setattr(tune, "cpu_features", lambda: frozenset({"avx512_bf16"}))
+    for speed, expected in (({"f32": 100.0, "bf16": 120.0}, 1.2), ({"f32": 1, "bf16": 3}, 3)):
         tune._measured.cache_clear()
         for file in tmp_path.glob("speed-*"):
             file.unlink()
         monkeypatch.setattr(tune, "measure", lambda speed=speed: speed)
-        assert tune.has_amx() is expected
+        assert tune.bf16_gain() == expected
         (file,) = tmp_path.glob("speed-*.json")
         assert json.loads(file.read_text()) == speed
         tune._measured.cache_clear()
         monkeypatch.setattr(tune, "measure", lambda: pytest.fail("timed twice"))
-        assert tune.has_amx() is expected
+        assert tune.bf16_gain() == expected
     tune._measured.cache_clear()
 
 
@@ -138,5 +138,5 @@ def test_measure_inside_a_trace():
 
 def test_describe_says_what_was_chosen(bare):
     said = tune.describe()
-    assert "cpu_f32" in said["forms of ops"] or "cpu_amx" in said["forms of nets/ops.py"]
+    assert "cpu_f32" in said["forms of ops"] or "bfloat16" in said["forms of ops"]
     assert "removed" in said["compiled programs"] and "cores" in said["cpu"]

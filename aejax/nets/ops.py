@@ -3,9 +3,10 @@
   plain    what `lax` offers: right on GPU and TPU, and the reference that the tests compare with
   cpu_f32  float32 on a CPU: own backward passes, where XLA's are 2 to 80 times too slow, and 3x3
            convolutions of many channels by fewer multiplications (rounded: not if exact)
-  cpu_amx  bfloat16 products with float32 sums on a CPU's matrix units (Intel AMX)
+  cpu_bf16 bfloat16 products with float32 sums on a CPU that has instructions for them (AVX-512
+           BF16: twice as fast as float32; Intel AMX: three to five times)
 
-`cpu_amx` is taken only where `aejax.tune` found matrix units that are worth it. Under
+`cpu_bf16` is taken only where `aejax.tune` measured a gain that is worth it. Under
 `jax.default_matmul_precision("highest")` (as on a TPU, that is how to ask for float32 products) it
 never is, and forward convolutions of whole numbers below 2^24 are exact; dense always are.
 `with ops.forms(conv="plain")` overrides single operations, `ops.forms(all="plain")` all of them.
@@ -26,8 +27,13 @@ from aejax import tune
 from aejax.errors import UserError
 from aejax.nets import winograd
 
-FORMS = ("plain", "cpu_f32", "cpu_amx")
+FORMS = ("plain", "cpu_f32", "cpu_bf16")
 OPERATIONS = ("dense", "conv", "depthwise", "channel_sum")
+# How much faster than float32 a CPU's bfloat16 products must be before an operation takes them:
+# convolutions in float32 have Winograd's algorithm, which needs up to four times fewer products.
+GAIN = {"dense": 1.3, "conv": 2.5}
+# Multiplications below which a product is over before conversion to bfloat16 has paid.
+FEW = 1 << 20
 # Pixels x channels x channels below which a 3x3 convolution is not worth Winograd's compile time,
 # one or two seconds each: from here on that is earned back within about a thousand steps.
 WORTH = 1 << 24
@@ -71,8 +77,8 @@ def _exact() -> bool:
     return jax.config.jax_default_matmul_precision in ("highest", "float32", "F32_F32_F32")
 
 
-def form(operation: str, x: Array | None = None) -> str:
-    """The form that `operation` takes for x here and now: plain, cpu_f32 or cpu_amx."""
+def form(operation: str, x: Array | None = None, multiplications: float = float("inf")) -> str:
+    """The form that `operation` takes for x here and now: plain, cpu_f32 or cpu_bf16."""
     asked = dict(_overrides.value).get(operation, _defaults.get(operation, "auto"))
     if asked != "auto":
         return asked
@@ -83,30 +89,32 @@ def form(operation: str, x: Array | None = None) -> str:
         # A loop over the batch is refused where the batch is sharded over an explicit mesh.
         if x.dtype not in (jnp.float32, jnp.bfloat16) or any(jax.typeof(x).sharding.spec):
             return "plain"
-    amx = operation in ("dense", "conv") and not _exact() and tune.has_amx()
-    return "cpu_amx" if amx else "cpu_f32"
+    gain = GAIN.get(operation)
+    if gain and multiplications >= FEW and not _exact() and tune.bf16_gain() >= gain:
+        return "cpu_bf16"
+    return "cpu_f32"
 
 
 # ---- products -----------------------------------------------------------------------------------
 
 
 def _row_major(x: Array) -> Array:
-    """x as a row-major array in memory, whatever XLA would have liked: AMX wants no other."""
+    """x as a row-major array in memory, whatever XLA would like: bfloat16 products want that."""
     return lax.optimization_barrier(
         with_layout_constraint(x, Layout(major_to_minor=tuple(range(x.ndim))))
     )
 
 
-def _dot(a: Array, b: Array, amx: bool) -> Array:
+def _dot(a: Array, b: Array, bf16: bool) -> Array:
     """[m, k] x [k, n] -> float32 [m, n]."""
-    if not amx:
+    if not bf16:
         return lax.dot(a, b, preferred_element_type=jnp.float32)
     a, b = _row_major(a.astype(jnp.bfloat16)), _row_major(b.astype(jnp.bfloat16))
     return _row_major(lax.dot(a, b, preferred_element_type=jnp.float32))
 
 
 def _t_dot(a: Array, b: Array) -> Array:
-    """a^T b on matrix units: [k, m] x [k, n] -> [m, n], the narrower one transposed in memory."""
+    """a^T b in bfloat16: [k, m] x [k, n] -> [m, n], the narrower one transposed in memory."""
     if a.shape[1] <= b.shape[1]:
         return _dot(a.astype(jnp.bfloat16).T, b, True)
     return _dot(b.astype(jnp.bfloat16).T, a, True).T
@@ -116,12 +124,12 @@ def _t_dot(a: Array, b: Array) -> Array:
 
 
 @jax.custom_vjp
-def _dense_amx(x: Array, w: Array) -> Array:
+def _dense_bf16(x: Array, w: Array) -> Array:
     return _dot(x, w, True).astype(x.dtype)
 
 
 def _dense_fwd(x, w):
-    return _dense_amx(x, w), (x, w)
+    return _dense_bf16(x, w), (x, w)
 
 
 def _dense_bwd(saved, g):
@@ -129,7 +137,7 @@ def _dense_bwd(saved, g):
     return _dot(g, w.T, True).astype(x.dtype), _t_dot(x, g).astype(w.dtype)
 
 
-_dense_amx.defvjp(_dense_fwd, _dense_bwd)
+_dense_bf16.defvjp(_dense_fwd, _dense_bwd)
 
 
 def dense(x: Float[Array, "... c"], w: Float[Array, "c o"]) -> Float[Array, "... o"]:
@@ -138,12 +146,12 @@ def dense(x: Float[Array, "... c"], w: Float[Array, "c o"]) -> Float[Array, "...
     In float32 XLA's own gradients of a product of two matrices stand at what its products reach
     (nine ways to write them were timed, none was faster); those of a product of more axes do not.
     """
-    kind = form("dense", x)
+    kind = form("dense", x, x.size * w.shape[-1])
     w = w.astype(x.dtype)
     if kind == "plain":
         return jnp.matmul(x, w)
     flat = x.reshape(-1, x.shape[-1])
-    y = _dense_amx(flat, w) if kind == "cpu_amx" else lax.dot(flat, w)
+    y = _dense_bf16(flat, w) if kind == "cpu_bf16" else lax.dot(flat, w)
     return y.reshape(*x.shape[:-1], w.shape[-1])
 
 
@@ -181,10 +189,10 @@ def _is_worth(kernel: tuple[int, int, int, int], stride: int, pixels: int) -> bo
     return stride == 1 and (kh, kw) == (3, 3) and pixels * c * o >= WORTH
 
 
-def _conv_dw(x: Array, g: Array, kh: int, kw: int, stride: int, amx: bool) -> Array:
+def _conv_dw(x: Array, g: Array, kh: int, kw: int, stride: int, bf16: bool) -> Array:
     """The weight gradient, an image (small ones: a few) at a time: its patches stay in cache."""
     (n, ho, wo, o), c = g.shape, x.shape[-1]
-    if amx:
+    if bf16:
         x, g = x.astype(jnp.bfloat16), g.astype(jnp.bfloat16)
     elif _is_worth((kh, kw, c, o), stride, n * ho * wo):
         return winograd.weight_gradient(x, g)
@@ -192,7 +200,7 @@ def _conv_dw(x: Array, g: Array, kh: int, kw: int, stride: int, amx: bool) -> Ar
     def few(total, xg):
         x, g = xg
         p = _patches(x, kh, kw, stride)
-        return total + _dot(_row_major(g.reshape(-1, o).T), p, amx), None
+        return total + _dot(_row_major(g.reshape(-1, o).T), p, bf16), None
 
     m = max(d for d in range(1, n + 1) if n % d == 0 and (d == 1 or d * ho * wo <= 256))
     groups = (a.reshape(n // m, m, *a.shape[1:]) for a in (x, g))
@@ -200,7 +208,7 @@ def _conv_dw(x: Array, g: Array, kh: int, kw: int, stride: int, amx: bool) -> Ar
     return total.T.reshape(kh, kw, c, o)
 
 
-def _conv_amx(x: Array, w: Array, stride: int) -> Array:
+def _conv_bf16(x: Array, w: Array, stride: int) -> Array:
     kh, kw, c, o = w.shape
     w2 = w.reshape(-1, o).astype(jnp.bfloat16)
     n, h, wd, _ = x.shape
@@ -225,23 +233,23 @@ def _conv_f32(x: Array, w: Array, stride: int) -> Array:
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _conv_cpu(x: Array, w: Array, stride: int, amx: bool) -> Array:
-    return (_conv_amx if amx else _conv_f32)(x, w, stride).astype(x.dtype)
+def _conv_cpu(x: Array, w: Array, stride: int, bf16: bool) -> Array:
+    return (_conv_bf16 if bf16 else _conv_f32)(x, w, stride).astype(x.dtype)
 
 
-def _conv_fwd(x, w, stride, amx):
-    return _conv_cpu(x, w, stride, amx), (x, w)
+def _conv_fwd(x, w, stride, bf16):
+    return _conv_cpu(x, w, stride, bf16), (x, w)
 
 
-def _conv_bwd(stride, amx, saved, g):
+def _conv_bwd(stride, bf16, saved, g):
     x, w, g = (a.astype(jnp.float32) for a in (*saved, g))
     kh, kw = w.shape[:2]
     if stride == 1 and kh % 2 and kw % 2:
         flipped = jnp.flip(w, (0, 1)).swapaxes(2, 3)
-        dx = (_conv_amx if amx else _conv_f32)(g, flipped, 1)
+        dx = (_conv_bf16 if bf16 else _conv_f32)(g, flipped, 1)
     else:
         (dx,) = jax.linear_transpose(lambda x: _conv_plain(x, w, stride), x)(g)
-    dw = _conv_dw(x, g, kh, kw, stride, amx)
+    dw = _conv_dw(x, g, kh, kw, stride, bf16)
     return dx.astype(saved[0].dtype), dw.astype(saved[1].dtype)
 
 
@@ -258,7 +266,7 @@ def conv(
         return _conv_plain(x, w, stride)
     if w.shape[:2] == (1, 1):
         return dense(x[:, ::stride, ::stride], w[0, 0])
-    return _conv_cpu(x, w, stride, kind == "cpu_amx")
+    return _conv_cpu(x, w, stride, kind == "cpu_bf16")
 
 
 # ---- depthwise convolution ----------------------------------------------------------------------

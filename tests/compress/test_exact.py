@@ -8,7 +8,7 @@ import pytest
 from aejax.compress import exact
 from aejax.nets import ops
 
-FORMS = ("plain", "cpu_f32", "cpu_amx")
+FORMS = ("plain", "cpu_f32", "cpu_bf16")
 
 
 def activations(rng, shape):

@@ -41,7 +41,7 @@ def test_eagerly(written):
 
 def test_streams_of_every_form_decode(written):
     """What another machine's encoder wrote may be other bytes, but decodes here."""
-    for form in ("plain", "cpu_amx"):
+    for form in ("plain", "cpu_bf16"):
         with ops.forms(all=form):
             other = codec.encode(tiny.photo(), 70, runtime=runtime.Runtime(tiny.frozen()))
         assert codec.decode(other).shape == tiny.photo().shape

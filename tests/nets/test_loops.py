@@ -51,7 +51,7 @@ def test_the_reading_finds_them():
     with ops.forms(conv="plain"):
         assert len(slow_gradients(jax.make_jaxpr(loop)(x, w).jaxpr)) == 1
         assert not slow_gradients(jax.make_jaxpr(lambda x, w: loop(x, w, 3))(x, w).jaxpr)
-    for form in ("cpu_f32", "cpu_amx"):
+    for form in ("cpu_f32", "cpu_bf16"):
         with ops.forms(conv=form):
             jaxpr = jax.make_jaxpr(loop)(x, w).jaxpr
             assert not slow_gradients(jaxpr) and count(jaxpr, "dot_general") > 0

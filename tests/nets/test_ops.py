@@ -10,8 +10,8 @@ from jax.sharding import PartitionSpec as P
 from aejax.errors import UserError
 from aejax.nets import ops
 
-TOLERANCE = {"cpu_f32": 1e-5, "cpu_amx": 1e-2}
-FORMS = pytest.mark.parametrize("form", ["cpu_f32", "cpu_amx"])
+TOLERANCE = {"cpu_f32": 1e-5, "cpu_bf16": 1e-2}
+FORMS = pytest.mark.parametrize("form", ["cpu_f32", "cpu_bf16"])
 
 
 def normal(seed, *shape):
@@ -202,22 +202,25 @@ def test_shuffle_inverts_unshuffle():
 
 
 def test_forms_are_chosen_and_overridden(monkeypatch):
-    monkeypatch.setattr(ops.tune, "has_amx", lambda: False)
+    monkeypatch.setattr(ops.tune, "bf16_gain", lambda: 1.0)
     assert ops.form("conv") == "cpu_f32"
     with ops.forms(conv="plain"):
         assert (ops.form("conv"), ops.form("dense")) == ("plain", "cpu_f32")
-        with ops.forms(all="auto", dense="cpu_amx"):
-            assert (ops.form("conv"), ops.form("dense")) == ("cpu_f32", "cpu_amx")
+        with ops.forms(all="auto", dense="cpu_bf16"):
+            assert (ops.form("conv"), ops.form("dense")) == ("cpu_f32", "cpu_bf16")
         assert ops.form("conv") == "plain"
-    monkeypatch.setattr(ops.tune, "has_amx", lambda: True)
-    assert ops.form("conv") == ops.form("dense") == "cpu_amx"
+    monkeypatch.setattr(ops.tune, "bf16_gain", lambda: 1.9)
+    assert (ops.form("conv"), ops.form("dense")) == ("cpu_f32", "cpu_bf16")
+    assert ops.form("dense", normal(0, 32, 64), 32 * 64 * 64) == "cpu_f32"  # too small to gain
+    monkeypatch.setattr(ops.tune, "bf16_gain", lambda: 4.0)
+    assert ops.form("conv") == ops.form("dense") == "cpu_bf16"
     assert ops.form("depthwise") == "cpu_f32"  # matrix units are of no use to it
     with jax.default_matmul_precision("highest"):
         assert ops.form("conv") == "cpu_f32"
     ops.set_forms(conv="plain")
     assert ops.form("conv") == "plain"
     ops.set_forms()
-    assert ops.form("conv") == "cpu_amx"
+    assert ops.form("conv") == "cpu_bf16"
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert ops.form("conv") == "plain"
     for wrong in ({"convolution": "plain"}, {"conv": "fast"}):
@@ -231,6 +234,6 @@ def test_a_form_is_part_of_what_jit_compiles():
     x, w = normal(0, 2, 8, 8, 4), normal(1, 3, 3, 4, 4)
     with ops.forms(conv="plain"):
         plain = f(x, w)
-    with ops.forms(conv="cpu_amx"):
+    with ops.forms(conv="cpu_bf16"):
         rough = f(x, w)
     assert 0 < np.abs(plain - rough).max() < 1e-2 * np.abs(plain).max()
