@@ -10,6 +10,7 @@
 `jax.default_matmul_precision("highest")` (as on a TPU, that is how to ask for float32 products) it
 never is, and forward convolutions of whole numbers below 2^24 are exact; dense always are.
 `with ops.forms(conv="plain")` overrides single operations, `ops.forms(all="plain")` all of them.
+Forms with gradients of their own know reverse mode, of any order; `jax.jvp` needs "plain".
 Images are [b, h, w, c]. What is slow on a CPU, and how slow, is in docs/fast-on-a-cpu.md.
 """
 
