@@ -23,7 +23,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from aejax import lease
+from aejax import lease, tune
 from aejax.errors import SavedAndStopped, UserError
 from aejax.study import (
     Run,
@@ -410,6 +410,7 @@ class _Engine:
             ):  # a trainer of the study's own: what it returned stands
                 write_json(where / "result.json", result)
             (where / "failed.json").unlink(missing_ok=True)
+        tune.give_back()  # or a thousand runs grow by what each left in pieces
         self.done.add(run.id)
         self.steps += result.get("steps") or 0
         left = sum(r.id not in self.done and r.id not in self.failed for r in self.mine())

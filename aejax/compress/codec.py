@@ -20,7 +20,8 @@ from aejax.compress import container
 from aejax.compress.container import Chunk, Header, Reader
 from aejax.compress.errors import CodecError
 from aejax.compress.freeze import load
-from aejax.compress.runtime import Frozen, Runtime, cores, give_back
+from aejax.compress.runtime import Frozen, Runtime, cores
+from aejax.tune import give_back
 
 __all__ = ["CodecError", "Decoded", "encode", "decode", "read", "info", "use"]
 

@@ -394,17 +394,6 @@ class Runtime:
         return out
 
 
-def give_back() -> None:
-    """Hands memory that is free to the system, between the tiles of a large image: glibc's malloc,
-    set for speed, never does by itself."""
-    import ctypes
-
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (OSError, AttributeError, TypeError):
-        pass  # another libc
-
-
 def hash_of(parts: list[np.ndarray]) -> int:
     """crc16 of symbols as little-endian int32."""
     return container.crc16(np.concatenate(parts).astype("<i4").tobytes() if parts else b"")
