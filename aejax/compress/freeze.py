@@ -64,8 +64,9 @@ def is_exact(path: str) -> bool:
     return path.startswith(("bottleneck/h_s/", "bottleneck/passes_"))
 
 
-def frozen_params(params: Any) -> dict[str, Any]:
-    """Parameters as the frozen model takes them: exact ones exact, the others as they are kept."""
+def frozen_params(params: Any, base: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Parameters as the frozen model takes them: exact ones exact, the others as they are kept,
+    in the scales of `base` (what `stored` of another model gave) if there is one."""
     out = {}
     for path, value in flatten(params).items():
         value = jnp.asarray(value, jnp.float32)
@@ -81,19 +82,22 @@ def frozen_params(params: Any) -> dict[str, Any]:
         elif kept_as(path, value) == "float16":
             value = value.astype(jnp.float16).astype(jnp.float32)
         elif kept_as(path, value) == "int8":
-            value, unit = np.asarray(value), byte_scale(value)
-            value = np.round(value / unit) * unit
+            value = np.asarray(value)
+            unit = base[path + SCALE] if base else byte_scale(value)
+            value = np.clip(np.round(value / unit), -127, 127) * unit
         out[path] = np.asarray(value)
     return unflatten(out)
 
 
-def freeze(params: Any, fields: dict[str, Any], images: list[np.ndarray], meta=None) -> Frozen:
+def freeze(
+    params: Any, fields: dict[str, Any], images: list[np.ndarray], meta=None, base=None
+) -> Frozen:
     """A model ready to code, its tables fitted to the symbols of training `images` (uint8
-    [h, w, 3], at least 16 pixels a side) at all qualities."""
+    [h, w, 3], at least 16 pixels a side) at all qualities; `base` as in `frozen_params`."""
     if fields["hyper"] != "context":
         raise UserError(f'only models with context are made into files, not "{fields["hyper"]}"')
     fields = {name: fields[name] for name in FIELDS if name != "hyper"}
-    params = frozen_params(params)
+    params = frozen_params(params, base)
     plain = Frozen(params, Tables.fitted(), fields)
     counts = count_symbols(Runtime(plain), images)
     return Frozen(params, Tables.fitted(counts), fields, dict(meta or {}))
@@ -139,12 +143,9 @@ def tile_symbols(runtime: Runtime, image: np.ndarray, byte: int):
 # --- files ----------------------------------------------------------------------------------------
 
 
-def save(frozen: Frozen, path: str | pathlib.Path) -> None:
-    """Writes PATH.safetensors and PATH.json: kernels as int8 with one exponent (of the entropy
-    model) or scale (of the transforms) per output channel, the linear paths as float16, the rest
-    as float32."""
-    from aejax import weights
-
+def stored(frozen: Frozen, base: dict[str, Any] | None = None) -> dict[str, np.ndarray]:
+    """Flat arrays of a file: kernels as int8 with one exponent (of the entropy model) or scale (of
+    the transforms) per output channel, the linear paths as float16, the rest as float32."""
     out = {}
     for name, value in flatten(frozen.params).items():
         if is_exact(name) and name.endswith("kernel"):
@@ -156,13 +157,51 @@ def save(frozen: Frozen, path: str | pathlib.Path) -> None:
         elif kept_as(name, value) == "float16":
             out[name] = value.astype(np.float16)
         else:
-            unit = byte_scale(value)
+            unit = base[name + SCALE] if base else byte_scale(value)
             out[name], out[name + SCALE] = np.round(value / unit).astype(np.int8), unit
+    return out
+
+
+BITS = {"int8": np.int8, "float16": np.int16}  # what differences are taken of
+
+
+def less(found: dict[str, np.ndarray], base: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What a model has besides another of its shapes: nothing where they are equal, differences of
+    the integers and of float16's bits (they wrap), which are small numbers and pack well."""
+    out = {}
+    for name, value in found.items():
+        if name not in base or value.shape != base[name].shape:
+            raise UserError(f"the base has other parameters: {name}")
+        bits = BITS.get(value.dtype.name)
+        if not np.array_equal(value, base[name]):
+            out[name] = value.view(bits) - base[name].view(bits) if bits else value
+    return out
+
+
+def more(found: dict[str, np.ndarray], base: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The inverse of `less`."""
+    out = dict(base)
+    for name, value in found.items():
+        bits = BITS.get(base[name].dtype.name)
+        out[name] = (base[name].view(bits) + value).view(base[name].dtype) if bits else value
+    return out
+
+
+def save(frozen: Frozen, path: str | pathlib.Path, base: str | pathlib.Path = "") -> None:
+    """Writes PATH.safetensors and PATH.json; with `base` only what differs from those weights, in
+    whose scales the model must have been frozen."""
+    from aejax import weights
+
     meta = dict(frozen.meta) | {
         "fields": frozen.fields,
         "id": frozen.id.hex(),
         "parameters": int(sum(v.size for v in flatten(frozen.params).values())),
     }
+    out = stored(frozen)
+    if base:
+        theirs = load(base)
+        meta["base"] = {"weights": str(base), "id": theirs.id.hex()}
+        out = less(stored(frozen, stored(theirs)), stored(theirs))
     tables = frozen.tables.frequencies.astype(np.uint16)
     weights.save(path, {"params": unflatten(out), "tables": {"frequencies": tables}}, meta)
 
@@ -176,14 +215,16 @@ def load(name: str | pathlib.Path) -> Frozen:
     from aejax import weights
 
     variables, meta = weights.load(name)
-    stored, params = flatten(variables["params"]), {}
-    for path, value in stored.items():
+    found, params = flatten(variables["params"]), {}
+    if "base" in meta:
+        found = more(found, stored(load(meta["base"]["weights"])))
+    for path, value in found.items():
         if path.endswith((EXPONENT, SCALE)):
             continue
-        if path + SCALE in stored:
-            value = value.astype(np.float32) * stored[path + SCALE]
+        if path + SCALE in found:
+            value = value.astype(np.float32) * found[path + SCALE]
         elif value.dtype == np.int8:
-            value = np.ldexp(value.astype(np.float32), stored[path + EXPONENT].astype(np.int32))
+            value = np.ldexp(value.astype(np.float32), found[path + EXPONENT].astype(np.int32))
         params[path] = value.astype(np.float32)
     tables = Tables(variables["tables"]["frequencies"].astype(np.uint32))
     frozen = Frozen(unflatten(params), tables, meta["fields"], meta)
@@ -192,8 +233,9 @@ def load(name: str | pathlib.Path) -> Frozen:
     return frozen
 
 
-def from_run(workdir: str, which: str = "last", images: int = 256) -> Frozen:
-    """Freezes a training run, its tables fitted to its own training images."""
+def from_run(workdir: str, which: str = "last", images: int = 256, base: str = "") -> Frozen:
+    """Freezes a training run, its tables fitted to its own training images; `base`: in the scales
+    of those weights."""
     from aejax.config import to_json
     from aejax.data.pipeline import make_pipeline
     from aejax.trained import load as load_run
@@ -217,7 +259,8 @@ def from_run(workdir: str, which: str = "last", images: int = 256) -> Frozen:
         meta["training"] = json.loads(text)
     fields = {name: getattr(model, name) for name in FIELDS}
     fields = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
-    return freeze(trained.variables["params"], fields, chosen, meta)
+    scales = stored(load(base)) if base else None
+    return freeze(trained.variables["params"], fields, chosen, meta, scales)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -228,9 +271,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("run", help="workdir of the training")
     parser.add_argument("-o", "--out", required=True, help="NAME.safetensors")
     parser.add_argument("--which", default="last", help="last, best or a step")
+    parser.add_argument("--base", default="", help="weights it was tuned from: store what differs")
     args = parser.parse_args(argv)
-    frozen = from_run(args.run, args.which)
-    save(frozen, args.out)
+    frozen = from_run(args.run, args.which, base=args.base)
+    save(frozen, args.out, args.base)
     print(f"{args.out}: model {frozen.id.hex()}, step {frozen.meta['step']}")
 
 

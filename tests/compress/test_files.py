@@ -1,10 +1,12 @@
 """Files: the verbs, Pillow's side, and weights on disk."""
 
 import argparse
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file
 
 import aejax
 from aejax.compress import cli, codec, freeze, pillow
@@ -37,6 +39,35 @@ def test_weights_come_back_as_they_were(weights):
 
 def test_another_weight_is_another_model():
     assert tiny.frozen(1).id != tiny.frozen(0).id
+
+
+def test_a_tuned_model_is_stored_as_what_differs(weights, tmp_path):
+    base = freeze.load(weights)
+    rng = np.random.default_rng(0)
+    tuned = {
+        path: v * (1 + 0.02 * rng.standard_normal(v.shape)).astype(np.float32)
+        for path, v in freeze.flatten(base.params).items()
+    }
+    tuned["f_D/klt"] = freeze.flatten(base.params)["f_D/klt"]
+    whole, frozen = (
+        freeze.Frozen(freeze.frozen_params(freeze.unflatten(tuned), s), base.tables, base.fields)
+        for s in (None, freeze.stored(base))
+    )
+    freeze.save(whole, tmp_path / "whole")
+    freeze.save(frozen, tmp_path / "less", base=weights)
+    assert freeze.load(tmp_path / "less").id == frozen.id != base.id
+    kept = load_file(tmp_path / "less.safetensors")
+    assert "params/f_D/klt" not in kept and kept["params/f_E/klt"].dtype == np.int16
+    whole, less = (
+        len(zlib.compress((tmp_path / f"{name}.safetensors").read_bytes()))
+        for name in ("whole", "less")
+    )
+    assert less < 0.8 * whole
+    # another base than the one it was stored against
+    text = (tmp_path / "less.json").read_text()
+    (tmp_path / "less.json").write_text(text.replace(str(weights), str(tmp_path / "whole")))
+    with pytest.raises(UserError, match="are not the model"):
+        freeze.load(tmp_path / "less")
 
 
 def test_compress_and_decompress_a_folder(weights, tmp_path, capsys):
