@@ -9,7 +9,8 @@ goes on from what ships, another 25,000 steps (1.9 hours). The one for MS-SSIM g
 with 192x192 crops, which have all five scales:
 
     aejax train --config experiments/compress/codec.py:ms-ssim --workdir runs/codec-ms-ssim
-    python -m aejax.compress.freeze runs/codec-ms-ssim --base codec -o aejax/weights/codec-ms-ssim.safetensors
+    python -m aejax.compress.freeze runs/codec-ms-ssim --base codec \\
+        -o aejax/weights/codec-ms-ssim.safetensors
 
 8,000 steps, about an hour. Results: README.md beside this file.
 """
