@@ -63,8 +63,8 @@ def get_config(arg: str = "") -> ConfigDict:
         c.objective.kwargs = {"metric": "ms-ssim", "start": "codec"}
         c.model.init = "random"  # what is started from replaces it
         c.data.crop, c.data.batch = 192, 2
-        c.optim.lr = 2e-4
-        c.train.length = "8000 steps"
+        c.optim.lr = 5e-4
+        c.train.length = "6000 steps"
 
     if "smoke" in arg:
         if "start" in c.objective.kwargs:
