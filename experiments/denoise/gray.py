@@ -61,7 +61,7 @@ def get_config(arg: str = "", channels: int = 1) -> ConfigDict:
         c.objective.kwargs.start = "colour" if channels == 3 else "gray"
         c.data.crop = 96  # fewer pixels beside a border, which tell the least
         c.optim.lr = 1e-3
-        c.train.length = "40000 steps"
+        c.train.length = "13500 steps"
         c.eval.every = "2000 steps"
     if "smoke" in arg:
         c.data.source, c.data.holdout, c.data.cache = "bundled:photos", 0, "auto"
