@@ -217,6 +217,7 @@ class _Engine:
         self.extra, self._train = extra, train
         self.deadline, self.most_steps, self.steps = float("inf"), float("inf"), 0
         self.since = time.time()  # failures from before it are tried again
+        self.given_back = time.monotonic()
         self.done: set[str] = set()
         self.failed: dict[str, str] = {}
         self.crashed = False  # by what was no mistake of the user
@@ -410,7 +411,9 @@ class _Engine:
             ):  # a trainer of the study's own: what it returned stands
                 write_json(where / "result.json", result)
             (where / "failed.json").unlink(missing_ok=True)
-        tune.give_back()  # or a thousand runs grow by what each left in pieces
+        if time.monotonic() - self.given_back > 20:  # a large process takes 0.1 s for it
+            tune.give_back()  # or a thousand runs grow by what each left in pieces
+            self.given_back = time.monotonic()
         self.done.add(run.id)
         self.steps += result.get("steps") or 0
         left = sum(r.id not in self.done and r.id not in self.failed for r in self.mine())
