@@ -24,6 +24,11 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
+def pytest_collection_modifyitems(items):
+    """Tests that wait for processes of their own come first: others fill the cores meanwhile."""
+    items.sort(key=lambda item: item.path.name not in ("test_slurm.py", "test_processes.py"))
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> pathlib.Path:
     """The folder of real data sets; tests that need it are skipped where it is not."""
