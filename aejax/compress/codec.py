@@ -22,6 +22,7 @@ from aejax.compress.errors import CodecError
 from aejax.compress.freeze import load
 from aejax.compress.runtime import Frozen, Runtime, cores
 from aejax.tune import give_back
+from aejax.weights import FOLDER
 
 __all__ = ["CodecError", "Decoded", "encode", "decode", "read", "info", "use"]
 
@@ -32,14 +33,9 @@ STRIDE = container.STRIDE
 _extra: dict[bytes, Runtime] = {}
 
 
-def weights_folder() -> pathlib.Path:
-    """Where the weights that ship lie."""
-    return pathlib.Path(__file__).parent.parent / "weights"
-
-
 @functools.cache
 def _shipped(name: str) -> Runtime:
-    return Runtime(load(weights_folder() / name))
+    return Runtime(load(name))
 
 
 def use(weights: str | pathlib.Path | Frozen) -> Runtime:
@@ -59,7 +55,7 @@ def runtime_for(metric: str = "mse") -> Runtime:
     """
     if metric not in METRICS:
         raise CodecError(f'metric "{metric}" is unknown; known: {", ".join(METRICS)}')
-    if not (weights_folder() / f"{METRICS[metric]}.safetensors").exists():
+    if not (FOLDER / f"{METRICS[metric]}.safetensors").exists():
         raise CodecError(f'no weights for metric "{metric}" in this installation')
     return _shipped(METRICS[metric])
 
@@ -70,7 +66,7 @@ def _runtime_of(model: bytes) -> Runtime:
     import json
 
     for name in METRICS.values():
-        path = weights_folder() / f"{name}.json"
+        path = FOLDER / f"{name}.json"
         if path.exists() and json.loads(path.read_text())["id"] == model.hex():
             return _shipped(name)
     raise CodecError(

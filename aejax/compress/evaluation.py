@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from aejax.errors import UserError
+from aejax.weights import FOLDER
 
 Points = Sequence[tuple[float, float]]  # (bpp, dB)
 RANGE = (0.15, 1.5)  # bpp: where the main figures are taken
@@ -123,7 +124,7 @@ def contenders(runtime=None, effort: int = 0) -> dict[str, Contender]:
         out["aejax"] = ours(runtime)
     else:
         for metric, name in codec.METRICS.items():
-            if (codec.weights_folder() / f"{name}.safetensors").exists():
+            if (FOLDER / f"{name}.safetensors").exists():
                 out["aejax" if metric == "mse" else f"aejax {metric}"] = ours(
                     codec.runtime_for(metric)
                 )

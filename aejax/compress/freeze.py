@@ -197,11 +197,13 @@ def save(frozen: Frozen, path: str | pathlib.Path, base: str | pathlib.Path = ""
         "id": frozen.id.hex(),
         "parameters": int(sum(v.size for v in flatten(frozen.params).values())),
     }
-    out = stored(frozen)
     if base:
         theirs = load(base)
         meta["base"] = {"weights": str(base), "id": theirs.id.hex()}
-        out = less(stored(frozen, stored(theirs)), stored(theirs))
+        arrays = stored(theirs)
+        out = less(stored(frozen, arrays), arrays)
+    else:
+        out = stored(frozen)
     tables = frozen.tables.frequencies.astype(np.uint16)
     weights.save(path, {"params": unflatten(out), "tables": {"frequencies": tables}}, meta)
 
