@@ -46,7 +46,9 @@ def get_config(arg: str = ""):
     # What the variants change has to be there to be changed.
     c.model.kwargs.hyper, c.model.kwargs.rounding = "context", "straight-through"
     c.objective.kwargs = {"klt": True, "quality": (0.0, 100.0), "judged": (20, 50, 80)}
-    if "smoke" not in arg:
+    if "smoke" in arg:
+        c.objective.kwargs.judged = (50,)
+    else:
         c.model.latent = 192
         c.model.kwargs.width, c.model.kwargs.encoder, c.model.kwargs.decoder = (
             (96, 128),

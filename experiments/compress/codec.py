@@ -65,6 +65,9 @@ def get_config(arg: str = "") -> ConfigDict:
         c.data.crop, c.data.batch = 192, 2
         c.optim.lr = 5e-4
         c.train.length = "6000 steps"
+    if "ms-ssim" in arg and "more" in arg:
+        c.objective.kwargs.start = "codec-ms-ssim"
+        c.train.length = "15000 steps"
 
     if "smoke" in arg:
         if "start" in c.objective.kwargs:

@@ -13,6 +13,11 @@ Arguments: digits | fashion, ae | prior, smoke. Cost and results: aejax/weights/
 from aejax.config import base, part
 
 SETS = {"digits": "tfds:mnist", "fashion": "tfds:fashion_mnist"}
+# numbers in h, hidden units (the weights must be small to ship), epochs; of the prior: width, steps
+SIZES = {
+    "digits": (24, (256, 128), "15 epochs", 192, "3000 steps"),
+    "fashion": (64, (768, 384), "40 epochs", 256, "20000 steps"),
+}
 
 
 def get_config(arg: str = ""):
@@ -20,17 +25,17 @@ def get_config(arg: str = ""):
     name = "digits" if "digits" in words else "fashion"
     smoke = "smoke" in words
     c = autoencoder(name, smoke)
-    return prior(c, smoke) if "prior" in words else c
+    return prior(c, name, smoke) if "prior" in words else c
 
 
 def autoencoder(name: str, smoke: bool = False):
-    """Latents of 48 (24) numbers, each with noise of a tenth of its own spread."""
+    """Latents whose every number has noise of a tenth of its own spread."""
+    latent, hidden, length, _, _ = SIZES[name]
     c = base()
     c.task = "generate"
     c.data.source = SETS[name]
     c.data.batch = 128
-    c.model.latent = 48 if name == "fashion" else 24
-    hidden = (512, 256) if name == "fashion" else (256, 128)  # the weights must be small to ship
+    c.model.latent = latent
     c.model.f_E = part("dense", hidden=hidden)
     c.model.bottleneck = part("gaussian", noise="fixed", sigma=0.1, standardise=True)
     c.model.f_D = part("dense", hidden=hidden[::-1], output_activation="sigmoid")
@@ -39,12 +44,12 @@ def autoencoder(name: str, smoke: bool = False):
     c.objective.kwargs = {
         "likelihood": "normal",
         "arguments": {"sigma": 0.1},
-        "perceptual": 100.0 if name == "fashion" else 0.0,
+        "perceptual": 200.0 if name == "fashion" else 0.0,
         "perceptual_model": f"{name}-perceptual",
-        "perceptual_share": 0.25,
+        "perceptual_share": 0.5,
     }
     c.optim.lr, c.optim.warmup, c.optim.clip, c.optim.ema = 1.5e-3, "100 steps", 1.0, 0.998
-    c.train.length = "8 epochs" if name == "fashion" else "15 epochs"
+    c.train.length = length
     c.eval.metrics, c.eval.best, c.eval.batch = ("psnr", "ssim", "mse"), "psnr", 500
     if smoke:
         c.data.source, c.data.batch, c.eval.batch = "bundled:digits", 32, 32
@@ -55,13 +60,14 @@ def autoencoder(name: str, smoke: bool = False):
     return c
 
 
-def prior(ae, smoke: bool = False):
+def prior(ae, name: str, smoke: bool = False):
     """Class-conditional flow matching, an MLP, on the latents of `ae`."""
+    _, _, _, width, length = SIZES[name]
     c = ae.copy_and_resolve_references()
     c.model.name = "aejax.generate.latent:LatentModel"
     c.model.kwargs = {
         "autoencoder": {k: v for k, v in ae.model.to_dict().items()},
-        "prior": {"name": "flow_matching", "net": "mlp", "width": 192, "depth": 4},
+        "prior": {"name": "flow_matching", "net": "mlp", "width": width, "depth": 4},
         "classes": 10,
     }
     c.objective.name = "aejax.generate.objective:LatentPrior"
@@ -69,7 +75,7 @@ def prior(ae, smoke: bool = False):
     c.objective.kwargs = {"autoencoder": ""}
     c.data.batch = 128
     c.optim.lr, c.optim.warmup, c.optim.clip, c.optim.ema = 1e-3, "200 steps", 1.0, 0.999
-    c.train.length = "3000 steps"
+    c.train.length = length
     c.eval.metrics, c.eval.best = (), "-prior"
     if smoke:
         c.model.kwargs.prior.width, c.model.kwargs.prior.depth = 16, 1
