@@ -26,6 +26,7 @@ DATA_KEYS = (
     *("channels", "on_bad", "fold", "folds"),
 )
 EXAMPLES = 20_000  # training images from which crops are drawn, or which are read, at most
+CROPPED = 1 << 26  # numbers in those crops, at most: 256 MiB as float32
 EXACT = 4096  # side of the largest matrix that is decomposed exactly
 KEPT = 16  # first test images whose outputs are kept as pictures
 
@@ -161,6 +162,7 @@ def training_images(pipeline: Any, examples: int = EXAMPLES) -> UInt8[np.ndarray
         if pipeline.resident is not None:
             return np.asarray(pipeline.resident["image"])
         return np.stack([pipeline.reader.read(i)[0] for i in range(min(pipeline.n, examples))])
+    examples = max(1, min(examples, CROPPED // math.prod(pipeline.example_shape)))
     found, step = [], 0
     while sum(map(len, found)) < examples:
         batch = {name: value[0] for name, value in pipeline.dispatch(step, 1).items()}

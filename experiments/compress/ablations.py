@@ -47,7 +47,7 @@ def get_config(arg: str = ""):
     c.model.kwargs.hyper, c.model.kwargs.rounding = "context", "straight-through"
     c.objective.kwargs = {"klt": True, "quality": (0.0, 100.0), "judged": (20, 50, 80)}
     if "smoke" in arg:
-        c.objective.kwargs.judged = (50,)
+        c.objective.kwargs.judged = ()
     else:
         c.model.latent = 192
         c.model.kwargs.width, c.model.kwargs.encoder, c.model.kwargs.decoder = (

@@ -111,7 +111,7 @@ def test_each_learns_to_denoise_without_a_clean_image(cls):
     clean = 0.5 + 0.3 * np.sin((x + 2 * y + np.arange(8)[:, None, None]) / 4)
     clean = jnp.asarray(clean[..., None], jnp.float32)
     objective = cls({"mse": 1.0}, NOISE)
-    variables = model.init(KEY, clean)
+    variables = jax.jit(model.init)(KEY, clean)
     tx = optax.adam(3e-3)
     state = tx.init(variables)
 
@@ -157,7 +157,7 @@ def test_start_takes_weights_of_the_same_model_only(tmp_path, monkeypatch):
 
     model = ResidualDenoiser(width=8, blocks=1)
     x = jnp.zeros((1, 16, 16, 1))
-    kept = jax.tree.map(lambda v: v + 1, model.init(KEY, x))
+    kept = jax.tree.map(lambda v: v + 1, jax.jit(model.init)(KEY, x))
     kwargs = {"width": 8, "blocks": 1}
     config = {
         "model": {"name": "aejax.denoise.models:ResidualDenoiser", "kwargs": kwargs},
@@ -166,14 +166,14 @@ def test_start_takes_weights_of_the_same_model_only(tmp_path, monkeypatch):
     path = tmp_path / "w.safetensors"
     weights.save(path, kept, {"config": config})
     objective = Noise2Void({"mse": 1.0}, start=str(path))
-    fresh = model.init(jax.random.key(5), x)
+    fresh = jax.jit(model.init)(jax.random.key(5), x)
     got = objective.initialise(model, fresh, x)
     jax.tree.map(np.testing.assert_allclose, got["params"], kept["params"])
     rgb = jnp.repeat(jax.random.uniform(KEY, (1, 16, 16, 1)), 3, -1)
-    colour = objective.initialise(model, model.init(KEY, rgb), rgb)
+    colour = objective.initialise(model, jax.jit(model.init)(KEY, rgb), rgb)
     wanted = jnp.repeat(model.apply(kept, rgb[..., :1]).y, 3, -1)
     np.testing.assert_allclose(model.apply(colour, rgb).y, wanted, rtol=1e-4)
     other = ResidualDenoiser(width=16, blocks=1)
     with pytest.raises(UserError, match="another model"):
-        objective.initialise(other, other.init(KEY, x), x)
+        objective.initialise(other, jax.jit(other.init)(KEY, x), x)
     assert Noise2Void({"mse": 1.0}).initialise(model, fresh, x) is fresh

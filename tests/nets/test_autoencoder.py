@@ -67,9 +67,9 @@ def test_any_size_comes_back_in_its_size(kind, height, width, channels):
 def test_pca_start_is_the_linear_optimum(kind):
     x, k = photos((8, 12, 1)), 3
     model = make(kind, x.shape[1:], latent=k, init="pca")
-    variables = model.init(jax.random.key(0), jnp.asarray(x))
+    variables = jax.jit(model.init)(jax.random.key(0), jnp.asarray(x))
     started = at_linear_optimum(model, variables, jnp.asarray(x))
-    y = np.asarray(model.apply(started, x).y)
+    y = np.asarray(jax.jit(model.apply)(started, x).y)
     patch = 4 if kind in ("spatial", "patches") else 0
     rows = x.reshape(len(x), -1)
     if patch:
@@ -80,17 +80,17 @@ def test_pca_start_is_the_linear_optimum(kind):
     # and the network is not cut off: its scale has a gradient
     if kind not in ("linear", "patches"):
         loss = lambda v: jnp.mean((model.apply(v, x).y - x) ** 2)  # noqa: E731
-        assert np.abs(jax.grad(loss)(started)["params"]["f_D"]["scale"]).max() > 0
+        assert np.abs(jax.jit(jax.grad(loss))(started)["params"]["f_D"]["scale"]).max() > 0
 
 
 @pytest.mark.parametrize("kind", ["dense", "conv", "spatial"])
 def test_gradients_are_finite_in_bfloat16(kind):
     x = photos((8, 8, 3), 4)
     model = make(kind, x.shape[1:], dtype="bfloat16")
-    variables = model.init(jax.random.key(0), x)
+    variables = jax.jit(model.init)(jax.random.key(0), x)
     assert all(v.dtype == jnp.float32 for v in jax.tree.leaves(variables))
     loss = lambda v: jnp.mean((model.apply(v, x).y.astype(jnp.float32) - x) ** 2)  # noqa: E731
-    grads = jax.tree.leaves(jax.grad(loss)(variables))
+    grads = jax.tree.leaves(jax.jit(jax.grad(loss))(variables))
     assert all(np.isfinite(g).all() for g in grads) and any(np.abs(g).max() > 0 for g in grads)
 
 

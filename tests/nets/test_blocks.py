@@ -1,5 +1,7 @@
 """Blocks: the identity at the start, sizes, homogeneity, dtypes, and no slow gradient in a loop."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -11,8 +13,9 @@ from aejax.nets import blocks, ops
 X = jax.random.normal(jax.random.key(0), (2, 6, 8, 8))
 
 
-# Dense and Conv have a field called `init`, which hides Module.init where they stand alone.
-initialise = nn.Module.init
+def initialise(module, key, x):
+    """Dense and Conv have a field called `init`, which hides Module.init where they stand alone."""
+    return jax.jit(functools.partial(nn.Module.init, module))(key, x)
 
 
 def perturbed(module, x=X, seed=1):
@@ -45,7 +48,8 @@ def test_sizes_and_types(module, shape, dtype):
     assert all(p.dtype == jnp.float32 for p in jax.tree.leaves(variables))
     y = module.apply(variables, X)
     assert y.shape == shape and y.dtype == dtype
-    grads = jax.grad(lambda v: module.apply(v, X).astype(jnp.float32).sum())(variables)
+    loss = lambda v: module.apply(v, X).astype(jnp.float32).sum()  # noqa: E731
+    grads = jax.jit(jax.grad(loss))(variables)
     assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
 
 
@@ -72,8 +76,9 @@ def test_without_biases_a_block_is_homogeneous(module):
     for bias_free in (False, True):
         m = module.clone(bias_free=bias_free)
         variables = perturbed(m)
-        y = m.apply(variables, X)
-        error = np.abs(m.apply(variables, 7.0 * X) - 7.0 * y).max() / np.abs(7.0 * y).max()
+        apply = jax.jit(m.apply)
+        y = apply(variables, X)
+        error = np.abs(apply(variables, 7.0 * X) - 7.0 * y).max() / np.abs(7.0 * y).max()
         assert error < 1e-5 if bias_free else error > 1e-3
 
 

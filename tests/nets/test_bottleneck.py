@@ -1,5 +1,6 @@
 """Bottlenecks: shapes, formulas against plain ones, gradients, codes, code books, averaging."""
 
+import functools
 import math
 
 import jax
@@ -25,10 +26,12 @@ DISCRETE = ["vq", "residual_vq", "fsq", "lfq"]
 def make(name, shape=(12, 8), **kwargs):
     module = B.BOTTLENECKS[name](latent=shape[-1], **(SMALL[name] | kwargs))
     h = jax.random.normal(KEY, shape)
-    variables = module.init({"params": KEY, "bottleneck": KEY}, h, None, train=True)
+    init = jax.jit(module.init, static_argnames="train")
+    variables = init({"params": KEY, "bottleneck": KEY}, h, None, train=True)
     return module, variables, h
 
 
+@functools.partial(jax.jit, static_argnums=0, static_argnames="train")
 def apply(module, variables, h, train=True, key=KEY):
     return module.apply(
         variables, h, None, train=train, rngs={"bottleneck": key}, mutable=["bottleneck"]
