@@ -102,7 +102,6 @@ def load_network(name: str) -> Network:
             raise UserError(f"{name}: the run has no data.channels = 1 or 3")
         return Network(trained.model, trained.variables, channels, name)
     from aejax import weights
-    from aejax.denoise.pack import unpacked
     from aejax.registry import build, lookup
 
     known = MODELS.get(name, name)
@@ -112,7 +111,7 @@ def load_network(name: str) -> Network:
         raise UserError(f'"{name}" is not a denoiser')
     kwargs = {k: tuple(v) if isinstance(v, list) else v for k, v in spec["kwargs"].items()}
     model = build(lookup(spec["name"], {}, "model"), kwargs, spec["name"])
-    return Network(model, unpacked(variables), int(meta["config"]["data"]["channels"]), name)
+    return Network(model, variables, int(meta["config"]["data"]["channels"]), name)
 
 
 def network_for(channels: int, model: str = "auto") -> Network:

@@ -28,7 +28,6 @@ def ship(workdir: str, name: str, which: str = "last") -> dict[str, Any]:
     import aejax
     from aejax import weights
     from aejax.config import to_json
-    from aejax.denoise.pack import packed
 
     trained = aejax.load(workdir, which)
     folder = pathlib.Path(workdir)
@@ -45,9 +44,9 @@ def ship(workdir: str, name: str, which: str = "last") -> dict[str, Any]:
         "steps": trained.step,
         "wall_seconds": round(_worked([row["time"] for row in steps])),
         "parameters": sum(v.size for v in jax.tree.leaves(trained.variables["params"])),
-        "storage": "int8 with a float16 scale per output channel for large kernels, else float16",
+        "storage": weights.PACKED,
     }
-    weights.save(name, packed(trained.variables), meta)
+    weights.save(name, weights.packed(trained.variables), meta)
     return meta
 
 

@@ -1,7 +1,8 @@
 """Trained weights: NAME.safetensors with the variables, NAME.json with where they came from.
 
 What stands in this folder is shipped with the package; any other path works too. Leaves are stored
-as they are given (float16 halves the size) and come back as float32; integers stay integers.
+as they are given (float16 halves the size) and come back as float32; integers stay integers. `packed` makes
+them small enough to ship: large kernels in 8 bits with a scale per output channel.
 """
 
 import hashlib
@@ -15,6 +16,8 @@ from aejax.errors import UserError
 from aejax.registry import did_you_mean
 
 FOLDER = pathlib.Path(__file__).parent
+LARGE = 1 << 14  # kernels with more entries than this are packed in 8 bits
+PACKED = "int8 with a float16 scale per output channel for large kernels, else float16"
 
 
 def names() -> list[str]:
@@ -30,6 +33,28 @@ def _flat(tree: Any, prefix: str = "") -> dict[str, np.ndarray]:
         else:
             out[prefix + name] = np.array(value, order="C")
     return out
+
+
+def packed(tree: Any) -> Any:
+    """Float32 variables -> float16, and {"q": int8, "scale": float16} for large kernels, which
+    `load` multiplies out again."""
+    if hasattr(tree, "items"):
+        return {name: packed(value) for name, value in tree.items()}
+    w = np.asarray(tree, np.float32)
+    if w.size <= LARGE or w.ndim < 2:
+        return w.astype(np.float16)
+    scale = np.abs(w).max(tuple(range(w.ndim - 1))) / 127
+    scale = np.maximum(scale, 1e-7).astype(np.float16)
+    q = np.clip(np.round(w / scale.astype(np.float32)), -127, 127).astype(np.int8)
+    return {"q": q, "scale": scale}
+
+
+def _unpacked(tree: Any) -> Any:
+    if not isinstance(tree, dict):
+        return tree
+    if set(tree) == {"q", "scale"}:
+        return tree["q"].astype(np.float32) * tree["scale"]
+    return {name: _unpacked(value) for name, value in tree.items()}
 
 
 def save(path: str | pathlib.Path, variables: Any, meta: dict[str, Any]) -> None:
@@ -81,7 +106,7 @@ def load(name: str | pathlib.Path, check: bool = True) -> tuple[dict[str, Any], 
             node = node.setdefault(parent, {})
         half = value.dtype.kind == "f" or value.dtype.name == "bfloat16"
         node[leaf] = value.astype(np.float32) if half else value
-    return variables, meta
+    return _unpacked(variables), meta
 
 
 def _path(name: str | pathlib.Path) -> pathlib.Path:

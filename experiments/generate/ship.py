@@ -4,7 +4,7 @@
 latents here, which takes seconds. NAME may be a path. `python ship.py score NAME SET` measures a
 generator on 10,000 samples and writes what it found into its .json.
 
-Float16 on disk; the .json holds what made them: config, command, versions, machine, wall time.
+Float16 on disk, large kernels of generators int8; the .json holds what made them: config, command, versions, machine, wall time.
 """
 
 import json
@@ -62,8 +62,9 @@ def generator(run: str, name: str) -> None:
     trained = load(run)
     classes = list(open_source(trained.config.data.source, "train").class_names)
     variables = dict(jax.tree.map(np.asarray, trained.variables))
-    out = {"params": half(variables.pop("params")), **variables}  # statistics stay exact
+    out = {"params": weights.packed(variables.pop("params")), **variables}  # statistics stay exact
     meta = meta_of(run) | {"shape": list(trained.model.shape), "class_names": classes}
+    meta["storage"] = weights.PACKED
     weights.save(name, out, meta)
 
 

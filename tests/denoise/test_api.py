@@ -9,7 +9,6 @@ import pytest
 import aejax
 from aejax.denoise.api import load_network, network_for, restore
 from aejax.denoise.noise import estimate_sigma
-from aejax.denoise.pack import packed, unpacked
 from aejax.errors import UserError
 
 
@@ -111,29 +110,13 @@ def test_bad_options_are_named(tiny):
             aejax.denoise(x, **{"model": tiny[1]} | kwargs)
 
 
-def test_packed_weights_are_small_and_near(tiny):
-    rng = np.random.default_rng(0)
-    shapes = {"big": (3, 3, 192, 192), "small": (3, 3, 4, 8)}
-    made = {n: {"kernel": rng.normal(size=s).astype(np.float32)} for n, s in shapes.items()}
-    v = {"params": made}
-    p = packed(v)
-    q = p["params"]["big"]["kernel"]
-    assert q["q"].dtype == np.int8 and q["scale"].shape == (192,)
-    assert p["params"]["small"]["kernel"].dtype == np.float16
-    back = unpacked(p)
-    for name, tolerance in (("big", 0.02), ("small", 2e-3)):
-        a, b = (t["params"][name]["kernel"] for t in (v, back))
-        assert b.dtype == np.float32 and np.abs(a - b).max() < tolerance
-
-
 def test_packed_weights_load_from_the_disk(tiny, tmp_path, monkeypatch):
     from aejax import weights
-    from aejax.denoise import pack
 
-    monkeypatch.setattr(pack, "LARGE", 100)
+    monkeypatch.setattr(weights, "LARGE", 100)
     plain = load_network(tiny[1])
     path = tmp_path / "packed.safetensors"
-    weights.save(path, packed(plain.variables), weights.provenance(tiny[1]))
+    weights.save(path, weights.packed(plain.variables), weights.provenance(tiny[1]))
     x = np.random.default_rng(0).random((32, 32)).astype(np.float32)
     a, b = (aejax.denoise(x, model=m) for m in (tiny[1], str(path)))
     assert path.stat().st_size < 0.6 * (tmp_path / tiny[1]).stat().st_size

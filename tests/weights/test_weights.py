@@ -22,6 +22,20 @@ def test_half_precision_comes_back_as_float32(tmp_path):
     assert weights.load(tmp_path / "w")[0]["params"]["a"].dtype == np.float32
 
 
+def test_packed_weights_are_small_and_near(tmp_path):
+    rng = np.random.default_rng(0)
+    shapes = {"big": (3, 3, 192, 192), "small": (3, 3, 4, 8)}
+    made = {n: {"kernel": rng.normal(size=s).astype(np.float32)} for n, s in shapes.items()}
+    p = weights.packed({"params": made})["params"]
+    assert p["big"]["kernel"]["q"].dtype == np.int8 and p["big"]["kernel"]["scale"].shape == (192,)
+    assert p["small"]["kernel"].dtype == np.float16
+    weights.save(tmp_path / "w", {"params": p}, {})
+    back = weights.load(tmp_path / "w")[0]["params"]
+    for name, tolerance in (("big", 0.02), ("small", 2e-3)):
+        a, b = made[name]["kernel"], back[name]["kernel"]
+        assert b.dtype == np.float32 and np.abs(a - b).max() < tolerance
+
+
 def test_damage_and_wrong_names_are_said(tmp_path):
     weights.save(tmp_path / "w", {"params": {"a": np.ones(4, np.float32)}}, {})
     file = tmp_path / "w.safetensors"
