@@ -48,10 +48,12 @@ class Axis:
         return min(int(value), int(self.high)) if self.whole else rounded(value)
 
     def suggest(self, trial: Any, name: str) -> Any:
-        """The same by an Optuna trial."""
+        """The same by an Optuna trial; of numbers that rise it is told that they have an order."""
         if self.options:
-            place = trial.suggest_categorical(name, list(range(len(self.options))))
-            return self.options[place]
+            numbers = all(isinstance(o, int | float) for o in self.options)
+            if numbers and list(self.options) == sorted(self.options):
+                return self.options[trial.suggest_int(name, 0, len(self.options) - 1)]
+            return self.options[trial.suggest_categorical(name, list(range(len(self.options))))]
         if self.whole:
             return trial.suggest_int(name, int(self.low), int(self.high), log=self.log)
         return rounded(trial.suggest_float(name, self.low, self.high, log=self.log))

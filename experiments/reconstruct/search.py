@@ -1,11 +1,11 @@
 """A search on Fashion-MNIST: random draws against TPE, with as many runs each.
 
-    aejax study experiments/reconstruct/search.py --data-dir DATA
+    aejax study experiments/reconstruct/search.py:SEED --data-dir DATA
 
 Size of h, width, learning rate and weight decay of the dense autoencoder, 20 runs of 3 epochs each
 by random draws and by TPE, and the framework's defaults beside them at each size of h. Trained on
 nine tenths of the training images, chosen by the last tenth: the test split stays unseen. Needs
-optuna. Arguments: "smoke".
+optuna. Arguments: the seed of both ways (0), "smoke".
 
 The report ends with the best run of each way, and how far the defaults are from the best.
 
@@ -81,13 +81,16 @@ def compared(results, directory):
 
 
 def get_study(arg: str = ""):
-    smoke = "smoke" in arg
+    words = arg.replace(",", " ").split()
+    smoke, seed = "smoke" in words, next((int(w) for w in words if w.isdigit()), 0)
     n, sizes = (2, SIZES[:1]) if smoke else (20, SIZES)
     known = [{"@by": "default", "model.latent": k} for k in sizes]
-    drawn = [{"@by": "random", **run} for run in random(space(sizes), n)]
-    more = TPE(space(sizes), n, "test/mse", -1, startup=max(1, n // 3), fixed={"@by": "TPE"})
+    drawn = [{"@by": "random", **run} for run in random(space(sizes), n, seed)]
+    more = TPE(
+        space(sizes), n, "test/mse", -1, seed, startup=max(1, n // 3), fixed={"@by": "TPE"}
+    )
     return Study(
-        name="search",
+        name=f"search-{seed}",
         title="Random search against TPE on Fashion-MNIST",
         config=lambda: get_config(arg),
         runs=known + drawn,
