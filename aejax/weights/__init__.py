@@ -1,8 +1,8 @@
 """Trained weights: NAME.safetensors with the variables, NAME.json with where they came from.
 
 What stands in this folder is shipped with the package; any other path works too. Leaves are stored
-as they are given (float16 halves the size) and come back as float32; integers stay integers. `packed` makes
-them small enough to ship: large kernels in 8 bits with a scale per output channel.
+as they are given (float16 halves the size) and come back as float32; integers stay integers.
+`packed` makes them small enough to ship: large kernels in 8 bits, a scale per output channel.
 """
 
 import hashlib

@@ -4,7 +4,8 @@
 latents here, which takes seconds. NAME may be a path. `python ship.py score NAME SET` measures a
 generator on 10,000 samples and writes what it found into its .json.
 
-Float16 on disk, large kernels of generators int8; the .json holds what made them: config, command, versions, machine, wall time.
+Float16 on disk, large kernels of generators int8; the .json holds what made them: config, command,
+versions, machine, wall time.
 """
 
 import json

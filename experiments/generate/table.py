@@ -8,8 +8,9 @@
 A run is one model with one seed: its training, then each prior it can have (GMMs are fitted, flow
 and transformer are trained by the package's loop), and 10,000 samples of each judged against the
 test split: FD, KID, PRDC, class gap, memorisation, on the shipped extractor or (fid=PATH) on
-Inception. seeds=1 makes a third of it, to be gone on with. The floor is the FD of as many training images. Words after the set keep those models
+Inception. The floor is the FD of as many training images. Words after the set keep those models
 alone; the second line is the RAE paper's ablation, whose column in print stands in rows.md.
+seeds=1 does a third of it, and what is done is not done again by the whole.
 
 Cost, counted and not yet measured (2 quiet cores at 60 GFLOP/s, convolutions at 50), minutes:
 

@@ -86,9 +86,7 @@ def get_study(arg: str = ""):
     n, sizes = (2, SIZES[:1]) if smoke else (20, SIZES)
     known = [{"@by": "default", "model.latent": k} for k in sizes]
     drawn = [{"@by": "random", **run} for run in random(space(sizes), n, seed)]
-    more = TPE(
-        space(sizes), n, "test/mse", -1, seed, startup=max(1, n // 3), fixed={"@by": "TPE"}
-    )
+    more = TPE(space(sizes), n, "test/mse", -1, seed, startup=max(1, n // 3), fixed={"@by": "TPE"})
     return Study(
         name=f"search-{seed}",
         title="Random search against TPE on Fashion-MNIST",
