@@ -35,6 +35,9 @@ OPERATIONS = ("dense", "conv", "depthwise", "channel_sum")
 GAIN = {"dense": 1.3, "conv": 2.5}
 # Multiplications below which a product is over before conversion to bfloat16 has paid.
 FEW = 1 << 20
+# Input times output channels over their sum: multiplications per number read or written. Below it
+# memory is what a product waits for, and more so if converted (16,384 x 12 -> 64: twice as long).
+NARROW = 24
 # Pixels x channels x channels below which a 3x3 convolution is not worth Winograd's compile time,
 # one or two seconds each: from here on that is earned back within about a thousand steps.
 WORTH = 1 << 24
@@ -147,7 +150,8 @@ def dense(x: Float[Array, "... c"], w: Float[Array, "c o"]) -> Float[Array, "...
     In float32 XLA's own gradients of a product of two matrices stand at what its products reach
     (nine ways to write them were timed, none was faster); those of a product of more axes do not.
     """
-    kind = form("dense", x, x.size * w.shape[-1])
+    c, o = w.shape
+    kind = form("dense", x, x.size * o if c * o >= NARROW * (c + o) else 0)
     w = w.astype(x.dtype)
     if kind == "plain":
         return jnp.matmul(x, w)

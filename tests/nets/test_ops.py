@@ -228,6 +228,13 @@ def test_forms_are_chosen_and_overridden(monkeypatch):
                 pass
 
 
+@pytest.mark.parametrize("c, o, taken", [(12, 64, False), (32, 32, False), (64, 64, True)])
+def test_narrow_products_stay_in_float32(monkeypatch, c, o, taken):
+    monkeypatch.setattr(ops.tune, "bf16_gain", lambda: 1.9)
+    x, w = (jax.ShapeDtypeStruct(s, jnp.float32) for s in ((1 << 14, c), (c, o)))
+    assert ("bf16" in str(jax.make_jaxpr(ops.dense)(x, w))) == taken
+
+
 def test_a_form_is_part_of_what_jit_compiles():
     f = jax.jit(lambda x, w: ops.conv(x, w))
     x, w = normal(0, 2, 8, 8, 4), normal(1, 3, 3, 4, 4)
