@@ -44,7 +44,7 @@ def ship(workdir: str, name: str, which: str = "last") -> dict[str, Any]:
         "steps": trained.step,
         "wall_seconds": round(_worked([row["time"] for row in steps])),
         "parameters": sum(v.size for v in jax.tree.leaves(trained.variables["params"])),
-        "storage": weights.PACKED,
+        "storage": weights.storage(),
     }
     weights.save(name, weights.packed(trained.variables), meta)
     return meta

@@ -16,8 +16,7 @@ from aejax.errors import UserError
 from aejax.registry import did_you_mean
 
 FOLDER = pathlib.Path(__file__).parent
-LARGE = 1 << 14  # kernels with more entries than this are packed in 8 bits
-PACKED = "int8 with a float16 scale per output channel for large kernels, else float16"
+LARGE = 1 << 14  # kernels with more entries than this are packed
 
 
 def names() -> list[str]:
@@ -35,18 +34,24 @@ def _flat(tree: Any, prefix: str = "") -> dict[str, np.ndarray]:
     return out
 
 
-def packed(tree: Any) -> Any:
+def packed(tree: Any, bits: int = 8) -> Any:
     """Float32 variables -> float16, and {"q": int8, "scale": float16} for large kernels, which
-    `load` multiplies out again."""
+    `load` multiplies out again. Fewer `bits` are as many bytes, but smaller in an archive."""
     if hasattr(tree, "items"):
-        return {name: packed(value) for name, value in tree.items()}
+        return {name: packed(value, bits) for name, value in tree.items()}
     w = np.asarray(tree, np.float32)
     if w.size <= LARGE or w.ndim < 2:
         return w.astype(np.float16)
-    scale = np.abs(w).max(tuple(range(w.ndim - 1))) / 127
+    top = 2 ** (bits - 1) - 1
+    scale = np.abs(w).max(tuple(range(w.ndim - 1))) / top
     scale = np.maximum(scale, 1e-7).astype(np.float16)
-    q = np.clip(np.round(w / scale.astype(np.float32)), -127, 127).astype(np.int8)
+    q = np.clip(np.round(w / scale.astype(np.float32)), -top, top).astype(np.int8)
     return {"q": q, "scale": scale}
+
+
+def storage(bits: int = 8) -> str:
+    """What `packed` does, for the .json."""
+    return f"{bits} bits with a float16 scale per output channel for large kernels, else float16"
 
 
 def _unpacked(tree: Any) -> Any:

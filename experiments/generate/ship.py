@@ -4,8 +4,8 @@
 latents here, which takes seconds. NAME may be a path. `python ship.py score NAME SET` measures a
 generator on 10,000 samples and writes what it found into its .json.
 
-Float16 on disk, large kernels of generators int8; the .json holds what made them: config, command,
-versions, machine, wall time.
+Float16 on disk, large kernels of generators in 6 bits; the .json holds what made them: config,
+command, versions, machine, wall time.
 """
 
 import json
@@ -14,6 +14,8 @@ import sys
 
 import jax
 import numpy as np
+
+BITS = 6  # of a generator's kernels: FD 0.191 where 8 bits have 0.189 and 5 bits 0.202
 
 
 def meta_of(run: str) -> dict:
@@ -63,9 +65,10 @@ def generator(run: str, name: str) -> None:
     trained = load(run)
     classes = list(open_source(trained.config.data.source, "train").class_names)
     variables = dict(jax.tree.map(np.asarray, trained.variables))
-    out = {"params": weights.packed(variables.pop("params")), **variables}  # statistics stay exact
+    # statistics stay exact
+    out = {"params": weights.packed(variables.pop("params"), BITS), **variables}
     meta = meta_of(run) | {"shape": list(trained.model.shape), "class_names": classes}
-    meta["storage"] = weights.PACKED
+    meta["storage"] = weights.storage(BITS)
     weights.save(name, out, meta)
 
 
