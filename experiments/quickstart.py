@@ -73,8 +73,9 @@ def shipped(results, directory):
 
 def get_study(arg: str = ""):
     runs, smoke = [], "smoke" in arg
+    vectors = {name: MODELS[name] for name in ("linear", "dense")} if smoke else MODELS
     for data, models, sizes in (
-        ("digits", MODELS, (4,) if smoke else (2, 4, 8, 16)),
+        ("digits", vectors, (4,) if smoke else (2, 4, 8, 16)),
         ("photos", SPATIAL, (6,) if smoke else (6, 12)),
     ):
         c = get_config(f"{data} {arg}")

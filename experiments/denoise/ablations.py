@@ -133,7 +133,7 @@ def get_config(arg: str = ""):
         c.data.crop, c.data.batch, c.eval.batch = 32, 8, 4
         c.model.kwargs = ConfigDict({"widths": (16, 32, 64), "blocks": (1, 1, 1, 1, 1)})
         c.optim.warmup, c.train.length = "2 steps", "6 steps"
-        c.eval.examples = 4
+        c.eval.examples, c.eval.crop = 4, 64
     return c
 
 

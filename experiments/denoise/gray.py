@@ -68,5 +68,5 @@ def get_config(arg: str = "", channels: int = 1) -> ConfigDict:
         c.data.crop, c.data.batch, c.eval.batch = 32, 8, 4
         c.model.kwargs.widths, c.model.kwargs.blocks = (16, 32), (1, 1, 1)
         c.optim.warmup, c.train.length = "2 steps", "6 steps"
-        c.eval.every, c.eval.examples, c.eval.pictures = "", 4, 2
+        c.eval.every, c.eval.examples, c.eval.pictures, c.eval.crop = "", 4, 2, 64
     return c

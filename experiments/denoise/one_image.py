@@ -39,5 +39,5 @@ def get_config(arg: str = ""):
         c.data.source = "bundled:photos"
         c.data.crop, c.data.batch, c.objective.kwargs.start = 32, 8, ""
         c.model.kwargs = ConfigDict({"widths": (16, 32), "blocks": (1, 1, 1)})
-        c.train.length, c.eval.examples = "4 steps", 4
+        c.train.length, c.eval.examples, c.eval.crop = "4 steps", 4, 64
     return c
