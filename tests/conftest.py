@@ -24,9 +24,13 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
+WAITING = ("test_slurm.py", "test_processes.py", "test_study.py")
+
+
 def pytest_collection_modifyitems(items):
-    """Tests that wait for processes of their own come first: others fill the cores meanwhile."""
-    items.sort(key=lambda item: item.path.name not in ("test_slurm.py", "test_processes.py"))
+    """Tests that wait for processes of their own come first, others fill the cores meanwhile; the
+    short files of this folder come last, so that all cores end together."""
+    items.sort(key=lambda item: (item.path.name not in WAITING, item.path.parent == ROOT / "tests"))
 
 
 @pytest.fixture(scope="session")
