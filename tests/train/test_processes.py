@@ -17,7 +17,7 @@ CONFIG = """
 from tests.helpers import tiny
 
 def get_config(arg=""):
-    c = tiny(train__length="4000 steps", optim__ema=0.9, checkpoint__every="100 steps",
+    c = tiny(train__length="4000 steps", optim__ema=0.9, checkpoint__every="50 steps",
              train__steps_per_dispatch=5, eval__examples=0, eval__batch=50)
     c.train.mode = arg or "pmap"
     c.train.devices = 0
@@ -104,7 +104,7 @@ def test_sigterm_saves_the_same_step_and_another_number_goes_on(tmp_path, mode):
 
 def test_kill_and_resume_as_one(tmp_path):
     workdir = tmp_path / "run"
-    length = "--config.train.length=600 steps"
+    length = "--config.train.length=300 steps"
     processes = start(tmp_path, 2, 1, "pmap", workdir, length)
     wait_for_checkpoint(workdir, processes)
     processes[0].kill()
