@@ -12,7 +12,8 @@ with 192x192 crops, which have all five scales:
     python -m aejax.compress.freeze runs/codec-ms-ssim --base codec \\
         -o aejax/weights/codec-ms-ssim.safetensors
 
-6,000 steps, 23 minutes of one core. Results: README.md beside this file.
+6,000 steps, 23 minutes of one core; `codec.py:ms-ssim,more` goes on from those weights, another
+15,000. Results: README.md beside this file.
 """
 
 from ml_collections import ConfigDict
@@ -22,7 +23,7 @@ from aejax.config import base
 
 def get_config(arg: str = "") -> ConfigDict:
     """arg: "smoke" for a run of seconds on bundled pictures, "more" to go on from what ships,
-    "ms-ssim" for the second model."""
+    "ms-ssim" for the second model ("ms-ssim,more": on from its weights)."""
     c = base()
     c.task = "compress"
     c.data.source = "folder:train/photos"
