@@ -2,7 +2,8 @@
 
 "mixture" is for the run of an autoencoder: mixtures of ten normals are fitted to each class's
 latents here, which takes seconds. NAME may be a path. `python ship.py score NAME SET` measures a
-generator on 10,000 samples and writes what it found into its .json.
+generator on 10,000 samples and writes what it found into its .json; `python ship.py rivals STUDY`
+keeps a few pictures of the VAE and the GAN of table.py:fashion, for the quickstart.
 
 Float16 on disk, large kernels of generators in 6 bits; the .json holds what made them: config,
 command, versions, machine, wall time.
@@ -128,6 +129,31 @@ def score(name: str, data: str) -> None:
     path.write_text(json.dumps(meta, indent=1, sort_keys=True) + "\n")
 
 
+def rivals(study: str) -> None:
+    """Twelve draws of the plain VAE and of the GAN, and what was measured of 10,000."""
+    from aejax.config import from_json, load_module
+    from aejax.generate.demo import RIVALS
+
+    table = load_module(str(pathlib.Path(__file__).parent / "table.py"))
+    root = pathlib.Path(study)
+    runs = json.loads((root / "manifest.json").read_text())["runs"]
+    real, pictures, told = table.judged("tfds:fashion_mnist", None, ""), {}, {}
+    for name, model, prior in (("plain VAE", "vae", "normal"), ("GAN", "gan", "own")):
+        folder = next(root / r["id"] for r in runs if r["labels"]["model"] == model)
+        result = json.loads((folder / "result.json").read_text())
+        config = from_json(json.dumps(result["config"]))
+        pictures[name] = table.drawn(config, prior, folder, real, 12, None, {})[0]
+        score = json.loads((folder / "scores.json").read_text())[prior]
+        told[name] = {k: score[k] for k in ("fd", "fd_floor", "n", "n_real", "extractor", "fit_s")}
+        told[name] |= {k: result[k] for k in ("command", "versions", "machine", "date", "git")}
+    np.savez_compressed(RIVALS.with_suffix(".npz"), **pictures)
+    text = json.dumps({"models": told}, indent=1)
+    RIVALS.with_suffix(".json").write_text(text + "\n")
+
+
 if __name__ == "__main__":
-    verbs = {"classifier": classifier, "generator": generator, "mixture": mixture, "score": score}
+    verbs = {
+        "classifier": classifier, "generator": generator, "mixture": mixture, "score": score,
+        "rivals": rivals,
+    }  # fmt: skip
     verbs[sys.argv[1]](*sys.argv[2:])

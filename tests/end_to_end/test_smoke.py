@@ -11,7 +11,6 @@ from aejax import config as configs
 from aejax.train import run
 from tests.test_config import FILES, ROOT
 
-
 WHOLE = ("quickstart", "crossval", "search")  # their studies are run whole, here and beside
 ALONE = [f for f in FILES if f.stem not in WHOLE]
 
