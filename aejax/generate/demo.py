@@ -42,9 +42,9 @@ def drawn_pictures(directory: str | pathlib.Path, n: int = 12) -> dict[str, str]
         "title": "Pictures that never were",
         "text": (
             f"Draws of {' and '.join(names())}: noise, turned into a code h by the prior, and into "
-            f"a picture by f_D. Under them what others draw that were trained on fashion-mnist: "
-            f"{' and '.join(others)}. FD: the distance of 10,000 draws from the 10,000 pictures of the test "
-            "split as measured when they were made, and of as many real pictures."
+            "a picture by f_D. Under them what others draw that were trained on fashion-mnist: "
+            f"{' and '.join(others)}. FD: the distance of 10,000 draws from the 10,000 pictures of "
+            "the test split, as measured when they were made, and of as many real pictures."
         ),
         "picture": path.name,
     }
