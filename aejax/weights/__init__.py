@@ -2,7 +2,7 @@
 
 What stands in this folder is shipped with the package; any other path works too. Leaves are stored
 as they are given (float16 halves the size) and come back as float32; integers stay integers.
-`packed` makes them small enough to ship: large kernels in 8 bits, a scale per output channel.
+`packed` makes them small enough to ship: large kernels in 8 bits or fewer, a scale per channel.
 """
 
 import hashlib
