@@ -6,7 +6,8 @@ Per seed: 50 images of each class are drawn from Fashion-MNIST's training split 
 folder; `extend` adds n variants of each *without* being told the classes; the same classifier is
 trained for the same number of steps on both folders and measured on the whole test split. The
 shipped generator was trained with the labels of all 60,000 images, but its classes are not used
-here. Results: none committed yet.
+here. Result, results/extend.json (2026-11-25, 7 minutes of one core of an AMD EPYC, Python 3.12,
+jax 0.12.0.1): 77.7, 78.6, 77.4 % alone, 78.5, 79.8, 78.4 % extended, +1.0 point in the mean.
 """
 
 import argparse
