@@ -256,7 +256,7 @@ def figure(rows: Sequence[Mapping], path: str | pathlib.Path, title: str = "") -
                     color="tab:red" if ours else "tab:gray")  # fmt: skip
             ax.annotate(r["method"], (r["seconds_per_mp"], r["psnr"]), fontsize=7,
                         xytext=(4, 3), textcoords="offset points")  # fmt: skip
-        printed = sorted((r for r in here if r not in timed), key=lambda r: -r["psnr"])
+        printed = sorted((r for r in here if not r.get("seconds_per_mp")), key=lambda r: -r["psnr"])
         for r in printed:
             ax.axhline(r["psnr"], ls=":", lw=0.6, color="tab:blue", alpha=0.7)
         ax.margins(x=0.12)

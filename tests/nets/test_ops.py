@@ -125,15 +125,15 @@ def test_under_transformations(form):
     x, w, d = arguments()
     tol = 2e-5 if form == "cpu_f32" else 3e-2  # a chain of five operations
     check = lambda f, args, **kw: assert_equal_to_plain(f, args, form, tol, **kw)  # noqa: E731
-    if form == "cpu_f32":
-        check(everything, (x, w, d), how=lambda f: f)  # eagerly
+    check(everything, (x, w, d))
+    check(everything, (x, w, d), how=lambda f: f)  # eagerly
+    check(jax.checkpoint(everything), (x, w, d))
     xs, ws = x.reshape(4, 2, 6, 10, 6), jnp.stack([w, -w, w / 2, w + 1])
     check(jax.vmap(everything, (0, None, None)), (xs, w, d))
     check(jax.vmap(everything, (0, 0, None)), (xs, ws, d))
 
     def scanned(x, w, d):
-        step = jax.checkpoint(everything)
-        return jax.lax.scan(lambda c, x: (c, step(x + c, w, d)), 0.1, x)[1]
+        return jax.lax.scan(lambda c, x: (c, everything(x + c, w, d)), 0.1, x)[1]
 
     check(scanned, (xs, w, d))
 
