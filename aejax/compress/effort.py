@@ -1,10 +1,17 @@
-"""Latents made for one image: gradient steps through the decoder before anything is rounded.
+"""Symbols chosen for one image: rounding that knows what each symbol costs and what it is good for.
 
-The latents descend bits + lambda MSE with the noise that stands for rounding in training (Balle et
-al. 2017, arXiv 1611.01704; for single images Campos et al. 2019, arXiv 1906.01223), by momentum in
-units of each channel's own curvature; the decoder is the same. Steps of Adam, of annealed rounding
-(Yang et al. 2020, arXiv 2006.04240) or of straight-through rounding were tried with the first
-weights and did worse than none: they move what has nearly no gradient as far as what has much.
+An encoder rounds every latent to its nearest symbol. Here the cost of the whole image,
+bits + lambda * squared error, is lowered by moving symbols up or down by one: for every latent at
+once, the gradient of the error through the decoder and its curvature (one number a channel) tell
+what the error will do, the tables what the bits will. Of the moves that are worth it a random share
+is made, as the counted gain is that of one move alone, and everything is counted anew (symbols that
+follow have other tables then). It is the trellis quantisation of the video codecs (Wedi 2002)
+without a trellis, and stochastic rounding (Yang et al. 2020, arXiv 2006.04240) with the steps
+chosen instead of drawn; the decoder is the same.
+
+The curvature is trusted less at the beginning: many moves that are each worth little are tried
+together, and the best set of symbols met is kept. What was tried and did less is in
+experiments/compress/README.md.
 
 lambda is the slope of this image's own curve at the quality asked for, not the training's. With
 weights that do not stand where their lambda says, the latter would only move the image along its
@@ -19,78 +26,57 @@ import numpy as np
 
 from aejax.compress import container, nets
 from aejax.compress.container import Header
-from aejax.compress.runtime import SHAPES, Runtime, fit
+from aejax.compress.runtime import (
+    Runtime,
+    as_quality,
+    begin,
+    hyper_symbols,
+    padded,
+    symbols_of,
+    synthesise,
+)
 
 STEPS = (0, 4, 8, 12, 16, 24, 32, 40, 60, 80)  # of --effort 0..9
-RATE = 0.1  # of a step, at the start; a tenth of it in the end
-MOMENTUM = 0.9
-FARTHEST = 0.2  # that a latent moves in a step, in units of the quantiser
+MOVES = 9.0  # times that a move worth making is made, over all steps, as far as that can be
+TRUST = (0.7, 1.0)  # of the curvature, at the start and in the end
+WORTH = 0.1  # bits that a move has to save
 APART = 12  # quality bytes to either side, between which the slope is taken
 
 
-def lagrangian(model, variables, y, lam, x, mask, pixels, edges, quality, key):
-    """Bits + lam * squared error on 0..255 of one image, in noise.
-
-    y [1, h, w, M]; x [1, 16 h, 16 w, 3] in [0, 1]; mask [h, w, 1] of latents inside; pixels
-    [1, 16 h, 16 w, 1] of pixels inside; edges: rows and columns of latents, the last ones inside
-    repeated, as the decoder fills its window.
-    """
-    cond = {"quality": quality}
-
-    def run(m):
-        b = m.bottleneck
-        z = jax.lax.stop_gradient(b.hyper_analysis(y, cond))
-        mean, _ = b.z_prior(cond)
-        z_hat = (jnp.floor(z - mean + 0.5) + mean) * mask[::2, ::2]
-        features, base = b.hyper_synthesis(z_hat, y.shape[1:3], cond), b.base_levels(cond)
-        noisy = (y + jax.random.uniform(key, y.shape, minval=-0.5, maxval=0.5)) * mask
-        first = nets.chequer(*y.shape[1:3])
-        bits, done, start = 0.0, [], 0
-        for i, size in enumerate(m.slices):
-            own, part = noisy[..., start : start + size], base[..., start : start + size]
-            known = b.known(i, features, done)
-            for colour, seen in ((first, None), (1.0 - first, own * first)):
-                mu, level = b.parameters(i, known, part, seen)
-                cost = nets.logistic_bits(own - mu, np.log(nets.SIGMA_MIN) + nets.LOG_STEP * level)
-                bits = bits + jnp.sum(cost * colour * mask)
-            done.append(own)
-            start += size
-        return bits, m.f_D(b.ungained(_filled(noisy, edges), cond), cond)
-
-    bits, out = model.apply(variables, method=run)
-    return bits + lam * _error(out, x, pixels)
-
-
-def _filled(y, edges):
-    return jnp.take(jnp.take(y, edges[0], axis=1), edges[1], axis=2)
-
-
-def _error(out, x, pixels):
-    return jnp.sum(jnp.square(out - x) * pixels) * (255.0**2 / 3.0)
+def _error(model, variables, y_hat, image):
+    """Squared error on 0..255, a mean over colours, of y_hat [1, h, w, M]."""
+    rows, cols = image["edges"]  # the last ones inside repeated, as the decoder fills its window
+    out = synthesise(model, variables, y_hat[:, rows][:, :, cols], image["quality"])
+    return jnp.sum(jnp.square(out - image["x"]) * image["pixels"]) * (255.0**2 / 3.0)
 
 
 @functools.cache
 def _parts(model):
-    """(a step, the gradient of the squared error alone), compiled."""
+    """(one move, the gradient of the squared error), compiled."""
 
     @jax.jit
-    def step(variables, y, m, rate, *rest):
-        m = MOMENTUM * m + (1.0 - MOMENTUM) * jax.grad(lagrangian, 2)(model, variables, y, *rest)
-        return y - jnp.clip(rate * m, -FARTHEST, FARTHEST), m
+    def move(variables, y, best, curve, share, image, key):
+        """y [1, h, w, M] -> y with moves made; best: the least cost so far and its y."""
+        z = hyper_symbols(model, variables, y, image["z_mask"], image["quality"])
+        features, base = begin(model, variables, z, image["z_mask"], image["quality"])
+        s, level, y_hat = symbols_of(model, variables, y, features, base, image["mask"])
+        error, pull = jax.value_and_grad(_error, 2)(model, variables, y_hat, image)
+        coded = image["mask"] * (level > 0)
+        log_sigma = np.log(nets.SIGMA_MIN) + nets.LOG_STEP * level.astype(jnp.float32)
 
-    @jax.jit
-    def pull(variables, y, x, pixels, edges, quality):
-        def error(y):
-            cond = {"quality": quality}
-            out = model.apply(
-                variables,
-                method=lambda m: m.f_D(m.bottleneck.ungained(_filled(y, edges), cond), cond),
-            )
-            return _error(out, x, pixels)
+        def bits(symbols):
+            return nets.logistic_bits(symbols, log_sigma) * coded
 
-        return jax.grad(error)(y)
+        s, lam = s.astype(jnp.float32), image["lam"]
+        now = bits(s)
+        cost = jnp.sum(now) + lam * error
+        best = jax.tree.map(lambda new, old: jnp.where(cost < best[0], new, old), (cost, y), best)
+        down, up = (bits(s + d) - now + lam * pull[0] * d + 0.5 * curve for d in (-1.0, 1.0))
+        made = (jnp.minimum(down, up) < -WORTH) & (coded > 0)
+        made &= jax.random.uniform(key, made.shape) < share
+        return jnp.where(made, y_hat + jnp.where(down < up, -1.0, 1.0), y), best
 
-    return step, pull
+    return move, jax.jit(jax.grad(functools.partial(_error, model), 1))
 
 
 def measured(runtime: Runtime, rgb: np.ndarray, y: np.ndarray, byte: int) -> tuple[float, float]:
@@ -124,35 +110,35 @@ def refine(runtime: Runtime, rgb: np.ndarray, y: np.ndarray, byte: int, effort: 
     rgb: uint8 or uint16 [H, W, 3], as was analysed; effort: 1 to 9.
     """
     h, w = y.shape[:2]
-    rows, cols = fit(h, SHAPES), fit(w, SHAPES)
-    s = container.STRIDE
-    x = np.zeros((1, rows * s, cols * s, 3), np.float32)
-    x[0, : rgb.shape[0], : rgb.shape[1]] = rgb / (65535.0 if rgb.dtype == np.uint16 else 255.0)
-    pixels = np.zeros((1, rows * s, cols * s, 1), np.float32)
-    pixels[0, : rgb.shape[0], : rgb.shape[1]] = 1
-    mask = np.zeros((rows, cols, 1), np.float32)
-    mask[:h, :w] = 1
+    (rows, cols), mask, z_mask = padded(h, w)
+    x = np.zeros((1, rows * container.STRIDE, cols * container.STRIDE, 3), np.float32)
+    inside = np.s_[0, : rgb.shape[0], : rgb.shape[1]]
+    x[inside] = rgb / (65535.0 if rgb.dtype == np.uint16 else 255.0)
+    pixels = np.zeros((*x.shape[:3], 1), np.float32)
+    pixels[inside] = 1
     full = np.zeros((1, rows, cols, y.shape[-1]), np.float32)
     full[0, :h, :w] = y
-    quality = np.array([byte / 2.55], np.float32)
+    lam = slope(runtime, rgb, byte)
     edges = np.minimum(np.arange(rows), h - 1), np.minimum(np.arange(cols), w - 1)
-    lam, (step, pull) = slope(runtime, rgb, byte), _parts(runtime.model)
+    image = {"x": x, "pixels": pixels, "mask": mask, "z_mask": z_mask, "edges": edges,
+             "quality": as_quality(byte), "lam": np.float32(lam)}  # fmt: skip
+    variables, (move, pull) = runtime.variables, _parts(runtime.model)
 
     # The curvature of the error per channel: what a push of half a step in random directions does.
     push = np.random.default_rng(0).choice(np.float32([-0.5, 0.5]), full.shape) * mask
-    ends = [pull(runtime.variables, full + p, x, pixels, edges, quality) for p in (push, -push)]
-    curve = np.sum(push * (np.asarray(ends[0]) - np.asarray(ends[1])), (0, 1, 2))
-    curve = lam * curve / max(2.0 * np.sum(push[..., 0] ** 2), 1.0)
+    ends = [np.asarray(pull(variables, full + p, image)) for p in (push, -push)]
+    curve = lam * np.sum(push * (ends[0] - ends[1]), (0, 1, 2))
+    curve = curve / max(2.0 * np.sum(push[..., 0] ** 2), 1.0)
     curve = np.maximum(curve, max(0.05 * float(np.median(curve)), 1e-6)).astype(np.float32)
 
-    latents, m, key = jnp.asarray(full), jnp.zeros_like(full), jax.random.key(0)
-    steps = STEPS[effort]
-    for n in range(steps):
-        rate = RATE * 0.1 ** (n / steps) / curve
-        latents, m = step(
-            runtime.variables, latents, m, rate, np.float32(lam), x, mask, pixels, edges, quality,
-            jax.random.fold_in(key, n),
-        )  # fmt: skip
-    better = np.asarray(latents)[0, :h, :w]
+    latents, best, key = jnp.asarray(full), (jnp.inf, jnp.asarray(full)), jax.random.key(0)
+    steps, (first, last) = STEPS[effort], TRUST
+    share = np.float32(min(MOVES / steps, 0.5))
+    for n in range(steps + 1):  # the last one only counts
+        trusted = np.float32(first * (last / first) ** (n / steps))
+        latents, best = move(
+            variables, latents, best, trusted * curve, share, image, jax.random.fold_in(key, n)
+        )
+    better = np.asarray(best[1])[0, :h, :w]
     costs = [r + lam * d for r, d in (measured(runtime, rgb, v, byte) for v in (y, better))]
     return better if costs[1] < costs[0] else y

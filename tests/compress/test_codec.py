@@ -251,6 +251,6 @@ def test_effort_lowers_the_cost_and_never_raises_it(runtime, monkeypatch):
         return bits + lam * error
 
     assert cost(effort.refine(runtime, x, y, byte, 5)) < 0.995 * cost(y)
-    monkeypatch.setattr(effort, "RATE", 1e4)  # steps that lead nowhere
+    monkeypatch.setattr(effort, "TRUST", (1e-4, 1e-4))  # as if no move disturbed another
     np.testing.assert_array_equal(effort.refine(runtime, x, y, byte, 1), y)
     assert codec.decode(codec.encode(x, 60, effort=1, runtime=runtime)).shape == x.shape
