@@ -31,13 +31,12 @@ def batches_of(pipe, count):
     """A case: `count` batches as they come to the device."""
     import jax
 
-    at = itertools.count()
     images = jax.jit(lambda resident, batch, key: pipe.images(resident, batch, key, True)["image"])
     resident = jax.device_put(pipe.resident)
+    stream = pipe.prefetch(0, 1, 1 << 30)  # workers start once, as in training and as the peer's
 
     def run():
-        start = next(at) * count
-        for batch in pipe.prefetch(start, 1, start + count):
+        for batch in itertools.islice(stream, count):
             batch = jax.tree.map(lambda v: v[0], batch)
             images(resident, batch, jax.random.key(0)).block_until_ready()
 
@@ -102,7 +101,8 @@ def main():
     if not args.smoke:
         cases["DataLoader, 2 workers"] = loader(args, count, 2)
         cases["DataLoader, 0 workers"] = loader(args, count, 0)
-    found = common.in_turn(cases, min(args.rounds, 5))
+    args.rounds = min(args.rounds, 5)
+    found = common.in_turn(cases, args.rounds)
     peer = min((t.wall for n, t in found.items() if "Data" in n), default=float("nan"))
     rows = [
         (n, f"{count * BATCH / t.wall:,.0f}", f"{1e3 * t.wall / count:.1f}", f"{peer / t.wall:.1f}")
