@@ -407,7 +407,7 @@ def _pixels(parsed: Parsed, runtime: Runtime) -> np.ndarray:
             del rows[old]
         here = [tile for tile in tiles if tile[0] == start]
         # Of the rows above and below what the windows reach.
-        reach = [down for _, down, _ in cores(here[0], header.grid)]
+        reach = [down for _, down, _ in cores(here[0], header.grid, runtime.halos[1])]
         low, high = min(a for a, _ in reach), max(a + size for a, size in reach)
         block = np.concatenate([latents(s)[max(low - s, 0) : high - s] for s in near if s < high])
         for tile in here:

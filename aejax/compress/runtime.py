@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 from typing import Any
 
 import jax
@@ -21,12 +22,10 @@ from aejax.compress.container import Chunk, Header
 from aejax.compress.entropy import MAX_SYMBOL, CodedWrong, Decoder, Encoder, Tables
 from aejax.compress.errors import CodecError
 
-HALO = 6  # latents that a network reaches: 5 half-size blocks and 3, or fewer
 SHAPES = (4, 8, 16, 32, 48, 64, 80, 96)  # sides of a padded tile
 # Large images pass the transforms in cores smaller than a tile: a window of a whole one takes
 # 240 MB of temporaries, and malloc keeps several of them.
-CORE = 48
-WINDOWS = tuple(sorted({*SHAPES, CORE + 2 * HALO}))  # sides of a window
+CORE = (48, 96)
 STRIDE = nets.STRIDE
 
 
@@ -35,25 +34,33 @@ def fit(n: int, sides: tuple[int, ...]) -> int:
     return next(s for s in sides if s >= n)
 
 
-def window(start: int, size: int, total: int) -> tuple[int, int]:
+def reach(blocks: tuple[int, int]) -> int:
+    """Latents that a transform sees around one: half of one for a block at 1/8, one for a block at
+    1/16."""
+    return math.ceil(blocks[0] / 2 + blocks[1])
+
+
+def window(start: int, size: int, total: int, halo: int, core: int) -> tuple[int, int]:
     """(first, length) of the window that a side of a core needs: the whole side if that is one
     shape; else the core and its halo, moved to lie inside."""
     if total <= SHAPES[-1]:
         return 0, fit(total, SHAPES)
-    first, last = max(start - HALO, 0), min(start + size + HALO, total)
-    length = fit(last - first, WINDOWS)
+    first, last = max(start - halo, 0), min(start + size + halo, total)
+    whole = core + 2 * halo
+    length = fit(last - first, (*(s for s in SHAPES if s < whole), whole))
     return min(first, total - length), length
 
 
-def cores(tile: tuple[int, int, int, int], grid: tuple[int, int]):
-    """The parts in which a tile passes the transforms: (top, left, height, width) of each, and its
-    window's (top, height), (left, width)."""
+def cores(tile: tuple[int, int, int, int], grid: tuple[int, int], halo: int):
+    """The parts in which a tile passes a transform that reaches `halo` latents: (top, left, height,
+    width) of each, and its window's (top, height), (left, width)."""
     i, j, h, w = tile
-    rows, cols = (CORE if total > SHAPES[-1] else total for total in grid)
+    rows, cols = (c if total > SHAPES[-1] else total for c, total in zip(CORE, grid, strict=True))
     for a in range(i, i + h, rows):
         for b in range(j, j + w, cols):
             high, wide = min(rows, i + h - a), min(cols, j + w - b)
-            yield (a, b, high, wide), window(a, high, grid[0]), window(b, wide, grid[1])
+            down, right = window(a, high, grid[0], halo, rows), window(b, wide, grid[1], halo, cols)
+            yield (a, b, high, wide), down, right
 
 
 @dataclasses.dataclass(frozen=True)
@@ -254,6 +261,7 @@ class Runtime:
 
     def __init__(self, frozen: Frozen, jit: bool = True):
         self.frozen, self.model = frozen, frozen.model
+        self.halos = reach(self.model.encoder), reach(self.model.decoder)
         self.variables = {"params": jax.tree.map(jnp.asarray, frozen.params)}
 
         def part(f, *static):
@@ -364,7 +372,7 @@ class Runtime:
         """y [h, w, M] of one tile of the image [H, W, 3]."""
         out = np.empty((*tile[2:], sum(self.frozen.slices)), np.float32)
         q = as_quality(header.quality)
-        for (i, j, h, w), (top, rows), (left, cols) in cores(tile, header.grid):
+        for (i, j, h, w), (top, rows), (left, cols) in cores(tile, header.grid, self.halos[0]):
             part = pixels[top * STRIDE :, left * STRIDE :][: rows * STRIDE, : cols * STRIDE]
             pad = (rows * STRIDE - part.shape[0], cols * STRIDE - part.shape[1])
             part = np.pad(part, ((0, pad[0]), (0, pad[1]), (0, 0)), mode="edge")
@@ -383,7 +391,7 @@ class Runtime:
             np.uint16 if flags & container.DEEP else np.uint8,
         )
         q = as_quality(header.quality)
-        for (i, j, h, w), (top, rows), (left, cols) in cores(tile, header.grid):
+        for (i, j, h, w), (top, rows), (left, cols) in cores(tile, header.grid, self.halos[1]):
             part = y_hat[top - row : min(top + rows, gh) - row, left : left + cols]
             pad = (rows - part.shape[0], cols - part.shape[1])
             part = np.pad(part, ((0, pad[0]), (0, pad[1]), (0, 0)), mode="edge")

@@ -192,8 +192,7 @@ def small_tiles(monkeypatch):
 
     monkeypatch.setattr(container, "TILE", 16)
     monkeypatch.setattr(r, "SHAPES", (4, 8, 16))
-    monkeypatch.setattr(r, "CORE", 4)
-    monkeypatch.setattr(r, "WINDOWS", (4, 8, 16))  # 4 and its halo
+    monkeypatch.setattr(r, "CORE", (4, 8))
 
 
 def test_tiles_leave_no_seam(small_tiles, runtime):
