@@ -67,13 +67,13 @@ QUESTIONS = {
     "size": {
         "U 16/32/64": _kwargs(widths=(16, 32, 64)),
         "U 32/64/128": {},
-        "U 64/128/256": _kwargs(widths=(64, 128, 256)),
         "U 32/64/128, 2 blocks": _kwargs(blocks=(2, 2, 4, 2, 2)),
         "U 32/64, 2 levels": _kwargs(widths=(32, 64), blocks=(1, 4, 1)),
         "U gated 32/64/128": _kwargs(block="gated", blocks=(3, 3, 5, 3, 3)),
         "flat 64 x 2": _model(FAST, width=64, blocks=2),
         "flat 32 x 2 (40 k)": _model(FAST, width=32, blocks=2),
-        "DnCNN 17": _model(DNCNN, depth=17),
+        "DnCNN 7, 32 wide": _model(DNCNN, depth=7, width=32),
+        "U 48/96/192": _kwargs(widths=(48, 96, 192)),
     },
     "balance": {
         "MAE": {"objective.loss": ConfigDict({"mae": 1.0})},
