@@ -1,13 +1,13 @@
 """Symbols chosen for one image: rounding that knows what each symbol costs and what it is good for.
 
 An encoder rounds every latent to its nearest symbol. Here the cost of the whole image,
-bits + lambda * squared error, is lowered by moving symbols up or down by one: for every latent at
-once, the gradient of the error through the decoder and its curvature (one number a channel) tell
-what the error will do, the tables what the bits will. Of the moves that are worth it a random share
-is made, as the counted gain is that of one move alone, and everything is counted anew (symbols that
-follow have other tables then). It is the trellis quantisation of the video codecs (Wedi 2002)
-without a trellis, and stochastic rounding (Yang et al. 2020, arXiv 2006.04240) with the steps
-chosen instead of drawn; the decoder is the same.
+bits + lambda * distortion (squared error, or 1 - MS-SSIM for weights trained for it), is lowered by
+moving symbols up or down by one: for every latent at once, the gradient of the distortion through
+the decoder and its curvature (one number a channel) tell what the distortion will do, the tables
+what the bits will. Of the moves that are worth it a random share is made, as the counted gain is
+that of one move alone, and everything is counted anew (symbols that follow have other tables then).
+It is the trellis quantisation of the video codecs without a trellis, and stochastic rounding (Yang
+et al. 2020, arXiv 2006.04240) with the steps chosen instead of drawn; the decoder is the same.
 
 The curvature is trusted less at the beginning: many moves that are each worth little are tried
 together, and the best set of symbols met is kept. What was tried and did less is in
@@ -23,9 +23,11 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.ndimage
 
 from aejax.compress import container, nets
 from aejax.compress.container import Header
+from aejax.compress.objective import MS_SSIM
 from aejax.compress.runtime import (
     Runtime,
     as_quality,
@@ -35,24 +37,33 @@ from aejax.compress.runtime import (
     symbols_of,
     synthesise,
 )
+from aejax.metrics.image import ms_ssim
 
 STEPS = (0, 4, 8, 12, 16, 24, 32, 40, 60, 80)  # of --effort 0..9
 MOVES = 9.0  # times that a move worth making is made, over all steps, as far as that can be
-TRUST = (0.7, 1.0)  # of the curvature, at the start and in the end
+# Of the curvature, at the start and in the end; 1 - MS-SSIM is far from a parabola.
+TRUST = {"mse": (0.7, 1.0), "ms-ssim": (1.5, 3.0)}
 WORTH = 0.1  # bits that a move has to save
 APART = 12  # quality bytes to either side, between which the slope is taken
 
 
-def _error(model, variables, y_hat, image):
-    """Squared error on 0..255, a mean over colours, of y_hat [1, h, w, M]."""
-    rows, cols = image["edges"]  # the last ones inside repeated, as the decoder fills its window
-    out = synthesise(model, variables, y_hat[:, rows][:, :, cols], image["quality"])
-    return jnp.sum(jnp.square(out - image["x"]) * image["pixels"]) * (255.0**2 / 3.0)
+def distortion(metric: str, out, x):
+    """What the weights were trained for, per pixel: MSE on 0..255, or 1 - MS-SSIM in its units."""
+    if metric == "mse":
+        return 255.0**2 * jnp.mean(jnp.square(out - x))
+    return MS_SSIM * (1.0 - ms_ssim(out, x)[0])
 
 
 @functools.cache
-def _parts(model):
-    """(one move, the gradient of the squared error), compiled."""
+def _parts(model, metric):
+    """(one move, the gradient of the error), compiled."""
+
+    def error_of(variables, y_hat, image):
+        # The last ones inside are repeated, as the decoder fills its window.
+        rows, cols = image["edges"]
+        out = synthesise(model, variables, y_hat[:, rows][:, :, cols], image["quality"])
+        out = jnp.where(image["pixels"], out, image["x"])  # no error outside
+        return distortion(metric, out, image["x"]) * image["pixels"].size
 
     @jax.jit
     def move(variables, y, best, curve, share, image, key):
@@ -60,7 +71,7 @@ def _parts(model):
         z = hyper_symbols(model, variables, y, image["z_mask"], image["quality"])
         features, base = begin(model, variables, z, image["z_mask"], image["quality"])
         s, level, y_hat = symbols_of(model, variables, y, features, base, image["mask"])
-        error, pull = jax.value_and_grad(_error, 2)(model, variables, y_hat, image)
+        error, pull = jax.value_and_grad(error_of, 1)(variables, y_hat, image)
         coded = image["mask"] * (level > 0)
         log_sigma = np.log(nets.SIGMA_MIN) + nets.LOG_STEP * level.astype(jnp.float32)
 
@@ -76,22 +87,32 @@ def _parts(model):
         made &= jax.random.uniform(key, made.shape) < share
         return jnp.where(made, y_hat + jnp.where(down < up, -1.0, 1.0), y), best
 
-    return move, jax.jit(jax.grad(functools.partial(_error, model), 1))
+    return move, jax.jit(jax.grad(error_of, 1))
+
+
+def metric_of(runtime: Runtime) -> str:
+    """What the weights were trained for: "mse" or "ms-ssim"."""
+    objective = runtime.frozen.meta.get("config", {}).get("objective", {})
+    return objective.get("kwargs", {}).get("metric", "mse")
 
 
 def measured(runtime: Runtime, rgb: np.ndarray, y: np.ndarray, byte: int) -> tuple[float, float]:
-    """(bits, squared error on 0..255, a mean over colours) of an image of one tile as it would be
-    coded."""
+    """(bits, distortion times pixels) of an image of one tile as it would be coded."""
     header = Header(b"", byte, rgb.shape[1], rgb.shape[0])
     chunks, y_hat = runtime.encode_tile(y, byte)
     out = runtime.pixels(y_hat, 0, header.tiles[0], header)[: rgb.shape[0], : rgb.shape[1]]
-    scale = 257.0 if rgb.dtype == np.uint16 else 1.0
-    error = np.sum(np.square(out.astype(np.float64) - rgb / scale)) / 3.0
-    return 8.0 * sum(len(c.pack()) for c in chunks), float(error)
+    pair = out[None] / np.float32(255), unit(rgb)[None]
+    error = float(distortion(metric_of(runtime), *pair)) * rgb.shape[0] * rgb.shape[1]
+    return 8.0 * sum(len(c.pack()) for c in chunks), error
+
+
+def unit(rgb: np.ndarray) -> np.ndarray:
+    """uint8 or uint16 -> float32 in [0, 1]."""
+    return rgb / np.float32(65535 if rgb.dtype == np.uint16 else 255)
 
 
 def slope(runtime: Runtime, rgb: np.ndarray, byte: int) -> float:
-    """Bits that one unit of squared error is worth on this image's own curve; within 1/4 to 4
+    """Bits that one unit of distortion is worth on this image's own curve; within 1/4 to 4
     times what the training said."""
     ends = []
     for other in (max(byte - APART, 0), min(byte + APART, 255)):
@@ -113,26 +134,33 @@ def refine(runtime: Runtime, rgb: np.ndarray, y: np.ndarray, byte: int, effort: 
     (rows, cols), mask, z_mask = padded(h, w)
     x = np.zeros((1, rows * container.STRIDE, cols * container.STRIDE, 3), np.float32)
     inside = np.s_[0, : rgb.shape[0], : rgb.shape[1]]
-    x[inside] = rgb / (65535.0 if rgb.dtype == np.uint16 else 255.0)
-    pixels = np.zeros((*x.shape[:3], 1), np.float32)
-    pixels[inside] = 1
+    x[inside] = unit(rgb)
+    pixels = np.zeros((*x.shape[:3], 1), bool)
+    pixels[inside] = True
     full = np.zeros((1, rows, cols, y.shape[-1]), np.float32)
     full[0, :h, :w] = y
     lam = slope(runtime, rgb, byte)
     edges = np.minimum(np.arange(rows), h - 1), np.minimum(np.arange(cols), w - 1)
     image = {"x": x, "pixels": pixels, "mask": mask, "z_mask": z_mask, "edges": edges,
              "quality": as_quality(byte), "lam": np.float32(lam)}  # fmt: skip
-    variables, (move, pull) = runtime.variables, _parts(runtime.model)
+    variables, metric = runtime.variables, metric_of(runtime)
+    move, pull = _parts(runtime.model, metric)
 
-    # The curvature of the error per channel: what a push of half a step in random directions does.
+    # The curvature of a channel: what a push of half a step in random directions does.
     push = np.random.default_rng(0).choice(np.float32([-0.5, 0.5]), full.shape) * mask
     ends = [np.asarray(pull(variables, full + p, image)) for p in (push, -push)]
-    curve = lam * np.sum(push * (ends[0] - ends[1]), (0, 1, 2))
-    curve = curve / max(2.0 * np.sum(push[..., 0] ** 2), 1.0)
-    curve = np.maximum(curve, max(0.05 * float(np.median(curve)), 1e-6)).astype(np.float32)
+    pushed = lam * push * (ends[0] - ends[1])
+    curve = np.sum(pushed, (0, 1, 2)) / max(2.0 * np.sum(push[..., 0] ** 2), 1.0)
+    curve = np.maximum(curve, max(0.05 * float(np.median(curve)), 1e-6))
+    if metric != "mse":  # MS-SSIM forgives where there is texture: times that of a place
+        found, inside = np.sum(pushed[0], -1), mask[..., 0]
+        found, inside = (scipy.ndimage.uniform_filter(v, 3) for v in (found, inside))
+        place = found / np.maximum(0.5 * np.sum(curve) * inside, 1e-9)
+        curve = curve * np.maximum(place, 0.05)[..., None]
+    curve = curve.astype(np.float32)
 
     latents, best, key = jnp.asarray(full), (jnp.inf, jnp.asarray(full)), jax.random.key(0)
-    steps, (first, last) = STEPS[effort], TRUST
+    steps, (first, last) = STEPS[effort], TRUST[metric]
     share = np.float32(min(MOVES / steps, 0.5))
     for n in range(steps + 1):  # the last one only counts
         trusted = np.float32(first * (last / first) ** (n / steps))

@@ -1,5 +1,6 @@
 """Arrays to bytes and back: kinds of images, targets, cuts, tiles."""
 
+import copy
 import dataclasses
 import math
 import warnings
@@ -237,9 +238,14 @@ def test_tiled_files(small_tiles, runtime):
 # --- effort ---------------------------------------------------------------------------------------
 
 
-def test_effort_lowers_the_cost_and_never_raises_it(runtime, monkeypatch):
+@pytest.mark.parametrize("metric", ["mse", "ms-ssim"])
+def test_effort_lowers_the_cost_and_never_raises_it(runtime, monkeypatch, metric):
+    """The cost in what the weights were trained for."""
     from aejax.compress import effort
 
+    told = {"config": {"objective": {"kwargs": {"metric": metric}}}}
+    runtime = copy.copy(runtime)
+    runtime.frozen = dataclasses.replace(runtime.frozen, meta=told)
     x, byte = tiny.photo(40, 72), 150
     header = Header(runtime.frozen.id, byte, x.shape[1], x.shape[0])
     y = runtime.latents(x, header.tiles[0], header)
@@ -250,6 +256,6 @@ def test_effort_lowers_the_cost_and_never_raises_it(runtime, monkeypatch):
         return bits + lam * error
 
     assert cost(effort.refine(runtime, x, y, byte, 5)) < 0.995 * cost(y)
-    monkeypatch.setattr(effort, "TRUST", (1e-4, 1e-4))  # as if no move disturbed another
+    monkeypatch.setitem(effort.TRUST, metric, (1e-4, 1e-4))  # as if no move disturbed another
     np.testing.assert_array_equal(effort.refine(runtime, x, y, byte, 1), y)
     assert codec.decode(codec.encode(x, 60, effort=1, runtime=runtime)).shape == x.shape
