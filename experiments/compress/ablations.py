@@ -3,10 +3,10 @@
     aejax study experiments/compress/ablations.py --directory runs/compress-ablations
 
 with the training photographs given by AEJAX_DATA. Eleven runs of 1,200 steps of four 128x128 crops
-of a model with a fifth of the work, two and a half minutes each on one idle core. A run's `test/loss` on
-the middles of the held-out photographs, five qualities from 0 to 100, is (bpp + lambda MSE) over
-sqrt(lambda): one per cent of it is about one per cent of bits. `loss_20`, `loss_50`, `loss_80` are
-that of one quality alone, for the models of one rate.
+of a model with a fifth of the work, two and a half minutes each on one idle core. A run's
+`test/loss` on the middles of the held-out photographs, five qualities from 0 to 100, is
+(bpp + lambda MSE) over sqrt(lambda): one per cent of it is about one per cent of bits. `loss_20`,
+`loss_50`, `loss_80` are that of one quality alone, for the models of one rate.
 
     context       z, three slices of channels, two colours of a chequerboard: as in what ships
     mean-scale    z alone predicts mean and scale (mbt2018-mean)
@@ -19,7 +19,7 @@ that of one quality alone, for the models of one rate.
     only-20, only-50, only-80
                   one model for one rate, against `context` at that rate
 
-What came out (results/ablations/table.md; one core of an AMD EPYC beside other work, and stopped at
+What came out (results/ablations/table.md; one core of an AMD EPYC beside other work, and paused at
 times, which its wall time counts), per cent of the loss against `context`:
 
     starting at the KLT is what makes so short a training possible: without it 3.4 times the loss
