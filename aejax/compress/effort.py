@@ -27,7 +27,7 @@ import scipy.ndimage
 
 from aejax.compress import container, nets
 from aejax.compress.container import Header
-from aejax.compress.objective import MS_SSIM
+from aejax.compress.objective import distortion
 from aejax.compress.runtime import (
     Runtime,
     as_quality,
@@ -36,8 +36,8 @@ from aejax.compress.runtime import (
     padded,
     symbols_of,
     synthesise,
+    unit,
 )
-from aejax.metrics.image import ms_ssim
 
 STEPS = (0, 4, 8, 12, 16, 24, 32, 40, 60, 80)  # of --effort 0..9
 MOVES = 9.0  # times that a move worth making is made, over all steps, as far as that can be
@@ -45,13 +45,6 @@ MOVES = 9.0  # times that a move worth making is made, over all steps, as far as
 TRUST = {"mse": (0.7, 1.0), "ms-ssim": (1.5, 3.0)}
 WORTH = 0.1  # bits that a move has to save
 APART = 12  # quality bytes to either side, between which the slope is taken
-
-
-def distortion(metric: str, out, x):
-    """What the weights were trained for, per pixel: MSE on 0..255, or 1 - MS-SSIM in its units."""
-    if metric == "mse":
-        return 255.0**2 * jnp.mean(jnp.square(out - x))
-    return MS_SSIM * (1.0 - ms_ssim(out, x)[0])
 
 
 @functools.cache
@@ -63,7 +56,7 @@ def _parts(model, metric):
         rows, cols = image["edges"]
         out = synthesise(model, variables, y_hat[:, rows][:, :, cols], image["quality"])
         out = jnp.where(image["pixels"], out, image["x"])  # no error outside
-        return distortion(metric, out, image["x"]) * image["pixels"].size
+        return distortion(metric, out, image["x"])[0] * image["pixels"].size
 
     @jax.jit
     def move(variables, y, best, curve, share, image, key):
@@ -101,14 +94,9 @@ def measured(runtime: Runtime, rgb: np.ndarray, y: np.ndarray, byte: int) -> tup
     header = Header(b"", byte, rgb.shape[1], rgb.shape[0])
     chunks, y_hat = runtime.encode_tile(y, byte)
     out = runtime.pixels(y_hat, 0, header.tiles[0], header)[: rgb.shape[0], : rgb.shape[1]]
-    pair = out[None] / np.float32(255), unit(rgb)[None]
-    error = float(distortion(metric_of(runtime), *pair)) * rgb.shape[0] * rgb.shape[1]
+    pair = unit(out)[None], unit(rgb)[None]
+    error = float(distortion(metric_of(runtime), *pair)[0]) * rgb.shape[0] * rgb.shape[1]
     return 8.0 * sum(len(c.pack()) for c in chunks), error
-
-
-def unit(rgb: np.ndarray) -> np.ndarray:
-    """uint8 or uint16 -> float32 in [0, 1]."""
-    return rgb / np.float32(65535 if rgb.dtype == np.uint16 else 255)
 
 
 def slope(runtime: Runtime, rgb: np.ndarray, byte: int) -> float:
@@ -153,9 +141,9 @@ def refine(runtime: Runtime, rgb: np.ndarray, y: np.ndarray, byte: int, effort: 
     curve = np.sum(pushed, (0, 1, 2)) / max(2.0 * np.sum(push[..., 0] ** 2), 1.0)
     curve = np.maximum(curve, max(0.05 * float(np.median(curve)), 1e-6))
     if metric != "mse":  # MS-SSIM forgives where there is texture: times that of a place
-        found, inside = np.sum(pushed[0], -1), mask[..., 0]
-        found, inside = (scipy.ndimage.uniform_filter(v, 3) for v in (found, inside))
-        place = found / np.maximum(0.5 * np.sum(curve) * inside, 1e-9)
+        sums = np.sum(pushed[0], -1), mask[..., 0]
+        found, there = (scipy.ndimage.uniform_filter(v, 3) for v in sums)
+        place = found / np.maximum(0.5 * np.sum(curve) * there, 1e-9)
         curve = curve * np.maximum(place, 0.05)[..., None]
     curve = curve.astype(np.float32)
 

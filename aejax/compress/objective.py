@@ -21,6 +21,15 @@ from aejax.types import Aux
 MS_SSIM = 1400.0
 
 
+def distortion(
+    metric: str, y: Float[Array, "b h w c"], x: Float[Array, "b h w c"]
+) -> Float[Array, "b"]:
+    """What lambda weighs, per pixel: MSE on 0..255, or 1 - MS-SSIM in its units."""
+    if metric == "mse":
+        return 255.0**2 * jnp.mean((y - x) ** 2, (1, 2, 3))
+    return MS_SSIM * (1.0 - metrics.ms_ssim(y, x))
+
+
 @dataclasses.dataclass(frozen=True)
 class RateDistortion:
     """(bpp + lambda(q) * 255^2 * MSE) / sqrt(lambda(q) / lambda(50)), q drawn per image.
@@ -70,18 +79,14 @@ class RateDistortion:
         bpp_z, bpp_y = out.terms["bits_z"] / pixels, out.terms["bits_y"] / pixels
         lam = nets.lagrangian(cond["quality"])
         mse = jnp.mean((out.y - x) ** 2, (1, 2, 3))
-        if self.metric == "mse":
-            distortion = lam * 255.0**2 * mse
-        else:
-            missing = 1.0 - metrics.ms_ssim(out.y, x)
-            distortion = lam * MS_SSIM * missing
+        lost = distortion(self.metric, out.y, x)
         middle = math.sqrt(nets.LAMBDA[0] * nets.LAMBDA[1])
-        loss = (bpp_y + bpp_z + distortion) * jnp.sqrt(middle / lam)
+        loss = (bpp_y + bpp_z + lam * lost) * jnp.sqrt(middle / lam)
         shown = jnp.clip(out.y, 0.0, 1.0)
         psnr = -10.0 * jnp.log10(jnp.mean((shown - x) ** 2, (1, 2, 3)) + 1e-10)
         values = {"loss": loss, "bpp": bpp_y + bpp_z, "bpp_z": bpp_z, "psnr": psnr, "mse": mse}
         if self.metric != "mse":
-            values["ms_ssim"] = 1.0 - missing
+            values["ms_ssim"] = 1.0 - lost / MS_SSIM
         return loss, Aux(values, collections, {"x": x, "y": shown})
 
     def initialise(self, model, variables, images: Float[Array, "n h w c"]):

@@ -122,15 +122,20 @@ def unflatten(flat: dict[str, Any]) -> dict[str, Any]:
 # --- compiled parts -------------------------------------------------------------------------------
 
 
+def unit(pixels):
+    """uint8 or uint16 -> float32 in [0, 1]; floats as they are."""
+    top = {np.dtype("uint8"): 255.0, np.dtype("uint16"): 65535.0}.get(pixels.dtype, 1.0)
+    return pixels.astype(np.float32) / top
+
+
 def analyse(model, m_vars, pixels, quality):
     """uint8, uint16 or float [1, H, W, 3] -> y [1, H/16, W/16, M]."""
-    top = {np.dtype("uint8"): 255.0, np.dtype("uint16"): 65535.0}.get(pixels.dtype, 1.0)
     cond = {"quality": quality}
 
     def run(m, x):
         return m.bottleneck.gained(m.f_E(x, cond), cond)
 
-    return model.apply(m_vars, pixels.astype(jnp.float32) / top, method=run)
+    return model.apply(m_vars, unit(pixels), method=run)
 
 
 def synthesise(model, m_vars, y_hat, quality):
