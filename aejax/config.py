@@ -74,6 +74,7 @@ def base() -> ConfigDict:
     c.optim.clip = 0.0  # global norm of the gradient; 0 = no clipping
     c.optim.accumulate = 1  # micro-batches per step
     c.optim.ema = 0.0  # decay of the averaged parameters; 0 = none
+    c.optim.only = ""  # regex of the paths of the parameters that are trained; "" = all
 
     c.train = ConfigDict()
     c.train.length = "10 epochs"  # "N steps", "N epochs" or "N examples"

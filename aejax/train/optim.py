@@ -1,5 +1,7 @@
 """theta <- theta - alpha * grad L, in optax's words."""
 
+import functools
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -67,6 +69,38 @@ def build_schedule(config: Mapping[str, Any], steps: int, clock: Clock) -> optax
 def build_optimiser(
     config: Mapping[str, Any], schedule: optax.Schedule
 ) -> optax.GradientTransformation:
-    """Clipping by the global norm, then the named optimiser."""
+    """Clipping by the global norm, then the named optimiser, of the parameters that are trained."""
     tx = lookup(config["name"], OPTIMISERS, "optimiser")(config, schedule)
-    return optax.chain(optax.clip_by_global_norm(config["clip"]), tx) if config["clip"] else tx
+    if config["clip"]:
+        tx = optax.chain(optax.clip_by_global_norm(config["clip"]), tx)
+    # The others' gradients are zero (`held`), so they pass unchanged.
+    return optax.masked(tx, lambda params: trained(params, config["only"])) if config["only"] else tx
+
+
+def trained(params: Any, only: str) -> Any:
+    """A tree of whether each parameter is trained: whether the regex is in its path, "f_E/a/bias".
+
+    Raises:
+      UserError: not a regex, or none is.
+    """
+    try:
+        wanted = re.compile(only)
+    except re.error as e:
+        raise UserError(f'optim.only = "{only}" is not a regular expression: {e}') from e
+    path = functools.partial(jax.tree_util.keystr, simple=True, separator="/")
+    found = jax.tree_util.tree_map_with_path(
+        lambda p, _: wanted.search(path(p)) is not None, params
+    )
+    if not any(jax.tree.leaves(found)):
+        first = path(jax.tree_util.tree_leaves_with_path(params)[0][0])
+        raise UserError(f'optim.only = "{only}" is in no parameter\'s path, such as {first}')
+    return found
+
+
+def held(params: Any, only: str) -> Any:
+    """`params`, those that are not trained as constants: nothing is computed for them backward."""
+    if not only:
+        return params
+    return jax.tree.map(
+        lambda p, move: p if move else jax.lax.stop_gradient(p), params, trained(params, only)
+    )

@@ -64,6 +64,7 @@ class Parts:
             self.pipeline.images,
             accumulate=optim.accumulate,
             ema=optim.ema,
+            only=optim.only,
         )
 
     def placed(self, sharding: Sharding) -> tuple[TrainState, Any, Any]:

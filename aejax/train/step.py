@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from aejax.train.optim import held
 from aejax.train.sharding import AXIS, Sharding
 from aejax.train.state import TrainState
 
@@ -24,6 +25,7 @@ def make_train_step(
     *,
     accumulate: int = 1,
     ema: float = 0.0,
+    only: str = "",
 ) -> Callable:
     """train_step(state, batch, resident, key) -> (state, metrics).
 
@@ -33,12 +35,14 @@ def make_train_step(
         gathers, crops and flips on the device.
       accumulate: micro-batches of a step, whose gradients are averaged.
       ema: decay of the averaged parameters, lower in the first steps (warm-up).
+      only: regex of the parameters that are trained, as `tx` has it.
 
     A step without a finite gradient leaves the state as it was but for the step's number; the
     metric "skipped" counts them.
     """
 
     def loss_fn(params, collections, batch, key):
+        params = held(params, only)
         loss, aux = objective(model, {"params": params, **collections}, batch, key, True)
         metrics = {name: jnp.mean(v) for name, v in aux.metrics.items()} | {"loss": jnp.mean(loss)}
         return jnp.mean(loss), (metrics, aux.collections)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from aejax.config import part
+from aejax.errors import UserError
 from aejax.train import run
 from aejax.train.sharding import Sharding
 from aejax.train.step import make_dispatch, make_train_step
@@ -74,3 +75,21 @@ def test_a_step_without_a_finite_gradient_changes_nothing():
     assert metrics["skipped"] == 1 and after.step == 1
     jax.tree.map(np.testing.assert_array_equal, after.params, state.params)
     jax.tree.map(np.testing.assert_array_equal, after.opt_state, state.opt_state)
+
+
+@pytest.mark.parametrize("mode", ["pmap", "fsdp"])
+def test_only_what_the_regex_finds_is_trained(mode):
+    config = tiny(optim__name="adamw", optim__weight_decay=0.1, optim__only="f_D", train__mode=mode)
+    before = run.build(config).init()
+    after = trained(config, devices=4)[0]
+    jax.tree.map(np.testing.assert_array_equal, after.params["f_E"], before.params["f_E"])
+    moved = jax.tree.map(lambda a, b: np.any(a != b), after.params["f_D"], before.params["f_D"])
+    assert all(jax.tree.leaves(moved))
+    moments = jax.tree.leaves(before.opt_state)
+    assert len(moments) < len(jax.tree.leaves(run.build(tiny()).init().opt_state))  # none for f_E
+
+
+@pytest.mark.parametrize("regex", ["f_C", "f_D("])
+def test_a_regex_that_finds_nothing_is_refused(regex):
+    with pytest.raises(UserError, match=r"optim\.only"):
+        run.build(tiny(optim__only=regex)).init()
