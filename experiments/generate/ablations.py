@@ -12,7 +12,7 @@ WHICH is one of
                 Bernoulli, a mixture of logistics
     ema         decay 0, 0.99, 0.999 of the averaged weights, of autoencoder and flow
 
-and "smoke" may follow. Models, training and what is measured are those of table.py.
+and "seeds=1" or "smoke" may follow. Models, training and what is measured are those of table.py.
 
 Cost, counted as in table.py and not yet measured, minutes for three seeds on 2 quiet cores: prior
 15, latent 14, beta 18, bits 42 (two transformers), likelihood 33 (half of it the mixture of
@@ -93,7 +93,7 @@ def variants(hidden=(512, 256)) -> dict[str, tuple[dict, tuple[str, ...]]]:
 def get_study(arg: str = ""):
     """The study of one choice; "smoke" as in table.py."""
     words = arg.replace(",", " ").split()
-    smoke, words = "smoke" in words, [w for w in words if w != "smoke"]
+    smoke = "smoke" in words
     known = variants((16,) if smoke else (512, 256))
     which = words[0] if words else ""
     if which not in known:
@@ -107,7 +107,7 @@ def get_study(arg: str = ""):
         name=f"generate-{which}",
         title=f"Generators: {which}",
         config=config,
-        runs=product(named(which, members), seeds(1 if smoke else 3)),
+        runs=product(named(which, members), seeds(TABLE.seeds_in(words))),
         train=functools.partial(TABLE.measured, priors=priors, same_ema=which == "ema"),
         columns=(
             *(f"test/fd, {p}" for p in priors),

@@ -1,16 +1,16 @@
 """Every autoencoder with every prior it can have, GAN and PCA + GMM beside them: one study.
 
     aejax study experiments/generate/table.py:fashion --directory runs/table
-    aejax study experiments/generate/table.py:digits,ae,vae,wae,rae,rae-sn --directory runs/rae
+    aejax study experiments/generate/table.py:digits,rae-paper --directory runs/rae
     aejax study experiments/generate/table.py:fashion,fid=PATH --directory runs/table-fid
     aejax study experiments/generate/table.py:smoke --directory runs/smoke
 
 A run is one model with one seed: its training, then each prior it can have (GMMs are fitted, flow
 and transformer are trained by the package's loop), and 10,000 samples of each judged against the
 test split: FD, KID, PRDC, class gap, memorisation, on the shipped extractor or (fid=PATH) on
-Inception. The floor is the FD of as many training images. Words after the set keep those models
-alone; the second line is the RAE paper's ablation, whose column in print stands in rows.md.
-seeds=1 does a third of it, and what is done is not done again by the whole.
+Inception. The floor is the FD of as many training images. Models and priors named after the set
+are taken alone; "rae-paper" names those of the RAE paper's ablation, whose column in print stands
+in rows.md. seeds=1 does a third of it, and what is done is not done again by the whole.
 
 Cost, counted and not yet measured (2 quiet cores at 60 GFLOP/s, convolutions at 50), minutes:
 
@@ -58,6 +58,7 @@ PRIORS = {
     "flow": {"name": "flow_matching", "net": "mlp", "width": 192, "depth": 3},
     "transformer": {"name": "autoregressive", "width": 96, "depth": 3, "heads": 4},
 }
+RAE_PAPER = "ae vae wae rae rae-sn normal gaussian gmm-10"
 FITTED = ("normal", "gaussian", "gmm-10", "gmm-100")
 # Inception FID on MNIST in print (Ghosh et al. 2020, table 1): another scale than ours; what can be
 # compared is the order of the rows and what a fitted prior gains.
@@ -274,11 +275,15 @@ def overrides(model: str, arg: str) -> dict:
     return found
 
 
+def seeds_in(words) -> int:
+    """How many seeds "seeds=N" asks for."""
+    return int(next((w[6:] for w in words if w.startswith("seeds=")), 1 if "smoke" in words else 3))
+
+
 def get_study(arg: str = ""):
     """Every model with all of its priors, three seeds; see above."""
-    words = arg.replace(",", " ").split()
+    words = arg.replace("rae-paper", RAE_PAPER).replace(",", " ").split()
     smoke = "smoke" in words
-    count = int(next((w[6:] for w in words if w.startswith("seeds=")), 1 if smoke else 3))
     data = "digits" if "digits" in words else "fashion"
     models = [m for m in (*MODELS, "gan", "pca") if m in words]
     models = models or (["ae", "fsq", "gan", "pca"] if smoke else [*MODELS, "gan", "pca"])
@@ -287,15 +292,17 @@ def get_study(arg: str = ""):
     if smoke:
         config.train.devices = 1
     base = f"{data}{',smoke' if smoke else ''}"
-    priors = ("normal", "gmm-10", "flow", "transformer", "own") if smoke else ()
+    priors = tuple(p for p in (*PRIORS, "own") if p in words)
+    if smoke:
+        priors = ("normal", "gmm-10", "flow", "transformer", "own")
     return Study(
         name=f"generate-{data}{'-fid' * bool(judge)}",
         title=f"Autoencoders and their priors on {SETS[data]}",
         config=config,
-        runs=product([overrides(m, base) for m in models], seeds(count)),
+        runs=product([overrides(m, base) for m in models], seeds(seeds_in(words))),
         train=functools.partial(measured, judge=judge, priors=priors),
         columns=(
-            *(f"test/fd, {p}" for p in (*PRIORS, "own")),
+            *(f"test/fd, {p}" for p in priors or (*PRIORS, "own")),
             *("test/fd", "test/kid", "test/density", "test/coverage", "test/fit_s", "test/draw_s"),
         ),
         x="test/draw_s",

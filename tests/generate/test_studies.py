@@ -47,8 +47,9 @@ def test_table_is_whole():
     assert {run.labels["model"] for run, _ in runs} == {
         "ae", "vae", "beta-vae", "wae", "rae", "rae-sn", "noisy", "vq", "fsq", "gan", "pca",
     }  # fmt: skip
-    _, few = runs_of("table.py:digits,ae,rae")
-    assert len(few) == 6 and all(c.data.source == "tfds:mnist" for _, c in few)
+    study, few = runs_of("table.py:digits,rae-paper")
+    assert len(few) == 15 and all(c.data.source == "tfds:mnist" for _, c in few)
+    assert study.train.keywords["priors"] == ("normal", "gaussian", "gmm-10")
 
 
 def test_an_ablation_is_named():
