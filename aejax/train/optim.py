@@ -73,8 +73,9 @@ def build_optimiser(
     tx = lookup(config["name"], OPTIMISERS, "optimiser")(config, schedule)
     if config["clip"]:
         tx = optax.chain(optax.clip_by_global_norm(config["clip"]), tx)
-    # The others' gradients are zero (`held`), so they pass unchanged.
-    return optax.masked(tx, lambda params: trained(params, config["only"])) if config["only"] else tx
+    if config["only"]:  # the others' gradients are zero (`held`) and pass as they are
+        tx = optax.masked(tx, lambda params: trained(params, config["only"]))
+    return tx
 
 
 def trained(params: Any, only: str) -> Any:
