@@ -54,7 +54,7 @@ def importance_nll(
             log_x = log_likelihood(likelihood, x, out, **dict(arguments or {}))
             return log_x + out.terms["log_p"] - out.terms["log_q"]
 
-        return jax.lax.map(one, jax.random.split(key, chunk))
+        return jax.vmap(one)(jax.random.split(key, chunk))  # x is encoded once for all of them
 
     found, bound, key = [], [], jax.random.key(seed)
     for i in range(0, len(images), batch):
