@@ -66,7 +66,7 @@ def _parts(model, metric):
         s, level, y_hat = symbols_of(model, variables, y, features, base, image["mask"])
         error, pull = jax.value_and_grad(error_of, 1)(variables, y_hat, image)
         coded = image["mask"] * (level > 0)
-        log_sigma = np.log(nets.SIGMA_MIN) + nets.LOG_STEP * level.astype(jnp.float32)
+        log_sigma = nets.log_deviation(level.astype(jnp.float32))
 
         def bits(symbols):
             return nets.logistic_bits(symbols, log_sigma) * coded

@@ -16,7 +16,7 @@ import math
 import constriction
 import numpy as np
 
-from aejax.compress.nets import LEVELS, LOG_STEP, SIGMA_MIN
+from aejax.compress.nets import LEVELS, log_deviation
 
 BITS = 16  # of a frequency; the coder's 24-bit ones are 256 times these
 MAX_RADIUS = 1023
@@ -33,12 +33,12 @@ class CodedWrong(ValueError):
 
 def radius(level: int) -> int:
     """R of a level: five deviations."""
-    return min(MAX_RADIUS, int(math.ceil(5.0 * SIGMA_MIN * math.exp(LOG_STEP * level))) + 1)
+    return min(MAX_RADIUS, int(math.ceil(5.0 * math.exp(log_deviation(level)))) + 1)
 
 
 def logistic_weights(level: int) -> np.ndarray:
     """The model's own probabilities of -R..R and of an escape, float64 [2 R + 2]."""
-    s = SIGMA_MIN * math.exp(LOG_STEP * level) * math.sqrt(3.0) / math.pi
+    s = math.exp(log_deviation(level)) * math.sqrt(3.0) / math.pi
     r = radius(level)
     edges = (np.arange(-r, r + 2) - 0.5) / s
     below = 0.5 * (1.0 + np.tanh(0.5 * edges))

@@ -164,6 +164,11 @@ class Synthesis(nn.Module):
         return ops.shuffle(linear, STRIDE) + ops.shuffle(net, 8) + 0.5
 
 
+def log_deviation(level):
+    """log sigma of a scale level, a number or an array of them."""
+    return math.log(SIGMA_MIN) + LOG_STEP * level
+
+
 def logistic_bits(v: Float[Array, "..."], log_sigma: Float[Array, "..."]) -> Float[Array, "..."]:
     """-log2 of the probability that a zero-mean logistic variable of standard deviation
     exp(log_sigma) falls within 1/2 of v. In log space throughout: a difference of two float32
@@ -375,7 +380,7 @@ class Entropy(nn.Module):
 
     def _bits(self, y, y_hat, mu, level, train):
         value = y + self._noise(y) if train else y_hat
-        return logistic_bits(value - mu, math.log(SIGMA_MIN) + LOG_STEP * level)
+        return logistic_bits(value - mu, log_deviation(level))
 
 
 def chequer(h: int, w: int) -> Float[Array, "h w 1"]:
