@@ -65,12 +65,15 @@ def main() -> None:
     from aejax.train.run import provenance
 
     parser = argparse.ArgumentParser()
-    parser.add_argument("workdir")
+    parser.add_argument("workdir", type=pathlib.Path)
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--n", type=int, default=1200)
     args = parser.parse_args()
+    prior = json.loads((args.workdir / "result.json").read_text())
+    place = pathlib.Path(prior["config"]["objective"]["kwargs"]["autoencoder"])
+    runs = {"autoencoder": json.loads((place / "result.json").read_text()), "prior": prior}
+    source = prior["config"]["data"]["source"]
     generator = load_generator(workdir=args.workdir)
-    source = get_config().data.source
     sets = [decoded(open_source(source, split)) for split in ("train", "test")]
     names = sets[0].source.class_names
     train, held = (np.asarray(s.data).reshape(-1, *s.source.shape) for s in sets)
@@ -99,14 +102,9 @@ def main() -> None:
         "psnr": float(np.mean(10 * np.log10(255**2 / error))),
         "samples": len(flat), "train": len(train), "held_out": len(held), "source": source,
     }  # fmt: skip
-    for run in ("autoencoder", "prior"):
-        where = json.loads((pathlib.Path(args.workdir) / "result.json").read_text())
-        if run == "autoencoder":
-            place = where["config"]["objective"]["kwargs"]["autoencoder"]
-            where = json.loads((pathlib.Path(place) / "result.json").read_text())
-        result[run] = {k: where[k] for k in ("command", "date", "git", "steps", "seconds")}
-    text = json.dumps(result | provenance(), indent=1) + "\n"
-    (args.out / "result.json").write_text(text)
+    for name, run in runs.items():
+        result[name] = {k: run[k] for k in ("command", "date", "git", "steps", "seconds")}
+    (args.out / "result.json").write_text(json.dumps(result | provenance(), indent=1) + "\n")
     print(json.dumps({k: result[k] for k in ("memorisation", "psnr")}))
 
 
