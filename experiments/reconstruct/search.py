@@ -9,8 +9,8 @@ optuna. Arguments: the seed of both ways (0), "smoke".
 
 The report ends with the best run of each way, and how far the defaults are from the best.
 
-15 minutes a seed on one core of an AMD EPYC, 35 without AVX-512. Results, results/search-SEED/table.md, the best
-of 20 (test/mse):
+15 minutes a seed on one core of an AMD EPYC, 35 without AVX-512. The best of 20 (test/mse), from
+results/search-SEED/table.md:
 
     seed              0        1        2        3    mean
     random      0.01020  0.01077  0.00982  0.01095  0.0104
