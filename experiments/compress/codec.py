@@ -12,8 +12,9 @@ with 192x192 crops, which have all five scales:
     python -m aejax.compress.freeze runs/codec-ms-ssim --base codec \\
         -o aejax/weights/codec-ms-ssim.safetensors
 
-6,000 steps, 23 minutes of one core; `codec.py:ms-ssim,more` goes on from those weights, another
-15,000; `codec.py:ms-ssim,little` trains what is small, 4,000. Results: README.md beside this file.
+6,000 steps, 23 minutes of one core. On from those weights: `codec.py:ms-ssim,more`, another 15,000;
+`codec.py:ms-ssim,little`, 4,000 of all but the large kernels, which is what ships. Results:
+README.md beside this file.
 """
 
 from ml_collections import ConfigDict
