@@ -3,13 +3,16 @@
     aejax train --config experiments/generate/flowers.py:ae --workdir runs/flowers-ae
     aejax train --config experiments/generate/flowers.py:prior --workdir runs/flowers \
         --config.objective.kwargs.autoencoder=runs/flowers-ae
-    python experiments/generate/flowers.py runs/flowers --out runs/flowers/results
+    python experiments/generate/flowers.py runs/flowers --out experiments/generate/results/flowers
 
 The last line draws reconstructions of held-out pictures, samples of each class, and samples beside
 the training pictures nearest to them, and writes whether samples are copies.
 
-900 pictures of 12 classes are far too few for a prior that does not memorise, so the check
-belongs beside every grid. Results: none committed yet.
+900 pictures of 12 classes are few for a prior that does not memorise, so the check belongs beside
+every grid. Results, results/flowers: 27 and 50 minutes on one core of an AMD EPYC without AVX-512;
+held-out pictures come back at 20.6 dB from 256 numbers (one for 48), blurred as such are. Of 600
+samples 0.8 % are nearer to a training picture than all but 1 % of unseen ones are, by pixels, and
+1.5 % by h; the median is 0.93 of theirs by both. So they are drawn near, but not copied.
 """
 
 import argparse
@@ -67,14 +70,14 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("workdir", type=pathlib.Path)
     parser.add_argument("--out", type=pathlib.Path, required=True)
-    parser.add_argument("--n", type=int, default=1200)
+    parser.add_argument("--n", type=int, default=600)
     args = parser.parse_args()
     prior = json.loads((args.workdir / "result.json").read_text())
     place = pathlib.Path(prior["config"]["objective"]["kwargs"]["autoencoder"])
     runs = {"autoencoder": json.loads((place / "result.json").read_text()), "prior": prior}
-    source = prior["config"]["data"]["source"]
+    source, holdout = (prior["config"]["data"][k] for k in ("source", "holdout"))
     generator = load_generator(workdir=args.workdir)
-    sets = [decoded(open_source(source, split)) for split in ("train", "test")]
+    sets = [decoded(open_source(source, split, holdout=holdout)) for split in ("train", "test")]
     names = sets[0].source.class_names
     train, held = (np.asarray(s.data).reshape(-1, *s.source.shape) for s in sets)
     train = np.concatenate([train, train[:, :, ::-1]])  # it was trained on both
@@ -83,20 +86,27 @@ def main() -> None:
     flat = samples.reshape(-1, *train.shape[1:])
     again = generator.decode(generator.encode(held))
     error = np.square(held.astype(float) - again).mean((1, 2, 3))
-    # Pixels find the copies that look alike; h, the maps that the prior has learned by heart.
-    views = {"pixels": lambda x: x.reshape(len(x), -1) / 255.0,
-             "h": lambda x: generator.encode(x).reshape(len(x), -1)}  # fmt: skip
-    found = {name: memorisation(f(train), f(held), f(flat)) for name, f in views.items()}
+    # Samples are as blurred as f_D makes them, so they are compared with reconstructions: what is
+    # blurred is near to everything.
+    vectors = lambda x: x.reshape(len(x), -1) / 255.0  # noqa: E731
+    h = generator.encode(train)
+    found = {
+        "pixels": memorisation(vectors(generator.decode(h)), vectors(again), vectors(flat)),
+        "h": memorisation(
+            *(vectors(v) for v in (h, generator.encode(held), generator.encode(flat)))
+        ),
+    }
     shown = flat[:: each * len(names) // 12][:12]
-    _, near = nearest(views["h"](shown), views["h"](train))
+    _, near = nearest(vectors(generator.encode(shown)), vectors(h))
 
     args.out.mkdir(parents=True, exist_ok=True)
-    originals = [{"x": x, "y": y} for x, y in zip(held[::8], again[::8], strict=True)]
-    rows = [(name, "", samples[k, :10]) for k, name in enumerate(names)]
-    beside = [("sample", "", shown), ("nearest in training", "by h", train[near])]
-    pictures.save(args.out / "reconstructions.png", pictures.over(originals, columns=12))
-    pictures.save(args.out / "samples.png", pictures.rows_sheet(rows))
-    pictures.save(args.out / "nearest.png", pictures.rows_sheet(beside))
+    sheets = {
+        "reconstructions": [("held out", "", held[::8]), ("output", "", again[::8])],
+        "samples": [(name, "", samples[k, :8]) for k, name in enumerate(names)],
+        "nearest": [("sample", "", shown), ("nearest in training", "by h", train[near])],
+    }
+    for name, rows in sheets.items():
+        pictures.save(args.out / f"{name}.jpg", pictures.rows_sheet(rows, side=64), "JPEG")
     result = {
         "memorisation": found,
         "psnr": float(np.mean(10 * np.log10(255**2 / error))),
