@@ -18,8 +18,8 @@ MODELS = {
         "model.f_D": part("dense", hidden=(256, 512)),
     },
     "conv": {
-        "model.f_E": part("conv", widths=(32, 64)),
-        "model.f_D": part("conv", widths=(32, 64)),
+        "model.f_E": part("conv", widths=(16, 32)),
+        "model.f_D": part("conv", widths=(16, 32)),
     },
 }
 
