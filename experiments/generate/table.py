@@ -20,7 +20,7 @@ floor.
 Results, results/table/rows.md and .json, one seed (2026-11-25 and 26, Python 3.12, jax 0.12.0.1; ae
 to rae and the GAN with AVX-512, the others without; seconds above 200 are of a core that was lent
 out now and then). What came out: N(0, I) tells the autoencoders apart (5 to 15), a mixture of 100
-normals makes them nearly equal (0.98 to 1.9). VQ with a transformer is best (0.96), by a little; the
+normals makes them nearly equal (0.98 to 1.9). VQ with a transformer is best, 0.96, by a little; the
 GAN has 2.16, PCA 4.8. All 64 codes of each group of VQ and FSQ are in use.
 """
 
