@@ -8,7 +8,10 @@ dynamic (binarisation), smoke. The static draw follows from each image's own pix
 objective.binarise): Larochelle's files are another draw of the same kind.
 
 Published beside it: VAE 86.76, IWAE-50 84.78, VampPrior 83.19 (static), NVAE 78.01 (dynamic).
-Results: none committed yet.
+
+Results, results/likelihood: `flow` 82.70 nats (IWAE-500, all 10,000, standard error 0.21; bound
+85.87), 39 minutes of training and 38 of sampling on one core of an AMD EPYC without AVX-512. The
+others have not been run.
 """
 
 import argparse
