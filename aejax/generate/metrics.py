@@ -81,7 +81,7 @@ def kid(
 
 
 def _cube(a: np.ndarray) -> np.ndarray:
-    return a * a * a  # ten times as fast as a power
+    return a * a * a  # 9 times as fast as a power, in NumPy
 
 
 # Neighbours ---------------------------------------------------------------------------------------

@@ -74,7 +74,7 @@ def main() -> None:
     from aejax.trained import load
 
     parser = argparse.ArgumentParser()
-    parser.add_argument("workdir")
+    parser.add_argument("workdir", type=pathlib.Path)
     parser.add_argument("--samples", type=int, default=500)
     parser.add_argument("--n", type=int, default=10000)
     parser.add_argument("--out", type=pathlib.Path)
@@ -88,7 +88,7 @@ def main() -> None:
     )
     print(json.dumps(result))
     if args.out:
-        run = json.loads((pathlib.Path(args.workdir) / "result.json").read_text())
+        run = json.loads((args.workdir / "result.json").read_text())
         result |= {k: run[k] for k in ("config", "steps", "data")} | {
             "seconds": {"train": run["seconds"]["total"], "nll": time.perf_counter() - begun},
             "trained by": run["command"],

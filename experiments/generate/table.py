@@ -219,7 +219,7 @@ def drawn(config, prior: str, folder: pathlib.Path, real, n: int, ema: float | N
 
 
 def codes_used(workdir, images, data_dir=None) -> float:
-    """Share of the codes, mean over their groups, that some of the images has: 1 = none is dead."""
+    """Share of the codes, mean over their groups, that some image has: 1 = none is dead."""
     from aejax.generate.latent import latents
     from aejax.trained import load
 
