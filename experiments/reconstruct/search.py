@@ -20,8 +20,8 @@ results/search-SEED/table.md:
 So TPE is ahead in the mean of four draws, by 2 %, and in two of the four; in the others it stayed
 near what its 6 random draws had found: 20 runs are few for it, and draws differ by more than that
 2 %. After three draws it was behind; a fifth, planned with the fourth, has not been run, so this is
-not settled. (On a smooth model of 91 of these runs, a Gaussian process, it wins with 30 of 40 seeds,
-by 6 % of the error in the mean.) Nothing found beats the defaults by more than 0.4 %.
+not settled. (On a smooth model of 91 of these runs, a Gaussian process, it wins with 30 of 40
+seeds, by 6 % of the error in the mean.) Nothing found beats the defaults by more than 0.4 %.
 """
 
 from aejax.config import base, part
