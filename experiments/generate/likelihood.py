@@ -57,7 +57,7 @@ def get_config(arg: str = ""):
         c.model.name = "aejax.generate.vae:VampAutoEncoder"
     if "ladder" in words:
         small = {"sides": (1, 4), "blocks": (1, 1), "width": 8, "zdim": 2}
-        c.model.kwargs = small if smoke else {}
+        c.model.kwargs = small if smoke else {"sides": (1, 4, 7), "blocks": (2, 2, 2)}
         c.model.name = "aejax.generate.vae:HierarchicalVAE"
     if smoke:
         c.data.source, c.data.batch, c.eval.batch = "bundled:digits", 32, 64
