@@ -11,6 +11,7 @@ from jax.nn import logsumexp, silu
 from jaxtyping import Array, Float
 
 from aejax.generate.latent import _plain
+from aejax.nets import ops
 from aejax.nets.autoencoder import build_model
 from aejax.nets.blocks import Conv, Dense
 from aejax.nets.bottleneck import log_normal
@@ -84,13 +85,20 @@ class _Res(nn.Module):
         return Dense(self.out, init=init)(silu(y))
 
 
+def _primes(n: int) -> tuple[int, ...]:
+    """4 -> (2, 2); 1 -> (1,)."""
+    found = next((r for r in range(2, n) if n % r == 0), n)
+    return (found, *_primes(n // found)) if found < n else (n,)
+
+
 class HierarchicalVAE(nn.Module):
     """A small VD-VAE (Child 2021, arXiv 2011.10650): latents at several resolutions, coarse first,
     each drawn given all above it; the posterior sees the encoder's map of the same size.
 
     Attributes:
       sides: resolution of each level, coarse first; the last is an integer fraction of the image.
-      blocks: stochastic blocks per level. width: channels; zdim: latent channels per block.
+      blocks, widths, zdims: of each level: stochastic blocks, channels, latent channels per block.
+      fine: channels between the last side and the image's.
       likelihood: "bernoulli" (logits) or "normal" (y only).
 
     Output: h_hat holds nothing (`draw` samples); terms "kl" (analytic, nats), and when it samples
@@ -98,68 +106,84 @@ class HierarchicalVAE(nn.Module):
     """
 
     shape: Sequence[int]
-    sides: Sequence[int] = (1, 4, 7, 14)
-    blocks: Sequence[int] = (2, 2, 2, 2)
-    width: int = 48
-    zdim: int = 8
+    sides: Sequence[int] = (1, 7)
+    blocks: Sequence[int] = (5, 1)
+    widths: Sequence[int] = (256, 64)
+    zdims: Sequence[int] = (8, 4)
+    fine: int = 32
     likelihood: str = "bernoulli"
 
     def setup(self):
         lookup(self.likelihood, {"bernoulli": 0, "normal": 0}, "likelihood")
-        levels = len(self.sides)
         total = sum(self.blocks)
-        self.stem = Conv(self.width)
-        self.down = [[_Res(self.width, 1.0 / total) for _ in range(2)] for _ in range(levels)]
-        self.bias = self.param(
-            "bias", nn.initializers.normal(0.02), (self.sides[0], self.sides[0], self.width)
-        )
-        make = lambda out, s=1.0: [[_Res(out, s) for _ in range(n)] for n in self.blocks]  # noqa: E731
-        self.posterior = make(2 * self.zdim)
-        self.prior = make(2 * self.zdim + self.width, 0.1)
-        self.project = [[Dense(self.width) for _ in range(n)] for n in self.blocks]
-        self.top_down = make(self.width, 1.0 / total)
-        factor = math.ceil(self.shape[0] / self.sides[-1])
-        self.factor = factor
-        self.head = Conv(self.shape[-1] * factor * factor)
+        self.scales = _primes(math.ceil(self.shape[0] / self.sides[-1]))
+        fine = [self.fine] * (len(self.scales) - 1)
+        self.stem = [Conv(n) for n in (*fine, self.widths[-1])]
+        self.down = [[_Res(w, 1.0 / total) for _ in range(2)] for w in self.widths]
+        self.pool = [Dense(w) for w in self.widths[:-1]]
+        self.spread = [
+            Dense(side * side * w if coarse == 1 else w)
+            for coarse, side, w in zip(self.sides, self.sides[1:], self.widths[1:], strict=False)
+        ]
+        self.bias = [
+            self.param(f"bias_{i}", nn.initializers.normal(0.02), (side, side, w))
+            for i, (side, w) in enumerate(zip(self.sides, self.widths, strict=True))
+        ]
+        each = list(zip(self.blocks, self.widths, self.zdims, strict=True))
+        make = lambda out, s: [[_Res(out(w, z), s) for _ in range(n)] for n, w, z in each]  # noqa: E731
+        self.posterior = make(lambda w, z: 2 * z, 0.1)
+        self.prior = make(lambda w, z: 2 * z + w, 0.1)
+        self.project = [[Dense(w) for _ in range(n)] for n, w, _ in each]
+        self.top_down = make(lambda w, z: w, 1.0 / total)
+        outs = zip((*fine, self.shape[-1]), reversed(self.scales), strict=True)
+        self.head = [Conv(n * r * r) for n, r in outs]
 
     def _maps(self, x):
         """The encoder's map at each level, coarse first."""
-        side = self.sides[-1] * self.factor
+        b, side = len(x), self.sides[-1] * math.prod(self.scales)
         pad = ((0, 0), (0, side - x.shape[1]), (0, side - x.shape[2]), (0, 0))
         u = jnp.pad(x - 0.5, pad, mode="edge")
-        b, f = x.shape[0], self.factor
-        u = u.reshape(b, self.sides[-1], f, self.sides[-1], f, -1).swapaxes(2, 3)
-        u = self.stem(u.reshape(b, self.sides[-1], self.sides[-1], -1))
+        for i, (r, conv) in enumerate(zip(self.scales, self.stem, strict=True)):
+            u = conv(ops.unshuffle(silu(u) if i else u, r))
         maps = []
-        for side, pair in zip(reversed(self.sides), self.down, strict=True):
-            u = jax.image.resize(u, (b, side, side, u.shape[-1]), "linear")
-            for block in pair:
+        for level in reversed(range(len(self.sides))):
+            side = self.sides[level]
+            if maps:
+                whole = u.reshape(b, 1, 1, -1)  # where things are matters to what has one place
+                scaled = (b, side, side, u.shape[-1])
+                u = whole if side == 1 else jax.image.resize(u, scaled, "linear")
+                u = self.pool[level](u)
+            for block in self.down[level]:
                 u = u + block(u)
             maps.append(u)
         return maps[::-1]
 
     def _picture(self, u):
-        u = self.head(silu(u))
-        b, n, f = u.shape[0], self.sides[-1], self.factor
-        u = u.reshape(b, n, n, f, f, -1).swapaxes(2, 3).reshape(b, n * f, n * f, -1)
+        for r, conv in zip(reversed(self.scales), self.head, strict=True):
+            u = ops.shuffle(conv(silu(u)), r)
         return u[:, : self.shape[0], : self.shape[1]]
 
     def _pass(self, maps, b, key, temperature=1.0):
         """Down the ladder: (picture, terms); maps None = from the prior."""
-        u = jnp.broadcast_to(self.bias, (b, *self.bias.shape))
+        u = jnp.zeros((b, *self.bias[0].shape))
         total = {name: jnp.zeros(b) for name in ("kl", "log_q", "log_p")}
         per_image = lambda v: jnp.sum(v, axis=(1, 2, 3))  # noqa: E731
         for level, side in enumerate(self.sides):
-            if u.shape[1] != side:
-                u = jax.image.resize(u, (b, side, side, self.width), "nearest")
+            if level and u.shape[1] == 1:
+                u = self.spread[level - 1](u).reshape(b, side, side, -1)
+            elif level:
+                u = jax.image.resize(u, (b, side, side, u.shape[-1]), "nearest")
+                u = self.spread[level - 1](u)
+            u, size = u + self.bias[level], self.zdims[level]
             for i in range(self.blocks[level]):
                 p = self.prior[level][i](u)
-                mean_p, raw_p, more = jnp.split(p, [self.zdim, 2 * self.zdim], axis=-1)
+                mean_p, raw_p, more = jnp.split(p, [size, 2 * size], axis=-1)
                 logvar_p = 6.0 * jnp.tanh(raw_p / 6.0)
                 mean, logvar = mean_p, logvar_p + 2.0 * math.log(max(temperature, 1e-6))
                 if maps is not None:
                     q = self.posterior[level][i](jnp.concatenate([u, maps[level]], axis=-1))
-                    mean, raw = jnp.split(q, 2, axis=-1)
+                    # beside the prior's, as in NVAE (Vahdat and Kautz 2020, arXiv 2007.03898)
+                    mean, raw = mean_p + q[..., :size], raw_p + q[..., size:]
                     logvar = 6.0 * jnp.tanh(raw / 6.0)
                 z = mean
                 if key is not None:

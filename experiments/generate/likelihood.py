@@ -56,8 +56,8 @@ def get_config(arg: str = ""):
         c.model.kwargs = {"autoencoder": c.model.to_dict(), "components": 5 if smoke else 200}
         c.model.name = "aejax.generate.vae:VampAutoEncoder"
     if "ladder" in words:
-        small = {"sides": (1, 4), "blocks": (1, 1), "width": 8, "zdim": 2}
-        c.model.kwargs = small if smoke else {"sides": (1, 4, 7), "blocks": (2, 2, 2)}
+        small = {"sides": (1, 4), "blocks": (1, 1), "widths": (8, 8), "zdims": (2, 2), "fine": 4}
+        c.model.kwargs = small if smoke else {}
         c.model.name = "aejax.generate.vae:HierarchicalVAE"
     if smoke:
         c.data.source, c.data.batch, c.eval.batch = "bundled:digits", 32, 64

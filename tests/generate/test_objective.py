@@ -238,7 +238,7 @@ def test_vamp_prior_is_the_mixture_of_posteriors():
 
 @pytest.mark.nightly
 def test_ladder_kl_is_the_mean_of_its_samples_and_it_draws():
-    model = vae.HierarchicalVAE((6, 6, 1), sides=(1, 3), blocks=(1, 1), width=8, zdim=2)
+    model = vae.HierarchicalVAE((6, 6, 1), (1, 2, 3), (1, 1, 1), (8, 8, 8), (2, 2, 2), fine=4)
     x = jnp.round(images(3, 6))
     variables = init(model, x)
     noise = jax.tree.map(lambda p: 0.2 * jax.random.normal(KEY, p.shape), variables)
