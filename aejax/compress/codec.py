@@ -20,7 +20,7 @@ from aejax.compress import container
 from aejax.compress.container import Chunk, Header, Reader
 from aejax.compress.errors import CodecError
 from aejax.compress.freeze import load
-from aejax.compress.runtime import Frozen, Runtime, cores
+from aejax.compress.runtime import SHAPES, Frozen, Runtime, cores
 from aejax.tune import give_back
 from aejax.weights import FOLDER
 
@@ -262,7 +262,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, strict: bool = False) -
     """The image of an .aej file. A file that was cut gives a coarser one and a warning.
 
     Args:
-      max_pixels: refuse larger images.
+      max_pixels: refuse larger images; a strip of more than 1536 pixels counts as 64 wide.
       strict: refuse files that were cut.
 
     Raises:
@@ -299,6 +299,13 @@ class Parsed:
     sizes: dict[str, int]
 
 
+def _computed(header: Header) -> int:
+    """Pixels to compute: those of the image, and of a strip longer than a tile as many as of one
+    with the smallest window's width, or a header could ask for 64 times the work it seems to."""
+    short, long = sorted((header.width, header.height))
+    return max(short, SHAPES[0] * STRIDE if long > container.TILE * STRIDE else 0) * long
+
+
 def parse(data: bytes, scans: Callable[[bytes], int], max_pixels: int = MAX_PIXELS) -> Parsed:
     """Takes a file apart and checks every byte of it.
 
@@ -307,10 +314,11 @@ def parse(data: bytes, scans: Callable[[bytes], int], max_pixels: int = MAX_PIXE
     """
     reader = Reader(bytes(data))
     header = container.unpack_header(reader)
-    if header.width * header.height > max_pixels:
+    if _computed(header) > max_pixels:
         raise CodecError(
-            f"the image has {header.width} x {header.height} pixels, more than the limit of "
-            f"{max_pixels}; raise max_pixels if you trust the file"
+            f"an image of {header.width} x {header.height} is as much to compute as "
+            f"{_computed(header)} pixels, more than the limit of {max_pixels}; raise max_pixels if "
+            "you trust the file"
         )
     count = scans(header.model)
     sizes = {"header": reader.at}

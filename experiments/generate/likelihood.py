@@ -59,6 +59,7 @@ def get_config(arg: str = ""):
         small = {"sides": (1, 4), "blocks": (1, 1), "widths": (8, 8), "zdims": (2, 2), "fine": 4}
         c.model.kwargs = small if smoke else {}
         c.model.name = "aejax.generate.vae:HierarchicalVAE"
+        c.data.batch, c.train.length = 32, "12 epochs"  # more steps for the same time
     if smoke:
         c.data.source, c.data.batch, c.eval.batch = "bundled:digits", 32, 64
         c.train.length, c.optim.warmup = "3 steps", "1 steps"

@@ -146,6 +146,9 @@ def test_hostile_sizes_are_refused_before_anything_is_allocated(runtime):
     data = Header(runtime.frozen.id, 0, 2**30, 2**30).pack()
     with pytest.raises(CodecError, match="max_pixels"):
         codec.decode(data)
+    strip = Header(runtime.frozen.id, 0, 2**19, 2).pack()  # few pixels, but windows are 64 high
+    with pytest.raises(CodecError, match="33554432 pixels"):
+        codec.decode(strip, max_pixels=2**20)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(codec.CutFile):
