@@ -149,9 +149,10 @@ class HierarchicalVAE(nn.Module):
         for level in reversed(range(len(self.sides))):
             side = self.sides[level]
             if maps:
-                whole = u.reshape(b, 1, 1, -1)  # where things are matters to what has one place
-                scaled = (b, side, side, u.shape[-1])
-                u = whole if side == 1 else jax.image.resize(u, scaled, "linear")
+                if side > 1:
+                    u = jax.image.resize(u, (b, side, side, u.shape[-1]), "linear")
+                else:  # where things are matters to what has one place
+                    u = u.reshape(b, 1, 1, -1)
                 u = self.pool[level](u)
             for block in self.down[level]:
                 u = u + block(u)
@@ -169,11 +170,10 @@ class HierarchicalVAE(nn.Module):
         total = {name: jnp.zeros(b) for name in ("kl", "log_q", "log_p")}
         per_image = lambda v: jnp.sum(v, axis=(1, 2, 3))  # noqa: E731
         for level, side in enumerate(self.sides):
-            if level and u.shape[1] == 1:
+            if level:
+                if u.shape[1] > 1:
+                    u = jax.image.resize(u, (b, side, side, u.shape[-1]), "nearest")
                 u = self.spread[level - 1](u).reshape(b, side, side, -1)
-            elif level:
-                u = jax.image.resize(u, (b, side, side, u.shape[-1]), "nearest")
-                u = self.spread[level - 1](u)
             u, size = u + self.bias[level], self.zdims[level]
             for i in range(self.blocks[level]):
                 p = self.prior[level][i](u)

@@ -199,41 +199,39 @@ def small_tiles(monkeypatch):
     monkeypatch.setattr(r, "CORE", (4, 8))
 
 
+def at_once_and_in_tiles(runtime, x, byte):
+    """(y, y from tiles, image, image from tiles) of a padded picture; images in [0, 1]."""
+    header = Header(runtime.frozen.id, byte, x.shape[1], x.shape[0])
+    gh, gw = header.grid
+    pad = ((0, 16 * gh - x.shape[0]), (0, 16 * gw - x.shape[1]), (0, 0))
+    q = np.array([byte / 2.55], np.float32)
+    whole = np.asarray(runtime.analyse(runtime.variables, np.pad(x, pad, mode="edge")[None], q))[0]
+    image = np.clip(np.asarray(runtime.synthesise(runtime.variables, whole[None], q))[0], 0, 1)
+    deep = dataclasses.replace(header, flags=container.DEEP)
+    y, pixels = np.zeros_like(whole), np.zeros_like(image)
+    for i, j, h, w in header.tiles:
+        y[i : i + h, j : j + w] = runtime.latents(x, (i, j, h, w), header)
+        part = runtime.pixels(whole, 0, (i, j, h, w), deep) / 65535
+        pixels[16 * i : 16 * (i + h), 16 * j : 16 * (j + w)] = part
+    return whole, y, image, pixels
+
+
 def test_tiles_leave_no_seam(small_tiles, runtime):
     """Windows give what the whole picture at once gives."""
     x = tiny.photo(16 * 26, 16 * 21 - 5)
-    header = Header(runtime.frozen.id, 128, x.shape[1], x.shape[0])
-    gh, gw = header.grid
-    pad = ((0, 16 * gh - x.shape[0]), (0, 16 * gw - x.shape[1]), (0, 0))
-    q = np.array([128 / 2.55], np.float32)
-    whole = np.asarray(runtime.analyse(runtime.variables, np.pad(x, pad, mode="edge")[None], q))[0]
-    y = np.zeros_like(whole)
-    for i, j, h, w in header.tiles:
-        y[i : i + h, j : j + w] = runtime.latents(x, (i, j, h, w), header)
+    whole, y, image, pixels = at_once_and_in_tiles(runtime, x, 128)
     np.testing.assert_allclose(y, whole, atol=2e-4 * np.abs(whole).max())
-    image = np.clip(np.asarray(runtime.synthesise(runtime.variables, whole[None], q))[0], 0, 1)
-    deep = dataclasses.replace(header, flags=container.DEEP)
-    for tile in header.tiles:
-        i, j, h, w = (16 * n for n in tile)
-        part = runtime.pixels(whole, 0, tile, deep)
-        np.testing.assert_allclose(part / 65535, image[i : i + h, j : j + w], atol=1e-4)
+    np.testing.assert_allclose(pixels, image, atol=1e-4)
 
 
 @pytest.mark.parametrize("metric", ("mse", "ms-ssim"))
 def test_what_ships_leaves_no_seam(small_tiles, metric):
     """The halo is shorter than what the transforms that ship can see: nobody can."""
-    runtime = codec.runtime_for(metric)
     x = tiny.photo(16 * 22, 16 * 22)
-    for quality in (0, 100):
-        header = Header(runtime.frozen.id, round(2.55 * quality), x.shape[1], x.shape[0])
-        q = np.array([quality], np.float32)
-        y = np.asarray(runtime.analyse(runtime.variables, x[None], q))[0]
-        part = runtime.latents(x, (0, 0, 16, 16), header)
-        np.testing.assert_allclose(part, y[:16, :16], atol=0.005)
-        image = np.clip(np.asarray(runtime.synthesise(runtime.variables, y[None], q))[0], 0, 1)
-        deep = dataclasses.replace(header, flags=container.DEEP)
-        part = runtime.pixels(y, 0, (0, 0, 16, 16), deep) / 65535
-        np.testing.assert_allclose(part, image[:256, :256], atol=0.02 / 255)
+    for byte in (0, 255):
+        whole, y, image, pixels = at_once_and_in_tiles(codec.runtime_for(metric), x, byte)
+        np.testing.assert_allclose(y, whole, atol=0.005)
+        np.testing.assert_allclose(pixels, image, atol=0.02 / 255)
 
 
 def test_tiled_files(small_tiles, runtime):
