@@ -69,7 +69,8 @@ class _Heart:
         while True:
             with self._lock:
                 for lease in self._leases:
-                    if not lease.beat():
+                    # Who creates a lease beside a living one steps back at once: look twice.
+                    if not lease.beat() and (time.sleep(1) or not lease.beat()):
                         # Silent for too long, so another process trains this run now. Nothing may
                         # be written any more, not even a checkpoint.
                         where = lease.path.parent
@@ -87,8 +88,8 @@ _heart = _Heart()
 def take(directory: pathlib.Path, timeout: float = TIMEOUT) -> Lease | None:
     """The lease of `directory` (which exists), or None while another process holds it."""
     held = _leases(directory)
-    if held and not _is_dead(held[-1][1], timeout):
-        return None
+    if held and not (_is_dead(held[-1][1], timeout) and held[-1][1].exists()):
+        return None  # held, or given back while we looked: the next look finds it free
     path = directory / f"lease.{held[-1][0] + 1 if held else 0}"
     # Content first, name second: link() is exclusive, also on NFS, and never shows a half file.
     draft = directory / f".lease-{uuid.uuid4().hex}"

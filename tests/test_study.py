@@ -352,6 +352,39 @@ time.sleep(30)
     assert "taken over" in process.stderr.read()
 
 
+def test_one_that_steps_back_at_once_ends_nobody(tmp_path):
+    code = f"""
+from pathlib import Path
+from aejax import lease
+import time
+held = lease.take(Path({str(tmp_path)!r}), timeout=1.2)
+time.sleep(3)
+held.release()
+"""
+    process = subprocess.Popen([sys.executable, "-c", code])
+    path = tmp_path / "lease.0"
+    _wait(path.exists)
+    (tmp_path / "lease.1").write_text("{}")
+    first = path.stat().st_mtime
+    _wait(lambda: path.stat().st_mtime > first)  # the holder looks: it may have been overtaken
+    time.sleep(0.1)
+    (tmp_path / "lease.1").unlink()
+    assert process.wait(20) == 0
+
+
+def test_a_lease_given_back_during_the_look_is_not_succeeded(tmp_path, monkeypatch):
+    (tmp_path / "lease.0").write_text("{}")
+    is_dead = lease._is_dead
+
+    def gone_before_it_is_read(path, timeout):
+        path.unlink()
+        return is_dead(path, timeout)
+
+    monkeypatch.setattr(lease, "_is_dead", gone_before_it_is_read)
+    assert lease.take(tmp_path) is None
+    assert not list(tmp_path.glob("lease.*"))
+
+
 def test_two_machines_never_share_a_run(tmp_path):
     """Engines in threads, as many as eight, on one directory: each run is trained once."""
     calls, errors = [], []
