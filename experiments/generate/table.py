@@ -364,8 +364,9 @@ def markdown(rows) -> str:
             cells.append(str(PUBLISHED.get(name, "")))
         lines.append(f"| {name} | {len(found)} | " + " | ".join(cells) + " |")
     lines.append("")
+    floors = sorted({f"{r['fd_floor']:.4f}" for r in rows.values()})  # other images each seed
     lines.append(
         f"n = {one['n']} samples against {one['n_real']} of {one['reference']}; extractor "
-        f"{one['extractor']}; floor (n training images): FD {one['fd_floor']:.4f}."
+        f"{one['extractor']}; floor (n training images): FD {', '.join(floors)}."
     )
     return "\n".join(lines) + "\n"
