@@ -69,14 +69,17 @@ class _Heart:
         while True:
             with self._lock:
                 for lease in self._leases:
-                    # Who creates a lease beside a living one steps back at once: look twice.
-                    if not lease.beat() and (time.sleep(1) or not lease.beat()):
-                        # Silent for too long, so another process trains this run now. Nothing may
-                        # be written any more, not even a checkpoint.
-                        where = lease.path.parent
-                        sys.stderr.write(f"{where}: taken over by another process; stopping\n")
-                        sys.stderr.flush()
-                        os._exit(75)
+                    if lease.beat():
+                        continue
+                    time.sleep(1)  # who creates a lease beside a living one steps back at once
+                    if lease.beat():
+                        continue
+                    # Silent for too long, so another process trains this run now. Nothing may be
+                    # written any more, not even a checkpoint.
+                    where = lease.path.parent
+                    sys.stderr.write(f"{where}: taken over by another process; stopping\n")
+                    sys.stderr.flush()
+                    os._exit(75)
                 pause = min((lease.timeout / 6 for lease in self._leases), default=None)
             self._wake.wait(pause)
             self._wake.clear()
