@@ -13,17 +13,17 @@ are taken alone; "rae-paper" names those of the RAE paper's ablation, whose colu
 in rows.md. seeds=1 does a third of it, and what is done is not done again by the whole.
 
 Cost on one core of an AMD EPYC without AVX-512: 5 to 7 minutes a dense autoencoder with its five
-priors, 12 VQ or FSQ with its transformer, 20 to 30 the GAN, 1 PCA with its mixtures; so 100 minutes a
-seed. The RAE paper's ablation: 2 minutes a model and seed. fid=PATH: 19 minutes for each of 40 sets
-and their floor.
+priors, 12 VQ or FSQ with its transformer, 20 to 30 the GAN, 1 PCA with its mixtures; so 100
+minutes a seed. The RAE paper's ablation: 2 minutes a model and seed. fid=PATH: 19 minutes for
+each of 40 sets and their floor.
 
-Results, results/table/rows.md and .json, three seeds (2026-11-25 to 27, Python 3.12, jax 0.12.0.1, one
-core of an AMD EPYC; of the first seed ae to rae and the GAN with AVX-512, everything else without;
-seconds above 200 are of a core that was lent out now and then; the seeds were run as studies of their
-own and laid together). FD, mean of three, spread in rows.md. What came out: N(0, I) tells the
-autoencoders apart (5 to 15), a mixture of 100 normals makes them nearly equal (0.96 to 1.8). VQ with
-a transformer and AE or WAE under GMM-100 are best, 0.9 to 1.0; the GAN has 2.46, PCA 4.9. All 64 codes
-of each group of VQ and FSQ are in use.
+Results, results/table/rows.md and .json, three seeds (2026-11-25 to 27, Python 3.12, jax
+0.12.0.1, one core of an AMD EPYC; of the first seed ae to rae and the GAN with AVX-512,
+everything else without; seconds above 200 are of a core that was lent out now and then; the seeds
+were run as studies of their own and laid together). FD, mean of three, spread in rows.md. What
+came out: N(0, I) tells the autoencoders apart (5 to 15), a mixture of 100 normals makes them
+nearly equal (0.96 to 1.8). VQ with a transformer and AE or WAE under GMM-100 are best, 0.9 to
+1.0; the GAN has 2.46, PCA 4.9. All 64 codes of each group of VQ and FSQ are in use.
 
 The RAE paper's, results/rae, three seeds, 35 minutes on one core of an AMD EPYC without AVX-512
 (2026-11-26): GMM-10 instead of one Gaussian divides FD by 5 to 6 for every model (in print by 5.5
