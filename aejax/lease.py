@@ -90,10 +90,10 @@ _heart = _Heart()
 
 def take(directory: pathlib.Path, timeout: float = TIMEOUT) -> Lease | None:
     """The lease of `directory` (which exists), or None while another process holds it."""
-    held = _leases(directory)
-    if held and not (_is_dead(held[-1][1], timeout) and held[-1][1].exists()):
+    number, last = max(_leases(directory), default=(-1, None))
+    if last and not (_is_dead(last, timeout) and last.exists()):
         return None  # held, or given back while we looked: the next look finds it free
-    path = directory / f"lease.{held[-1][0] + 1 if held else 0}"
+    path = directory / f"lease.{number + 1}"
     # Content first, name second: link() is exclusive, also on NFS, and never shows a half file.
     draft = directory / f".lease-{uuid.uuid4().hex}"
     draft.write_text(json.dumps(_myself()))

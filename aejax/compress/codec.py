@@ -314,11 +314,12 @@ def parse(data: bytes, scans: Callable[[bytes], int], max_pixels: int = MAX_PIXE
     """
     reader = Reader(bytes(data))
     header = container.unpack_header(reader)
-    if _computed(header) > max_pixels:
+    pixels = _computed(header)
+    if pixels > max_pixels:
         raise CodecError(
             f"an image of {header.width} x {header.height} is as much to compute as "
-            f"{_computed(header)} pixels, more than the limit of {max_pixels}; raise max_pixels if "
-            "you trust the file"
+            f"{pixels} pixels, more than the limit of {max_pixels}; raise max_pixels if you trust "
+            "the file"
         )
     count = scans(header.model)
     sizes = {"header": reader.at}

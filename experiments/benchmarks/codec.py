@@ -68,9 +68,7 @@ def child(what: str, size: str, path: str) -> None:
     else:
         assert codec.decode(data).shape == (h, w, 3)
     found = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
-    # ru_maxrss would begin at what the process had that started this one.
-    status = dict(line.split(":\t") for line in open("/proc/self/status"))
-    found["gib"] = int(status["VmHWM"].split()[0]) / 2**20
+    found["gib"] = common.peak_mib() / 1024
     print(json.dumps(found | {"bytes": len(data)}))
 
 

@@ -72,6 +72,12 @@ def begin(doc: str, *more: tuple[str, dict]) -> argparse.Namespace:
 ONE_CORE = False
 
 
+def peak_mib() -> float:
+    """Most resident memory so far; ru_maxrss would begin at that of the process's parent."""
+    status = dict(line.split(":\t") for line in pathlib.Path("/proc/self/status").open())
+    return int(status["VmHWM"].split()[0]) / 1024
+
+
 def in_turn(
     cases: Mapping[str, Callable[[], object]], rounds: int, warm: int = 1
 ) -> dict[str, Time]:

@@ -10,7 +10,6 @@ of a straight line through the logarithms: 1 = in proportion.
 import json
 import math
 import os
-import resource
 import subprocess
 import sys
 
@@ -27,14 +26,13 @@ AXES = {
 def child(point: dict, args):
     import jax
 
-    peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # noqa: E731
     jax.jit(lambda x: x + 1)(1.0).block_until_ready()
-    before = peak()
+    before = common.peak_mib()
     from conv_autoencoder import ours
 
     train, _, size = ours(point["batch"], point["side"], (64, 128), point["latent"])
     t = common.in_turn({"step": train}, args.rounds)["step"]
-    found = {"wall": t.wall, "cpu": t.cpu, "mib": peak() - before, "parameters": size}
+    found = {"wall": t.wall, "cpu": t.cpu, "mib": common.peak_mib() - before, "parameters": size}
     print(json.dumps(found), flush=True)
 
 
