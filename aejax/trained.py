@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
@@ -102,3 +103,19 @@ def load(workdir: str | pathlib.Path, which: str = "last", data_dir: str | None 
         raise UserError(f"{workdir} has no checkpoint; train it first")
     parts.pipeline.close()
     return Trained(parts.model, state.best_variables, config, int(state.step))
+
+
+def check_start(found: Variables, wanted: Variables, start: str) -> None:
+    """That the variables `found` in `start` fit a model whose own are `wanted`.
+
+    Raises:
+      UserError: they do not; the first that differs is named.
+    """
+    have, want = (flatten_dict(dict(v), sep="/") for v in (found, wanted))
+    for path in sorted(have.keys() | want.keys()):
+        a, b = (tuple(v[path].shape) if path in v else None for v in (have, want))
+        if a != b:
+            raise UserError(
+                f"objective.kwargs.start: {start} is of another model, its {path} is {a}, not {b}; "
+                "give the config that model's kwargs and data.channels"
+            )

@@ -105,21 +105,14 @@ def started(params, start: str):
     import pathlib
 
     from aejax.compress import freeze
-    from aejax.trained import load
+    from aejax.trained import check_start, load
 
     if pathlib.Path(start).is_dir():
         found = load(start).variables["params"]
     else:
         found = freeze.load(start).params
-    have, want = freeze.flatten(found), freeze.flatten(params)
-    for path in sorted(have.keys() | want.keys()):
-        a, b = (tuple(v[path].shape) if path in v else None for v in (have, want))
-        if a != b:
-            raise UserError(
-                f"objective.kwargs.start: {start} is of another model, its {path} is {a}, not {b}; "
-                "give the config that model's kwargs"
-            )
-    return freeze.unflatten({path: jnp.asarray(value) for path, value in have.items()})
+    check_start(found, params, start)
+    return jax.tree.map(jnp.asarray, found)
 
 
 def klt_start(variables, images: Float[Array, "n h w c"]):

@@ -44,17 +44,13 @@ class _Denoiser:
         if not self.start:
             return variables
         from aejax.denoise.api import load_network
+        from aejax.trained import check_start
 
         network = load_network(self.start)
         found = network.variables
         if images.shape[-1] == 3 and network.channels == 1:
             found = {**found, "params": models.in_colour(found["params"])}
-        wanted, given = (jax.tree.map(jnp.shape, v["params"]) for v in (variables, found))
-        if wanted != given:
-            raise UserError(
-                f'"{self.start}" is another model than this one; set model.kwargs and '
-                "data.channels as in its .json"
-            )
+        check_start(found["params"], variables["params"], self.start)
         return {**variables, **jax.tree.map(jnp.asarray, found)}
 
 

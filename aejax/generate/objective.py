@@ -54,6 +54,7 @@ class Evidence:
       perceptual: weight of the squared distance of a classifier's features (see `classifier`), and
         perceptual_model: the name of its shipped weights. Never the network that scores.
       perceptual_share: the part of each batch it is computed on; it is dearer than a small model.
+      start: workdir of a run whose weights (the averaged ones) this one goes on from.
     """
 
     terms: Mapping[str, float]
@@ -64,6 +65,21 @@ class Evidence:
     perceptual: float = 0.0
     perceptual_model: str = ""
     perceptual_share: float = 1.0
+    start: str = ""
+
+    def initialise(self, model: nn.Module, variables: Variables, images: Any) -> Variables:
+        """`start`'s variables, or those given.
+
+        Raises:
+          UserError: there is no such run, or it is of another model.
+        """
+        if not self.start:
+            return variables
+        from aejax.trained import check_start, load
+
+        found = load(self.start).variables
+        check_start(found, variables, self.start)
+        return found
 
     def __call__(
         self, model: nn.Module, variables: Variables, batch: Batch, key: PRNGKeyArray, train: bool

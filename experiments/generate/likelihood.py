@@ -4,7 +4,7 @@
     python experiments/generate/likelihood.py runs/nll-vae --samples 500 --out runs/nll-vae/nll.json
 
 Arguments: vae | iwae | flow (a coupling flow is the prior, learned with it) | vamp | ladder,
-dynamic (binarisation), smoke. The static draw follows from each image's own pixels (see
+dynamic (binarisation), start=DIR (on from that run's weights at half the rate), smoke. The static draw follows from each image's own pixels (see
 objective.binarise): Larochelle's files are another draw of the same kind.
 
 Published beside it: VAE 86.76, IWAE-50 84.78, VampPrior 83.19 (static), NVAE 78.01 (dynamic).
@@ -65,6 +65,9 @@ def get_config(arg: str = ""):
         c.model.kwargs = small if smoke else {}
         c.model.name = "aejax.generate.vae:HierarchicalVAE"
         c.data.batch, c.train.length = 32, "12 epochs"  # more steps for the same time
+    start = next((w[6:] for w in words if w.startswith("start=")), "")
+    if start:
+        c.objective.kwargs.start, c.optim.lr = start, 5e-4
     if smoke:
         c.data.source, c.data.batch, c.eval.batch = "bundled:digits", 32, 64
         c.train.length, c.optim.warmup = "3 steps", "1 steps"

@@ -10,6 +10,7 @@ import pytest
 import scipy.stats
 from flax import linen as nn
 
+from aejax.config import base, part
 from aejax.errors import UserError
 from aejax.generate import adversarial as A
 from aejax.generate import vae
@@ -18,6 +19,8 @@ from aejax.nets.autoencoder import AutoEncoder
 from aejax.nets.bottleneck import Gaussian
 from aejax.nets.f_D import DenseDecoder
 from aejax.nets.f_E import DenseEncoder
+from aejax.train.run import train
+from aejax.trained import load
 
 KEY = jax.random.key(0)
 AE = {
@@ -112,6 +115,26 @@ def test_a_term_that_is_not_there_is_the_users_error():
         weighted({"committ": 1.0}, {"commit": jnp.ones(1)})
     # mmd is estimated in training only; evaluation goes on without
     assert weighted({"mmd": 9.0, "l2": 2.0}, {"l2": 1.0}, train=False) == 2.0
+
+
+def test_training_goes_on_from_a_run(tmp_path):
+    c = base()
+    c.data.source, c.data.batch, c.train.length, c.optim.ema = "bundled:digits", 32, "2 steps", 0.5
+    c.model.f_E = part("dense", hidden=(8,))
+    c.model.f_D = part("dense", hidden=(8,), output_activation="sigmoid")
+    c.model.bottleneck = part("gaussian")
+    c.objective.name, c.objective.terms = "aejax.generate.objective:Evidence", {"kl": 1.0}
+    c.eval.metrics, c.eval.best = (), "-bound"
+    train(c, tmp_path / "run", quiet=True)
+    kept = load(tmp_path / "run")
+    x = jnp.zeros((2, 8, 8, 1))
+    fresh = init(kept.model, x)
+    got = Evidence({"kl": 1.0}, start=str(tmp_path / "run")).initialise(kept.model, fresh, x)
+    jax.tree.map(np.testing.assert_array_equal, got, kept.variables)
+    assert Evidence({"kl": 1.0}).initialise(kept.model, fresh, x) is fresh
+    c.model.latent, c.objective.kwargs.start = 3, str(tmp_path / "run")
+    with pytest.raises(UserError, match="start: .* of another model, its params/bottleneck"):
+        train(c, tmp_path / "other", quiet=True)
 
 
 def test_binarise():
