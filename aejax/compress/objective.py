@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from aejax.compress import nets
-from aejax.errors import UserError
 from aejax.metrics import image as metrics
 from aejax.nets import ops
 from aejax.objective import run_model

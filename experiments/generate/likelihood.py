@@ -4,8 +4,9 @@
     python experiments/generate/likelihood.py runs/nll-vae --samples 500 --out runs/nll-vae/nll.json
 
 Arguments: vae | iwae | flow (a coupling flow is the prior, learned with it) | vamp | ladder,
-dynamic (binarisation), start=DIR (on from that run's weights at half the rate), smoke. The static draw follows from each image's own pixels (see
-objective.binarise): Larochelle's files are another draw of the same kind.
+dynamic (trained on fresh draws), start=DIR (on from that run's weights at half the rate), smoke.
+The static draw follows from each image's own pixels (see objective.binarise): Larochelle's files
+are another draw of the same kind. Every model is judged on the static draw of the test images.
 
 Published beside it: VAE 86.76, IWAE-50 84.78, VampPrior 83.19 (static), NVAE 78.01 (dynamic).
 
@@ -91,9 +92,9 @@ def main() -> None:
     found = load(args.workdir)
     test = decoded(open_source(found.config.data.source, "test"))
     images = np.asarray(test.data).reshape(-1, *test.source.shape)[: args.n]
-    how, begun = found.config.objective.kwargs, time.perf_counter()
+    likelihood, begun = found.config.objective.kwargs.likelihood, time.perf_counter()
     result = importance_nll(
-        found.model, found.variables, images, how.likelihood, {}, how.binarise, args.samples
+        found.model, found.variables, images, likelihood, {}, "static", args.samples
     )
     print(json.dumps(result))
     if args.out:

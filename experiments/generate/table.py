@@ -254,6 +254,7 @@ def measured(
         folder.mkdir(parents=True, exist_ok=True)
     else:
         result = train(config, folder / "model", **options)
+    model_s = result["seconds"]["total"]
     real, file = judged(config.data.source, data_dir, judge), folder / "scores.json"
     rows = json.loads(file.read_text()) if file.exists() else {}
     for prior in priors_of(config):
@@ -262,8 +263,8 @@ def measured(
         n = min(n, len(real.images))
         ema = config.optim.ema if same_ema else None
         made, fit, draw = drawn(config, prior, folder, real, n, ema, options)
-        fit += result["seconds"]["total"]
-        rows[prior] = score(real, made, seed=config.seed) | {"fit_s": fit, "draw_s": draw}
+        rows[prior] = score(real, made, seed=config.seed)
+        rows[prior] |= {"fit_s": model_s + fit, "draw_s": draw}
         if prior == "transformer":
             rows[prior]["codes_used"] = codes_used(folder / prior, real.train_images, data_dir)
         file.write_text(json.dumps(rows, indent=1))
@@ -272,7 +273,9 @@ def measured(
     metrics = {f"test/{k}": rows[best][k] for k in kept}
     metrics |= {f"test/fd, {p}": row["fd"] for p, row in rows.items()}
     metrics |= {f"test/{k}": rows[best][k] for k in ("fit_s", "draw_s")}
-    return result | {"metrics": result["metrics"] | metrics}
+    priors_s = sum(row["fit_s"] - model_s + row["draw_s"] for row in rows.values())
+    seconds = result["seconds"] | {"priors": priors_s, "total": model_s + priors_s}
+    return result | {"metrics": result["metrics"] | metrics, "seconds": seconds}
 
 
 # What tells a model from the base config of the study.

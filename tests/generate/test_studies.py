@@ -65,6 +65,7 @@ def test_smoke_runs_end_in_figures(spec, tmp_path):
     for run, config in runs:
         result = study.train(config, tmp_path / run.id)
         assert result["metrics"]["test/fd"] > 0 and "test/fd_floor" in result["metrics"]
+        assert result["seconds"]["total"] >= result["metrics"]["test/fit_s"]  # the priors count too
         again = study.train(config, tmp_path / run.id)  # nothing is done twice
         assert again["metrics"] == result["metrics"]
         results.append(result | {"id": run.id, "labels": run.labels})
