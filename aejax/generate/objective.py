@@ -110,17 +110,23 @@ class Evidence:
         return loss, Aux(metrics, collections, {"x": x, "y": out.y})
 
     def _importance(self, model, variables, x, key):
-        many = jnp.repeat(x, self.samples, axis=0)
-        out, collections = run_model(model, variables, many, None, key, True)
-        if dict(self.terms) != {"kl": 1.0} or "log_q" not in out.terms:
-            raise UserError("samples > 1 needs objective.terms = {kl: 1} and a gaussian bottleneck")
-        log_w = log_likelihood(self.likelihood, many, out, **dict(self.arguments))
-        log_w = log_w + out.terms["log_p"] - out.terms["log_q"]
-        loss = math.log(self.samples) - logsumexp(log_w.reshape(-1, self.samples), axis=1)
-        first = out.y[:: self.samples]
-        metrics = {"loss": loss, "bound": loss, "mse": jnp.mean(jnp.square(first - x), (1, 2, 3))}
-        metrics["kl"] = jnp.mean(out.terms["kl"].reshape(-1, self.samples), axis=1)
-        return loss, Aux(metrics, collections, {"x": x, "y": first})
+        def one(key):
+            out, collections = run_model(model, variables, x, None, key, True)
+            if dict(self.terms) != {"kl": 1.0} or "log_q" not in out.terms:
+                raise UserError(
+                    "samples > 1 needs objective.terms = {kl: 1} and a gaussian bottleneck"
+                )
+            log_x = log_likelihood(self.likelihood, x, out, **dict(self.arguments))
+            log_w = log_x + out.terms["log_p"] - out.terms["log_q"]
+            return log_w, out.terms["kl"], out.y, collections
+
+        # of all samples at once, so that x is encoded once
+        log_w, kl, y, collections = jax.vmap(one)(jax.random.split(key, self.samples))
+        loss = math.log(self.samples) - logsumexp(log_w, axis=0)
+        y, collections = jax.tree.map(lambda a: a[0], (y, collections))
+        metrics = {"loss": loss, "bound": loss, "mse": jnp.mean(jnp.square(y - x), (1, 2, 3))}
+        metrics["kl"] = jnp.mean(kl, axis=0)
+        return loss, Aux(metrics, collections, {"x": x, "y": y})
 
 
 def weighted(

@@ -39,7 +39,7 @@ def get_config(arg: str = ""):
     c.objective.kwargs = {
         "likelihood": "bernoulli",
         "binarise": "dynamic" if "dynamic" in words else "static",
-        "samples": 8 if "iwae" in words else 1,
+        "samples": 5 if "iwae" in words else 1,
     }
     c.optim.lr, c.optim.warmup, c.optim.clip, c.optim.ema = 1e-3, "200 steps", 5.0, 0.999
     c.train.length = "20 epochs"
@@ -66,6 +66,8 @@ def get_config(arg: str = ""):
         c.model.kwargs = small if smoke else {}
         c.model.name = "aejax.generate.vae:HierarchicalVAE"
         c.data.batch, c.train.length = 32, "12 epochs"  # more steps for the same time
+        if "iwae" in words:
+            c.data.batch, c.train.length = 16, "9000 steps"
     start = next((w[6:] for w in words if w.startswith("start=")), "")
     if start:
         c.objective.kwargs.start, c.optim.lr = start, 5e-4
