@@ -94,9 +94,15 @@ def main() -> None:
     found = load(args.workdir)
     test = decoded(open_source(found.config.data.source, "test"))
     images = np.asarray(test.data).reshape(-1, *test.source.shape)[: args.n]
-    likelihood, begun = found.config.objective.kwargs.likelihood, time.perf_counter()
+    begun = time.perf_counter()
     result = importance_nll(
-        found.model, found.variables, images, likelihood, {}, "static", args.samples
+        found.model,
+        found.variables,
+        images,
+        found.config.objective.kwargs.likelihood,
+        binarised="static",
+        samples=args.samples,
+        batch=20,  # a third faster than 100 on a CPU: so many maps stay in its cache
     )
     print(json.dumps(result))
     if args.out:
