@@ -17,7 +17,7 @@ Results, results/likelihood, all 10,000 images, one core of an AMD EPYC without 
     ladder    83.81 nats (IWAE-100, 0.23; bound 86.81), 50 minutes of training and 16 of sampling;
               on the training images the bound was 84.2 by then: it overfits
     ladder,dynamic,start=runs/ladder
-              on fresh draws from there, 56 minutes: bound 85.6 (first 1,000 images, IWAE-100: 83.04;
+              on fresh draws from there, 56 minutes: bound 85.6 (first 1,000 images, IWAE-100 83.04;
               "ladder" had 84.07 on those)
     ladder,dynamic,iwae,start=runs/ladder-dynamic
               from there on the bound of 5 samples, 35 minutes: 82.64 nats (IWAE-100, 0.22; bound
