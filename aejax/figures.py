@@ -179,6 +179,7 @@ def _labels(axis, ends, front: bool) -> None:
                 moved = True
         if not moved:
             break
+    heights = _within(heights, gap)
     for i, height in zip(order, heights, strict=True):
         _, _, name, colour = ends[i]
         if front:
@@ -194,6 +195,19 @@ def _labels(axis, ends, front: bool) -> None:
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.7, "alpha": 0.6,
                         "shrinkA": 1, "shrinkB": 3},
         )  # fmt: skip
+
+
+def _within(heights: Sequence[float], gap: float) -> list[float]:
+    """Ascending heights at least `gap` apart and, as far as they have room, from 0 to 1."""
+    found, lowest = list(heights), 0.0
+    for k in range(len(found)):
+        found[k] = max(found[k], lowest)
+        lowest = found[k] + gap
+    highest = 1.0
+    for k in reversed(range(len(found))):
+        found[k] = min(found[k], highest)
+        highest = found[k] - gap
+    return found
 
 
 def dots(panels: Sequence[Panel], path: Any, theme: Mapping[str, Any] = LIGHT) -> None:

@@ -321,6 +321,14 @@ def test_the_pareto_front():
     assert figures.pareto(points, better=-1) == [(1, 5), (2, 4)]
 
 
+def test_names_beside_a_figure_stay_within_it_and_apart():
+    crowd = [-0.2, -0.1, 0.0, 0.02, 0.3, 0.99, 1.05]
+    found = np.array(figures._within(crowd, 0.1))
+    assert found.min() == 0.0 and found.max() == 1.0 and np.diff(found).min() > 0.1 - 1e-9
+    assert found[4] == pytest.approx(0.4)  # pushed by those below, no further than it must
+    assert figures._within([0.2, 0.5], 0.1) == [0.2, 0.5]
+
+
 def test_short_numbers():
     assert [figures.short(v) for v in (0.05, 8, 1500, 15000, 2.5e6)] == [
         *("0.05", "8", "1500", "15k", "2.5M")
