@@ -201,6 +201,18 @@ def log_likelihood(name: str, x: Images, out: Output, **kwargs) -> PerImage:
     return function(x, out.extra[needs], **kwargs)
 
 
+def log_weight(name: str, x: Images, out: Output, **kwargs) -> PerImage:
+    """log p(x | z) + log p(z) - log q(z | x) of the z that was drawn, in nats per image: the
+    importance weight of Burda et al. 2016, arXiv 1509.00519.
+
+    Raises:
+      UserError: the model draws no latents; and those of `log_likelihood`.
+    """
+    if "log_q" not in out.terms:
+        raise UserError("this model draws no latents; the likelihood needs a gaussian bottleneck")
+    return log_likelihood(name, x, out, **kwargs) + out.terms["log_p"] - out.terms["log_q"]
+
+
 LIKELIHOODS = {
     "normal": (normal, None),
     "gaussian": (gaussian, "logvar"),

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
 
-from aejax.errors import UserError
-from aejax.generate.likelihood import log_likelihood
+from aejax.generate.likelihood import log_weight
 from aejax.generate.metrics import bits_per_dim, iwae_nll
 from aejax.generate.objective import binarise
 
@@ -47,12 +46,7 @@ def importance_nll(
 
         def one(key):
             out = model.apply(variables, x, None, train=True, rngs={"bottleneck": key})
-            if "log_q" not in out.terms:
-                raise UserError(
-                    "this model draws no latents; the likelihood needs a gaussian bottleneck"
-                )
-            log_x = log_likelihood(likelihood, x, out, **dict(arguments or {}))
-            return log_x + out.terms["log_p"] - out.terms["log_q"]
+            return log_weight(likelihood, x, out, **dict(arguments or {}))
 
         return jax.vmap(one)(jax.random.split(key, chunk))  # x is encoded once for all of them
 

@@ -16,7 +16,7 @@ from jax.nn import logsumexp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from aejax.errors import UserError
-from aejax.generate.likelihood import log_likelihood
+from aejax.generate.likelihood import log_likelihood, log_weight
 from aejax.objective import run_model
 from aejax.registry import did_you_mean
 from aejax.types import Aux, Batch, Variables
@@ -110,14 +110,12 @@ class Evidence:
         return loss, Aux(metrics, collections, {"x": x, "y": out.y})
 
     def _importance(self, model, variables, x, key):
+        if dict(self.terms) != {"kl": 1.0}:
+            raise UserError("samples > 1 needs objective.terms = {kl: 1} and a gaussian bottleneck")
+
         def one(key):
             out, collections = run_model(model, variables, x, None, key, True)
-            if dict(self.terms) != {"kl": 1.0} or "log_q" not in out.terms:
-                raise UserError(
-                    "samples > 1 needs objective.terms = {kl: 1} and a gaussian bottleneck"
-                )
-            log_x = log_likelihood(self.likelihood, x, out, **dict(self.arguments))
-            log_w = log_x + out.terms["log_p"] - out.terms["log_q"]
+            log_w = log_weight(self.likelihood, x, out, **dict(self.arguments))
             return log_w, out.terms["kl"], out.y, collections
 
         # of all samples at once, so that x is encoded once

@@ -267,8 +267,8 @@ def measured(
         n = min(n, len(real.images))
         ema = config.optim.ema if same_ema else None
         made, fit, draw = drawn(config, prior, folder, real, n, ema, options)
-        rows[prior] = score(real, made, seed=config.seed)
-        rows[prior] |= {"fit_s": model_s + fit, "draw_s": draw}
+        fit += model_s
+        rows[prior] = score(real, made, seed=config.seed) | {"fit_s": fit, "draw_s": draw}
         if prior == "transformer":
             rows[prior]["codes_used"] = codes_used(folder / prior, real.train_images, data_dir)
         file.write_text(json.dumps(rows, indent=1))
