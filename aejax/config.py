@@ -11,7 +11,7 @@ import json
 import pathlib
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -301,6 +301,13 @@ def duration_of(duration: str | int, what: str) -> tuple[float, str]:
 def to_json(config: ConfigDict) -> str:
     """Sorted, indented JSON: what golden tests compare and workdirs keep."""
     return json.dumps(json.loads(config.to_json()), indent=2, sort_keys=True) + "\n"
+
+
+def plain(value: Any) -> Any:
+    """Nested mappings of any kind as dicts, sequences as lists: JSON's view of a part."""
+    if isinstance(value, Mapping | ConfigDict):
+        return {k: plain(v) for k, v in value.items()}
+    return [plain(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def from_json(text: str) -> ConfigDict:

@@ -105,8 +105,15 @@ def load(workdir: str | pathlib.Path, which: str = "last", data_dir: str | None 
     return Trained(parts.model, state.best_variables, config, int(state.step))
 
 
-def check_start(found: Variables, wanted: Variables, start: str) -> None:
-    """That the variables `found` in `start` fit a model whose own are `wanted`.
+def check_start(
+    found: Variables,
+    wanted: Variables,
+    start: str,
+    key: str = "start",
+    remedy: str = "give the config that model's kwargs and data.channels",
+) -> None:
+    """That the variables `found` in `start`, which objective.kwargs.`key` names, fit a model whose
+    own are `wanted`.
 
     Raises:
       UserError: they do not; the first that differs is named.
@@ -116,6 +123,6 @@ def check_start(found: Variables, wanted: Variables, start: str) -> None:
         a, b = (tuple(v[path].shape) if path in v else None for v in (have, want))
         if a != b:
             raise UserError(
-                f"objective.kwargs.start: {start} is of another model, its {path} is {a}, not {b}; "
-                "give the config that model's kwargs and data.channels"
+                f"objective.kwargs.{key}: {start} is of another model, its {path} is {a}, not {b}; "
+                + remedy
             )

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.nn import leaky_relu, softplus
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from aejax.generate.latent import _plain
+from aejax.config import plain
 from aejax.generate.objective import Evidence
 from aejax.nets.autoencoder import build_model
 from aejax.nets.blocks import Conv, Dense, Downsample
@@ -151,7 +151,7 @@ class AutoEncoderWithOpponent(nn.Module):
     widths: Sequence[int] = (32, 64)
 
     def setup(self):
-        self.ae = build_model(_plain(self.autoencoder), tuple(self.shape))
+        self.ae = build_model(plain(self.autoencoder), tuple(self.shape))
         self.discriminator = Discriminator(self.widths)
         self.steps = self.variable("adversarial", "steps", lambda: jnp.zeros(()))
 

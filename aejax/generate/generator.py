@@ -1,11 +1,12 @@
 """A trained generator as something to call: sample, interpolate, edit, extend, inpaint.
 
-Pictures in and out are uint8 [n, h, w, c]; z is the standardised latent of `LatentModel`. All of it
-is a function of its arguments and a seed.
+Pictures in and out are uint8 [n, h, w, c]; z is the standardised latent of `LatentModel`, which all
+but `sample` need. All of it is a function of its arguments and a seed.
 """
 
 import dataclasses
 import functools
+import math
 import pathlib
 from typing import Any
 
@@ -14,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from aejax.config import plain
 from aejax.errors import UserError
-from aejax.generate.latent import LatentModel, _plain, fit_prior
+from aejax.generate.latent import LatentModel, fit_prior
 from aejax.generate.priors import FlowMatching
 from aejax.generate.samplers import guided
 
@@ -24,9 +26,10 @@ Pictures = UInt8[np.ndarray, "n h w c"]
 
 @dataclasses.dataclass(frozen=True)
 class Generator:
-    """A LatentModel with its variables. `name` is for captions."""
+    """A model that can `draw` (a LatentModel, HierarchicalVAE, VampAutoEncoder, GAN) with its
+    variables. `name` is for captions."""
 
-    model: LatentModel
+    model: Any
     variables: Any
     name: str = ""
     class_names: tuple[str, ...] = ()
@@ -39,10 +42,12 @@ class Generator:
     @property
     def classes(self) -> int:
         """Labels that can be asked for; 0 = none."""
-        return self.model.classes
+        return getattr(self.model, "classes", 0)
 
     @functools.cached_property
     def _prior(self):
+        if not isinstance(self.model, LatentModel):
+            return None
         return self.model.make_prior(parent=None, name=None)
 
     @functools.cached_property
@@ -71,8 +76,9 @@ class Generator:
         return jnp.full(n, label)
 
     def _continuous(self, what: str) -> None:
-        if self._prior.discrete:
-            raise UserError(f"{what} walks through continuous latents; this model has codes")
+        if self._prior is None or self._prior.discrete:
+            has = "codes" if self._prior else "no prior over latents to walk through"
+            raise UserError(f"{what} walks through continuous latents; this model has {has}")
 
     def encode(self, pictures: Pictures) -> np.ndarray:
         """z of pictures of this generator's shape."""
@@ -93,30 +99,35 @@ class Generator:
         Raises:
           UserError: a class it does not know, or an option its prior does not have.
         """
-        if n < 1:
-            raise UserError(f"{n} samples: ask for at least one")
+        _check(n=n, batch=batch)
+        for name, value in options.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UserError(f"{name} {value}: give a finite number")
         batch = min(batch, n)
 
         @jax.jit
         def draw(variables, key, label):
-            return self.model.draw_z(variables, key, batch, label, **options)
+            y = self.model.draw(variables, key, batch, label, **options)
+            return jnp.round(y * 255.0).astype(jnp.uint8)
 
         key, found = jax.random.key(seed), []
         try:
             for i in range(-(-n // batch)):
-                z = draw(self.variables, jax.random.fold_in(key, i), self._label(label, batch))
-                found.append(self.decode(z))
+                now = jax.random.fold_in(key, i)
+                found.append(np.asarray(draw(self.variables, now, self._label(label, batch))))
         except TypeError as e:
             if "unexpected keyword" not in str(e):
                 raise
             wrong = str(e).rpartition("'")[0].rpartition("'")[2]
-            raise UserError(f'this prior ({self.model.prior["name"]}) has no "{wrong}"') from e
+            who = self._prior or self.model
+            raise UserError(f'{type(who).__name__} has no "{wrong}"') from e
         return np.concatenate(found)[:n]
 
     def interpolate(self, a: np.ndarray, b: np.ndarray, steps: int = 10) -> Pictures:
         """From picture a to b [h, w, c] along a great circle through their z (of equal norm on the
         way: a straight line would pass where the prior is empty)."""
         self._continuous("interpolate")
+        _check(steps=steps)
         za, zb = self.encode(np.stack([a, b]))
         t = np.linspace(0.0, 1.0, steps).reshape(-1, *(1,) * za.ndim)
         na, nb = np.linalg.norm(za), np.linalg.norm(zb)
@@ -134,6 +145,9 @@ class Generator:
         """Walks from -reach to +reach standard deviations along the coordinates of z that change
         the picture most: ([count * steps, h, w, c], the coordinates)."""
         self._continuous("edit")
+        _check(count=count, steps=steps)
+        if not math.isfinite(reach):
+            raise UserError(f"reach {reach}: give a finite number of standard deviations")
         z = self.encode(picture[None])
         flat, d = z.reshape(-1), z.size
         pushed = self.decode((flat + 2.0 * np.eye(d)).reshape(d, *z.shape[1:]).astype(np.float32))
@@ -166,6 +180,7 @@ class Generator:
           strength: 0 = the reconstruction, 1 = a new sample that knows only the class.
         """
         self._continuous("extend")
+        _check(n=n, steps=steps)
         if not 0.0 <= strength <= 1.0:
             raise UserError(f"strength {strength}: from 0 (the same) to 1 (something else)")
         z = np.repeat(self.encode(pictures), n, axis=0)
@@ -210,6 +225,7 @@ class Generator:
         """
         if not isinstance(self._prior, FlowMatching):
             raise UserError("inpaint needs a generator with a flow_matching prior")
+        _check(n=n, steps=steps)
         mask = np.asarray(mask, bool)
         if mask.shape != self.shape[:2]:
             raise UserError(f"a mask of {mask.shape}; the pictures are {self.shape[:2]}")
@@ -255,26 +271,38 @@ class Generator:
         return guided(velocity, label, self.classes, 1.0)
 
 
+def _check(**counts: int) -> None:
+    for name, count in counts.items():
+        if count < 1:
+            raise UserError(f"{name} {count}: ask for at least one")
+
+
 def load_generator(
     model: str = "", workdir: str = "", prior: str = "", data_dir: str | None = None, **arguments
 ) -> Generator:
     """A shipped generator by name, or that of a workdir.
 
     Args:
-      workdir: of a LatentModel; or of a plain autoencoder, and then
+      workdir: of a model that can `draw`; or of a plain autoencoder, and then
       prior: "normal" or "mixture" is fitted to its training set here (arguments: components).
 
     Raises:
-      UserError: neither or both are given, no such generator, or an autoencoder without a prior.
+      UserError: neither or both are given, no such generator, an autoencoder without a prior, or a
+        prior for what has one.
     """
     if bool(model) == bool(workdir):
         raise UserError("give either --model NAME or --workdir DIR")
+    own = f"{model or workdir} has its own prior; leave --prior out"
     if model:
+        if prior:
+            raise UserError(own)
         return _shipped(model)
     from aejax.trained import load
 
     trained = load(workdir, data_dir=data_dir)
-    if isinstance(trained.model, LatentModel):
+    if hasattr(trained.model, "draw"):
+        if prior:
+            raise UserError(own)
         return Generator(trained.model, trained.variables, pathlib.Path(workdir).name)
     if prior not in ("normal", "mixture"):
         raise UserError(
@@ -288,7 +316,7 @@ def load_generator(
     images = np.asarray(train.data).reshape(-1, *train.source.shape)
     made = LatentModel(
         shape=train.source.shape,
-        autoencoder=_plain(trained.config.model),
+        autoencoder=plain(trained.config.model),
         prior={"name": prior, **arguments},
     )
     variables = {name: {"ae": tree} for name, tree in trained.variables.items()}

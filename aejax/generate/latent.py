@@ -17,20 +17,14 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int, PRNGKeyArray
-from ml_collections import ConfigDict
 
+from aejax.config import plain
 from aejax.errors import UserError
 from aejax.generate.priors import PRIORS
 from aejax.nets.autoencoder import build_model
 from aejax.registry import build, lookup
-from aejax.types import Output
-
-
-def _plain(value: Any) -> Any:
-    """Nested mappings of any kind as dicts, sequences as lists: JSON's view."""
-    if isinstance(value, Mapping | ConfigDict):
-        return {k: _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+from aejax.trained import check_start
+from aejax.types import Output, Variables
 
 
 @functools.lru_cache(16)
@@ -75,7 +69,7 @@ class LatentModel(nn.Module):
     joint: bool = False
 
     def setup(self):
-        config = _plain(self.autoencoder)
+        config = plain(self.autoencoder)
         self.ae = build_model(config, self.shape)
         self.density = self.make_prior()
         if not self.density.discrete:
@@ -87,7 +81,7 @@ class LatentModel(nn.Module):
 
     @property
     def _shapes(self):
-        return _latent_shapes(json.dumps(_plain(self.autoencoder)), tuple(self.shape))
+        return _latent_shapes(json.dumps(plain(self.autoencoder)), tuple(self.shape))
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
@@ -97,7 +91,7 @@ class LatentModel(nn.Module):
     @nn.nowrap
     def make_prior(self, **module) -> Any:
         """The prior's module; unbound with parent=None."""
-        arguments = dict(_plain(self.prior))
+        arguments = dict(plain(self.prior))
         cls = lookup(arguments.pop("name"), PRIORS, "prior")
         shape, codes = self._shapes
         arguments |= {"classes": self.classes, "shape": shape}
@@ -107,7 +101,7 @@ class LatentModel(nn.Module):
                     f'prior "{self.prior["name"]}" is over codes; the bottleneck has none: '
                     "take vq, residual_vq, fsq or lfq, or another prior"
                 )
-            bottleneck = build_model(_plain(self.autoencoder), self.shape).clone(parent=None)
+            bottleneck = build_model(plain(self.autoencoder), self.shape).clone(parent=None)
             arguments |= {"shape": codes, "vocabulary": bottleneck.bottleneck.vocabulary}
         made = build(cls, arguments, f'prior "{self.prior["name"]}"')
         return made.clone(**module) if module else made
@@ -212,25 +206,18 @@ def latents(model: LatentModel, variables: dict, images: Any, batch: int = 500) 
     return np.concatenate(found)
 
 
-def with_autoencoder(model: LatentModel, variables: dict, trained: Mapping[str, Any]) -> dict:
-    """`variables` of the model with those of a trained autoencoder in their places.
+def with_autoencoder(variables: Variables, trained: Variables, start: str) -> Variables:
+    """`variables` of a LatentModel with those of the autoencoder trained in `start` in place.
 
     Raises:
       UserError: they are of another architecture.
     """
-    out = {name: dict(v) for name, v in variables.items()}
-    for name, tree in trained.items():
-        place = out.setdefault(name, {})
-        old, new = place.get("ae"), tree
-        if old is not None:
-            a, b = jax.tree.map(jnp.shape, old), jax.tree.map(jnp.shape, new)
-            if a != b:
-                raise UserError(
-                    "the trained autoencoder is of another architecture than model.kwargs"
-                    ".autoencoder; give the config it was trained with"
-                )
-        place["ae"] = jax.tree.map(jnp.asarray, new)
-    return out
+    mine = {name: tree["ae"] for name, tree in variables.items() if "ae" in tree}
+    common = {name: tree for name, tree in trained.items() if name in mine}
+    remedy = "model.kwargs.autoencoder is the config.model it was trained with"
+    check_start(common, mine, start, "autoencoder", remedy)
+    placed = {n: {**variables.get(n, {}), "ae": tree} for n, tree in trained.items()}
+    return {**variables, **jax.tree.map(jnp.asarray, placed)}
 
 
 def measure_statistics(model: LatentModel, variables: dict, images: Any) -> dict:

@@ -192,7 +192,7 @@ class LatentPrior:
             from aejax.weights import load as shipped
 
             found = shipped(self.autoencoder)[0]
-        return with_autoencoder(model, variables, found)
+        return with_autoencoder(variables, found, self.autoencoder)
 
 
 @dataclasses.dataclass(frozen=True)

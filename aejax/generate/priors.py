@@ -124,8 +124,10 @@ class Mixture(_Prior):
         """Variables fitted to latents [n, *shape] by expectation maximisation (scikit-learn).
 
         Raises:
-          UserError: fewer examples than the covariance needs.
+          UserError: no components, or fewer examples than the covariance needs.
         """
+        if self.components < 1:
+            raise UserError(f"a mixture of {self.components} components: ask for at least one")
         from sklearn.mixture import GaussianMixture
 
         z = np.asarray(z, np.float64).reshape(len(z), -1)

@@ -8,9 +8,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.nn import logsumexp, silu
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from aejax.generate.latent import _plain
+from aejax.config import plain
 from aejax.nets import ops
 from aejax.nets.autoencoder import build_model
 from aejax.nets.blocks import Conv, Dense
@@ -33,7 +33,7 @@ class VampAutoEncoder(nn.Module):
     components: int = 100
 
     def setup(self):
-        self.ae = build_model(_plain(self.autoencoder), tuple(self.shape))
+        self.ae = build_model(plain(self.autoencoder), tuple(self.shape))
         start = lambda key, s: 0.5 + 0.2 * jax.random.normal(key, s)  # noqa: E731
         self.pseudo = self.param("pseudo", start, (self.components, *self.shape))
 
@@ -63,6 +63,19 @@ class VampAutoEncoder(nn.Module):
         if "log_q" in terms:
             terms |= {"log_p": log_p, "kl": terms["log_q"] - log_p}
         return Output(out.h, out.h_hat, out.y, terms, out.extra)
+
+    def from_prior(self, key: PRNGKeyArray, n: int) -> Float[Array, "n h w c"]:
+        """n pictures in [0, 1]; use `draw`."""
+        k1, k2 = jax.random.split(key)
+        chosen = jnp.clip(self.pseudo, 0.0, 1.0)[jax.random.randint(k1, (n,), 0, self.components)]
+        mean, logvar = self.ae.bottleneck.posterior(self.ae.f_E(chosen, None, False))
+        z = mean + jnp.exp(0.5 * logvar) * jax.random.normal(k2, mean.shape)
+        return jnp.clip(self.ae.decode(z), 0.0, 1.0)
+
+    @nn.nowrap
+    def draw(self, variables: dict, key: PRNGKeyArray, n: int, label: Any = None):
+        """n pictures, each of the posterior at some pseudo-input; the label is not used."""
+        return self.apply(variables, key, n, method="from_prior")
 
 
 # A ladder -----------------------------------------------------------------------------------------

@@ -78,14 +78,15 @@ def mixture(run: str, name: str) -> None:
     import time
 
     from aejax import load, weights
+    from aejax.config import plain
     from aejax.data.source import decoded, open_source
-    from aejax.generate.latent import LatentModel, _plain, fit_prior
+    from aejax.generate.latent import LatentModel, fit_prior
 
     trained, begun = load(run), time.perf_counter()
     train = decoded(open_source(trained.config.data.source, "train"))
     images, labels = np.asarray(train.data).reshape(-1, *train.source.shape), train.labels
     kwargs = {
-        "autoencoder": _plain(trained.config.model),
+        "autoencoder": plain(trained.config.model),
         "prior": {"name": "mixture", "components": 10},
         "classes": len(train.source.class_names),
     }

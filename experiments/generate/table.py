@@ -197,7 +197,8 @@ def sampled(model, variables, n: int, seed: int) -> tuple[np.ndarray, float]:
 
 def drawn(config, prior: str, folder: pathlib.Path, real, n: int, ema: float | None, options):
     """(n samples, seconds to train or fit the prior, seconds to draw) of one prior of a run."""
-    from aejax.generate.latent import LatentModel, _plain, fit_prior
+    from aejax.config import plain
+    from aejax.generate.latent import LatentModel, fit_prior
     from aejax.train.run import train
     from aejax.trained import load
 
@@ -216,7 +217,7 @@ def drawn(config, prior: str, folder: pathlib.Path, real, n: int, ema: float | N
         net, variables = found.model, found.variables
     if prior in FITTED:
         begun, shape = time.perf_counter(), tuple(images.shape[1:])
-        net = LatentModel(shape=shape, autoencoder=_plain(config.model), prior=PRIORS[prior])
+        net = LatentModel(shape=shape, autoencoder=plain(config.model), prior=PRIORS[prior])
         variables = {name: {"ae": tree} for name, tree in variables.items()}
         variables = fit_prior(net, variables, images[:20000], seed=seed)
         fit = time.perf_counter() - begun

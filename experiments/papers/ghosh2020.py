@@ -59,9 +59,10 @@ def _samples(net, variables, n: int) -> np.ndarray:
 
 def measured(config, workdir, data_dir=None, **kwargs):
     """Training, then two priors on the codes and the distance of samples from the test split."""
+    from aejax.config import plain
     from aejax.data.source import decoded, open_source
     from aejax.generate.classifier import extractor
-    from aejax.generate.latent import LatentModel, _plain, fit_prior
+    from aejax.generate.latent import LatentModel, fit_prior
     from aejax.generate.metrics import frechet
     from aejax.train.run import train
     from aejax.trained import load
@@ -75,7 +76,7 @@ def measured(config, workdir, data_dir=None, **kwargs):
     features = extract(test)[0]
     for name in (first_prior(config), MIXTURE):
         net = LatentModel(
-            shape=real.shape[1:], autoencoder=_plain(config.model), prior=TABLE.PRIORS[name]
+            shape=real.shape[1:], autoencoder=plain(config.model), prior=TABLE.PRIORS[name]
         )
         variables = {n: {"ae": tree} for n, tree in found.variables.items()}
         variables = fit_prior(net, variables, real[:20000], seed=config.seed)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from aejax.errors import UserError
-from aejax.generate import cli
+from aejax.generate import cli, vae
 from aejax.generate import latent as T
+from aejax.generate.adversarial import GAN
 from aejax.generate.generator import Generator, load_generator
 
 KEY = jax.random.key(0)
@@ -110,15 +111,14 @@ def test_codes_prior_needs_codes():
 
 
 def test_autoencoders_of_another_shape_are_refused():
-    model, variables, _ = make(FLOW)
-    other, theirs, _ = make(FLOW)
+    variables, theirs = make(FLOW)[1], make(FLOW)[1]
     ae = {"params": theirs["params"]["ae"]}
-    whole = T.with_autoencoder(model, variables, ae)
+    whole = T.with_autoencoder(variables, ae, "runs/ae")
     for a, b in zip(jax.tree.leaves(whole["params"]["ae"]), jax.tree.leaves(ae), strict=True):
         np.testing.assert_array_equal(a, b)
     ae["params"] = jax.tree.map(lambda v: v[..., :1], ae["params"])
-    with pytest.raises(UserError, match="another architecture"):
-        T.with_autoencoder(model, variables, ae)
+    with pytest.raises(UserError, match="kwargs.autoencoder: runs/ae is of another model"):
+        T.with_autoencoder(variables, ae, "runs/ae")
 
 
 @pytest.mark.nightly
@@ -151,13 +151,45 @@ def test_wrong_requests_are_the_users_errors(flow, pictures):
     for call, words in (
         (lambda: flow.sample(3, label=3), "0 to 2"),
         (lambda: flow.sample(0), "at least one"),
-        (lambda: flow.sample(2, temperature=1.0), 'no "temperature"'),
+        (lambda: flow.sample(2, temperature=1.0), 'FlowMatching has no "temperature"'),
+        (lambda: flow.sample(2, guidance=float("nan")), "finite"),
+        (lambda: flow.interpolate(*pictures[:2], steps=0), "steps 0: ask for at least one"),
+        (lambda: flow.edit(pictures[0], count=0), "count 0"),
+        (lambda: flow.edit(pictures[0], reach=float("nan")), "finite"),
+        (lambda: flow.extend(pictures, n=0), "n 0"),
+        (lambda: flow.inpaint(pictures[0], np.eye(6), n=0), "n 0"),
+        (lambda: load_generator("digits", prior="mixture"), "its own prior"),
         (lambda: flow.extend(pictures, strength=2.0), "strength"),
         (lambda: flow.encode(pictures[:, :4]), "pictures of"),
         (lambda: flow.inpaint(pictures[0], np.ones((6, 6))), "all or nothing"),
         (lambda: flow.inpaint(pictures[0], np.ones((5, 6))), "a mask of"),
         (lambda: load_generator(), "either"),
         (lambda: load_generator("fashon-mnist-x"), "no generator"),
+    ):
+        with pytest.raises(UserError, match=words):
+            call()
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        GAN((4, 4, 1), latent=4, widths=(4,)),
+        vae.HierarchicalVAE((4, 4, 1), (1, 2), (1, 1), (8, 8), (2, 2), fine=4),
+        vae.VampAutoEncoder((4, 4, 1), config({"name": "gaussian"}), components=3),
+    ],
+    ids=lambda m: type(m).__name__,
+)
+def test_whatever_draws_can_be_sampled_and_nothing_else(model, pictures):
+    rngs = {"params": KEY, "bottleneck": KEY}
+    variables = jax.jit(lambda: model.init(rngs, jnp.zeros((2, 4, 4, 1))))()
+    generator = Generator(model, variables)
+    found = generator.sample(5, batch=3)
+    assert found.shape == (5, 4, 4, 1) and found.dtype == np.uint8 and len(np.unique(found)) > 1
+    for call, words in (
+        (lambda: generator.sample(2, guidance=2.0), 'no "guidance"'),
+        (lambda: generator.sample(2, label=0), "knows no classes"),
+        (lambda: generator.extend(pictures), "no prior over latents"),
+        (lambda: generator.inpaint(pictures[0], np.eye(4)), "flow_matching"),
     ):
         with pytest.raises(UserError, match=words):
             call()
