@@ -55,6 +55,14 @@ class Generator:
         return {"params": self.variables["params"].get("density", {})}
 
     @functools.cached_property
+    def _draw(self):
+        def run(v, key, label, n, options):
+            y = self.model.draw(v, key, n, label, **dict(options))
+            return jnp.round(y * 255.0).astype(jnp.uint8)
+
+        return jax.jit(run, static_argnums=(3, 4))
+
+    @functools.cached_property
     def _decode(self):
         def run(v, z):
             h = self.model.apply(v, z, method="to_h")
@@ -103,18 +111,12 @@ class Generator:
         for name, value in options.items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise UserError(f"{name} {value}: give a finite number")
-        batch = min(batch, n)
-
-        @jax.jit
-        def draw(variables, key, label):
-            y = self.model.draw(variables, key, batch, label, **options)
-            return jnp.round(y * 255.0).astype(jnp.uint8)
-
-        key, found = jax.random.key(seed), []
+        batch, given = min(batch, n), tuple(sorted(options.items()))
+        key, labels, found = jax.random.key(seed), self._label(label, batch), []
         try:
             for i in range(-(-n // batch)):
                 now = jax.random.fold_in(key, i)
-                found.append(np.asarray(draw(self.variables, now, self._label(label, batch))))
+                found.append(np.asarray(self._draw(self.variables, now, labels, batch, given)))
         except TypeError as e:
             if "unexpected keyword" not in str(e):
                 raise
