@@ -25,7 +25,7 @@ came out: N(0, I) tells the autoencoders apart (5 to 15), a mixture of 100 norma
 nearly equal (0.96 to 1.8). VQ with a transformer and AE or WAE under GMM-100 are best, 0.9 to
 1.0; the GAN has 2.46, PCA 4.9. All 64 codes of each group of VQ and FSQ are in use.
 
-MNIST, results/table-digits, three seeds, 2026-11-27, the same machine and versions, 90 to 100
+MNIST, results/table-digits, three seeds, 2026-11-27, the same machine and versions, 90 to 102
 minutes of a core a seed. GMM-100 is best under every autoencoder, 0.20 (VAE) to 0.32 (AE), then
 flow 0.53 to 0.65, FSQ 0.64 and VQ 0.68 with a transformer, PCA 1.48, GAN 2.8, VAE under N(0, I)
 11.6.

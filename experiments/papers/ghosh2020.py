@@ -48,15 +48,6 @@ def _pixels(images):
     return images.reshape(len(images), -1)[:, ::4] / 255.0, None
 
 
-def _samples(net, variables, n: int) -> np.ndarray:
-    """n samples, uint8."""
-    import jax
-
-    draw, batch = jax.jit(lambda v, key: net.draw(v, key, min(500, n))), min(500, n)
-    y = [np.asarray(draw(variables, jax.random.key(i))) for i in range(-(-n // batch))]
-    return np.round(np.concatenate(y)[:n] * 255).astype(np.uint8)
-
-
 def measured(config, workdir, data_dir=None, **kwargs):
     """Training, then two priors on the codes and the distance of samples from the test split."""
     from aejax.config import plain
@@ -81,7 +72,8 @@ def measured(config, workdir, data_dir=None, **kwargs):
         variables = {n: {"ae": tree} for n, tree in found.variables.items()}
         variables = fit_prior(net, variables, real[:20000], seed=config.seed)
         column = "mixture of 10" if name == MIXTURE else "own or Gaussian"
-        distance = frechet(features, extract(_samples(net, variables, len(test)))[0])
+        made, _ = TABLE.sampled(net, variables, len(test), seed=0)
+        distance = frechet(features, extract(made)[0])
         result["metrics"][f"test/distance, {column}"] = distance
     return result
 
