@@ -6,11 +6,11 @@ The way of the data is the listing of the package:
     corrupt.py     x -> x_tilde
     nets/          f_E.py: x_tilde -> h, bottleneck.py: h -> h_hat, f_D.py: h_hat -> y
     objective.py   what y is compared with, losses.py
-    train/         step.py (the only one), loop.py (the only one), run.py around them
+    training/      step.py (the only one), loop.py (the only one), run.py around them
     evaluate.py    every example once, metrics/
     study.py       many runs, runner.py does them
     report.py      what they end in: tables.py, figures, page.py
-    compress/ denoise/ generate/   the rooms: each adds to this, none replaces any of it
+    codec/ denoising/ generation/   the rooms: each adds to this, none replaces any of it
 """
 
 import importlib
@@ -22,11 +22,11 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "load": "aejax.trained:load",
     "Trained": "aejax.trained:Trained",
-    "train": "aejax.train.run:train",
+    "train": "aejax.training.run:train",
     "tune_cpu": "aejax.tune:tune_cpu",
-    "codec": "aejax.compress.codec",
-    "denoise": "aejax.denoise",
-    "register_pillow": "aejax.compress.pillow:register",
+    "codec": "aejax.codec",
+    "denoise": "aejax.denoising.api:denoise",
+    "register_pillow": "aejax.codec.pillow:register",
     "UserError": "aejax.errors:UserError",
 }
 __all__ = ["__version__", *_PUBLIC]

@@ -17,7 +17,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from aejax.errors import UserError
-from aejax.registry import did_you_mean
+from aejax.registry import did_you_mean, with_current_names
 
 
 def base() -> ConfigDict:
@@ -322,8 +322,10 @@ def from_json(text: str) -> ConfigDict:
 
 
 def with_defaults(stored: dict[str, Any], default: dict[str, Any] | None = None) -> dict[str, Any]:
-    """What an older version's config (as JSON) means now: a key that it lacks has its default."""
-    default = json.loads(to_json(base())) if default is None else default
+    """What an older version's config (as JSON) means now: a key that it lacks has its default, and
+    a part that was renamed its present name."""
+    if default is None:
+        default, stored = json.loads(to_json(base())), with_current_names(stored)
     found = dict(stored)
     for name, value in default.items():
         if name not in found:

@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec as P
 from aejax.errors import UserError
 from aejax.metrics.image import METRICS
 from aejax.registry import lookup
-from aejax.train.sharding import AXIS
+from aejax.training.sharding import AXIS
 from aejax.types import Variables
 
 CODES = 4096  # positions of h whose statistics are reported

@@ -19,6 +19,41 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f'; did you mean "{near[0]}"?' if near else f"; known: {', '.join(known) or 'none'}"
 
 
+# Packages that were renamed: (today's prefix, the prefix in configs and weights of 0.1).
+RENAMED = (
+    ("aejax.codec.api", "aejax.compress.codec"),
+    ("aejax.codec.", "aejax.compress."),
+    ("aejax.denoising.", "aejax.denoise."),
+    ("aejax.generation.", "aejax.generate."),
+    ("aejax.training.", "aejax.train."),
+)
+
+
+def current_name(name: str) -> str:
+    """Today's dotted name of a part: workdirs, weights and studies may hold an older one."""
+    for new, old in RENAMED:
+        if name.startswith(old):
+            return new + name.removeprefix(old)
+    return name
+
+
+def first_name(name: str) -> str:
+    """The dotted name that a part had in aejax 0.1; hashes are taken of it, so that they stay."""
+    for new, old in RENAMED:
+        if name.startswith(new):
+            return old + name.removeprefix(new)
+    return name
+
+
+def with_current_names(value: Any) -> Any:
+    """A config as nested dicts and lists, with today's names of parts."""
+    if isinstance(value, Mapping):
+        return {k: with_current_names(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [with_current_names(v) for v in value]
+    return current_name(value) if isinstance(value, str) else value
+
+
 def lookup(name: str, table: Mapping[str, Any], what: str) -> Any:
     """The member of `table` called `name`, or the attribute "package.module:attr" names.
 
@@ -29,7 +64,7 @@ def lookup(name: str, table: Mapping[str, Any], what: str) -> Any:
         return table[name]
     if ":" not in name:
         raise UserError(f'unknown {what} "{name}"{did_you_mean(name, table)}')
-    module, _, attribute = name.partition(":")
+    module, _, attribute = current_name(name).partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as e:

@@ -235,7 +235,7 @@ class _Engine:
     @property
     def train(self) -> Callable[..., dict[str, Any]]:
         if self._train is None:
-            from aejax.train.run import train
+            from aejax.training.run import train
 
             self._train = train
         return self._train
@@ -477,7 +477,7 @@ class _Group:
     def __init__(self):
         distributed = None
         if "jax" in sys.modules:  # without it nothing can have joined processes
-            from aejax.train import distributed
+            from aejax.training import distributed
         self.is_first = distributed.is_first() if distributed else True
         joined = distributed is not None and distributed.processes() > 1
         self.client = distributed._client() if joined else None
@@ -671,7 +671,7 @@ def run_command(args: Any) -> int:
     directory = pathlib.Path(args.directory or pathlib.Path("runs") / study.name)
     since = _become_worker(args.worker) if args.worker else None
     if args.workers == 1 and not args.dry_run and study.train is None:
-        from aejax.train import distributed
+        from aejax.training import distributed
 
         distributed.initialise()
     seconds, steps = _parse_budgets(args.budget)

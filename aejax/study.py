@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from aejax.errors import UserError
+from aejax.registry import first_name
 
 Overrides = Mapping[str, Any]  # {"model.latent": 16, "seed": 0, "@model": "conv"}
 
@@ -41,7 +42,7 @@ class Study:
       more: (finished results, directory) -> further overrides, a function of what stands there;
         called when there is nothing left to do. What searches are made of (search.py). If it has
         `should_stop(workdir, others) -> bool`, that is asked while a run is going on.
-      train: (config, workdir) -> result; default `aejax.train.run.train`.
+      train: (config, workdir) -> result; default `aejax.training.run.train`.
       title, text: of the report; the text is Markdown-free prose, paragraphs by blank lines.
       columns: of the table, after the labels.
       over: keys over which rows are averaged (mean and standard deviation).
@@ -195,7 +196,9 @@ def _canonical(value: Any) -> Any:
         return [_canonical(v) for v in value]
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return int(value)
-    if value is None or isinstance(value, str | int | float):
+    if isinstance(value, str):
+        return first_name(value)
+    if value is None or isinstance(value, int | float):
         return value
     return _canonical(_plain(value))
 

@@ -86,9 +86,9 @@ def load(workdir: str | pathlib.Path, which: str = "last", data_dir: str | None 
     Raises:
       UserError: no run, or no checkpoint of that kind.
     """
-    from aejax.train.checkpoint import Checkpoints
-    from aejax.train.run import build
-    from aejax.train.sharding import Sharding
+    from aejax.training.checkpoint import Checkpoints
+    from aejax.training.run import build
+    from aejax.training.sharding import Sharding
 
     config = read_config(workdir)
     parts = build(config, data_dir)

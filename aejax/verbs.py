@@ -47,13 +47,13 @@ def _train_arguments(parser):
 
 def _train(args) -> int:
     from aejax import config as configs
-    from aejax.train import distributed
+    from aejax.training import distributed
 
     config = configs.load(args.config, args.overrides)
     distributed.initialise()
     import jax
 
-    from aejax.train.run import train
+    from aejax.training.run import train
 
     result = train(
         config,
@@ -103,9 +103,9 @@ def _check(args) -> int:
     from rich.table import Table
 
     from aejax import config as configs
-    from aejax.train import run
-    from aejax.train.sharding import of_config
-    from aejax.train.step import make_dispatch
+    from aejax.training import run
+    from aejax.training.sharding import of_config
+    from aejax.training.step import make_dispatch
 
     config = configs.load(args.config, args.overrides)
     parts = run.build(config, args.data_dir)
@@ -171,14 +171,14 @@ def _evaluate_arguments(parser):
 
 
 def _evaluate(args) -> int:
-    from aejax.train import distributed
+    from aejax.training import distributed
 
     distributed.initialise()
     import jax
 
     from aejax import config as configs
     from aejax import trained
-    from aejax.train import run
+    from aejax.training import run
 
     config = configs.apply_overrides(trained.read_config(args.workdir), args.overrides)
     found = trained.load(args.workdir, args.checkpoint, args.data_dir)
@@ -246,7 +246,7 @@ def _info(args) -> int:
     import importlib.util
 
     from aejax import tune
-    from aejax.train import run
+    from aejax.training import run
 
     for name, version in run.versions().items():
         print(f"{name:<18} {version}")

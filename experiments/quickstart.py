@@ -64,9 +64,9 @@ def get_config(arg: str = ""):
 
 def shipped(results, directory):
     """Sections of the report."""
-    from aejax.compress.demo import compressed_photo
-    from aejax.denoise.demo import restored_photo
-    from aejax.generate.demo import drawn_pictures
+    from aejax.codec.demo import compressed_photo
+    from aejax.denoising.demo import restored_photo
+    from aejax.generation.demo import drawn_pictures
 
     return [compressed_photo(directory), restored_photo(directory), drawn_pictures(directory)]
 

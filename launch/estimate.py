@@ -118,9 +118,9 @@ def table(step: Step, chip: Chip, batch: int, grow: bool, utilisation: float, co
 def compile_step(config, data_dir, count_only=True):
     """(compiled dispatch of one step, its arguments, parts) on all devices of this process."""
     from aejax.nets import ops
-    from aejax.train import run
-    from aejax.train.sharding import Sharding
-    from aejax.train.step import make_dispatch
+    from aejax.training import run
+    from aejax.training.sharding import Sharding
+    from aejax.training.step import make_dispatch
 
     if count_only:  # an accelerator takes the plain forms
         config.ops = {"all": "plain"}
@@ -156,7 +156,7 @@ def count(config, data_dir) -> Step:
     """The step of `config` as the compiler counts it, at its batch and at half of it."""
     import jax
 
-    from aejax.train.run import count_parameters
+    from aejax.training.run import count_parameters
 
     config.train.mode = "jit"
     config.optim.accumulate = 1
@@ -188,7 +188,7 @@ def measure(config, data_dir, steps: int = 20) -> dict:
     """On this process's emulated devices: FLOPs, all-reduced bytes, processor seconds of a step."""
     import jax
 
-    from aejax.train.run import count_parameters
+    from aejax.training.run import count_parameters
 
     compiled, (state, batch, resident, key), _ = compile_step(config, data_dir, count_only=False)
     for _ in range(2):

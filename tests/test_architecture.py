@@ -8,7 +8,7 @@ import re
 import pytest
 
 PACKAGE = pathlib.Path(__file__).resolve().parents[1] / "aejax"
-ROOMS = ("compress", "denoise", "generate")
+ROOMS = ("codec", "denoising", "generation")
 FILES = sorted(PACKAGE.rglob("*.py"))
 # The command line and the public names know where the rooms are; they import them when asked.
 DOORS = {"cli.py", "__init__.py"}

@@ -19,7 +19,7 @@ from aejax.config import base
 from aejax.errors import UserError
 from aejax.runner import run_study
 from aejax.study import Study, grid, load_results, named, product, seeds
-from aejax.train.run import write_pictures
+from aejax.training.run import write_pictures
 
 MODELS = {"linear": {"model.f_E": {"name": "linear"}}, "conv": {"model.f_E": {"name": "conv"}}}
 GAIN = {"linear": 0.0, "dense": 1.0, "conv": 2.0}

@@ -54,7 +54,7 @@ def part(side: int) -> int:
 
 def child(what: str, size: str, path: str) -> None:
     """Encodes to, or decodes from, a file, and says what it took as JSON."""
-    from aejax.compress import codec
+    from aejax.codec import api as codec
 
     h, w = SIDES[size]
     image = repeated(h, w) if what == "encode" else None
@@ -97,9 +97,9 @@ def per_image(images, rounds: int) -> list[list]:
     """Rows of ours: the whole, and its parts."""
     import jax
 
-    from aejax.compress import codec
-    from aejax.compress.container import Header
-    from aejax.compress.runtime import as_quality
+    from aejax.codec import api as codec
+    from aejax.codec.container import Header
+    from aejax.codec.runtime import as_quality
 
     runtime = codec.runtime_for()
     totals: dict[str, list[common.Time]] = {}

@@ -173,9 +173,9 @@ class Training:
     """
 
     def __init__(self, config, data_dir: str | None = None, devices: Sequence = ()):
-        from aejax.train.run import build
-        from aejax.train.sharding import Sharding
-        from aejax.train.step import make_dispatch
+        from aejax.training.run import build
+        from aejax.training.sharding import Sharding
+        from aejax.training.step import make_dispatch
 
         self.parts = build(config, data_dir)
         self.k = config.train.steps_per_dispatch

@@ -31,7 +31,7 @@ def settings(smoke: bool):
 
 def child(mode: str, steps: int, smoke: bool):
     """One process of a run: prints {"loss", "seconds"} per step."""
-    from aejax.train import distributed
+    from aejax.training import distributed
 
     distributed.initialise()
     c = settings(smoke)

@@ -4,12 +4,12 @@
 
 with the folder of training photographs given by AEJAX_DATA: 28,000 steps of four 128x128 crops,
 18 GFLOP each with the backward pass: 0.27 s on one core of an AMD EPYC, 2.1 hours in all. Then
-`python -m aejax.compress.freeze runs/codec -o aejax/weights/codec.safetensors`. `codec.py:more`
+`python -m aejax.codec.freeze runs/codec -o aejax/weights/codec.safetensors`. `codec.py:more`
 goes on from what ships, another 25,000 steps (1.9 hours). The one for MS-SSIM goes on from it too,
 with 192x192 crops, which have all five scales:
 
     aejax train --config experiments/compress/codec.py:ms-ssim --workdir runs/codec-ms-ssim
-    python -m aejax.compress.freeze runs/codec-ms-ssim --base codec \\
+    python -m aejax.codec.freeze runs/codec-ms-ssim --base codec \\
         -o aejax/weights/codec-ms-ssim.safetensors
 
 6,000 steps, 23 minutes of one core. On from those weights: `codec.py:ms-ssim,more`, another 15,000;
@@ -35,10 +35,10 @@ def get_config(arg: str = "") -> ConfigDict:
     c.data.channels = 3
     c.data.batch = 4
 
-    c.model.name = "aejax.compress.nets:Codec"
+    c.model.name = "aejax.codec.nets:Codec"
     c.model.latent = 320
     c.model.init = "pca"
-    c.objective.name = "aejax.compress.objective:RateDistortion"
+    c.objective.name = "aejax.codec.objective:RateDistortion"
     c.objective.loss = {}
 
     c.optim.lr = 2e-3

@@ -37,9 +37,9 @@ from ml_collections import ConfigDict
 from aejax.config import base
 from aejax.study import Study, named
 
-UNET = "aejax.denoise.models:UNetDenoiser"
-FAST = "aejax.denoise.models:ResidualDenoiser"
-DNCNN = "aejax.denoise.models:DnCNN"
+UNET = "aejax.denoising.models:UNetDenoiser"
+FAST = "aejax.denoising.models:ResidualDenoiser"
+DNCNN = "aejax.denoising.models:DnCNN"
 
 
 def _sigma(*level):
@@ -51,12 +51,12 @@ def _kwargs(**kwargs):
 
 
 def _objective(name):
-    return {"objective.name": f"aejax.denoise.objective:{name}", **_sigma(25.0)}
+    return {"objective.name": f"aejax.denoising.objective:{name}", **_sigma(25.0)}
 
 
 def _balanced(loss, power):
     return {
-        "objective.name": "aejax.denoise.objective:Supervised",
+        "objective.name": "aejax.denoising.objective:Supervised",
         "objective.loss": ConfigDict({loss: 1.0}),
         "objective.kwargs": ConfigDict({"balance": power}),
     }
@@ -133,7 +133,7 @@ def get_config(arg: str = ""):
     c.model.name = UNET
     c.model.kwargs = ConfigDict({"widths": (32, 64, 128), "blocks": (1, 1, 2, 1, 1)})
     c.objective.loss = ConfigDict({"mse": 1.0})
-    c.optim.name = "aejax.denoise.optim:muon"
+    c.optim.name = "aejax.denoising.optim:muon"
     c.optim.lr = 2e-3
     c.optim.warmup = "50 steps"
     c.optim.final_lr = 0.01
@@ -154,9 +154,9 @@ def get_config(arg: str = ""):
 
 def judge(result, workdir, images, sigmas):
     """The protocol on (name, image) pairs, added to a run's result: test/psnr@25 ..., and cost."""
-    from aejax.denoise.api import load_network
-    from aejax.denoise.cost import macs_per_pixel
-    from aejax.denoise.protocol import Method, evaluate
+    from aejax.denoising.api import load_network
+    from aejax.denoising.cost import macs_per_pixel
+    from aejax.denoising.protocol import Method, evaluate
 
     network = load_network(str(workdir))
     method = Method(lambda x, s: network(x, s), blind=not network.needs_sigma)
@@ -170,7 +170,7 @@ def judge(result, workdir, images, sigmas):
 def measured(config, workdir, data_dir=None, **kwargs):
     """Training, then the protocol on the held-out photographs."""
     from aejax.data.source import open_source
-    from aejax.train.run import train
+    from aejax.training.run import train
 
     result = train(config, workdir, data_dir=data_dir, **kwargs)
     source = open_source(

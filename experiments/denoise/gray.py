@@ -33,15 +33,15 @@ def get_config(arg: str = "", channels: int = 1) -> ConfigDict:
     c.data.cache = "memmap"
 
     c.corrupt = ({"name": "gaussian", "sigma": (-4.0, 55.0)},)
-    c.model.name = "aejax.denoise.models:UNetDenoiser"
+    c.model.name = "aejax.denoising.models:UNetDenoiser"
     c.model.kwargs = ConfigDict(
         {"widths": (64, 128, 256), "blocks": (1, 1, 2, 1, 1), "told": "sometimes"}
     )
-    c.objective.name = "aejax.denoise.objective:Supervised"
+    c.objective.name = "aejax.denoising.objective:Supervised"
     c.objective.loss = ConfigDict({"mae": 1.0})
     c.objective.kwargs = ConfigDict({"tell": ("sigma",), "balance": 0.7})
 
-    c.optim.name = "aejax.denoise.optim:muon"
+    c.optim.name = "aejax.denoising.optim:muon"
     c.optim.lr = 2e-3
     c.optim.schedule = "cosine"
     c.optim.warmup = "200 steps"

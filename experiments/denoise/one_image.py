@@ -23,11 +23,11 @@ def get_config(arg: str = ""):
     c.data.crop = 128
     c.data.flip = c.data.rotate = True
     c.data.batch = 4
-    c.model.name = "aejax.denoise.models:UNetDenoiser"
+    c.model.name = "aejax.denoising.models:UNetDenoiser"
     c.model.kwargs = ConfigDict(
         {"widths": (64, 128, 256), "blocks": (1, 1, 2, 1, 1), "told": "sometimes"}
     )
-    c.objective.name = "aejax.denoise.objective:Neighbor2Neighbor"
+    c.objective.name = "aejax.denoising.objective:Neighbor2Neighbor"
     c.objective.loss = ConfigDict({"mse": 1.0})
     c.objective.kwargs = ConfigDict({"start": "gray"})
     c.optim.lr = 1e-4

@@ -39,7 +39,7 @@ from aejax.registry import did_you_mean
 from aejax.study import Study, named, product, seeds
 
 TABLE = load_module(str(pathlib.Path(__file__).parent / "table.py"))
-DECODER = "aejax.generate.likelihood:LikelihoodDecoder"
+DECODER = "aejax.generation.likelihood:LikelihoodDecoder"
 BITS = 48.0
 
 

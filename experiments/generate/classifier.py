@@ -19,8 +19,8 @@ def get_config(arg: str = ""):
     c.data.source = SETS["digits" if "digits" in words else "fashion"]
     c.data.batch = 128
     c.data.flip = "fashion" in words
-    c.model.name = "aejax.generate.classifier:Classifier"
-    c.objective.name = "aejax.generate.objective:Classification"
+    c.model.name = "aejax.generation.classifier:Classifier"
+    c.objective.name = "aejax.generation.objective:Classification"
     if "perceptual" in words:
         c.seed = 1
         c.model.kwargs.widths, c.model.kwargs.features = (16, 32, 48), 48

@@ -24,9 +24,9 @@ def get_config(arg: str = ""):
     c = base()
     c.task = "generate"
     c.data.source, c.data.eval_source, c.data.batch = "bundled:digits", "tfds:fashion_mnist", 64
-    c.model.name = "aejax.generate.classifier:Classifier"
+    c.model.name = "aejax.generation.classifier:Classifier"
     c.model.kwargs.widths, c.model.kwargs.features = (16, 32, 48), 48
-    c.objective.name = "aejax.generate.objective:Classification"
+    c.objective.name = "aejax.generation.objective:Classification"
     c.optim.name, c.optim.lr, c.optim.weight_decay = "adamw", 1e-3, 0.05
     c.optim.warmup, c.optim.clip, c.optim.ema = "50 steps", 1.0, 0.99
     c.train.length = "800 steps"
@@ -56,8 +56,8 @@ def main():
 
     from aejax.config import apply_overrides
     from aejax.data.source import decoded, open_source
-    from aejax.generate.generator import load_generator
-    from aejax.train.run import train
+    from aejax.generation.generator import load_generator
+    from aejax.training.run import train
 
     source = decoded(open_source("tfds:fashion_mnist", "train"))
     images = np.asarray(source.data).reshape(-1, *source.source.shape)

@@ -37,7 +37,7 @@ def get_config(arg: str = ""):
     c.model.f_E = part("conv", widths=widths, depth=1, spatial=True)
     c.model.bottleneck = part("gaussian")
     c.model.f_D = part("conv", widths=widths, depth=2, spatial=True)
-    c.objective.name = "aejax.generate.objective:Evidence"
+    c.objective.name = "aejax.generation.objective:Evidence"
     c.objective.terms = {"kl": 0.05}
     c.objective.kwargs = {"likelihood": "normal", "arguments": {"sigma": 0.1}}
     c.optim.lr, c.optim.warmup, c.optim.clip, c.optim.ema = 1e-3, "200 steps", 1.0, 0.999
@@ -52,8 +52,8 @@ def get_config(arg: str = ""):
                       "depth": 1 if smoke else 6},
             "classes": 10 if smoke else 12,
         }  # fmt: skip
-        c.model.name = "aejax.generate.latent:LatentModel"
-        c.objective.name, c.objective.terms = "aejax.generate.objective:LatentPrior", {}
+        c.model.name = "aejax.generation.latent:LatentModel"
+        c.objective.name, c.objective.terms = "aejax.generation.objective:LatentPrior", {}
         c.objective.kwargs = {"autoencoder": ""}
         c.eval.metrics, c.eval.best = (), "-prior"
         c.train.length = "3 steps" if smoke else "200 epochs"
@@ -65,9 +65,9 @@ def main() -> None:
 
     from aejax import pictures
     from aejax.data.source import decoded, open_source
-    from aejax.generate.generator import load_generator
-    from aejax.generate.metrics import memorisation, nearest
-    from aejax.train.run import provenance
+    from aejax.generation.generator import load_generator
+    from aejax.generation.metrics import memorisation, nearest
+    from aejax.training.run import provenance
 
     parser = argparse.ArgumentParser()
     parser.add_argument("workdir", type=pathlib.Path)

@@ -39,7 +39,7 @@ def autoencoder(name: str, smoke: bool = False):
     c.model.f_E = part("dense", hidden=hidden)
     c.model.bottleneck = part("gaussian", noise="fixed", sigma=0.1, standardise=True)
     c.model.f_D = part("dense", hidden=hidden[::-1], output_activation="sigmoid")
-    c.objective.name = "aejax.generate.objective:Evidence"
+    c.objective.name = "aejax.generation.objective:Evidence"
     c.objective.terms = {"l2": 1e-3}
     c.objective.kwargs = {
         "likelihood": "normal",
@@ -64,13 +64,13 @@ def prior(ae, name: str, smoke: bool = False):
     """Class-conditional flow matching, an MLP, on the latents of `ae`."""
     _, _, _, width, length = SIZES[name]
     c = ae.copy_and_resolve_references()
-    c.model.name = "aejax.generate.latent:LatentModel"
+    c.model.name = "aejax.generation.latent:LatentModel"
     c.model.kwargs = {
         "autoencoder": {k: v for k, v in ae.model.to_dict().items()},
         "prior": {"name": "flow_matching", "net": "mlp", "width": width, "depth": 4},
         "classes": 10,
     }
-    c.objective.name = "aejax.generate.objective:LatentPrior"
+    c.objective.name = "aejax.generation.objective:LatentPrior"
     c.objective.terms = {}
     c.objective.kwargs = {"autoencoder": ""}
     c.data.batch = 128

@@ -46,7 +46,7 @@ def get_config(arg: str = ""):
     c = base()
     c.task = "generate"
     c.data.source, c.data.batch, c.eval.batch = "tfds:mnist", 128, 500
-    c.objective.name = "aejax.generate.objective:Evidence"
+    c.objective.name = "aejax.generation.objective:Evidence"
     c.objective.terms = {"kl": 1.0}
     c.objective.kwargs = {
         "likelihood": "bernoulli",
@@ -61,7 +61,7 @@ def get_config(arg: str = ""):
     c.model.f_E = part("conv", widths=widths, depth=1)
     c.model.bottleneck = part("gaussian")
     c.model.f_D = part(
-        "aejax.generate.likelihood:LikelihoodDecoder",
+        "aejax.generation.likelihood:LikelihoodDecoder",
         decoder="conv",
         likelihood="bernoulli",
         arguments={"widths": widths, "depth": 1},
@@ -69,14 +69,14 @@ def get_config(arg: str = ""):
     if "flow" in words:
         prior = {"name": "coupling", "layers": 2 if smoke else 6, "width": 8 if smoke else 128}
         c.model.kwargs = {"autoencoder": c.model.to_dict(), "prior": prior, "joint": True}
-        c.model.name = "aejax.generate.latent:LatentModel"
+        c.model.name = "aejax.generation.latent:LatentModel"
     if "vamp" in words:
         c.model.kwargs = {"autoencoder": c.model.to_dict(), "components": 5 if smoke else 200}
-        c.model.name = "aejax.generate.vae:VampAutoEncoder"
+        c.model.name = "aejax.generation.vae:VampAutoEncoder"
     if "ladder" in words:
         small = {"sides": (1, 4), "blocks": (1, 1), "widths": (8, 8), "zdims": (2, 2), "fine": 4}
         c.model.kwargs = small if smoke else {}
-        c.model.name = "aejax.generate.vae:HierarchicalVAE"
+        c.model.name = "aejax.generation.vae:HierarchicalVAE"
         c.data.batch, c.train.length = 32, "12 epochs"  # more steps for the same time
         if "iwae" in words:
             c.data.batch, c.train.length = 16, "9000 steps"
@@ -93,9 +93,9 @@ def main() -> None:
     import numpy as np
 
     from aejax.data.source import decoded, open_source
-    from aejax.generate.nll import importance_nll
-    from aejax.train.run import provenance
+    from aejax.generation.nll import importance_nll
     from aejax.trained import load
+    from aejax.training.run import provenance
 
     parser = argparse.ArgumentParser()
     parser.add_argument("workdir", type=pathlib.Path)

@@ -45,7 +45,7 @@ def classifier(run: str, name: str) -> None:
     """The averaged weights, and the one number that its features are divided by."""
     from aejax import load, weights
     from aejax.data.source import decoded, open_source
-    from aejax.generate.classifier import as_meta, scale_of
+    from aejax.generation.classifier import as_meta, scale_of
 
     trained = load(run)
     variables = jax.tree.map(np.asarray, trained.variables)
@@ -80,7 +80,7 @@ def mixture(run: str, name: str) -> None:
     from aejax import load, weights
     from aejax.config import plain
     from aejax.data.source import decoded, open_source
-    from aejax.generate.latent import LatentModel, fit_prior
+    from aejax.generation.latent import LatentModel, fit_prior
 
     trained, begun = load(run), time.perf_counter()
     train = decoded(open_source(trained.config.data.source, "train"))
@@ -95,7 +95,7 @@ def mixture(run: str, name: str) -> None:
     variables = dict(jax.tree.map(np.asarray, fit_prior(model, variables, images, labels)))
     done = (pathlib.Path(run) / "result.json").exists()
     meta = meta_of(run) if done else started(run, trained.step)
-    meta["config"]["model"] |= {"name": "aejax.generate.latent:LatentModel", "kwargs": kwargs}
+    meta["config"]["model"] |= {"name": "aejax.generation.latent:LatentModel", "kwargs": kwargs}
     meta |= {"shape": list(train.source.shape), "fit_seconds": time.perf_counter() - begun}
     meta["class_names"] = list(train.source.class_names)
     weights.save(name, {"params": half(variables.pop("params")), **variables}, meta)
@@ -106,10 +106,10 @@ def score(name: str, data: str) -> None:
     import time
 
     from aejax import weights
-    from aejax.generate.generator import load_generator
-    from aejax.generate.judge import reference
-    from aejax.generate.metrics import caption, frechet
-    from aejax.generate.metrics import score as measure
+    from aejax.generation.generator import load_generator
+    from aejax.generation.judge import reference
+    from aejax.generation.metrics import caption, frechet
+    from aejax.generation.metrics import score as measure
 
     real = reference({"digits": "tfds:mnist", "fashion": "tfds:fashion_mnist"}[data])
     test = real.images
@@ -133,7 +133,7 @@ def score(name: str, data: str) -> None:
 def rivals(study: str) -> None:
     """Twelve draws of the plain VAE and of the GAN, and what was measured of 10,000."""
     from aejax.config import from_json, load_module
-    from aejax.generate.demo import RIVALS
+    from aejax.generation.demo import RIVALS
 
     table = load_module(str(pathlib.Path(__file__).parent / "table.py"))
     root = pathlib.Path(study)

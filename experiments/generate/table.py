@@ -95,9 +95,9 @@ def get_config(arg: str = ""):
         c.data.source, c.data.batch, c.eval.batch = "bundled:digits", 32, 64
         c.train.length, c.optim.warmup = "3 steps", "1 steps"
     if "gan" in words:
-        c.model.name = "aejax.generate.adversarial:GAN"
+        c.model.name = "aejax.generation.adversarial:GAN"
         c.model.kwargs = {"widths": (4, 4) if smoke else (32, 64)}
-        c.objective.name = "aejax.generate.adversarial:Adversarial"
+        c.objective.name = "aejax.generation.adversarial:Adversarial"
         c.optim.lr, c.optim.b1, c.optim.ema = 3e-4, 0.5, 0.999
         c.eval.metrics, c.eval.best = (), "-generator"
         return c
@@ -110,12 +110,12 @@ def get_config(arg: str = ""):
     c.model.f_D = part("dense", hidden=hidden[::-1], output_activation="sigmoid")
     if model == "rae-sn":
         c.model.f_D = part(
-            "aejax.generate.vae:SpectralDecoder",
+            "aejax.generation.vae:SpectralDecoder",
             decoder="dense",
             bound=2.0,
             arguments={"hidden": hidden[::-1], "output_activation": "sigmoid"},
         )
-    c.objective.name = "aejax.generate.objective:Evidence"
+    c.objective.name = "aejax.generation.objective:Evidence"
     c.objective.terms = terms
     c.objective.kwargs = {"likelihood": "normal", "arguments": {"sigma": 0.15}}
     c.eval.metrics, c.eval.best = ("psnr", "mse"), "psnr"
@@ -127,8 +127,8 @@ def with_prior(ae, prior: str, autoencoder: str = "", ema: float = 0.999):
     """The run that trains `prior` on the latents of `ae`, whose workdir is `autoencoder`."""
     c, smoke = ae.copy_and_resolve_references(), ae.data.source.startswith("bundled")
     c.model.kwargs = {"autoencoder": ae.model.to_dict(), "prior": PRIORS[prior]}
-    c.model.name = "aejax.generate.latent:LatentModel"
-    c.objective.name, c.objective.terms = "aejax.generate.objective:LatentPrior", {}
+    c.model.name = "aejax.generation.latent:LatentModel"
+    c.objective.name, c.objective.terms = "aejax.generation.objective:LatentPrior", {}
     c.objective.kwargs = {"autoencoder": autoencoder}
     c.data.batch, c.optim.ema = 256 if not smoke else 32, ema
     c.train.length = "4000 steps" if not smoke else "3 steps"
@@ -166,8 +166,8 @@ def pca_gmm(images, components, k, n, seed):
 @functools.lru_cache(2)
 def judged(source: str, data_dir: str | None, judge: str):
     """The real images; of the smoke form's, a fifth of the pixels stand for a classifier."""
-    from aejax.generate import metrics
-    from aejax.generate.judge import reference
+    from aejax.generation import metrics
+    from aejax.generation.judge import reference
 
     if not source.startswith("bundled"):
         return reference(source, judge, data_dir)
@@ -199,9 +199,9 @@ def sampled(model, variables, n: int, seed: int) -> tuple[np.ndarray, float]:
 def drawn(config, prior: str, folder: pathlib.Path, real, n: int, ema: float | None, options):
     """(n samples, seconds to train or fit the prior, seconds to draw) of one prior of a run."""
     from aejax.config import plain
-    from aejax.generate.latent import LatentModel, fit_prior
-    from aejax.train.run import train
+    from aejax.generation.latent import LatentModel, fit_prior
     from aejax.trained import load
+    from aejax.training.run import train
 
     seed, images = config.seed, real.train_images
     if config.model.name == "pca":
@@ -228,7 +228,7 @@ def drawn(config, prior: str, folder: pathlib.Path, real, n: int, ema: float | N
 
 def codes_used(workdir, images, data_dir=None) -> float:
     """Share of the codes, mean over their groups, that some image has: 1 = none is dead."""
-    from aejax.generate.latent import latents
+    from aejax.generation.latent import latents
     from aejax.trained import load
 
     found = load(workdir, data_dir=data_dir)
@@ -249,8 +249,8 @@ def measured(
       priors: those to take of the ones that can be put on this model; () = all.
       same_ema: trained priors take config.optim.ema instead of 0.999.
     """
-    from aejax.generate.metrics import score
-    from aejax.train.run import provenance, train
+    from aejax.generation.metrics import score
+    from aejax.training.run import provenance, train
 
     folder = pathlib.Path(workdir)
     options = {"data_dir": data_dir, "command": command, "quiet": True}

@@ -53,8 +53,8 @@ def measured(config, workdir, data_dir=None, **kwargs):
     """Training, then how far the training loss and f_D's subspace are from PCA's."""
     from aejax.baselines import Components, to_rows, training_images
     from aejax.data.pipeline import make_pipeline
-    from aejax.train.run import train
     from aejax.trained import load
+    from aejax.training.run import train
 
     result = train(config, workdir, data_dir=data_dir, **kwargs)
     params = load(workdir, data_dir=data_dir).variables["params"]

@@ -52,11 +52,11 @@ def measured(config, workdir, data_dir=None, **kwargs):
     """Training, then two priors on the codes and the distance of samples from the test split."""
     from aejax.config import plain
     from aejax.data.source import decoded, open_source
-    from aejax.generate.classifier import extractor
-    from aejax.generate.latent import LatentModel, fit_prior
-    from aejax.generate.metrics import frechet
-    from aejax.train.run import train
+    from aejax.generation.classifier import extractor
+    from aejax.generation.latent import LatentModel, fit_prior
+    from aejax.generation.metrics import frechet
     from aejax.trained import load
+    from aejax.training.run import train
 
     result = train(config, workdir, data_dir=data_dir, **kwargs)
     found = load(workdir, data_dir=data_dir)

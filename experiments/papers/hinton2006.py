@@ -75,7 +75,7 @@ def config(arg: str = ""):
 
 def measured(config, workdir, **kwargs):
     """Training, and the error in the paper's unit."""
-    from aejax.train.run import train
+    from aejax.training.run import train
 
     result = train(config, workdir, **kwargs)
     result["metrics"]["test/squared error"] = result["metrics"]["test/mse"] * result["input_size"]

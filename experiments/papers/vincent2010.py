@@ -62,8 +62,8 @@ def linear_error(train, test) -> float:
 def measured(config, workdir, data_dir=None, **kwargs):
     """Training, then the errors of a linear classifier of h, and of the pixels themselves."""
     from aejax.data.source import decoded, open_source
-    from aejax.train.run import train
     from aejax.trained import load
+    from aejax.training.run import train
 
     result = train(config, workdir, data_dir=data_dir, **kwargs)
     model, codes, pixels = load(workdir, data_dir=data_dir), [], []

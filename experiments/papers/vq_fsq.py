@@ -55,8 +55,8 @@ def measured(config, workdir, data_dir=None, **kwargs):
 
     from aejax.baselines import test_images
     from aejax.data.pipeline import make_pipeline
-    from aejax.train.run import train
     from aejax.trained import load
+    from aejax.training.run import train
 
     result = train(config, workdir, data_dir=data_dir, **kwargs)
     found = load(workdir, data_dir=data_dir)

@@ -65,7 +65,7 @@ def config(arg: str = ""):
 def measured(config, workdir, data_dir=None, **kwargs):
     """Training, then the protocol on BSD68 (the bundled photographs in the smoke form)."""
     from aejax.data.source import open_source
-    from aejax.train.run import train
+    from aejax.training.run import train
 
     result = train(config, workdir, data_dir=data_dir, **kwargs)
     smoke = config.data.source.startswith("bundled")

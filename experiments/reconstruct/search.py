@@ -64,7 +64,7 @@ def get_config(arg: str = ""):
 
 def train(config, workdir, **kwargs):
     """The package's training, with f_E and f_D of that width."""
-    from aejax.train import run
+    from aejax.training import run
 
     width = config.model.kwargs.width
     config.model.f_E = part("dense", hidden=(width, width // 2))

@@ -7,7 +7,7 @@ import pytest
 from aejax.config import Clock
 from aejax.runner import run_study
 from aejax.study import load, plan, resolve
-from aejax.train.optim import build_schedule
+from aejax.training.optim import build_schedule
 
 PAPERS = pathlib.Path(__file__).resolve().parents[2] / "experiments" / "papers"
 FILES = sorted(PAPERS.glob("*.py"))

@@ -8,7 +8,7 @@ import pytest
 
 from aejax import cli
 from aejax import config as configs
-from aejax.train import run
+from aejax.training import run
 from tests.test_config import FILES, ROOT
 
 WHOLE = ("quickstart", "crossval", "search")  # their studies are run whole, here and beside

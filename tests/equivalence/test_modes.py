@@ -6,9 +6,9 @@ import pytest
 
 from aejax.config import part
 from aejax.errors import UserError
-from aejax.train import run
-from aejax.train.sharding import Sharding
-from aejax.train.step import make_dispatch, make_train_step
+from aejax.training import run
+from aejax.training.sharding import Sharding
+from aejax.training.step import make_dispatch, make_train_step
 from tests.helpers import tiny
 
 CONV = {"model__f_E": part("conv", widths=(8, 8)), "model__f_D": part("conv", widths=(8, 8))}

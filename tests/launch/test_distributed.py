@@ -12,8 +12,8 @@ import jax
 import pytest
 
 from aejax.errors import UserError
-from aejax.train import distributed
-from aejax.train.distributed import Cluster, HostsMissing
+from aejax.training import distributed
+from aejax.training.distributed import Cluster, HostsMissing
 
 
 def free_port() -> int:
@@ -228,7 +228,7 @@ def test_garbage_on_the_port_is_ignored():
 
 PROGRAM = """
 import sys, time
-from aejax.train import distributed as d
+from aejax.training import distributed as d
 from aejax.errors import SavedAndStopped
 try:
     d.initialise()

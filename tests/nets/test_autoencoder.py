@@ -12,7 +12,7 @@ from aejax.errors import UserError
 from aejax.nets.autoencoder import build_model
 from aejax.nets.f_E import F_E, code_shape
 from aejax.nets.init import at_linear_optimum, principal_components
-from aejax.train import run
+from aejax.training import run
 from tests.helpers import tiny
 
 

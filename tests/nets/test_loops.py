@@ -7,9 +7,9 @@ import pytest
 
 from aejax import config as configs
 from aejax.nets import ops
-from aejax.train import run
-from aejax.train.sharding import Sharding
-from aejax.train.step import make_dispatch
+from aejax.training import run
+from aejax.training.sharding import Sharding
+from aejax.training.step import make_dispatch
 from tests.test_config import FILES, ROOT
 
 

@@ -1,0 +1,236 @@
+"""`aejax.denoise(image)`: any size, gray or colour, float or integer, blind or told the level."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from aejax.denoising.noise import estimate_sigma
+from aejax.denoising.tiling import tiled
+from aejax.errors import UserError
+from aejax.types import Variables
+
+MODELS = {"gray": "denoise_gray", "colour": "denoise_colour"}  # names of shipped weights
+SMALLEST = 8  # pixels a side
+TILE = 1024  # pixels a side: about 0.6 GiB in all for the shipped models
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A denoiser with its weights, for images of `channels` channels."""
+
+    model: Any
+    variables: Variables
+    channels: int
+    name: str
+
+    @property
+    def takes_sigma(self) -> bool:
+        return getattr(self.model, "told", "never") != "never"
+
+    @property
+    def needs_sigma(self) -> bool:
+        return getattr(self.model, "told", "never") == "always"
+
+    @functools.cached_property
+    def _run(self):
+        import jax
+
+        def run(variables, x, sigma):
+            cond = None if sigma is None else {"sigma": sigma[None]}
+            return self.model.apply(variables, x[None], cond, train=False).y[0]
+
+        return jax.jit(run)
+
+    def __call__(
+        self,
+        x: Float[np.ndarray, "h w c"],
+        sigma: float | None = None,
+        *,
+        tile: int = TILE,
+        self_ensemble: bool = False,
+        progress: Callable[[float], None] = lambda done: None,
+    ) -> Float[np.ndarray, "h w c"]:
+        """y of x, float32 in the range of [0, 1] images but not clipped.
+
+        Args:
+          sigma: noise level on the 0..255 scale for a model that takes it; None = blind.
+          tile: side of the windows in pixels, which bounds the memory.
+          self_ensemble: mean over the 8 flips and quarter turns: 8 times the work, about 0.05 dB.
+          progress: called with the share done.
+        """
+        level = np.float32(sigma / 255.0) if sigma is not None and self.takes_sigma else None
+
+        def f(part):
+            return self._run(self.variables, part, level)
+
+        def once(x, progress):
+            return tiled(
+                f, x, tile=tile, margin=getattr(self.model, "reach", 64),
+                stride=getattr(self.model, "stride", 8), progress=progress,
+            )  # fmt: skip
+
+        if not self_ensemble:
+            return once(x, progress)
+        total = np.zeros(x.shape, np.float32)
+        for i in range(8):
+            turned = np.rot90(x[:, ::-1] if i & 4 else x, i & 3)
+            y = once(np.ascontiguousarray(turned), lambda d, i=i: progress((i + d) / 8))
+            y = np.rot90(y, -(i & 3))
+            total += y[:, ::-1] if i & 4 else y
+        return total / 8
+
+
+@functools.lru_cache(maxsize=8)
+def load_network(name: str) -> Network:
+    """A shipped model ("gray", "colour"), a .safetensors file beside its .json, or the folder of a
+    run (its averaged weights).
+
+    Raises:
+      UserError: there is no such model.
+    """
+    if pathlib.Path(name, "config.json").is_file():
+        import aejax
+
+        trained = aejax.load(name)
+        channels = trained.config.data.channels
+        if channels not in (1, 3):
+            raise UserError(f"{name}: the run has no data.channels = 1 or 3")
+        return Network(trained.model, trained.variables, channels, name)
+    from aejax import weights
+    from aejax.registry import build, lookup
+
+    known = MODELS.get(name, name)
+    variables, meta = weights.load(known)
+    spec = meta["config"]["model"]
+    if not spec.get("name"):
+        raise UserError(f'"{name}" is not a denoiser')
+    kwargs = {k: tuple(v) if isinstance(v, list) else v for k, v in spec["kwargs"].items()}
+    model = build(lookup(spec["name"], {}, "model"), kwargs, spec["name"])
+    return Network(model, variables, int(meta["config"]["data"]["channels"]), name)
+
+
+def network_for(channels: int, model: str = "auto") -> Network:
+    """The network for images of 1 or 3 channels. "auto" takes the shipped one; if no colour weights
+    are installed, colour images go through the gray one channel by channel."""
+    if model != "auto":
+        return load_network(model)
+    if channels == 1:
+        return load_network("gray")
+    try:
+        return load_network("colour")
+    except UserError:
+        return load_network("gray")
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """A denoised image and what was found out about its noise (0..255 scale).
+
+    Attributes:
+      image: as the input: shape, type.
+      sigma: estimate from the noisy image alone.
+      removed: root mean square of what was taken away.
+    """
+
+    image: np.ndarray
+    sigma: float
+    removed: float
+
+
+def _checked(image: Any) -> np.ndarray:
+    x = np.asarray(image)
+    if x.ndim not in (2, 3) or (x.ndim == 3 and x.shape[2] not in (1, 3)):
+        raise UserError(
+            f"denoise: an image is [h, w], [h, w, 1] or [h, w, 3], not {list(x.shape)}"
+            + ("; one image at a time" if x.ndim == 4 else "")
+        )
+    if not (x.dtype in (np.uint8, np.uint16) or np.issubdtype(x.dtype, np.floating)):
+        raise UserError(f"denoise: values are float in [0, 1], uint8 or uint16, not {x.dtype}")
+    if min(x.shape[:2]) < SMALLEST:
+        raise UserError(
+            f"denoise: {x.shape[0]}x{x.shape[1]} pixels are too few; {SMALLEST} a side at least"
+        )
+    if np.issubdtype(x.dtype, np.floating):
+        if not np.isfinite(x).all():
+            raise UserError("denoise: the image holds NaN or infinite values")
+        if np.abs(x).max() > 20:
+            raise UserError(
+                f"denoise: float images are in [0, 1], this one reaches "
+                f"{float(np.abs(x).max()):g}; "
+                "divide it by its white, or pass uint8 or uint16"
+            )
+    return x
+
+
+def restore(
+    image: Any,
+    sigma: float | None = None,
+    *,
+    model: str = "auto",
+    strength: float = 1.0,
+    self_ensemble: bool = False,
+    tile: int = TILE,
+    progress: Callable[[float], None] = lambda done: None,
+) -> Restored:
+    """As `denoise`, and says how much noise there was."""
+    x = _checked(image)
+    if not 0 <= strength <= 1:
+        raise UserError(f"denoise: strength = {strength} is not between 0 and 1")
+    if sigma is not None and not (np.isfinite(sigma) and 0 <= sigma <= 255):
+        raise UserError(f"denoise: sigma = {sigma} is not between 0 and 255 (8-bit levels)")
+    white = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}.get(x.dtype, 1)
+    flat = (x[..., None] if x.ndim == 2 else x).astype(np.float32)
+    flat = flat / np.float32(white) if white > 1 else flat
+    estimate = 255 * estimate_sigma(flat)
+    network = network_for(flat.shape[2], model)
+    if sigma is not None and not network.takes_sigma:
+        raise UserError(f'denoise: "{network.name}" is blind; leave sigma out')
+    if sigma == 0 or strength == 0:
+        return Restored(x.copy(), estimate, 0.0)
+    told = estimate if sigma is None and network.needs_sigma else sigma
+    options = {"tile": tile, "self_ensemble": self_ensemble}
+    c = flat.shape[2]
+    if network.channels == c:
+        y = network(flat, told, progress=progress, **options)
+    elif network.channels == 1:
+        y = np.concatenate(
+            [
+                network(flat[..., i : i + 1], told, **options,
+                        progress=lambda d, i=i: progress((i + d) / c))
+                for i in range(c)
+            ],
+            axis=2,
+        )  # fmt: skip
+    else:
+        y = network(np.repeat(flat, 3, 2), told, progress=progress, **options)
+        y = y.mean(2, keepdims=True)
+    if strength < 1:
+        y = flat + np.float32(strength) * (y - flat)
+    removed = 255 * float(np.sqrt(np.mean(np.square(y - flat), dtype=np.float64)))
+    if white > 1:
+        y = np.round(np.clip(y, 0, 1) * white)
+    return Restored(y.reshape(x.shape).astype(x.dtype), estimate, removed)
+
+
+def denoise(image: Any, sigma: float | None = None, **options) -> np.ndarray:
+    """Removes noise from one image; same shape and type out.
+
+    Args:
+      image: [h, w], [h, w, 1] or [h, w, 3]; float with black 0 and white 1 (values outside are
+        where noise goes: they are used, and the result is not clipped), uint8 or uint16.
+      sigma: standard deviation of the noise on the 0..255 scale, whatever the type; None = blind.
+      model: "auto" (by the channels), "gray", "colour", the folder of a run, a weights file.
+      strength: 0 leaves the image as it is, 1 takes away all that looks like noise.
+      self_ensemble: mean over 8 flips and turns: 8 times slower, a little better.
+      tile: side of the windows that bound the memory, in pixels.
+      progress: called with the share done, 0 to 1.
+
+    Raises:
+      UserError: shape, type, values or options that cannot be; no weights of that name.
+    """
+    return restore(image, sigma, **options).image

@@ -1,0 +1,230 @@
+"""Losses with an opponent: a GAN as the baseline, and a patch discriminator for autoencoders.
+
+Both are one model (the parameters of both players) and one objective in the one train step: the
+loss is the sum of the players' losses, with a stop_gradient wherever one must not reach the other's
+parameters. Adam scales every gradient by itself, so the players need no second optimiser.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.nn import leaky_relu, softplus
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from aejax.config import plain
+from aejax.generation.objective import Evidence
+from aejax.nets.autoencoder import build_model
+from aejax.nets.blocks import Conv, Dense, Downsample
+from aejax.nets.f_D import ConvDecoder
+from aejax.types import Aux, Batch, Output, Variables
+
+
+class Discriminator(nn.Module):
+    """[b, h, w, c] -> logits: of each patch [b, i, j, 1] (Isola et al. 2017, arXiv 1611.07004), or
+    of the whole image [b, 1] with patches=False."""
+
+    widths: Sequence[int] = (32, 64)
+    patches: bool = True
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b *p 1"]:
+        """Images in [0, 1] -> logits of being real."""
+        u = 2.0 * x - 1.0
+        for width in self.widths:
+            pad = (-u.shape[1] % 2, -u.shape[2] % 2)
+            u = jnp.pad(u, ((0, 0), (0, pad[0]), (0, pad[1]), (0, 0)), mode="edge")
+            u = leaky_relu(Downsample(width, kernel=3)(u), 0.2)
+        if self.patches:
+            return Dense(1)(leaky_relu(Conv(self.widths[-1])(u), 0.2))
+        return Dense(1)(leaky_relu(Dense(128)(u.reshape(u.shape[0], -1)), 0.2))
+
+
+def _mean(logits):
+    return jnp.mean(logits.reshape(logits.shape[0], -1), axis=1)
+
+
+def discriminator_loss(real: Array, fake: Array) -> Float[Array, "b"]:
+    """softplus(-D(x)) + softplus(D(y)), per example (Goodfellow et al. 2014)."""
+    return _mean(softplus(-real)) + _mean(softplus(fake))
+
+
+def generator_loss(fake: Array) -> Float[Array, "b"]:
+    """softplus(-D(y)): the non-saturating loss."""
+    return _mean(softplus(-fake))
+
+
+def r1(discriminate: Any, x: Float[Array, "b h w c"]) -> Float[Array, "b"]:
+    """|dD(x)/dx|^2 at real images (Mescheder et al. 2018, arXiv 1801.04406)."""
+    grad = jax.grad(lambda x: jnp.sum(_mean(discriminate(x))))(x)
+    return jnp.sum(jnp.square(grad), axis=(1, 2, 3))
+
+
+def frozen(variables: Variables, part: str) -> Variables:
+    """`variables` whose parameters of `part` get no gradient."""
+    params = dict(variables["params"])
+    params[part] = jax.lax.stop_gradient(params[part])
+    return {**variables, "params": params}
+
+
+# The baseline -------------------------------------------------------------------------------------
+
+
+class GAN(nn.Module):
+    """z ~ N(0, I) -> y, and its opponent. `draw` as a LatentModel has it."""
+
+    shape: Sequence[int]
+    latent: int = 64
+    widths: Sequence[int] = (32, 64)
+
+    def setup(self):
+        self.generator = ConvDecoder(tuple(self.shape), self.widths, output_activation="sigmoid")
+        self.discriminator = Discriminator(self.widths, patches=False)
+
+    def generate(self, z: Float[Array, "b k"]) -> Float[Array, "b h w c"]:
+        """Images in [0, 1]."""
+        return self.generator(z)
+
+    def discriminate(self, x: Float[Array, "b h w c"]) -> Float[Array, "b 1"]:
+        """Logits of being real."""
+        return self.discriminator(x)
+
+    def __call__(
+        self, x: Float[Array, "b h w c"], cond: dict | None = None, train: bool = False
+    ) -> Output:
+        """As many samples as there are images, and what the discriminator says of both."""
+        key = self.make_rng("bottleneck") if self.has_rng("bottleneck") else jax.random.key(0)
+        z = jax.random.normal(key, (x.shape[0], self.latent))
+        y = self.generate(z)
+        extra = {"real": self.discriminate(x), "fake": self.discriminate(y)}
+        return Output(z, z, y, {}, extra)
+
+    @nn.nowrap
+    def draw(self, variables: dict, key: PRNGKeyArray, n: int, label: Any = None):
+        """n samples in [0, 1]."""
+        z = jax.random.normal(key, (n, self.latent))
+        return self.apply(variables, z, method="generate")
+
+
+@dataclasses.dataclass(frozen=True)
+class Adversarial:
+    """The two losses of a GAN with the R1 penalty, as one.
+
+    Args:
+      r1: weight of the penalty (half of it times |grad|^2).
+    """
+
+    r1: float = 1.0
+
+    def __call__(
+        self, model: nn.Module, variables: Variables, batch: Batch, key: PRNGKeyArray, train: bool
+    ) -> tuple[Float[Array, "b"], Aux]:
+        """Metrics "discriminator", "generator", "r1"; pictures: x over samples."""
+        x = batch["image"]
+        z = jax.random.normal(key, (x.shape[0], model.latent))
+        y = model.apply(variables, z, method="generate")
+
+        def discriminate(v, x):
+            return model.apply(v, x, method="discriminate")
+
+        penalty = r1(lambda x: discriminate(variables, x), x) if self.r1 else jnp.zeros(len(x))
+        fake = discriminate(variables, jax.lax.stop_gradient(y))
+        against = discriminator_loss(discriminate(variables, x), fake)
+        fooled = generator_loss(discriminate(frozen(variables, "discriminator"), y))
+        loss = against + 0.5 * self.r1 * penalty + fooled
+        metrics = {"loss": loss, "discriminator": against, "generator": fooled, "r1": penalty}
+        metrics["mse"] = jnp.mean(jnp.square(x - y), axis=(1, 2, 3))
+        return loss, Aux(metrics, {}, {"x": x, "y": y})
+
+
+# An option of autoencoders ------------------------------------------------------------------------
+
+
+class AutoEncoderWithOpponent(nn.Module):
+    """An autoencoder (`autoencoder` = its `config.model`) and a patch discriminator."""
+
+    shape: Sequence[int]
+    autoencoder: Mapping[str, Any]
+    widths: Sequence[int] = (32, 64)
+
+    def setup(self):
+        self.ae = build_model(plain(self.autoencoder), tuple(self.shape))
+        self.discriminator = Discriminator(self.widths)
+        self.steps = self.variable("adversarial", "steps", lambda: jnp.zeros(()))
+
+    def encode(self, x: Float[Array, "b h w c"], cond: Any = None) -> Float[Array, "b *s k"]:
+        """As the autoencoder's."""
+        return self.ae.encode(x, cond)
+
+    def decode(self, h: Float[Array, "b *s k"], cond: Any = None) -> Float[Array, "b h w c"]:
+        """As the autoencoder's."""
+        return self.ae.decode(h, cond)
+
+    def discriminate(self, x: Float[Array, "b h w c"]) -> Float[Array, "b i j 1"]:
+        """Logits of each patch being real."""
+        return self.discriminator(x)
+
+    def __call__(
+        self, x: Float[Array, "b h w c"], cond: dict | None = None, train: bool = False
+    ) -> Output:
+        """The autoencoder's output."""
+        if self.is_initializing():
+            self.discriminator(x)
+        elif train and self.is_mutable_collection("adversarial"):
+            self.steps.value = self.steps.value + 1.0
+        return self.ae(x, cond, train)
+
+
+@dataclasses.dataclass(frozen=True)
+class EvidenceWithOpponent(Evidence):
+    """Evidence plus a patch adversarial loss on the reconstruction.
+
+    Args:
+      adversarial: weight of the generator's loss against the distortion.
+      adaptive: balance both by the sizes of their gradients at y (VQGAN, Esser et al. 2021, arXiv
+        2012.09841, does so at the last layer), so that `adversarial` is a share, not a unit.
+      begin: steps without it; the discriminator learns from the first step.
+      r1: weight of the penalty on the discriminator.
+    """
+
+    adversarial: float = 0.1
+    adaptive: bool = True
+    begin: int = 1000
+    r1: float = 1.0
+
+    def __call__(
+        self, model: nn.Module, variables: Variables, batch: Batch, key: PRNGKeyArray, train: bool
+    ) -> tuple[Float[Array, "b"], Aux]:
+        """As Evidence; metrics "discriminator", "generator", "balance" besides."""
+        loss, aux = super().__call__(model, variables, batch, key, train)
+        x, y = aux.pictures["x"], aux.pictures["y"]
+        if not train:
+            return loss, aux
+
+        def discriminate(v, x):
+            return model.apply(v, x, method="discriminate")
+
+        fixed = frozen(variables, "discriminator")
+        fooled = generator_loss(discriminate(fixed, y))
+        balance = jnp.ones(())
+        if self.adaptive:
+            size = lambda g: jnp.sqrt(jnp.sum(jnp.square(g)))  # noqa: E731
+            pixel = 2.0 * (y - x)  # of a squared error with unit variance, whatever the likelihood
+            if self.likelihood == "normal" and self.arguments.get("sigma"):
+                pixel = pixel / (2.0 * self.arguments["sigma"] ** 2)
+            image = jax.grad(lambda y: jnp.sum(generator_loss(discriminate(fixed, y))))(y)
+            balance = jnp.clip(size(pixel) / (size(image) + 1e-6), 0.0, 1e4)
+            balance = jax.lax.stop_gradient(balance)
+        begun = (variables["adversarial"]["steps"] >= self.begin).astype(jnp.float32)
+        against = discriminator_loss(
+            discriminate(variables, x), discriminate(variables, jax.lax.stop_gradient(y))
+        )
+        if self.r1:
+            against = against + 0.5 * self.r1 * r1(lambda x: discriminate(variables, x), x)
+        total = loss + begun * self.adversarial * balance * fooled + against
+        more = {"discriminator": against, "generator": fooled}
+        more["balance"] = jnp.full(len(x), balance)
+        return total, dataclasses.replace(aux, metrics={**aux.metrics, **more, "loss": total})

@@ -1,0 +1,234 @@
+"""The verbs of this room: sample, interpolate, edit, extend, inpaint."""
+
+import argparse
+import pathlib
+from collections.abc import Sequence
+
+from aejax.errors import UserError
+from aejax.verbs import Verb
+
+
+def _which(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default="", help="a shipped generator: fashion-mnist, digits")
+    parser.add_argument("--workdir", default="", help="a trained one instead")
+    parser.add_argument(
+        "--prior", default="", help="fitted now, for an autoencoder: mixture, normal"
+    )
+    parser.add_argument("--components", type=int, default=10, help="of --prior mixture")
+    parser.add_argument("--data-dir", help="the data folder (default: AEJAX_DATA)")
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def _generator(args):
+    from aejax.generation.generator import load_generator
+
+    if not args.model and not args.workdir:
+        args.model = "fashion-mnist"
+    arguments = {"components": args.components} if args.prior == "mixture" else {}
+    return load_generator(args.model, args.workdir, args.prior, args.data_dir, **arguments)
+
+
+def _output(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("-o", "--out", required=True, metavar="PATH", help=what)
+
+
+def write(pictures, path: str, columns: int | None = None, labels: Sequence[str] = ()) -> str:
+    """uint8 [n, h, w, c] as a sheet (.png), an array (.npy, [n, h, w(, 3)]) or a folder of files.
+
+    Returns:
+      what was written, for the user.
+
+    Raises:
+      UserError: another suffix, or a place that cannot be written.
+    """
+    import numpy as np
+
+    target = pathlib.Path(path)
+    plain = pictures[..., 0] if pictures.shape[-1] == 1 else pictures
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.suffix == ".npy":
+            np.save(target, plain)
+            return f"{target}: uint8 {list(plain.shape)}"
+        from PIL import Image
+
+        from aejax import pictures as sheets
+
+        if target.suffix == ".png":
+            with open(target, "wb") as f:
+                sheets.save(f, sheets.grid(list(pictures), columns=columns))
+            return f"{target}: {len(pictures)} pictures"
+        if target.suffix:
+            raise UserError(f'cannot write "{target.suffix}": take .png, .npy or a folder')
+        for i, picture in enumerate(plain):
+            folder = target / labels[i] if labels else target
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(folder / f"{i:06d}.png")
+        return f"{target}/: {len(pictures)} files"
+    except OSError as e:
+        raise UserError(f"cannot write {target}: {e.strerror or e}") from e
+
+
+def read(path: str | pathlib.Path, shape: Sequence[int]):
+    """One picture file as uint8 of `shape` (h, w, c): channels converted, size fitted."""
+    from aejax.data import decode
+
+    try:
+        x = decode.flatten(decode.read_image(path)[0], shape[2])
+    except decode.BadImage as e:
+        raise UserError(str(e)) from e
+    except OSError as e:
+        raise UserError(f"cannot read {path}: {e.strerror or e}") from e
+    return x if x.shape[:2] == tuple(shape[:2]) else decode.resize(x, tuple(shape[:2]))
+
+
+# sample -------------------------------------------------------------------------------------------
+
+
+def _sample_arguments(parser):
+    _which(parser)
+    parser.add_argument("--n", type=int, default=64, help="how many (default 64)")
+    parser.add_argument("--class", dest="label", type=int, help="of this class only, from 0")
+    parser.add_argument("--guidance", type=float, help="1 = plain, more = surer and less varied")
+    parser.add_argument("--steps", type=int, help="of the sampler, if it has steps")
+    parser.add_argument("--temperature", type=float, help="of priors that have one")
+    parser.add_argument("--score", metavar="SOURCE", default="",
+                        help="print FD, KID, PRDC of the samples against its test split, such as "
+                        "tfds:fashion_mnist; take --n 10000")  # fmt: skip
+    parser.add_argument("--fid-weights", metavar="PATH", default="",
+                        help="let Inception judge (the FID in print): pytorch-fid's file, or a "
+                        "safetensors of the same names")  # fmt: skip
+    parser.add_argument("--any-hash", action="store_true",
+                        help="take --fid-weights that are not the published file")  # fmt: skip
+    _output(parser, "grid.png, samples.npy or a folder")
+
+
+def _sample(args) -> int:
+    if args.fid_weights and not args.score:
+        raise UserError("--fid-weights needs --score SOURCE, the real images to compare with")
+    generator = _generator(args)
+    names = ("guidance", "steps", "temperature")
+    options = {n: getattr(args, n) for n in names if getattr(args, n) is not None}
+    pictures = generator.sample(args.n, args.seed, args.label, **options)
+    print(write(pictures, args.out))
+    if args.score:
+        from aejax.generation import judge, metrics
+
+        real = judge.reference(args.score, args.fid_weights, args.data_dir, args.any_hash)
+        result = metrics.score(real, pictures, seed=args.seed)
+        print(f"{metrics.caption(result)}\n{metrics.company(result)}")
+    return 0
+
+
+# interpolate, edit --------------------------------------------------------------------------------
+
+
+def _interpolate_arguments(parser):
+    parser.add_argument("a", help="first picture")
+    parser.add_argument("b", help="last picture")
+    _which(parser)
+    parser.add_argument("--steps", type=int, default=10)
+    _output(parser, "strip.png, frames.npy or a folder")
+
+
+def _interpolate(args) -> int:
+    generator = _generator(args)
+    a, b = (read(p, generator.shape) for p in (args.a, args.b))
+    print(write(generator.interpolate(a, b, args.steps), args.out, columns=args.steps))
+    return 0
+
+
+def _edit_arguments(parser):
+    parser.add_argument("image", help="where the walks begin")
+    _which(parser)
+    parser.add_argument("--count", type=int, default=8, help="coordinates, most effect first")
+    parser.add_argument("--reach", type=float, default=3.0, help="standard deviations to each side")
+    parser.add_argument("--steps", type=int, default=9)
+    _output(parser, "walks.png, walks.npy or a folder")
+
+
+def _edit(args) -> int:
+    generator = _generator(args)
+    x = read(args.image, generator.shape)
+    pictures, chosen = generator.edit(x, args.count, args.reach, args.steps)
+    print(write(pictures, args.out, columns=args.steps))
+    print("rows: coordinates " + " ".join(map(str, chosen)))
+    return 0
+
+
+# extend, inpaint ----------------------------------------------------------------------------------
+
+
+def _extend_arguments(parser):
+    parser.add_argument("input", help="a picture, or a folder whose sub-folders are classes")
+    _which(parser)
+    parser.add_argument("--n", type=int, default=8, help="variants of each")
+    parser.add_argument("--strength", type=float, default=0.5, help="0 = the same, 1 = anything")
+    parser.add_argument(
+        "--classes", default="", help="sub-folders in the order of the generator's classes: a,b,..."
+    )
+    _output(parser, "a folder (with the sub-folders of the input), sheet.png or variants.npy")
+
+
+def _extend(args) -> int:
+    import numpy as np
+
+    from aejax.data.decode import SUFFIXES
+
+    generator, root = _generator(args), pathlib.Path(args.input)
+    if not root.exists():
+        raise UserError(f"no file or folder {root}")
+    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES)
+    files = files if root.is_dir() else [root]
+    if not files:
+        raise UserError(f"no images in {root}")
+    names = [p.parent.name if root.is_dir() and p.parent != root else "" for p in files]
+    order = args.classes.split(",") if args.classes else sorted(set(names) - {""})
+    labels = None
+    if generator.classes and "" not in names and len(order) == generator.classes:
+        if set(names) - set(order):
+            raise UserError(f"sub-folders not in --classes: {', '.join(set(names) - set(order))}")
+        labels = np.array([order.index(n) for n in names])
+    pictures = np.stack([read(p, generator.shape) for p in files])
+    made = generator.extend(pictures, args.n, args.strength, labels, args.seed)
+    folders = [n for n in names for _ in range(args.n)]
+    print(write(made, args.out, columns=args.n, labels=folders if any(folders) else ()))
+    if labels is None and generator.classes:
+        print("the classes of the input are not told to the generator; see --classes")
+    return 0
+
+
+def _inpaint_arguments(parser):
+    parser.add_argument("image")
+    _which(parser)
+    region = parser.add_mutually_exclusive_group(required=True)
+    region.add_argument("--mask", help="a picture, white where pixels are to be filled")
+    region.add_argument("--box", help="top,left,height,width in pixels of the model's picture")
+    parser.add_argument("--n", type=int, default=1, help="fillings")
+    parser.add_argument("--class", dest="label", type=int)
+    _output(parser, "whole.png, fillings.npy or a folder")
+
+
+def _inpaint(args) -> int:
+    import numpy as np
+
+    generator = _generator(args)
+    x = read(args.image, generator.shape)
+    if args.mask:
+        mask = read(args.mask, (*generator.shape[:2], 1))[..., 0] > 127
+    else:
+        try:
+            top, left, height, width = map(int, args.box.split(","))
+        except ValueError:
+            raise UserError(f'--box "{args.box}": top,left,height,width') from None
+        mask = np.zeros(generator.shape[:2], bool)
+        mask[top : top + height, left : left + width] = True
+    print(write(generator.inpaint(x, mask, args.n, args.label, args.seed), args.out))
+    return 0
+
+
+sample = Verb(_sample_arguments, _sample)
+interpolate = Verb(_interpolate_arguments, _interpolate)
+edit = Verb(_edit_arguments, _edit)
+extend = Verb(_extend_arguments, _extend)
+inpaint = Verb(_inpaint_arguments, _inpaint)

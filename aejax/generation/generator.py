@@ -1,0 +1,355 @@
+"""A trained generator as something to call: sample, interpolate, edit, extend, inpaint.
+
+Pictures in and out are uint8 [n, h, w, c]; z is the standardised latent of `LatentModel`, which all
+but `sample` need. All of it is a function of its arguments and a seed.
+"""
+
+import dataclasses
+import functools
+import math
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from aejax.config import plain
+from aejax.errors import UserError
+from aejax.generation.latent import LatentModel, fit_prior
+from aejax.generation.priors import FlowMatching
+from aejax.generation.samplers import guided
+
+Pictures = UInt8[np.ndarray, "n h w c"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Generator:
+    """A model that can `draw` (a LatentModel, HierarchicalVAE, VampAutoEncoder, GAN) with its
+    variables. `name` is for captions."""
+
+    model: Any
+    variables: Any
+    name: str = ""
+    class_names: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(h, w, c) of the pictures."""
+        return tuple(self.model.shape)
+
+    @property
+    def classes(self) -> int:
+        """Labels that can be asked for; 0 = none."""
+        return getattr(self.model, "classes", 0)
+
+    @functools.cached_property
+    def _prior(self):
+        if not isinstance(self.model, LatentModel):
+            return None
+        return self.model.make_prior(parent=None, name=None)
+
+    @functools.cached_property
+    def _density(self):
+        return {"params": self.variables["params"].get("density", {})}
+
+    @functools.cached_property
+    def _draw(self):
+        def run(v, key, label, n, options):
+            y = self.model.draw(v, key, n, label, **dict(options))
+            return jnp.round(y * 255.0).astype(jnp.uint8)
+
+        return jax.jit(run, static_argnums=(3, 4))
+
+    @functools.cached_property
+    def _decode(self):
+        def run(v, z):
+            h = self.model.apply(v, z, method="to_h")
+            y = jnp.clip(self.model.apply(v, h, method="decode"), 0.0, 1.0)
+            return jnp.round(y * 255.0).astype(jnp.uint8)
+
+        return jax.jit(run)
+
+    @functools.cached_property
+    def _encode(self):
+        return jax.jit(lambda v, x: self.model.apply(v, x / 255.0, method="to_z"))
+
+    def _label(self, label: int | None, n: int) -> Int[np.ndarray, "n"] | None:
+        if label is None:
+            return None
+        if not 0 <= label < self.classes:
+            known = f"0 to {self.classes - 1}" if self.classes else "none: it knows no classes"
+            raise UserError(f"class {label}: this generator has {known}")
+        return jnp.full(n, label)
+
+    def _continuous(self, what: str) -> None:
+        if self._prior is None or self._prior.discrete:
+            has = "codes" if self._prior else "no prior over latents to walk through"
+            raise UserError(f"{what} walks through continuous latents; this model has {has}")
+
+    def encode(self, pictures: Pictures) -> np.ndarray:
+        """z of pictures of this generator's shape."""
+        pictures = np.asarray(pictures)
+        if pictures.shape[1:] != self.shape:
+            raise UserError(f"pictures of {pictures.shape[1:]}; this generator has {self.shape}")
+        return np.asarray(self._encode(self.variables, pictures.astype(np.float32)))
+
+    def decode(self, z: Float[np.ndarray, "n *s"]) -> Pictures:
+        """Pictures of z."""
+        return np.asarray(self._decode(self.variables, jnp.asarray(z)))
+
+    def sample(
+        self, n: int, seed: int = 0, label: int | None = None, batch: int = 500, **options
+    ) -> Pictures:
+        """n new pictures, drawn in batches; options are the prior's (guidance, steps, ...).
+
+        Raises:
+          UserError: a class it does not know, or an option its prior does not have.
+        """
+        _check(n=n, batch=batch)
+        for name, value in options.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UserError(f"{name} {value}: give a finite number")
+        batch, given = min(batch, n), tuple(sorted(options.items()))
+        key, labels, found = jax.random.key(seed), self._label(label, batch), []
+        try:
+            for i in range(-(-n // batch)):
+                now = jax.random.fold_in(key, i)
+                found.append(np.asarray(self._draw(self.variables, now, labels, batch, given)))
+        except TypeError as e:
+            if "unexpected keyword" not in str(e):
+                raise
+            wrong = str(e).rpartition("'")[0].rpartition("'")[2]
+            who = self._prior or self.model
+            raise UserError(f'{type(who).__name__} has no "{wrong}"') from e
+        return np.concatenate(found)[:n]
+
+    def interpolate(self, a: np.ndarray, b: np.ndarray, steps: int = 10) -> Pictures:
+        """From picture a to b [h, w, c] along a great circle through their z (of equal norm on the
+        way: a straight line would pass where the prior is empty)."""
+        self._continuous("interpolate")
+        _check(steps=steps)
+        za, zb = self.encode(np.stack([a, b]))
+        t = np.linspace(0.0, 1.0, steps).reshape(-1, *(1,) * za.ndim)
+        na, nb = np.linalg.norm(za), np.linalg.norm(zb)
+        cosine = np.clip((za * zb).sum() / max(na * nb, 1e-9), -1.0, 1.0)
+        angle = np.arccos(cosine)
+        if angle < 1e-3 or np.pi - angle < 1e-3:
+            return self.decode((1.0 - t) * za + t * zb)
+        ua, ub = za / na, zb / nb
+        way = (np.sin((1.0 - t) * angle) * ua + np.sin(t * angle) * ub) / np.sin(angle)
+        return self.decode(way * ((1.0 - t) * na + t * nb))
+
+    def edit(
+        self, picture: np.ndarray, count: int = 8, reach: float = 3.0, steps: int = 9
+    ) -> tuple[Pictures, Int[np.ndarray, "count"]]:
+        """Walks from -reach to +reach standard deviations along the coordinates of z that change
+        the picture most: ([count * steps, h, w, c], the coordinates)."""
+        self._continuous("edit")
+        _check(count=count, steps=steps)
+        if not math.isfinite(reach):
+            raise UserError(f"reach {reach}: give a finite number of standard deviations")
+        z = self.encode(picture[None])
+        flat, d = z.reshape(-1), z.size
+        pushed = self.decode((flat + 2.0 * np.eye(d)).reshape(d, *z.shape[1:]).astype(np.float32))
+        effect = np.abs(pushed.astype(float) - self.decode(z)).reshape(d, -1).mean(1)
+        chosen = np.argsort(-effect)[:count]
+        way = []
+        for i in chosen:
+            line = np.repeat(flat[None], steps, axis=0)
+            line[:, i] = np.linspace(-reach, reach, steps)
+            way.append(line)
+        walks = np.concatenate(way).reshape(-1, *z.shape[1:]).astype(np.float32)
+        return self.decode(walks), chosen
+
+    def extend(
+        self,
+        pictures: Pictures,
+        n: int = 8,
+        strength: float = 0.5,
+        labels: Int[np.ndarray, "b"] | None = None,
+        seed: int = 0,
+        steps: int = 16,
+    ) -> Pictures:
+        """n variants of each picture, [b * n, h, w, c], those of one picture together.
+
+        With a flow: z is mixed with noise up to t = 1 - strength and brought back along the flow,
+        under the picture's class where it has one (after SDEdit, Meng et al. 2022, arXiv
+        2108.01073). With other priors: noise of `strength` standard deviations is added to z.
+
+        Args:
+          strength: 0 = the reconstruction, 1 = a new sample that knows only the class.
+        """
+        self._continuous("extend")
+        _check(n=n, steps=steps)
+        if not 0.0 <= strength <= 1.0:
+            raise UserError(f"strength {strength}: from 0 (the same) to 1 (something else)")
+        z = np.repeat(self.encode(pictures), n, axis=0)
+        label = None if labels is None or not self.classes else np.repeat(labels, n)
+        noise = jax.random.normal(jax.random.key(seed), z.shape)
+        if not isinstance(self._prior, FlowMatching):
+            return self.decode(z + strength * noise)
+        begin, found = 1.0 - strength, []
+
+        @jax.jit
+        def back(z, label):
+            velocity = self._velocity(len(z), label)
+
+            def body(z, i):
+                t, h = begin + strength * i / steps, strength / steps
+                v = velocity(z, t)
+                return z + 0.5 * h * (v + velocity(z + h * v, t + h)), None
+
+            return jax.lax.scan(body, z, jnp.arange(steps, dtype=jnp.float32))[0]
+
+        mixed = strength * noise + begin * z
+        for i in range(0, len(z), 500):
+            part = None if label is None else jnp.asarray(label[i : i + 500])
+            found.append(self.decode(back(mixed[i : i + 500], part)))
+        return np.concatenate(found)
+
+    def inpaint(
+        self,
+        picture: np.ndarray,
+        mask: np.ndarray,
+        n: int = 1,
+        label: int | None = None,
+        seed: int = 0,
+        steps: int = 48,
+        inner: int = 4,
+    ) -> Pictures:
+        """n fillings of the region where mask [h, w] is true; elsewhere the picture stays.
+
+        At each step of the flow the latent it heads for is moved by `inner` gradient steps towards
+        what decodes to the known pixels, and the noise is kept (after DPS, Chung et al. 2023, arXiv
+        2209.14687). Needs a flow-matching prior.
+        """
+        if not isinstance(self._prior, FlowMatching):
+            raise UserError("inpaint needs a generator with a flow_matching prior")
+        _check(n=n, steps=steps)
+        mask = np.asarray(mask, bool)
+        if mask.shape != self.shape[:2]:
+            raise UserError(f"a mask of {mask.shape}; the pictures are {self.shape[:2]}")
+        if mask.all() or not mask.any():
+            raise UserError("the mask is all or nothing; it is true where pixels are to be filled")
+        known = jnp.asarray(~mask, jnp.float32)[..., None]
+        x = jnp.asarray(picture, jnp.float32) / 255.0
+        label = self._label(label, n)
+
+        def misfit(z):
+            h = self.model.apply(self.variables, z, method="to_h")
+            y = self.model.apply(self.variables, h, method="decode")
+            return jnp.sum(jnp.square((y - x) * known))
+
+        @jax.jit
+        def run(noise):
+            velocity = self._velocity(n, label)
+
+            def body(z, i):
+                t, later = i / steps, (i + 1.0) / steps
+                v = velocity(z, t)
+                goal, epsilon = z + (1.0 - t) * v, z - t * v
+
+                def towards(_, goal):
+                    g = jax.grad(misfit)(goal)
+                    axes = tuple(range(1, g.ndim))
+                    size = jnp.sqrt(jnp.mean(jnp.square(g), axis=axes, keepdims=True))
+                    return goal - 0.15 * (1.0 - 0.7 * t) * g / (size + 1e-6)
+
+                goal = jax.lax.fori_loop(0, inner, towards, goal)
+                return (1.0 - later) * epsilon + later * goal, None
+
+            return jax.lax.scan(body, noise, jnp.arange(steps, dtype=jnp.float32))[0]
+
+        noise = jax.random.normal(jax.random.key(seed), (n, *self._prior.shape))
+        filled = self.decode(run(noise))
+        return np.where(mask[None, ..., None], filled, np.asarray(picture)[None])
+
+    def _velocity(self, n: int, label: Any):
+        def velocity(z, t, c):
+            return self._prior.apply(self._density, z, jnp.full(n, t), c, method="velocity")
+
+        return guided(velocity, label, self.classes, 1.0)
+
+
+def _check(**counts: int) -> None:
+    for name, count in counts.items():
+        if count < 1:
+            raise UserError(f"{name} {count}: ask for at least one")
+
+
+def load_generator(
+    model: str = "", workdir: str = "", prior: str = "", data_dir: str | None = None, **arguments
+) -> Generator:
+    """A shipped generator by name, or that of a workdir.
+
+    Args:
+      workdir: of a model that can `draw`; or of a plain autoencoder, and then
+      prior: "normal" or "mixture" is fitted to its training set here (arguments: components).
+
+    Raises:
+      UserError: neither or both are given, no such generator, an autoencoder without a prior, or a
+        prior for what has one.
+    """
+    if bool(model) == bool(workdir):
+        raise UserError("give either --model NAME or --workdir DIR")
+    own = f"{model or workdir} has its own prior; leave --prior out"
+    if model:
+        if prior:
+            raise UserError(own)
+        return _shipped(model)
+    from aejax.trained import load
+
+    trained = load(workdir, data_dir=data_dir)
+    if hasattr(trained.model, "draw"):
+        if prior:
+            raise UserError(own)
+        return Generator(trained.model, trained.variables, pathlib.Path(workdir).name)
+    if prior not in ("normal", "mixture"):
+        raise UserError(
+            f"{workdir} holds an autoencoder without a prior; give --prior mixture (or normal), "
+            "or train one: experiments/generate/generator.py"
+        )
+    from aejax.data.source import decoded, open_source
+
+    data = trained.config.data
+    train = decoded(open_source(data.source, data.split, data_dir=data_dir))
+    images = np.asarray(train.data).reshape(-1, *train.source.shape)
+    made = LatentModel(
+        shape=train.source.shape,
+        autoencoder=plain(trained.config.model),
+        prior={"name": prior, **arguments},
+    )
+    variables = {name: {"ae": tree} for name, tree in trained.variables.items()}
+    name = f"{pathlib.Path(workdir).name} + {prior}"
+    return Generator(made, fit_prior(made, variables, images), name)
+
+
+def names() -> list[str]:
+    """The generators among the shipped weights."""
+    from aejax import weights
+
+    found = []
+    for name in weights.names():
+        meta = weights.provenance(name)
+        config = meta.get("config", {}) if isinstance(meta.get("config"), dict) else {}
+        if str(config.get("model", {}).get("name", "")).endswith(":LatentModel"):
+            found.append(name)
+    return found
+
+
+def _shipped(name: str) -> Generator:
+    from aejax import weights
+
+    known = names()
+    aliases = {"fashion": "fashion-mnist", "mnist": "digits"}
+    name = aliases.get(name, name)
+    if name not in known and "/" not in name:
+        from aejax.registry import did_you_mean
+
+        raise UserError(f'no generator "{name}"{did_you_mean(name, known)}')
+    variables, meta = weights.load(name)
+    kwargs = dict(meta["config"]["model"]["kwargs"])
+    made = LatentModel(shape=tuple(meta["shape"]), **kwargs)
+    return Generator(made, variables, name, tuple(meta.get("class_names", ())))

@@ -1,0 +1,221 @@
+"""log p(x | z), in nats, summed over the pixels of each image.
+
+A likelihood is a name and, for all but the first, a decoder that gives its parameters:
+`LikelihoodDecoder` wraps any f_D, widens its output to what the likelihood needs, and returns them
+beside the picture y (the mean).
+
+    normal     y with a fixed sigma, or (sigma = 0) the best one for the batch: the sigma-VAE
+    gaussian   y and a log variance per pixel or for the whole set: density of x in [0, 1]
+    bernoulli  logits; x in {0, 1} (or in [0, 1], then an improper score)
+    mixture    discretised logistics over 256 (`levels`) values: probability of 8-bit images
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.nn import log_sigmoid, logsumexp, softplus
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from aejax.errors import UserError
+from aejax.nets.bottleneck import log_normal
+from aejax.nets.f_D import F_D
+from aejax.registry import build, lookup, parameters
+from aejax.types import Output
+
+Images = Float[Array, "b h w c"]
+PerImage = Float[Array, "b"]
+
+
+def _sum(v):
+    return jnp.sum(v, axis=(1, 2, 3))
+
+
+def normal(x: Images, y: Images, sigma: float = 0.0) -> PerImage:
+    """log N(x; y, sigma^2). With sigma = 0 the maximum-likelihood sigma of the batch, one number
+    with a gradient through it (Rybkin et al. 2021, arXiv 2006.13202): no beta to tune."""
+    if sigma:
+        logvar = 2.0 * math.log(sigma)
+    else:
+        logvar = jnp.log(jnp.mean(jnp.square(x - y)) + 1e-6)
+    return _sum(log_normal(x, y, logvar))
+
+
+def gaussian(x: Images, y: Images, logvar: Float[Array, "..."]) -> PerImage:
+    """log N(x; y, exp(logvar)), with logvar of any shape that broadcasts to x."""
+    return _sum(log_normal(x, y, logvar))
+
+
+def bernoulli(x: Images, logits: Images) -> PerImage:
+    """x log p + (1 - x) log(1 - p), from logits, exact in the tails."""
+    return _sum(x * log_sigmoid(logits) + (1.0 - x) * log_sigmoid(-logits))
+
+
+def mixture_parameters(channels: int, mixtures: int) -> int:
+    """Numbers per pixel of a mixture: weights, means, log scales and, between channels, coefs."""
+    return mixtures * (1 + 2 * channels + channels * (channels - 1) // 2)
+
+
+def _mixture(params: Float[Array, "b h w p"], c: int, m: int):
+    """(log weights [.., m], means, log scales [.., m, c], coefficients [.., m, c(c-1)/2])."""
+    weights, rest = params[..., :m], params[..., m:]
+    means, scales, coefs = jnp.split(rest, [m * c, 2 * m * c], axis=-1)
+    shape = params.shape[:-1]
+    return (
+        jax.nn.log_softmax(weights, axis=-1),
+        means.reshape(*shape, m, c),
+        jnp.clip(scales.reshape(*shape, m, c), -7.0, 7.0),
+        jnp.tanh(coefs.reshape(*shape, m, -1)),
+    )
+
+
+def _means_given(means, coefs, v):
+    """Means of each channel given the values v [.., c] in [-1, 1] of the channels before it."""
+    columns, next_coef = [], 0
+    for i in range(means.shape[-1]):
+        mean = means[..., i]
+        for j in range(i):
+            mean = mean + coefs[..., next_coef] * v[..., None, j]
+            next_coef += 1
+        columns.append(mean)
+    return jnp.stack(columns, axis=-1)
+
+
+def logistic_mixture(
+    x: Images, params: Float[Array, "b h w p"], mixtures: int = 5, levels: int = 256
+) -> PerImage:
+    """Discretised mixture of logistics with linear dependence between channels (PixelCNN++,
+    Salimans et al. 2017, arXiv 1701.05517).
+
+    x in [0, 1] is taken to its `levels` values. log(F(b) - F(a)) is computed in log space, as
+    -softplus(a) - softplus(-b) + log(1 - exp(a - b)), so that no floor is needed in the tails.
+    """
+    v = jnp.round(x * (levels - 1)) / (levels - 1) * 2.0 - 1.0
+    weights, means, scales, coefs = _mixture(params, x.shape[-1], mixtures)
+    means = _means_given(means, coefs, v)
+    centred, sharp = v[..., None, :] - means, jnp.exp(-scales)
+    low, high = (sharp * (centred + s / (levels - 1)) for s in (-1.0, 1.0))
+    width = 2.0 * sharp / (levels - 1)
+    inside = -softplus(low) - softplus(-high) + jnp.log(-jnp.expm1(-width))
+    first = v[..., None, :] < -1.0 + 0.5 / (levels - 1)
+    last = v[..., None, :] > 1.0 - 0.5 / (levels - 1)
+    log_p = jnp.where(first, log_sigmoid(high), jnp.where(last, log_sigmoid(-low), inside))
+    return jnp.sum(logsumexp(weights + jnp.sum(log_p, axis=-1), axis=-1), axis=(1, 2))
+
+
+def sample_mixture(
+    key: PRNGKeyArray, params: Float[Array, "b h w p"], channels: int, mixtures: int = 5
+) -> Images:
+    """One image drawn from the mixture at every pixel, in [0, 1]."""
+    weights, means, scales, coefs = _mixture(params, channels, mixtures)
+    k1, k2 = jax.random.split(key)
+    chosen = jax.nn.one_hot(jax.random.categorical(k1, weights), mixtures)[..., None]
+    means, scales, coefs = (jnp.sum(a * chosen, axis=-2) for a in (means, scales, coefs))
+    u = jax.random.uniform(k2, means.shape, minval=1e-5, maxval=1.0 - 1e-5)
+    noise = jnp.exp(scales) * (jnp.log(u) - jnp.log1p(-u))
+    out, next_coef = [], 0
+    for i in range(channels):
+        value = means[..., i] + noise[..., i]
+        for j in range(i):
+            value = value + coefs[..., next_coef] * out[j]
+            next_coef += 1
+        out.append(jnp.clip(value, -1.0, 1.0))
+    return jnp.stack(out, axis=-1) / 2.0 + 0.5
+
+
+class LikelihoodDecoder(nn.Module):
+    """Any f_D as the parameters of a likelihood.
+
+    Attributes:
+      decoder: name in F_D; arguments: of that decoder.
+      likelihood: "bernoulli", "gaussian" (log variance per pixel), "gaussian_shared" (one learned
+        number) or "mixture" (of `mixtures` logistics).
+
+    Returns a dict with y in [0, 1] (the mean) and "logits", "logvar" or "mixture".
+    """
+
+    latent: int
+    shape: tuple[int, ...]
+    decoder: str = "conv"
+    likelihood: str = "bernoulli"
+    mixtures: int = 5
+    arguments: Mapping[str, Any] | None = None
+    dtype: Any = jnp.float32
+
+    def setup(self):
+        c = self.shape[-1]
+        sizes = {
+            "bernoulli": c,
+            "gaussian": 2 * c,
+            "gaussian_shared": c,
+            "mixture": mixture_parameters(c, self.mixtures),
+        }
+        width = lookup(self.likelihood, sizes, "likelihood")
+        cls = lookup(self.decoder, F_D, "f_D")
+        known = {"latent": self.latent, "shape": (*self.shape[:-1], width), "dtype": self.dtype}
+        known = {k: v for k, v in known.items() if k in parameters(cls)}
+        self.net = build(cls, known | dict(self.arguments or {}), f'f_D "{self.decoder}"')
+        if self.likelihood == "gaussian_shared":
+            self.shared = self.param("logvar", nn.initializers.constant(-3.0), ())
+
+    def __call__(
+        self, h: Float[Array, "b *s k"], cond: dict | None = None, train: bool = False
+    ) -> dict[str, Array]:
+        """h -> {"y": [b, h, w, c], parameters}."""
+        out = self.net(h, cond, train).astype(jnp.float32)
+        c = self.shape[-1]
+        if self.likelihood == "bernoulli":
+            return {"y": jax.nn.sigmoid(out), "logits": out}
+        if self.likelihood == "gaussian_shared":
+            return {"y": out, "logvar": jnp.broadcast_to(self.shared, (out.shape[0], 1, 1, 1))}
+        if self.likelihood == "gaussian":  # within e^-7 .. e^1: sigma of 0.03 to 1.6
+            return {"y": out[..., :c], "logvar": 4.0 * jnp.tanh(out[..., c:] / 4.0) - 3.0}
+        weights, means, _, coefs = _mixture(out, c, self.mixtures)
+        # the mean picture: of each channel given the means of those before
+        v = jnp.zeros(out.shape[:-1] + (c,))
+        for i in range(c):
+            given = _means_given(means, coefs, v)[..., i]
+            v = v.at[..., i].set(jnp.sum(jnp.exp(weights) * given, axis=-1))
+        return {"y": jnp.clip(v / 2.0 + 0.5, 0.0, 1.0), "mixture": out}
+
+
+def log_likelihood(name: str, x: Images, out: Output, **kwargs) -> PerImage:
+    """log p(x | out) in nats per image.
+
+    Raises:
+      UserError: unknown name, or a decoder that does not give this likelihood's parameters.
+    """
+    function, needs = lookup(name, LIKELIHOODS, "likelihood")
+    if needs is None:
+        return function(x, out.y, **kwargs)
+    if needs not in out.extra:
+        raise UserError(
+            f'likelihood "{name}" needs "{needs}" from f_D; set model.f_D.name = '
+            f'"aejax.generation.likelihood:LikelihoodDecoder", model.f_D.likelihood = "{name}"'
+        )
+    if name == "gaussian":
+        return function(x, out.y, out.extra[needs])
+    return function(x, out.extra[needs], **kwargs)
+
+
+def log_weight(name: str, x: Images, out: Output, **kwargs) -> PerImage:
+    """log p(x | z) + log p(z) - log q(z | x) of the z that was drawn, in nats per image: the
+    importance weight of Burda et al. 2016, arXiv 1509.00519.
+
+    Raises:
+      UserError: the model draws no latents; and those of `log_likelihood`.
+    """
+    if "log_q" not in out.terms:
+        raise UserError("this model draws no latents; the likelihood needs a gaussian bottleneck")
+    return log_likelihood(name, x, out, **kwargs) + out.terms["log_p"] - out.terms["log_q"]
+
+
+LIKELIHOODS = {
+    "normal": (normal, None),
+    "gaussian": (gaussian, "logvar"),
+    "bernoulli": (bernoulli, "logits"),
+    "mixture": (logistic_mixture, "mixture"),
+}

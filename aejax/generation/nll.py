@@ -1,0 +1,70 @@
+"""Negative log-likelihood of a latent-variable model by importance sampling, on a whole set."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import UInt8
+
+from aejax.generation.likelihood import log_weight
+from aejax.generation.metrics import bits_per_dim, iwae_nll
+from aejax.generation.objective import binarise
+
+
+def importance_nll(
+    model: Any,
+    variables: Any,
+    images: UInt8[np.ndarray, "n h w c"],
+    likelihood: str,
+    arguments: Mapping[str, Any] | None = None,
+    binarised: str = "",
+    samples: int = 500,
+    batch: int = 100,
+    chunk: int = 10,
+    seed: int = 0,
+) -> dict[str, float | int]:
+    """-log mean_k p(x|z_k) p(z_k) / q(z_k|x) in nats, mean over the images (IWAE-`samples`).
+
+    Any model whose output, with train=True, has the terms "log_q" and "log_p" of the drawn z.
+
+    Returns:
+      "nll" and "elbo" (nats per image; elbo as a loss, the same weights without the logarithm of
+      the mean), "bits_per_dim", "stderr" of nll over images, "n", "samples".
+
+    Raises:
+      UserError: the model draws no latents.
+    """
+    images = np.asarray(images)
+    chunk = min(chunk, samples)
+    rounds = -(-samples // chunk)
+
+    @jax.jit
+    def log_weights(variables, x, key):
+        x = binarise(x.astype(jnp.float32) / 255.0, binarised, jax.random.key(seed))
+
+        def one(key):
+            out = model.apply(variables, x, None, train=True, rngs={"bottleneck": key})
+            return log_weight(likelihood, x, out, **dict(arguments or {}))
+
+        return jax.vmap(one)(jax.random.split(key, chunk))  # x is encoded once for all of them
+
+    found, bound, key = [], [], jax.random.key(seed)
+    for i in range(0, len(images), batch):
+        part = images[i : i + batch]
+        full = np.concatenate([part, np.repeat(part[-1:], batch - len(part), axis=0)])
+        keys = jax.random.split(jax.random.fold_in(key, i), rounds)
+        log_w = np.concatenate([log_weights(variables, full, k) for k in keys])[:samples]
+        found.append(iwae_nll(log_w)[: len(part)])
+        bound.append(-np.asarray(log_w, np.float64).mean(0)[: len(part)])
+    nll = np.concatenate(found)
+    levels = 256 if likelihood in ("normal", "gaussian") else 1
+    return {
+        "nll": float(nll.mean()),
+        "elbo": float(np.concatenate(bound).mean()),
+        "bits_per_dim": bits_per_dim(float(nll.mean()), int(np.prod(images.shape[1:])), levels),
+        "stderr": float(nll.std() / np.sqrt(len(nll))),
+        "n": len(nll),
+        "samples": samples,
+    }

@@ -1,0 +1,164 @@
+"""Checkpoints with Orbax: asynchronous, the last ones and the best one, the newest whole one."""
+
+import errno
+import pathlib
+import warnings
+from typing import Any
+
+import jax
+from etils import epath
+from orbax.checkpoint import v1 as ocp
+
+from aejax.errors import UserError
+from aejax.training.sharding import Sharding
+from aejax.training.state import TrainState
+
+
+class Checkpoints:
+    """The folder `directory` of one run.
+
+    Args:
+      directory: local or any that etils knows (gs://...).
+      keep: how many of the last ones stay; the best by `best` stays besides.
+      best: the metric that ranks them; "-name" = smaller is better, "" = none.
+    """
+
+    def __init__(self, directory: str | pathlib.Path, keep: int = 2, best: str = ""):
+        self.directory = epath.Path(directory)
+        policies = ocp.training.preservation_policies
+        preserve = [policies.LatestN(n=keep)]
+        if best:
+            name, sign = best.removeprefix("-"), -1.0 if best.startswith("-") else 1.0
+            preserve.append(
+                policies.BestN(
+                    n=1,
+                    get_metric_fn=lambda metrics: sign * metrics[name],
+                    keep_checkpoints_without_metrics=False,
+                )
+            )
+        self.best = best
+        self._saving = None  # the save under way; asked for its result, it ends its thread
+        self.checkpointer = ocp.training.Checkpointer(
+            self.directory,
+            preservation_policy=policies.AnyPreservationPolicy(preserve),
+            cleanup_tmp_directories=jax.process_count() == 1,
+        )
+
+    def save(self, state: TrainState, metrics: dict[str, float] | None = None) -> None:
+        """Starts saving `state` under its step; waits for the save before, if still under way.
+
+        Raises:
+          UserError: the disk is full, or the folder cannot be written. Earlier ones stay.
+        """
+        step = int(state.step)
+        self.wait()
+        try:
+            if step in self.steps():
+                if not metrics:
+                    return
+                self.checkpointer.save(step, _tree(state), overwrite=True, metrics=metrics)
+            else:
+                self._saving = self.checkpointer.save_async(
+                    step, _tree(state), force=True, metrics=metrics
+                )
+        except Exception as e:
+            raise _write_error(e, self.directory) from e
+
+    def wait(self) -> None:
+        """Until the last save is on the disk.
+
+        Raises:
+          UserError: as `save`.
+        """
+        saving, self._saving = self._saving, None
+        try:
+            if saving is not None:
+                saving.result()
+            self.checkpointer.wait()
+        except Exception as e:
+            raise _write_error(e, self.directory) from e
+
+    def steps(self) -> list[int]:
+        """The steps that have a finished checkpoint, oldest first."""
+        return sorted(c.step for c in self.checkpointer.checkpoints)
+
+    def best_step(self) -> int | None:
+        """The step with the best metric, if any was evaluated."""
+        name, sign = self.best.removeprefix("-"), -1.0 if self.best.startswith("-") else 1.0
+        ranked = [c for c in self.checkpointer.checkpoints if c.metrics and name in c.metrics]
+        return max(ranked, key=lambda c: sign * c.metrics[name]).step if ranked else None
+
+    def restore(
+        self, state: TrainState, sharding: Sharding, step: int | None = None
+    ) -> TrainState | None:
+        """The newest whole checkpoint (or that of `step`), placed as `sharding` says; None if none.
+
+        A damaged one is named in a warning and the one before it is used.
+
+        Raises:
+          UserError: the checkpoints are of another model.
+        """
+        places = sharding.state_shardings(state)
+        abstract = _tree(
+            jax.tree.map(
+                lambda v, s: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=s), state, places
+            )
+        )
+        for candidate in [step] if step is not None else reversed(self.steps()):
+            try:
+                tree = self.checkpointer.load(candidate, abstract)
+                return TrainState(**tree)
+            except Exception as e:  # whatever a damaged file makes Orbax or TensorStore raise
+                difference = self._difference(candidate, abstract)
+                if difference:
+                    raise UserError(
+                        f"checkpoint {self.directory / str(candidate)} is of another model: "
+                        f"{difference}; use another --workdir"
+                    ) from e
+                warnings.warn(
+                    f"checkpoint {candidate} in {self.directory} is damaged "
+                    f"({type(e).__name__}); the one before it is used",
+                    stacklevel=2,
+                )
+        return None
+
+    def _difference(self, step: int, abstract: Any) -> str:
+        """The first leaf whose shape differs from what is stored, '' if none (or unreadable)."""
+        try:
+            stored = self.checkpointer.metadata(step).metadata
+            stored = stored["state"] if "state" in stored else stored
+            shapes = {
+                jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
+                for path, leaf in jax.tree_util.tree_leaves_with_path(stored["params"])
+            }
+        except Exception:
+            return ""
+        for path, leaf in jax.tree_util.tree_leaves_with_path(abstract["params"]):
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            if shapes.get(name) != tuple(leaf.shape):
+                return f"{name} is {shapes.get(name, 'absent')} there, {tuple(leaf.shape)} here"
+        return ""
+
+    def close(self) -> None:
+        """Waits and lets go of the folder."""
+        self.wait()
+        self.checkpointer.close()
+
+
+def _tree(state: TrainState) -> dict[str, Any]:
+    return {name: getattr(state, name) for name in TrainState.__dataclass_fields__}
+
+
+def _write_error(error: BaseException, directory: Any) -> UserError:
+    chain, cause = [], error
+    while cause is not None:
+        chain.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    text = " ".join(map(str, chain))
+    full = any(getattr(e, "errno", None) in (errno.ENOSPC, errno.EDQUOT) for e in chain)
+    if full or "No space left" in text or "RESOURCE_EXHAUSTED" in text:
+        return UserError(
+            f"no space left for a checkpoint in {directory}; earlier ones are kept: "
+            "free some space and run the same command again"
+        )
+    return UserError(f"cannot write a checkpoint in {directory}: {type(error).__name__}: {error}")

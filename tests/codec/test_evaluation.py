@@ -1,0 +1,92 @@
+"""BD-rates against the published table, and the codecs' table."""
+
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+
+from aejax.codec import evaluation
+from tests.codec import tiny
+
+
+@pytest.mark.parametrize(
+    "name, anchor, want",
+    [  # computed for the published tables, from the same points and method
+        ("VTM (VVC)", "JPEG (Pillow)", -67.58),
+        ("mbt2018-mean (MSE)", "JPEG (Pillow)", -57.96),
+        ("AV1", "JPEG (Pillow)", -62.43),
+        ("WebP", "JPEG (Pillow)", -36.18),
+        ("AV1", "VTM (VVC)", 16.18),
+        ("bmshj2018-hyperprior (MSE)", "BPG 4:4:4 (x265)", 3.93),
+    ],
+)
+def test_bd_rates_are_those_of_the_reference_table(name, anchor, want):
+    published = evaluation.reference()
+    curves = [[(p["bpp"], p["psnr"]) for p in published[n]] for n in (anchor, name)]
+    assert evaluation.bd_rate(*curves) == pytest.approx(want, abs=0.1)
+
+
+def test_bd_rate_of_scaled_rates():
+    a = [(r, 25 + 10 * math.log2(1 + 3 * r)) for r in np.geomspace(0.05, 3, 9)]
+    b = [(0.7 * r, q) for r, q in a]
+    assert evaluation.bd_rate(a, b) == pytest.approx(-30, abs=0.2)
+    assert evaluation.bd_rate(a, b, (0.15, 1.5)) == pytest.approx(-30, abs=0.2)
+    assert evaluation.bd_rate(a, a) == pytest.approx(0)
+    assert math.isnan(evaluation.bd_rate(a, [(9.0, 90.0), (10.0, 91.0)]))
+
+
+def test_points_that_do_not_rise_are_dropped():
+    points = [(0.3, 30.0), (0.1, 25.0), (0.2, 24.0), (0.4, 31.0)]
+    assert evaluation.monotone(points) == [(0.1, 25.0), (0.3, 30.0), (0.4, 31.0)]
+
+
+def test_published_ms_ssim_is_read_where_it_is_known():
+    points = evaluation.reference()["JPEG (Pillow)"]
+    assert points[0] == {"bpp": 0.221153, "psnr": 23.7799, "ms_ssim": 0.803071}
+
+
+def test_every_contender_decodes_what_it_encodes():
+    x = tiny.photo(64, 80)
+    found = evaluation.contenders(tiny.runtime())
+    assert {"aejax", "jpeg", "jpeg optimised", "png", "webp", "avif", "jpeg 2000"} <= set(found)
+    for name, codec in found.items():
+        if name == "aejax":
+            continue
+        low, high = (codec.encode(x, codec.settings[i]) for i in (0, -1))
+        psnr = [evaluation.quality_of(x, codec.decode(d))[0] for d in (low, high)]
+        assert psnr[1] > 30, name
+        assert name == "png" or (len(low) < len(high) and psnr[0] < psnr[1]), name
+
+
+def test_the_verb_writes_results_and_figures(tmp_path, capsys, monkeypatch):
+    from PIL import Image
+
+    from aejax.codec.cli import eval_codec
+    from aejax.codec.freeze import save
+
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for n in range(2):
+        Image.fromarray(tiny.photo(64, 80, seed=n)).save(folder / f"{n}.png")
+    save(tiny.frozen(), tmp_path / "tiny")
+    import argparse
+
+    parser = argparse.ArgumentParser()
+    eval_codec.add_arguments(parser)
+    out = tmp_path / "results.json"
+    monkeypatch.setattr(evaluation, "crops", lambda *a: None)
+    args = parser.parse_args(
+        [str(folder), "--out", str(out), "--codecs", "jpeg,webp"]
+        + ["--weights", str(tmp_path / "tiny.safetensors")]
+    )
+    assert eval_codec.run(args) == 0
+    shown = capsys.readouterr().out
+    assert "webp" in shown and "BD-rate" in shown
+    results = json.loads(out.read_text())
+    rows = list(csv.DictReader(out.with_suffix(".csv").open()))
+    assert {r["codec"] for r in rows} == {"jpeg", "webp"}
+    assert float(rows[0]["bpp"]) == pytest.approx(8 * int(rows[0]["bytes"]) / (64 * 80))
+    assert results["bd_rate"]["jpeg"]["bd_psnr_full"] == pytest.approx(0, abs=1e-6)
+    assert out.with_suffix(".png").stat().st_size > 5000

@@ -1,0 +1,164 @@
+"""aejax.denoise: what goes in comes out in kind, and bad input is named."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import aejax
+from aejax.denoising.api import load_network, network_for, restore
+from aejax.denoising.noise import estimate_sigma
+from aejax.errors import UserError
+
+
+def expected(x, sigma=None):
+    """What the tiny network does, see conftest."""
+    h, w, c = x.shape
+    p = np.pad(x, ((0, -h % 2), (0, -w % 2), (0, 0)), mode="symmetric")
+    cells = p.reshape(p.shape[0] // 2, 2, p.shape[1] // 2, 2, c).mean((1, 3))
+    mean = cells.repeat(2, 0).repeat(2, 1)[:h, :w]
+    return x + 0.5 * mean + 0.01 * (0 if sigma is None else sigma / 255)
+
+
+@pytest.mark.parametrize("shape", [(40, 33), (31, 40, 1), (24, 50, 3)])
+def test_floats_keep_shape_type_and_values_outside(tiny, shape):
+    x = np.random.default_rng(0).normal(0.5, 0.6, shape)
+    model = tiny[3 if shape[-1] == 3 else 1]
+    for dtype in (np.float32, np.float64, np.float16):
+        y = aejax.denoise(x.astype(dtype), model=model)
+        assert y.shape == shape and y.dtype == dtype
+        want = expected(x.reshape(*shape[:2], -1)).reshape(shape)
+        np.testing.assert_allclose(y, want, atol=2e-3 if dtype == np.float16 else 1e-5)
+    assert y.min() < -0.2 and y.max() > 1.2
+
+
+@pytest.mark.parametrize("dtype,white", [(np.uint8, 255), (np.uint16, 65535)])
+def test_integers_are_scaled_rounded_and_clipped(tiny, dtype, white):
+    x = np.random.default_rng(0).integers(0, white + 1, (32, 32, 3)).astype(dtype)
+    y = aejax.denoise(x, model=tiny[3])
+    assert y.dtype == dtype
+    want = np.clip(np.round(expected(x / white) * white), 0, white)
+    assert np.abs(y.astype(float) - want).max() <= 1
+    assert y.max() == white
+
+
+def test_sigma_strength_and_what_is_reported(tiny):
+    rng = np.random.default_rng(0)
+    x = (0.4 + 0.1 * rng.standard_normal((64, 64))).astype(np.float32)
+    blind, told = (aejax.denoise(x, s, model=tiny[1]) for s in (None, 51.0))
+    np.testing.assert_allclose(told - blind, 0.002, atol=1e-6)
+    half = restore(x, model=tiny[1], strength=0.5)
+    np.testing.assert_allclose(half.image, (x + blind) / 2, atol=1e-6)
+    assert half.sigma == pytest.approx(25.5, rel=0.05)
+    want = 255 * np.sqrt(np.mean((half.image - x) ** 2))
+    assert half.removed == pytest.approx(want, rel=1e-3)
+    for same in (aejax.denoise(x, 0, model=tiny[1]), aejax.denoise(x, strength=0, model=tiny[1])):
+        np.testing.assert_array_equal(same, x)
+
+
+def test_tiles_flips_and_gray_weights_for_colour(tiny):
+    x = np.random.default_rng(0).random((150, 170, 3)).astype(np.float32)
+    want = expected(x)
+    seen = []
+    y = aejax.denoise(x, model=tiny[1], tile=64, progress=seen.append)
+    np.testing.assert_allclose(y, want, atol=1e-5)
+    assert seen[-1] == pytest.approx(1) and seen == sorted(seen)
+    square = x[:64, :96]
+    y = aejax.denoise(square, model=tiny[3], self_ensemble=True)
+    np.testing.assert_allclose(y, expected(square), atol=1e-5)
+    gray = aejax.denoise(x[..., 0], model=tiny[3])  # colour weights on a gray image
+    assert gray.shape == x.shape[:2]
+
+
+def test_the_input_is_not_changed(tiny):
+    x = np.random.default_rng(0).random((32, 32)).astype(np.float32)
+    kept = x.copy()
+    aejax.denoise(x, model=tiny[1])
+    np.testing.assert_array_equal(x, kept)
+
+
+@pytest.mark.parametrize(
+    "image,words",
+    [
+        (np.zeros((0, 5)), "too few"),
+        (np.zeros((1, 1)), "too few"),
+        (np.zeros((16, 16, 4)), r"not \[16, 16, 4\]"),
+        (np.zeros((2, 16, 16, 3)), "one image at a time"),
+        (np.zeros(16), "an image is"),
+        (np.full((16, 16), np.nan), "NaN"),
+        (np.full((16, 16), 128.0), "reaches 128"),
+        (np.zeros((16, 16), np.int32), "not int32"),
+        (np.zeros((16, 16), bool), "not bool"),
+        (np.zeros((16, 16), complex), "not complex"),
+    ],
+)
+def test_bad_images_are_named(image, words):
+    with pytest.raises(UserError, match=words):
+        aejax.denoise(image)
+
+
+def test_bad_options_are_named(tiny):
+    x = np.zeros((16, 16), np.float32)
+    for kwargs, words in (
+        ({"sigma": -1}, "between 0 and 255"),
+        ({"sigma": np.nan}, "between 0 and 255"),
+        ({"strength": 2}, "between 0 and 1"),
+        ({"model": "nothing_like_it"}, "no weights"),
+    ):
+        with pytest.raises(UserError, match=words):
+            aejax.denoise(x, **{"model": tiny[1]} | kwargs)
+
+
+def test_packed_weights_load_from_the_disk(tiny, tmp_path, monkeypatch):
+    from aejax import weights
+
+    monkeypatch.setattr(weights, "LARGE", 100)
+    plain = load_network(tiny[1])
+    path = tmp_path / "packed.safetensors"
+    weights.save(path, weights.packed(plain.variables), weights.provenance(tiny[1]))
+    x = np.random.default_rng(0).random((32, 32)).astype(np.float32)
+    a, b = (aejax.denoise(x, model=m) for m in (tiny[1], str(path)))
+    assert path.stat().st_size < 0.6 * (tmp_path / tiny[1]).stat().st_size
+    np.testing.assert_allclose(a, b, atol=0.01)
+
+
+def test_noise_is_estimated():
+    y, x = np.mgrid[:128, :128]
+    clean = 0.5 + 0.3 * np.sin(x / 11) * np.cos(y / 7)
+    rng = np.random.default_rng(0)
+    for sigma in (5, 15, 25, 50):
+        for shape in ((128, 128), (128, 128, 3)):
+            c = clean if len(shape) == 2 else np.stack([clean] * 3, -1)
+            found = 255 * estimate_sigma(c + sigma / 255 * rng.standard_normal(shape))
+            assert found == pytest.approx(sigma, rel=0.06)
+    assert 255 * estimate_sigma(np.zeros((64, 64))) < 0.1
+    small = 255 * estimate_sigma(0.1 * rng.standard_normal((12, 12)))
+    assert small == pytest.approx(25.5, rel=0.5)
+
+
+def test_verbs_are_functions_and_importing_them_costs_nothing():
+    code = (
+        "import sys, aejax, aejax.denoising.cli\n"
+        "from aejax import codec\n"
+        "heavy = {'jax', 'numpy', 'skimage', 'matplotlib', 'PIL', 'scipy'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "from aejax.codec import encode, decode\n"
+        "assert aejax.denoise.__name__ == 'denoise' and aejax.train.__name__ == 'train'\n"
+        "import aejax.training.run, aejax.denoising.api\n"
+        "assert aejax.denoise.__name__ == 'denoise' and aejax.train.__name__ == 'train'\n"
+        "assert codec.encode is encode\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_networks_by_channels(tiny):
+    assert network_for(1, tiny[1]).channels == 1 and network_for(3, tiny[3]).takes_sigma
+
+
+def test_the_demo_is_a_section_with_a_picture(tiny, tmp_path):
+    from aejax.denoising.demo import restored_photo
+
+    found = restored_photo(tmp_path, filters=("gaussian",), model=tiny[3])
+    assert (tmp_path / found["picture"]).stat().st_size > 10_000
+    assert "dB against the best filter, gaussian" in found["text"]

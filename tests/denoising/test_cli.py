@@ -1,0 +1,148 @@
+"""aejax denoise and aejax eval-denoise, from the arguments to the files."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from aejax.cli import main
+from aejax.data.decode import Meta, read_image, write_image
+from aejax.denoising.cli import find_set, jobs
+from aejax.errors import UserError
+
+
+@pytest.fixture
+def run(capsys):
+    def call(*words):
+        status = main([str(w) for w in words])
+        out = capsys.readouterr()
+        return status, out.out, out.err
+
+    return call
+
+
+def picture(shape=(40, 48, 3), dtype=np.uint8, seed=0):
+    white = np.iinfo(dtype).max
+    return np.random.default_rng(seed).integers(0, white // 2, shape).astype(dtype)
+
+
+def test_sixteen_bits_alpha_icc_and_exif_are_kept(run, tiny, tmp_path):
+    x = picture((40, 48, 4), np.uint16)
+    exif = Image.Exif()
+    exif[0x010F] = "a camera"
+    write_image(tmp_path / "in.png", x, Meta(icc=b"not a real profile", exif=exif.tobytes()))
+    before = read_image(tmp_path / "in.png", keep_depth=True)
+    status, _, err = run("denoise", tmp_path / "in.png", "-o", tmp_path / "out.png",
+                         "--model", tiny[3])  # fmt: skip
+    assert status == 0, err
+    y, meta = read_image(tmp_path / "out.png", keep_depth=True)
+    assert y.dtype == np.uint16 and y.shape == x.shape
+    np.testing.assert_array_equal(y[..., 3], x[..., 3])
+    assert np.abs(y[..., :3].astype(int) - x[..., :3]).mean() > 1000
+    assert meta.icc == before[1].icc and meta.exif == before[1].exif and meta.exif
+
+
+@pytest.mark.parametrize("suffix,shape", [(".png", (40, 48, 1)), (".jpg", (33, 48, 3))])
+def test_the_default_name_stands_beside_the_input(run, tiny, tmp_path, suffix, shape):
+    write_image(tmp_path / f"a{suffix}", picture(shape))
+    model = tiny[shape[2]]
+    status, out, err = run("denoise", tmp_path / f"a{suffix}", "--model", model, "--compare")
+    assert status == 0, err
+    made = read_image(tmp_path / f"a.denoised{suffix}")[0]
+    assert made.shape == shape and "noise sigma about" in out + err
+    sheet = read_image(tmp_path / "a.denoised.compare.png")[0]
+    assert sheet.shape[1] == 2 * shape[1] + 8
+    status, *_ = run("denoise", tmp_path, "--model", model, "--quiet")
+    assert status == 0 and len(list(tmp_path.iterdir())) == 3  # outputs are not inputs again
+
+
+def test_a_folder_with_a_bad_file_finishes_the_others(run, tiny, tmp_path):
+    src = tmp_path / "in"
+    (src / "deep").mkdir(parents=True)
+    write_image(src / "a.png", picture())
+    write_image(src / "deep" / "b.png", picture(seed=1))
+    (src / "bad.png").write_bytes((src / "a.png").read_bytes()[:200])
+    (src / "empty.jpg").write_bytes(b"")
+    write_image(src / "dot.png", picture((1, 1, 3)))
+    status, _, err = run("denoise", src, "-o", tmp_path / "out", "--model", tiny[3], "--quiet")
+    assert status == 2
+    made = sorted(p.relative_to(tmp_path / "out").as_posix()
+                  for p in (tmp_path / "out").rglob("*.png"))  # fmt: skip
+    assert made == ["a.png", "deep/b.png"]
+    assert "2 of 5 images done, 3 failed" in err
+    assert all(name in err for name in ("bad.png", "empty.jpg", "dot.png"))
+
+
+@pytest.mark.parametrize(
+    "words,message",
+    [
+        (["missing.png"], "no such file"),
+        (["a.png", "--sigma", "-3"], "between 0 and 255"),
+        (["a.png", "--sigma", "3", "--blind"], "not allowed with"),
+        (["a.png", "--strength", "7"], "between 0 and 1"),
+        (["a.png", "--tile", "3"], "too small"),
+        (["a.png", "--quality", "0"], "between 1 and 100"),
+        (["a.png", "-o", "a.png"], "overwrite itself"),
+        (["a.png", "b.png", "-o", "c.png"], "name a folder"),
+        (["a.png", "sub/a.png", "-o", "out"], "both be written"),
+        (["none"], "no images"),
+        (["broken.png"], "broken.png"),
+    ],
+)
+def test_mistakes_are_one_line_and_status_2(run, tiny, tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "none").mkdir()
+    for name in ("a.png", "b.png", "sub/a.png"):
+        write_image(tmp_path / name, picture())
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"0" * 60)
+    status, _, err = run("denoise", *words, "--model", tiny[3])
+    assert status == 2 and message in err and "Traceback" not in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_jobs_keep_the_folders_shape_and_change_suffixes_that_cannot_be_written(tmp_path):
+    (tmp_path / "d" / "e").mkdir(parents=True)
+    Image.fromarray(picture()).save(tmp_path / "d" / "e" / "x.ppm")
+    (found,) = jobs([str(tmp_path / "d")], str(tmp_path / "o"))
+    assert found[1] == tmp_path / "o" / "e" / "x.png"
+
+
+def test_eval_writes_table_json_and_figure(run, tiny, tmp_path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for i in range(2):
+        write_image(folder / f"{i}.png", picture((32, 40, 1), seed=i))
+    out = tmp_path / "r.json"
+    status, text, err = run("eval-denoise", folder, "--sigma", 15, 25, "--model", tiny[1],
+                            "--methods", "gaussian", "median", "--told", "--out", out)  # fmt: skip
+    assert status == 0, err
+    rows = json.loads(out.read_text())["rows"]
+    assert len(rows) == 8 and (tmp_path / "r.png").is_file()
+    assert {r["method"] for r in rows} == {
+        "aejax tiny1", "aejax tiny1 told", "gaussian", "median"
+    }  # fmt: skip
+    ours = next(r for r in rows if r["method"] == "aejax tiny1")
+    assert ours["blind"] and ours["kmac_per_px"] > 0.1 and ours["params"] > 500
+    assert "| gaussian" in text and "(blind)" in text
+
+
+def test_eval_mistakes(run, tiny, tmp_path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    write_image(folder / "a.png", picture((32, 40, 1)))
+    for words, message in (
+        (["nowhere_at_all"], "no folder"),
+        ([folder, "--sigma", "0"], "above 0"),
+        ([folder, "--methods", "gausian"], 'did you mean "gaussian"'),
+        ([folder, "--model", tiny[3]], "for 3 channels"),
+        ([folder, "--out", tmp_path / "no" / "r.json"], "no folder"),
+    ):
+        status, _, err = run(
+            "eval-denoise", *words, *(() if "--model" in words else ("--model", tiny[1]))
+        )
+        assert status == 2 and message in err, err
+    with pytest.raises(UserError, match="no folder"):
+        find_set("x", str(tmp_path))
+    assert find_set("set", str(tmp_path)) == folder

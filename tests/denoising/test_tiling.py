@@ -1,0 +1,68 @@
+"""Tiles give what the whole image gives, in windows of bounded size and few shapes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aejax.denoising.models import UNetDenoiser
+from aejax.denoising.tiling import tiled, tiles
+
+
+@pytest.mark.parametrize("h,w", [(64, 64), (96, 200), (520, 136), (1000, 1024)])
+@pytest.mark.parametrize("tile,margin", [(96, 24), (128, 40), (256, 8)])
+def test_each_pixel_is_kept_once_with_its_margin(h, w, tile, margin):
+    count = np.zeros((h, w), int)
+    for t in tiles(h, w, tile, margin, 8):
+        count[t.ky0 : t.ky1, t.kx0 : t.kx1] += 1
+        assert t.y0 % 8 == 0 and t.x0 % 8 == 0
+        assert t.y1 - t.y0 == min(h, tile) and t.x1 - t.x0 == min(w, tile)
+        assert t.ky0 - t.y0 >= margin or t.y0 == 0
+        assert t.y1 - t.ky1 >= margin or t.y1 == h
+        assert t.kx0 - t.x0 >= margin or t.x0 == 0
+        assert t.x1 - t.kx1 >= margin or t.x1 == w
+    assert (count == 1).all()
+
+
+def network():
+    model = UNetDenoiser(widths=(4, 8, 8), blocks=(1, 1, 1, 1, 1))
+    x = jnp.zeros((1, 32, 32, 1))
+    leaves, tree = jax.tree.flatten(model.init(jax.random.key(0), x))
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    leaves = [v + 0.2 * jax.random.normal(k, v.shape) for v, k in zip(leaves, keys, strict=True)]
+    variables = jax.tree.unflatten(tree, leaves)
+    return model, jax.jit(lambda x: model.apply(variables, x[None]).y[0])
+
+
+def test_tiled_equals_untiled_and_a_margin_too_small_would_not():
+    model, f = network()
+    x = np.random.default_rng(0).random((248, 376, 1), np.float32)
+    whole = np.asarray(f(x))
+    kw = {"tile": 192, "stride": model.stride}
+    y = tiled(f, x, margin=model.reach, **kw)
+    scale = np.abs(whole).max()
+    assert np.abs(y - whole).max() < 1e-4 * max(1, scale)
+    assert np.abs(tiled(f, x, margin=8, **kw) - whole).max() > 1e-3 * scale
+
+
+def test_windows_are_bounded_and_of_one_shape():
+    shapes = []
+
+    def f(part):
+        shapes.append(part.shape)
+        return part
+
+    x = np.random.default_rng(0).random((333, 517, 3), np.float32)
+    done = []
+    y = tiled(f, x, tile=128, margin=16, stride=8, progress=done.append)
+    np.testing.assert_array_equal(y, x)
+    assert set(shapes) == {(128, 128, 3)} and done[-1] == 1.0 and done == sorted(done)
+
+
+def test_small_images_are_mirrored_up_to_few_shapes():
+    shapes = set()
+    for h in range(8, 65):
+        x = np.random.default_rng(0).random((h, 33, 1), np.float32)
+        y = tiled(lambda p: (shapes.add(p.shape), p)[1], x, tile=128, margin=16, stride=8)
+        np.testing.assert_array_equal(y, x)
+    assert shapes == {(32, 64, 1), (64, 64, 1)}
