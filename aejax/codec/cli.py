@@ -15,12 +15,13 @@ def _files(inputs: Iterable[str], suffixes: tuple[str, ...]) -> list[tuple[pathl
     Raises:
       UserError: something is not there, or there is nothing.
     """
+    from aejax.data.walk import files_in
+
     out = []
     for name in inputs:
         path = pathlib.Path(name)
         if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in suffixes)
-            out += [(p, str(p.relative_to(path))) for p in found]
+            out += [(p, str(p.relative_to(path))) for p in files_in(path, suffixes)]
         elif path.exists():
             out.append((path, path.name))
         else:

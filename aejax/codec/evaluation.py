@@ -180,7 +180,7 @@ def read_images(folder: str, limit: int = 0) -> dict[str, np.ndarray]:
     """
     from PIL import Image
 
-    from aejax.data.decode import images_in
+    from aejax.data.walk import images_in
 
     files = images_in(folder)[: limit or None]
     return {f.stem: np.asarray(Image.open(f).convert("RGB")) for f in files}

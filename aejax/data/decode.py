@@ -49,22 +49,6 @@ class Meta:
     has_alpha: bool = False
 
 
-def images_in(folder: str | Path, deep: bool = False) -> list[Path]:
-    """The image files of a folder by their suffixes, sorted; `deep`: of its folders too.
-
-    Raises:
-      UserError: no such folder, or no image in it.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(f'no folder "{folder}"')
-    inside = folder.rglob("*") if deep else folder.iterdir()
-    found = sorted(f for f in inside if f.suffix.lower() in READ and f.is_file())
-    if not found:
-        raise UserError(f'no images in "{folder}"; read are {" ".join(READ)}')
-    return found
-
-
 def read_image(
     source: str | os.PathLike | bytes, keep_depth: bool = False, name: str | None = None
 ) -> tuple[np.ndarray, Meta]:

@@ -65,7 +65,8 @@ def jobs(inputs: list[str], output: str | None) -> list[tuple[pathlib.Path, path
     Raises:
       UserError: nothing to do, an input that is not there, or two inputs with one output.
     """
-    from aejax.data.decode import SUFFIXES, images_in
+    from aejax.data.decode import SUFFIXES
+    from aejax.data.walk import images_in
 
     found: list[tuple[pathlib.Path, pathlib.Path]] = []  # file, where it stands within its input
     for name in inputs:

@@ -173,15 +173,12 @@ def _extend_arguments(parser):
 def _extend(args) -> int:
     import numpy as np
 
-    from aejax.data.decode import SUFFIXES
+    from aejax.data.walk import images_in
 
     generator, root = _generator(args), pathlib.Path(args.input)
     if not root.exists():
         raise UserError(f"no file or folder {root}")
-    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES)
-    files = files if root.is_dir() else [root]
-    if not files:
-        raise UserError(f"no images in {root}")
+    files = images_in(root, deep=True) if root.is_dir() else [root]
     names = [p.parent.name if root.is_dir() and p.parent != root else "" for p in files]
     order = args.classes.split(",") if args.classes else sorted(set(names) - {""})
     labels = None
