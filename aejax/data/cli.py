@@ -29,7 +29,9 @@ def _list(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from aejax.data.source import cache_dir, open_source, tfds_root
+    from aejax.data.cache import cache_dir
+    from aejax.data.source import open_source
+    from aejax.data.tfds import tfds_root
     from aejax.errors import UserError
 
     table = Table("source", "images", "on disk", "", box=None)

@@ -10,8 +10,6 @@ of processes nor where a run was resumed changes what is trained on. Three ways 
 
 import contextlib
 import dataclasses
-import functools
-import hashlib
 import multiprocessing
 import os
 import queue
@@ -20,121 +18,20 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from aejax import folds
-from aejax.config import base
-from aejax.data.source import Decoded, Source, cache_dir, decoded, open_source, verify
+from aejax.data.cache import cache_dir
+from aejax.data.decoded import Decoded, decoded, verify
+from aejax.data.draws import Batches, Draws, Reader, read_rows
+from aejax.data.source import Source
+from aejax.data.splits import Splits, open_splits
 from aejax.errors import UserError
 
 DEVICE_BYTES = 1 << 30  # "auto": equal shapes up to here live on the device,
 MEMMAP_BYTES = 64 << 30  # others up to here, and up to a quarter of the free disk, in a memory map
-
-_ORDER, _DRAWS = 1, 2  # independent random streams of one seed
-
-
-class Reader(Protocol):
-    """Source or Decoded: `read(i) -> (uint8 [h, w, c], label)`."""
-
-    def read(self, i: int) -> tuple[np.ndarray, int]: ...
-
-
-def _random(seed: int, stream: int, counter: list[int], n: int) -> np.ndarray:
-    """n raw uint64 of a counter-based generator: any part of the stream without the part before.
-    Raw bits, because NumPy promises their values for all its versions to come."""
-    key = np.array([seed % 2**64, stream], np.uint64)
-    return np.random.Philox(key=key, counter=np.array(counter, np.uint64)).random_raw(n)
-
-
-@dataclasses.dataclass(frozen=True)
-class Draws:
-    """What the examples of a run are: which image, which corner of it, which way up.
-
-    Args:
-      n: images; crop: side of the square crops, 0 = whole images.
-    """
-
-    n: int
-    seed: int
-    crop: int = 0
-    flip: bool = False
-    rotate: bool = False
-
-    def rows(self, start: int, count: int) -> np.ndarray:
-        """int64 [count]: images of places start, start + 1, ... of the run. Every image comes once
-        per epoch, in another order each; nothing is dropped where epochs meet."""
-        place = np.arange(start, start + count)
-        epoch, at = np.divmod(place, self.n)
-        out = np.empty(count, np.int64)
-        for e in np.unique(epoch):
-            out[epoch == e] = self._order(int(e))[at[epoch == e]]
-        return out
-
-    def _order(self, epoch: int) -> np.ndarray:
-        return _permutation(self.n, self.seed, epoch)
-
-    def corners(self, start: int, sizes: np.ndarray) -> np.ndarray:
-        """int32 [count, 2], top and left of the crops out of images of `sizes` [count, 2]."""
-        room = sizes.astype(np.int64) - self.crop + 1
-        return (self._uniform(start, len(sizes))[:, :2] * room).astype(np.int32)
-
-    def codes(self, start: int, count: int) -> np.ndarray:
-        """int32 [count]: orientations as `augment.orient` takes them (flips alone: 0 or 1)."""
-        u = self._uniform(start, count)
-        flips = (u[:, 2] * 2).astype(np.int32) * self.flip
-        turns = np.array([0, 5, 3, 6], np.int32)[(u[:, 3] * 4).astype(np.int32)] * self.rotate
-        return turns ^ flips
-
-    def _uniform(self, start: int, count: int) -> np.ndarray:
-        bits = _random(self.seed, _DRAWS, [start, 0, 0, 0], 4 * count)
-        return (bits >> np.uint64(11)).reshape(count, 4) * 2.0**-53
-
-
-@functools.lru_cache(4)
-def _permutation(n: int, seed: int, epoch: int) -> np.ndarray:
-    return np.argsort(_random(seed, _ORDER, [0, epoch, 0, 0], n), kind="stable")
-
-
-@dataclasses.dataclass(frozen=True)
-class Batches:
-    """The local batch of each step, read and cut on the host: what workers run.
-
-    Args:
-      batch: examples of a step over all processes; low, high: this process's slice of it.
-    """
-
-    reader: Reader
-    draws: Draws
-    batch: int
-    low: int
-    high: int
-    labels: bool
-    start: int = 0
-    stop: int = 1 << 62
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-    def __getitem__(self, i: int) -> dict[str, np.ndarray]:
-        """Of step start + i: "image" uint8 [b, h, w, c], "label" and "code" int32 [b]."""
-        first = (self.start + i) * self.batch + self.low
-        count = self.high - self.low
-        found = _read(self.reader, self.draws.rows(first, count))
-        images, side = [x for x, _ in found], self.draws.crop
-        if side:
-            corners = self.draws.corners(first, np.array([x.shape[:2] for x in images]))
-            cuts = zip(images, corners, strict=True)
-            images = [x[t : t + side, s : s + side] for x, (t, s) in cuts]
-        out = {"image": np.stack(images)}
-        if self.labels:
-            out["label"] = np.array([label for _, label in found], np.int32)
-        if self.draws.flip or self.draws.rotate:
-            out["code"] = self.draws.codes(first, count)
-        return out
 
 
 class Pipeline:
@@ -341,7 +238,7 @@ class Pipeline:
                 if self.resident and not self.crop:
                     yield out | {"row": out["index"]}
                     continue
-                found = _read(self.reader, index)
+                found = read_rows(self.reader, index)
                 out["image"] = np.stack([_centre(x, self.crop) for x, _ in found])
                 if self.batches.labels:
                     out["label"] = np.array([label for _, label in found], np.int32)
@@ -352,18 +249,6 @@ class Pipeline:
         for made in list(self._open):
             with contextlib.suppress(ValueError):  # being read just now, by another thread
                 made.close()
-
-
-def _read(reader: Reader, rows: np.ndarray) -> list[tuple[np.ndarray, int]]:
-    """Images and labels; decoded by threads, except in a worker, which is one of many already."""
-    if isinstance(reader, Decoded) or multiprocessing.parent_process() is not None:
-        return [reader.read(int(r)) for r in rows]
-    return list(_threads().map(reader.read, map(int, rows)))
-
-
-@functools.cache
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(os.cpu_count(), "aejax-decode")
 
 
 def _stack(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -463,37 +348,6 @@ def _decoded(source: Source, on_bad: str, cache: str) -> Decoded:
         return decoded(source, on_bad, on_disk=False)  # raises again what is not about the disk
 
 
-def _check_folds(data: ConfigDict) -> None:
-    """The fold is what is tested: nothing else may seem to be.
-
-    Raises:
-      UserError: another evaluation set or a holdout was asked for as well.
-    """
-    default = base().data
-    for name, fine in (
-        ("eval_source", ("", data.source)),
-        ("eval_split", ("", default.eval_split, data.split)),
-        ("holdout", (0, default.holdout)),
-    ):
-        if data[name] not in fine:
-            raise UserError(
-                f"data.folds tests on a fold of {data.source} {data.split}; it does not go with "
-                f"data.{name} = {data[name]}: leave that at {default[name]!r}"
-            )
-
-
-def _without_fold(source: Source, file: str, fold: int, training: bool) -> Source:
-    """What fold `fold` trains on, or is tested on; with a key of its own."""
-    keep = folds.indices(file, fold, len(source), training)
-    mark = hashlib.sha256(keep.tobytes()).hexdigest()[:10]
-    return dataclasses.replace(
-        source.subset(keep),
-        name=f"{source.name} {'without' if training else 'in'} fold {fold}",
-        key=f"{source.key}-{mark}",
-        fingerprint=f"{source.fingerprint}-{mark}",
-    )
-
-
 def make_pipeline(
     config: ConfigDict,
     *,
@@ -501,42 +355,28 @@ def make_pipeline(
     process_index: int = 0,
     process_count: int = 1,
     data_dir: str | None = None,
+    splits: Splits | None = None,
 ) -> Pipeline:
     """The training or the evaluation batches of a whole config (its `data`, `eval` and `seed`).
 
     In evaluation images are whole; config.eval.crop, if there is one, takes squares of their
     centres instead. With data.folds both are parts of data.split; see folds.py.
 
+    Args:
+      splits: what `open_splits` gave for this config, if that is at hand already.
+
     Raises:
       UserError: values that cannot be; a source, split or image that cannot be used.
     """
     data = config.data
     crop = data.crop if training else config.eval.get("crop", 0)
-    size = tuple(data.size) if data.size else None
-    if size and (len(size) > 2 or not all(isinstance(v, int) and v > 0 for v in size)):
-        raise UserError(f"data.size = {size}; it is (height, width), (short side,) or ()")
     if data.cache not in ("auto", "device", "memmap", "stream"):
         raise UserError(f'data.cache = "{data.cache}"; it is auto, device, memmap or stream')
     if data.batch < 1 or crop < 0 or data.workers < 0:
         raise UserError("data.batch is at least 1, data.crop and data.workers at least 0")
-    in_folds = bool(data.get("folds"))  # a run of an older version has no such key
-    if in_folds:
-        _check_folds(data)
-    source = open_source(
-        data.source if training or in_folds else data.eval_source or data.source,
-        data.split if training or in_folds else data.eval_split,
-        data_dir=data_dir,
-        channels=data.channels,
-        on_bad=data.on_bad,
-        # Folds count what is left of a set after small images were skipped: the same both times.
-        min_size=max(data.crop, config.eval.get("crop", 0)) if in_folds else crop,
-        holdout=data.holdout,
-        size=size[0] if size and len(size) == 1 else size,
-    )
-    if in_folds:
-        source = _without_fold(source, data.folds, data.fold, training)
+    splits = splits or open_splits(config, data_dir)
     return Pipeline(
-        source,
+        splits[training],
         batch=data.batch,
         seed=config.seed,
         training=training,

@@ -311,7 +311,8 @@ def load_generator(
             f"{workdir} holds an autoencoder without a prior; give --prior mixture (or normal), "
             "or train one: experiments/generate/generator.py"
         )
-    from aejax.data.source import decoded, open_source
+    from aejax.data.decoded import decoded
+    from aejax.data.source import open_source
 
     data = trained.config.data
     train = decoded(open_source(data.source, data.split, data_dir=data_dir))

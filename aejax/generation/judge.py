@@ -37,7 +37,8 @@ def reference(
     Raises:
       UserError: no classifier was trained on this source and no other judge is named.
     """
-    from aejax.data.source import decoded, open_source
+    from aejax.data.decoded import decoded
+    from aejax.data.source import open_source
 
     if not name and source not in JUDGES:
         raise UserError(

@@ -55,7 +55,8 @@ def main():
     args = parser.parse_args()
 
     from aejax.config import apply_overrides
-    from aejax.data.source import decoded, open_source
+    from aejax.data.decoded import decoded
+    from aejax.data.source import open_source
     from aejax.generation.generator import load_generator
     from aejax.training.run import train
 

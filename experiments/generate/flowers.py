@@ -64,7 +64,8 @@ def main() -> None:
     import numpy as np
 
     from aejax import pictures
-    from aejax.data.source import decoded, open_source
+    from aejax.data.decoded import decoded
+    from aejax.data.source import open_source
     from aejax.generation.generator import load_generator
     from aejax.generation.metrics import memorisation, nearest
     from aejax.training.run import provenance

@@ -92,7 +92,8 @@ def get_config(arg: str = ""):
 def main() -> None:
     import numpy as np
 
-    from aejax.data.source import decoded, open_source
+    from aejax.data.decoded import decoded
+    from aejax.data.source import open_source
     from aejax.generation.nll import importance_nll
     from aejax.trained import load
     from aejax.training.run import provenance

@@ -44,7 +44,8 @@ def half(tree):
 def classifier(run: str, name: str) -> None:
     """The averaged weights, and the one number that its features are divided by."""
     from aejax import load, weights
-    from aejax.data.source import decoded, open_source
+    from aejax.data.decoded import decoded
+    from aejax.data.source import open_source
     from aejax.generation.classifier import as_meta, scale_of
 
     trained = load(run)
@@ -79,7 +80,8 @@ def mixture(run: str, name: str) -> None:
 
     from aejax import load, weights
     from aejax.config import plain
-    from aejax.data.source import decoded, open_source
+    from aejax.data.decoded import decoded
+    from aejax.data.source import open_source
     from aejax.generation.latent import LatentModel, fit_prior
 
     trained, begun = load(run), time.perf_counter()

@@ -171,7 +171,8 @@ def judged(source: str, data_dir: str | None, judge: str):
 
     if not source.startswith("bundled"):
         return reference(source, judge, data_dir)
-    from aejax.data.source import decoded, open_source
+    from aejax.data.decoded import decoded
+    from aejax.data.source import open_source
 
     def extract(x):
         f = x.reshape(len(x), -1)[:, ::5] / 255.0

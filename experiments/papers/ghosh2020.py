@@ -51,7 +51,8 @@ def _pixels(images):
 def measured(config, workdir, data_dir=None, **kwargs):
     """Training, then two priors on the codes and the distance of samples from the test split."""
     from aejax.config import plain
-    from aejax.data.source import decoded, open_source
+    from aejax.data.decoded import decoded
+    from aejax.data.source import open_source
     from aejax.generation.classifier import extractor
     from aejax.generation.latent import LatentModel, fit_prior
     from aejax.generation.metrics import frechet

@@ -61,7 +61,8 @@ def linear_error(train, test) -> float:
 
 def measured(config, workdir, data_dir=None, **kwargs):
     """Training, then the errors of a linear classifier of h, and of the pixels themselves."""
-    from aejax.data.source import decoded, open_source
+    from aejax.data.decoded import decoded
+    from aejax.data.source import open_source
     from aejax.trained import load
     from aejax.training.run import train
 

@@ -308,7 +308,7 @@ def test_a_config_becomes_batches(folder):
     ],
 )
 def test_bad_configs(folder, data, reason):
-    c = config(**{"source": f"folder:{folder}", "split": "all", **data})
+    c = config(**{"source": f"folder:{folder}", "split": "all", "eval_split": "all", **data})
     with pytest.raises(UserError, match=reason):
         make_pipeline(c, training=True, process_count=2)
 
@@ -316,7 +316,7 @@ def test_bad_configs(folder, data, reason):
 def test_bad_images_in_a_config(folder):
     (folder / "cat" / "cut.png").write_bytes(png(picture(64, 64))[:-2000])
     for cache in ("memmap", "stream"):
-        c = config(source=f"folder:{folder}", split="all", crop=16, cache=cache)
+        c = config(source=f"folder:{folder}", split="all", eval_split="all", crop=16, cache=cache)
         with pytest.raises(UserError, match="1 of 14 images .* cat/cut.png"):
             make_pipeline(c, training=True)
         c.data.on_bad = "skip"

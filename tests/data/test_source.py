@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from aejax.data import decoded as decoding
 from aejax.data import source as sources
 from aejax.data.decode import read_image, write_image
-from aejax.data.source import decoded, open_source, verify
+from aejax.data.decoded import decoded, verify
+from aejax.data.folder import Files
+from aejax.data.source import open_source
 from aejax.errors import UserError
 from tests.data.data_helpers import picture, png
 
@@ -146,7 +149,7 @@ def test_only_bad_images(tmp_path, folder):
         ("folder:{set}", "validation", {}, "no split .validation.; it has train, test and all"),
         ("folder:{set}", "test", {"holdout": 0}, "leaves no test split"),
         ("folder:{set}", "test", {"holdout": 20}, "has 13 images: data.holdout = 20"),
-        ("photos", "all", {}, "is not tfds:NAME, folder:PATH"),
+        ("photos", "all", {}, "is not one of folder:PATH, tfds:NAME"),
         ("foldr:x", "all", {}, 'did you mean "folder"'),
         ("bundled:digit", "all", {}, 'did you mean "digits"'),
         ("bundled:photos", "validation", {}, "no split"),
@@ -211,7 +214,7 @@ def test_decoded_is_kept_and_equals_decoding(folder, cache, monkeypatch):
     source = open_source(f"folder:{folder}", "all", size=16, channels=1)
     first = decoded(source)
     assert len(list((cache / "decoded").glob("*.u8"))) == 1
-    monkeypatch.setattr(sources._Files, "_decode", None)  # decoding again would fail
+    monkeypatch.setattr(Files, "_decode", None)  # decoding again would fail
     again = decoded(open_source(f"folder:{folder}", "all", size=16, channels=1))
     monkeypatch.undo()
     for i in range(13):
@@ -253,7 +256,7 @@ def test_a_full_disk_is_a_clear_error(folder, cache, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(sources, "_read_all", full)
+    monkeypatch.setattr(decoding, "_read_all", full)
     with pytest.raises(UserError, match="has no room"):
         decoded(source)
     assert not [p for p in (cache / "decoded").iterdir() if p.suffix != ".lock"], "no half files"

@@ -1,0 +1,272 @@
+"""Images that are arrays: "arrays:FILE.npy", "arrays:FILE.npz", or NumPy arrays from Python.
+
+Images are [n, h, w] or [n, h, w, c], channels last: uint8, bool, uint16 (rounded to 8 bits) or
+floats in [0, 1] (times 255, rounded). Labels are integers or text, one for each image.
+
+    FILE.npy     images, mapped into memory, not read into it
+    FILE.npz     "images" ("x", "data") and, if there are, "labels" ("y"); or a pair for each split:
+                 "x_train", "y_train", "x_test", ... or "train_images", "train_labels", ...
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from aejax.data import decode
+from aejax.data.cache import VERSION, hash_of, remembered
+from aejax.data.source import Source, holdout_rows, mark, ordinal
+from aejax.errors import UserError
+
+_IMAGES, _LABELS = ("images", "image", "x", "X", "data"), ("labels", "label", "y", "Y", "targets")
+_CHUNK = 64 << 20  # bytes looked at at a time
+
+
+@dataclasses.dataclass
+class Arrays(Source):
+    """items: rows of `images` ([n, h, w(, c)], in memory) and of `labels` (int32 [n] or None)."""
+
+    on_disk: ClassVar[bool] = False
+    checked: ClassVar[bool] = True
+
+    images: Any = None
+    labels: np.ndarray | None = None
+
+    def _decode(self, i, item):
+        label = -1 if self.labels is None else int(self.labels[item])
+        return to_uint8(self.images[item]), label
+
+
+@dataclasses.dataclass
+class MappedArrays(Arrays):
+    """`images` is the path of a .npy file, which is mapped in the process that reads."""
+
+    on_disk: ClassVar[bool] = True
+
+    def _fetch(self, rows):
+        if "_mapped" not in self.__dict__:
+            self._mapped = np.load(self.images, mmap_mode="r", allow_pickle=False)
+        return [(self._mapped[self.items[i]], self.items[i]) for i in rows]
+
+    def _decode(self, i, item):
+        image, row = item
+        return to_uint8(image), -1 if self.labels is None else int(self.labels[row])
+
+    def __getstate__(self):
+        return {k: v for k, v in self.__dict__.items() if k != "_mapped"}
+
+
+def to_uint8(x: np.ndarray) -> np.ndarray:
+    """One image [h, w(, c)] of a kind that `check_images` lets pass, as uint8 [h, w, c]."""
+    x = np.asarray(x)
+    x = x[..., None] if x.ndim == 2 else x
+    if x.dtype == np.uint8:
+        return x
+    if x.dtype == bool:
+        return x.astype(np.uint8) * 255
+    if x.dtype.kind == "u":
+        return decode.to_uint8(x)
+    return np.round(x.astype(np.float64) * 255).astype(np.uint8)
+
+
+def check_images(x: np.ndarray, name: str) -> None:
+    """That an array's shape and type can be images.
+
+    Raises:
+      UserError: they cannot; what to do is said.
+    """
+    if x.ndim not in (3, 4) or not len(x) or 0 in x.shape:
+        hint = "; reshape it" if x.ndim == 2 else ""
+        raise UserError(f"{name}: images are [n, h, w] or [n, h, w, c], not {x.shape}{hint}")
+    if x.ndim == 4 and x.shape[3] not in (1, 2, 3, 4):
+        first = x.shape[1] in (1, 2, 3, 4)
+        hint = "; channels come last: x.transpose(0, 2, 3, 1)" if first else ""
+        raise UserError(f"{name}: {x.shape} has {x.shape[3]} channels; 1 to 4 can be{hint}")
+    if not (x.dtype == bool or x.dtype in (np.uint8, np.uint16) or x.dtype.kind == "f"):
+        hint = "; if its values are 0 to 255: x.astype(np.uint8)" if x.dtype.kind in "iu" else ""
+        raise UserError(
+            f"{name} is of {x.dtype}; images are uint8, uint16, bool or floats in [0, 1]{hint}"
+        )
+
+
+def scan(x: np.ndarray, name: str) -> list[int]:
+    """A mark of each image (see `Source.marks`); each value is looked at once.
+
+    Raises:
+      UserError: floats outside [0, 1].
+    """
+    marks, step = [], max(1, _CHUNK // max(1, x[0].nbytes))
+    for first in range(0, len(x), step):
+        part = np.ascontiguousarray(x[first : first + step])
+        part = part.astype(part.dtype.newbyteorder("="), copy=False)
+        if part.dtype.kind == "f" and not (part.min() >= 0 and part.max() <= 1):  # NaN too
+            raise UserError(
+                f"{name}: floats are images in [0, 1]; there are values from {part.min():.4g} to "
+                f"{part.max():.4g}: scale them"
+            )
+        marks += [mark(image.tobytes()) for image in part]
+    return marks
+
+
+def as_labels(labels: Any, n: int, name: str) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """int32 [n] and the names of the classes that they number.
+
+    Raises:
+      UserError: not one for each image, or not integers or text.
+    """
+    if labels is None:
+        return None, ()
+    labels = np.asarray(labels)
+    labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+    if labels.shape != (n,):
+        raise UserError(f"{name}: labels of shape {labels.shape} for {n} images; one for each")
+    if labels.dtype.kind not in "iuUSb":
+        raise UserError(f"{name}: labels are integers or text, not {labels.dtype}")
+    classes, numbers = np.unique(labels, return_inverse=True)
+    names = [c.decode() if isinstance(c, bytes) else str(c) for c in classes]
+    return numbers.astype(np.int32), tuple(names)
+
+
+def pair(data: Any) -> tuple[np.ndarray, Any]:
+    """(images, labels or None) of what Python gave: images, or (images, labels).
+
+    Raises:
+      UserError: neither.
+    """
+    if isinstance(data, tuple | list) and len(data) == 2 and np.ndim(data[0]) in (3, 4):
+        return np.asarray(data[0]), data[1]
+    if np.ndim(data) in (3, 4):
+        return np.asarray(data), None
+    raise UserError("data is an array of images [n, h, w, c], or (images, labels)")
+
+
+def of_arrays(
+    data: Any,
+    split: str = "train",
+    holdout: int = 10,
+    name: str = "arrays in memory",
+    path: Path | None = None,
+) -> Source:
+    """A source of NumPy arrays: images, or (images, labels); every `holdout`-th image is the test
+    split.
+
+    Args:
+      path: of the .npy file that the images are mapped from.
+
+    Raises:
+      UserError: they are not such arrays.
+
+    Example:
+      source = of_arrays((x, labels), "train", holdout=10)
+    """
+    images, labels = pair(data)
+    check_images(images, name)
+    numbers, classes = as_labels(labels, len(images), name)
+    if path is None:
+        marks = scan(images, name)
+    else:
+        stat = path.stat()
+        key = hash_of(VERSION, str(path.absolute()), stat.st_size, stat.st_mtime_ns)
+        with remembered(f"arrays-{key}") as memory:
+            memory["marks"] = memory.get("marks") or scan(images, name)
+            marks = memory["marks"]
+    rows = holdout_rows(len(images), split, holdout, name)
+    marks = np.array(marks, np.uint64)[rows]
+    c = images.shape[3] if images.ndim == 4 else 1
+    content = hashlib.sha256(marks.tobytes())
+    content.update(b"" if numbers is None else numbers[rows].tobytes())
+    fingerprint = hash_of(content.hexdigest(), images.shape[1:], classes)
+    return (Arrays if path is None else MappedArrays)(
+        name=name,
+        items=rows,
+        names=[str(i) for i in rows],
+        sizes=np.tile(np.array(images.shape[1:3], np.int32), (len(rows), 1)),
+        channels=1 if c < 3 else 3,
+        class_names=classes,
+        fingerprint=fingerprint,
+        key=hash_of(VERSION, fingerprint, str(images.dtype)),
+        part=f"every {ordinal(holdout)} held out" if holdout and split != "all" else "all of it",
+        marks=marks,
+        images=images if path is None else path,
+        labels=numbers,
+    )
+
+
+def open_arrays(file: str, split: str, data_dir: Path | None, holdout: int):
+    """(source, {}) of a split of a file; see `aejax.data.source.SOURCES`."""
+    given = Path(file).expanduser()
+    tried = [p for p in (data_dir and data_dir / given, given) if p]
+    path = next((p for p in tried if p.is_file()), None)
+    if path is None:
+        where = " or ".join(dict.fromkeys(str(p.absolute()) for p in tried))
+        raise UserError(f'no file "{file}": looked for {where}')
+    if path.suffix not in (".npy", ".npz"):
+        raise UserError(f'"{file}" is not a .npy or .npz file')
+    name = f"arrays:{file}"
+    try:
+        if path.suffix == ".npy":
+            images = np.load(path, mmap_mode="r", allow_pickle=False)
+            return of_arrays(images, split, holdout, name, path), {}
+        with np.load(path, allow_pickle=False) as found:
+            arrays = {key: found[key] for key in found.files}
+    except (ValueError, OSError, EOFError) as e:
+        what = "it holds Python objects; save plain arrays" if "pickle" in str(e).lower() else e
+        raise UserError(f"{name} cannot be read: {what}") from e
+    return _of_npz(arrays, split, holdout, name), {}
+
+
+def _of_npz(arrays: Mapping[str, np.ndarray], split: str, holdout: int, name: str) -> Source:
+    parts = {kind: _find(arrays, kind) for kind in ("train", "val", "test")}
+    parts = {kind: found for kind, found in parts.items() if found}
+    if not parts:
+        whole = _find(arrays, "")
+        if whole is None and len(arrays) == 1:
+            whole = next(iter(arrays.values())), None
+        if whole is None:
+            raise UserError(
+                f"{name} has {', '.join(arrays) or 'nothing'}; read are images and labels, or "
+                "x_train, y_train, x_test, y_test"
+            )
+        return of_arrays(whole, split, holdout, name)
+    if set(parts) == {"train"}:
+        source = of_arrays(parts["train"], split, holdout, name)
+        return dataclasses.replace(source, part=source.part.replace("held", "of train held"))
+    kind = {"validation": "val", "valid": "val", "training": "train"}.get(split, split)
+    if kind not in parts and kind in ("val", "test") and len(parts) > 1:
+        kind = next(k for k in ("test", "val") if k in parts)
+    chosen = list(parts) if split == "all" else [kind]
+    if kind not in parts and split != "all":
+        raise UserError(f'{name} has no split "{split}"; it has {", ".join(parts)} and all')
+    labelled = all(labels is not None for _, labels in parts.values())
+    try:
+        images = np.concatenate([parts[k][0] for k in chosen])
+        labels = np.concatenate([np.asarray(p[1]) for p in parts.values()]) if labelled else None
+    except ValueError as e:
+        raise UserError(f"{name}: its splits cannot be joined: {e}") from e
+    classes = as_labels(labels, sum(len(x) for x, _ in parts.values()), name)[1]
+    own = np.concatenate([np.asarray(parts[k][1]) for k in chosen]) if labelled else None
+    source = of_arrays((images, own), "all", 0, name)
+    if labelled:  # classes as the whole file has them
+        names = np.array([classes.index(c) for c in source.class_names], np.int32)
+        source.labels, source.class_names = names[source.labels], classes
+    source.part = "all of it" if split == "all" else kind
+    source.rest = {k: [f"{k}[{i}]" for i in range(len(x))] for k, (x, _) in parts.items()
+                   if k not in chosen}  # fmt: skip
+    source.names = [f"{kind}[{i}]" for i in range(len(source))] if split != "all" else source.names
+    return source
+
+
+def _find(arrays: Mapping[str, np.ndarray], split: str) -> tuple[np.ndarray, Any] | None:
+    """(images, labels or None) by their names in a file; split "": those that name none."""
+
+    def forms(name):
+        return (f"{name}_{split}", f"{split}_{name}") if split else (name,)
+
+    def get(names):
+        return next((arrays[f] for n in names for f in forms(n) if f in arrays), None)
+
+    images = get(_IMAGES)
+    return None if images is None else (images, get(_LABELS))

@@ -1,0 +1,136 @@
+"""Every image of a source decoded once, in a flat file that is mapped into memory."""
+
+import collections
+import dataclasses
+import errno
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from aejax.data.cache import cache_dir, locked, remembered
+from aejax.data.source import Source, without
+from aejax.errors import UserError
+
+
+@dataclasses.dataclass
+class Decoded:
+    """A source's images in one flat uint8 array (a memory map, or memory): read by slicing."""
+
+    source: Source
+    data: np.ndarray
+    labels: np.ndarray  # int32 [n]
+
+    def __post_init__(self):
+        lengths = self.source.sizes.astype(np.int64).prod(1) * self.source.channels
+        self.starts = np.concatenate([[0], np.cumsum(lengths)])
+
+    def read(self, i: int) -> tuple[np.ndarray, int]:
+        """(uint8 [h, w, c], label): a view, nothing is copied."""
+        flat = self.data[self.starts[i] : self.starts[i + 1]]
+        return flat.reshape(*self.source.sizes[i], self.source.channels), int(self.labels[i])
+
+
+def decoded(source: Source, on_bad: str = "error", on_disk: bool = True) -> Decoded:
+    """Decodes every image once, so that each is known to be whole. On disk the result is kept and
+    the next call only maps it. `Decoded.source` lacks the images that are skipped.
+
+    Raises:
+      UserError: images that cannot be decoded (unless skipped), or a full disk.
+    """
+    if not (on_disk and source.on_disk and source.key):
+        images: list[np.ndarray] = []
+        labels, found = _read_all(source, lambda x: images.append(x.ravel()))
+        source = without(source, found, on_bad)
+        return Decoded(source, np.concatenate(images), labels)
+    folder = cache_dir() / "decoded"
+    data, index = folder / f"{source.key}.u8", folder / f"{source.key}.npz"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder / f"{source.key}.lock"):
+            if not (index.exists() and data.exists()):
+                _decode_to(data, index, source)
+    except OSError as e:
+        if e.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _no_room(source, folder) from e
+        raise UserError(
+            f"cannot write {folder} ({e.strerror or e}); set AEJAX_CACHE to a folder that can be "
+            "written, or data.cache=stream"
+        ) from e
+    with np.load(index) as kept:
+        labels = kept["labels"]
+        found = dict(zip(kept["bad"].tolist(), kept["why"].tolist(), strict=True))
+    return Decoded(without(source, found, on_bad), np.memmap(data, np.uint8, "r"), labels)
+
+
+def _decode_to(data: Path, index: Path, source: Source) -> None:
+    if source.bytes + (64 << 20) > shutil.disk_usage(data.parent).free:
+        raise _no_room(source, data.parent)
+    if len(source) > 5000 or source.bytes > 64 << 20:  # some seconds, or many
+        size = f"{source.bytes / 2**20:,.0f} MiB"
+        print(f"decoding {source.name} once: {len(source):,} images, {size}, into {data.parent}",
+              file=sys.stderr)  # fmt: skip
+    part = data.with_suffix(f".{os.getpid()}")
+    try:
+        with open(part, "wb") as f:  # written, not mapped: a full disk is an error then, no SIGBUS
+            labels, found = _read_all(source, lambda x: f.write(np.ascontiguousarray(x).data))
+        os.replace(part, data)
+        with open(part, "wb") as f:
+            why = np.array(list(found.values()), np.str_)
+            np.savez(f, labels=labels, bad=np.array(list(found), np.int64), why=why)
+        os.replace(part, index)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _no_room(source: Source, folder: Path) -> UserError:
+    return UserError(
+        f"the disk of {folder} has no room for {source.bytes / 1e9:.1f} GB of decoded images; "
+        "free some, set AEJAX_CACHE to a folder on another disk, or data.cache=stream"
+    )
+
+
+def verify(source: Source, on_bad: str = "error") -> Source:
+    """Decodes every file of a source that will be streamed once, and remembers what it found.
+    TFDS sets, which their builder wrote, are taken as they are. Returns what is whole.
+
+    Raises:
+      UserError: images that cannot be decoded, unless skipped.
+    """
+    if source.checked:
+        return source
+    if not source.key:
+        return without(source, _read_all(source, lambda x: None)[1], on_bad)
+    with remembered(f"whole-{source.key}") as memory:
+        if not memory:
+            memory["bad"] = _read_all(source, lambda x: None)[1]
+    return without(source, {int(i): why for i, why in memory["bad"].items()}, on_bad)
+
+
+def _read_all(source: Source, put: Callable[[np.ndarray], object]):
+    """Puts every image that can be decoded, in order, decoded by threads a few ahead.
+
+    Returns:
+      int32 labels of these, and {index: reason} of the others.
+    """
+    labels, found, done = [], {}, 0
+    n = len(source)
+    chunk = int(np.clip((8 << 20) * n // max(source.bytes, 1), 1, 64))  # images, of some 8 MiB
+    with ThreadPoolExecutor(threads := os.cpu_count() or 1) as pool:
+        ahead = collections.deque()
+        for first in range(0, n + 2 * threads * chunk, chunk):
+            if first < n:
+                ahead.append(pool.submit(source.read_chunk, range(first, min(first + chunk, n))))
+            if first >= 2 * threads * chunk and ahead:
+                for result in ahead.popleft().result():
+                    if isinstance(result, str):
+                        found[done] = result
+                    else:
+                        put(result[0])
+                        labels.append(result[1])
+                    done += 1
+    return np.array(labels, np.int32), found

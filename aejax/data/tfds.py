@@ -1,0 +1,175 @@
+"""Sets of TensorFlow Datasets ("tfds:NAME"), read without TensorFlow."""
+
+import contextlib
+import dataclasses
+import io
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from aejax.data import decode
+from aejax.data.cache import VERSION, hash_of, remembered
+from aejax.data.source import Source, head_of, mark, measured
+from aejax.errors import UserError
+from aejax.registry import did_you_mean
+
+
+@dataclasses.dataclass
+class Tfds(Source):
+    """items: record numbers. The reader is opened in the process that reads."""
+
+    checked: ClassVar[bool] = True
+
+    opener: Callable | None = None
+    features: tuple[str, str | None] = ("image", None)
+
+    def _fetch(self, rows):
+        if "_reader" not in self.__dict__:
+            self._reader = self.opener()
+        return self._reader.__getitems__([int(self.items[i]) for i in rows])
+
+    def _decode(self, i, item):
+        image, label = self.features
+        x = decode.read_image(item[image], name=self.names[i])[0]
+        return x, int(item[label]) if label else -1
+
+    def __getstate__(self):
+        return {k: v for k, v in self.__dict__.items() if k != "_reader"}
+
+
+def tfds_root(data_dir: Path | None) -> Path | None:
+    """The folder that holds TFDS sets; None for TFDS's own default."""
+    return data_dir and (data_dir / "tfds" if (data_dir / "tfds").is_dir() else data_dir)
+
+
+@dataclasses.dataclass(frozen=True)
+class _TfdsOpener:
+    name: str
+    split: str
+    root: str | None
+    image: str
+
+    def __call__(self):
+        tfds = _tfds()
+        skip = {self.image: tfds.decode.SkipDecoding()}  # the bytes: decoded as all others are
+        return tfds.data_source(
+            self.name, split=self.split, data_dir=self.root, decoders=skip, download=False
+        )
+
+
+def _tfds():
+    import tensorflow_datasets as tfds
+
+    absl = logging.getLogger("absl")  # array_record warns of harmless group sizes, TFDS of OpenCV
+    if _talk not in absl.filters:
+        absl.addFilter(_talk)
+    return tfds
+
+
+def _talk(record: logging.LogRecord) -> bool:
+    return not any(s in str(record.msg) for s in ("group size", "OpenCV is not installed"))
+
+
+def open_tfds(name: str, split: str, data_dir: Path | None, holdout: int):
+    """(source, {index: reason}) of a split in TFDS's syntax; see `aejax.data.source.SOURCES`."""
+    tfds, root = _tfds(), tfds_root(data_dir)
+    where = str(root or "~/tensorflow_datasets")
+    build = (
+        f"python -c \"import tensorflow_datasets as tfds; tfds.data_source('{name}', "
+        f"data_dir='{where}')\""
+    )
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # a banner that TensorFlow is missing
+            builder = tfds.builder(name, data_dir=root and str(root))
+    except tfds.core.registered.DatasetNotFoundError:
+        near = did_you_mean(name, tfds.list_builders(with_community_datasets=False))
+        near = near if near.startswith("; did") else ""
+        raise UserError(f'TensorFlow Datasets has no set "{name}"{near}') from None
+    except (AssertionError, ValueError, ImportError) as e:
+        raise UserError(f"tfds:{name}: {str(e).splitlines()[0]}") from e
+    if not builder.info.splits:
+        raise UserError(f"tfds:{name} is not prepared in {where}; once: {build}")
+    image, label = _tfds_features(tfds, builder.info.features, name)
+    opener = _TfdsOpener(name, split, root and str(root), image)
+    try:
+        n = len(reader := opener())
+    except NotImplementedError as e:
+        raise UserError(
+            f"tfds:{name} in {where} is prepared as {builder.info.file_format.name.lower()}, not "
+            f"as array_record; move it away and prepare it again, once: {build}"
+        ) from e
+    except (ValueError, AssertionError, KeyError) as e:
+        splits = ", ".join(f"{k} ({v.num_examples})" for k, v in builder.info.splits.items())
+        raise UserError(f'tfds:{name} has no split "{split}"; it has {splits}') from e
+    if n == 0:
+        raise UserError(f'the split "{split}" of tfds:{name} is empty')
+    info = [(k, v.num_examples, v.num_bytes) for k, v in builder.info.splits.items()]
+    fingerprint = hash_of(builder.info.full_name, split, info)
+    files = sorted(Path(builder.data_dir).glob("*"))
+    stats = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+    h, w, c = builder.info.features[image].shape
+    source = Tfds(
+        name=f"tfds:{name}",
+        items=np.arange(n),
+        names=_Numbered(name, n),
+        sizes=np.zeros((n, 2), np.int32),
+        channels=1 if c == 1 else 3,
+        class_names=tuple(builder.info.features[label].names) if label else (),
+        fingerprint=fingerprint,
+        key=hash_of(VERSION, fingerprint, stats),
+        part=split,
+        marks=_marks(tfds, builder.info, split),
+        opener=opener,
+        features=(image, label),
+    )
+    if h and w:
+        source.sizes[:] = h, w
+        return source, {}
+    with remembered(f"scan-{source.key}") as memory:
+        if not memory:
+            memory["heads"] = [head_of(reader[i][image], source.names[i]) for i in range(n)]
+    return source, measured(source, memory["heads"])
+
+
+def _marks(tfds, info, split: str) -> np.ndarray:
+    """A number of each record: equal only for the same record of the same set. (Its content is not
+    looked at: the splits of a published set are what they are.)"""
+    places = []
+    for part in tfds.core.ReadInstruction.from_spec(split).to_absolute(info.splits):
+        first = np.uint64(mark(f"{info.full_name}/{part.splitname}".encode()))
+        with np.errstate(over="ignore"):
+            places.append(
+                first
+                + np.arange(info.splits[part.splitname].num_examples, dtype=np.uint64)[
+                    part.from_ : part.to
+                ]
+            )
+    return np.concatenate(places)
+
+
+def _tfds_features(tfds, features, name: str) -> tuple[str, str | None]:
+    """The names of the image and (or None) the label among a set's features."""
+    images = [k for k, f in features.items() if isinstance(f, tfds.features.Image)]
+    images = [k for k in images if features[k].np_dtype in (np.uint8, np.uint16)]
+    labels = [k for k, f in features.items() if isinstance(f, tfds.features.ClassLabel)]
+    if not images:
+        raise UserError(f"tfds:{name} has no images; its features are {', '.join(features)}")
+    first = "image" if "image" in images else images[0]
+    return first, "label" if "label" in labels else (labels[0] if labels else None)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Numbered(Sequence):
+    """The names NAME[0], NAME[1], ... without a list of them."""
+
+    name: str
+    n: int
+
+    def __len__(self):
+        return self.n
+
+    def __getitem__(self, i):
+        return f"{self.name}[{range(self.n)[i]}]"
