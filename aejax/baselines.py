@@ -139,8 +139,10 @@ def pca(
 def pca_of(config: Any, latents: Sequence[int], patch: int, data_dir: str | None = None) -> dict:
     """`pca` of the data that `config` trains and is evaluated on."""
     from aejax.data.pipeline import make_pipeline
+    from aejax.data.splits import open_splits
 
-    pipelines = [make_pipeline(config, training=t, data_dir=data_dir) for t in (True, False)]
+    splits = open_splits(config, data_dir)
+    pipelines = [make_pipeline(config, training=t, splits=splits) for t in (True, False)]
     training, testing = pipelines
     try:
         return pca(

@@ -125,6 +125,7 @@ def _check(args) -> int:
     numbers, latent = shape[0] * shape[1] * shape[2], run.latent_size(parts)
     code = f", h of {latent:,} (compression {numbers / latent:.3g})" if latent else ""
     print(f"\ndata     {source.name}: {parts.pipeline.n:,} images, x of {shape}{code}")
+    print(f"         {parts.splits.line}")
     print(f"length   {parts.steps:,} steps of {config.data.batch}, {config.train.mode} on "
           f"{len(sharding.devices)} {jax.devices()[0].platform} device(s)")  # fmt: skip
     state_bytes = sum(v.size * v.dtype.itemsize for v in jax.tree.leaves(abstract))
@@ -183,7 +184,7 @@ def _evaluate(args) -> int:
     config = configs.apply_overrides(trained.read_config(args.workdir), args.overrides)
     found = trained.load(args.workdir, args.checkpoint, args.data_dir)
     parts = dataclasses.replace(run.build(config, args.data_dir), model=found.model)
-    evaluator = run.build_evaluator(parts, args.data_dir)
+    evaluator = run.build_evaluator(parts)
     result = evaluator(found.variables, config.seed, config.eval.examples)
     run.write_pictures(result, pathlib.Path(args.workdir))
     report = {

@@ -26,14 +26,16 @@ class Splits:
     Attributes:
       how: by which rule they are apart.
       same: whether the config trains on what it tests on, by naming the same split twice.
-      notes: what else is to be known: pictures in neither split, ...
+      other: whether data.eval_source is another set.
+      shared: how many pictures were left out of the training because they are in the test split.
     """
 
     train: Source
     test: Source
     how: str
     same: bool = False
-    notes: Sequence[str] = ()
+    other: bool = False
+    shared: int = 0
 
     @property
     def line(self) -> str:
@@ -44,7 +46,32 @@ class Splits:
             first = f"{pictures}, trained and tested on the same: {self.how}"
         else:
             first = f"{pictures} train, {m:,} test: {self.how}"
-        return "; ".join([first, *self.notes])
+        return "; ".join([first, *self._notes()])
+
+    def _notes(self) -> list[str]:
+        """What is in neither split, and what else one may not expect."""
+        notes = []
+        for where, names in self.unused.items():
+            if where == "beside":
+                some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+                notes.append(f"not used: {len(names):,} beside the split folders ({some})")
+            else:
+                notes.append(f"not used: {len(names):,} of {where}")
+        if self.shared:
+            notes.append(f"left out of the training: {self.shared:,} that are in the test split")
+        bad = len(self.train.bad) - self.shared + (0 if self.same else len(self.test.bad))
+        if bad:
+            notes.append(f"left out: {bad:,} that cannot be used")
+        if self.other and "held out" in self.test.part:
+            notes.append("data.eval_split=all tests on all of that set")
+        return notes
+
+    @property
+    def unused(self) -> dict[str, Sequence[str]]:
+        """Names of the pictures of the set that are in neither split, by where they are."""
+        if self.other:
+            return {k: v for k, v in self.train.rest.items() if k == "beside"}
+        return {k: v for k, v in self.train.rest.items() if k in self.test.rest}
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -97,9 +124,8 @@ def open_splits(
         return _apart(Splits(train, test, train.part), c.on_bad)
     other = bool(c.eval_source) and c.eval_source != c.source
     if not other and c.split == c.eval_split:
-        return Splits(train, test, f"data.split and data.eval_split are {c.split}", same=True)
-    return _apart(Splits(train, test, _how(train, test, other), False, _notes(train, test, other)),
-                  c.on_bad)  # fmt: skip
+        return Splits(train, test, f'data.split and data.eval_split are "{c.split}"', same=True)
+    return _apart(Splits(train, test, _how(train, test, other), other=other), c.on_bad)
 
 
 def _of_python(data: Any, split: str, holdout: int, options: dict) -> Source:
@@ -114,23 +140,6 @@ def _how(train: Source, test: Source, other: bool) -> str:
     if train.part == test.part:
         return train.part or f"{train.name} and {test.name}"
     return f"{train.part} and {test.part}"
-
-
-def _notes(train: Source, test: Source, other: bool) -> list[str]:
-    """What is in neither split, and what else one may not expect."""
-    notes = []
-    if other and "held out" in test.part:
-        notes.append("data.eval_split=all tests on all of it")
-    sets = (train,) if other else (train, test)
-    for where in train.rest:
-        if all(where in s.rest for s in sets) and not (other and where != "beside"):
-            names = train.rest[where]
-            shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-            what = f"{len(names):,} beside the split folders" if where == "beside" else where
-            notes.append(f"not used: {what} ({shown if where == 'beside' else f'{len(names):,}'})")
-    if left := len(train.bad) + len(test.bad):
-        notes.append(f"left out: {left:,} that cannot be used")
-    return notes
 
 
 def _apart(splits: Splits, on_bad: str) -> Splits:
@@ -163,8 +172,7 @@ def _apart(splits: Splits, on_bad: str) -> Splits:
     train = without(train, dict.fromkeys(rows.tolist(), f"is in {test.name} too"), on_bad)
     if train.key:
         train.key = f"{train.key}-{len(train)}"
-    note = f"left out of the training: {len(rows):,} that are in the test split"
-    return dataclasses.replace(splits, train=train, notes=[*splits.notes, note])
+    return dataclasses.replace(splits, train=train, shared=len(rows))
 
 
 def _check_folds(data: ConfigDict) -> None:

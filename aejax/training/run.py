@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from aejax.config import Clock, to_json, with_defaults
 from aejax.data.pipeline import make_pipeline
+from aejax.data.splits import Splits, open_splits
 from aejax.errors import UserError
 from aejax.evaluate import Evaluation, Evaluator
 from aejax.nets.autoencoder import build_model
@@ -42,6 +43,7 @@ class Parts:
     steps: int
     schedule: Any
     tx: Any
+    splits: Splits
 
     @property
     def clock(self) -> Clock:
@@ -124,8 +126,11 @@ class Parts:
         return jax.eval_shape(make, example)
 
 
-def build(config: ConfigDict, data_dir: str | None = None) -> Parts:
+def build(config: ConfigDict, data_dir: str | None = None, data: Any = None) -> Parts:
     """Resolves a config into its parts.
+
+    Args:
+      data: NumPy images, or (images, labels), in place of config.data.source; see data/arrays.py.
 
     Raises:
       UserError: whatever in it cannot be.
@@ -133,23 +138,25 @@ def build(config: ConfigDict, data_dir: str | None = None) -> Parts:
     from aejax.nets import ops
 
     ops.set_forms(**dict(config.ops))
+    splits = open_splits(config, data_dir, data)
     pipeline = make_pipeline(
         config,
         training=True,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
-        data_dir=data_dir,
+        splits=splits,
     )
+    splits = dataclasses.replace(splits, train=pipeline.source)
     model = build_model(config.model, pipeline.example_shape)
     objective = build_objective(config)
     clock = Clock(config.data.batch, pipeline.n)
     steps = clock.steps(config.train.length, "train.length")
     schedule = optim.build_schedule(config.optim, steps, clock)
     tx = optim.build_optimiser(config.optim, schedule)
-    return Parts(config, pipeline, model, objective, steps, schedule, tx)
+    return Parts(config, pipeline, model, objective, steps, schedule, tx, splits)
 
 
-def build_evaluator(parts: Parts, data_dir: str | None = None) -> Evaluator:
+def build_evaluator(parts: Parts) -> Evaluator:
     """The evaluator of the config's evaluation split."""
     config = parts.config
     pipeline = make_pipeline(
@@ -157,7 +164,7 @@ def build_evaluator(parts: Parts, data_dir: str | None = None) -> Evaluator:
         training=False,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
-        data_dir=data_dir,
+        splits=parts.splits,
     )
     return Evaluator(
         parts.objective,
@@ -178,8 +185,12 @@ def train(
     command: str = "",
     overrides: dict[str, Any] | None = None,
     quiet: bool = False,
+    data: Any = None,
 ) -> dict[str, Any]:
     """Trains what `config` describes in `workdir`, from wherever that stands, and measures it.
+
+    Args:
+      data: NumPy images [n, h, w(, c)], or (images, labels), in place of config.data.source.
 
     Returns:
       what is written to workdir/result.json: metrics, sizes, seconds, provenance.
@@ -195,7 +206,7 @@ def train(
         return done
 
     with watch("init"):
-        parts = build(config, data_dir)
+        parts = build(config, data_dir, data)
         sharding = of_config(config.train)
         step = parts.step_on(sharding)
         checkpoints = Checkpoints(
@@ -210,7 +221,10 @@ def train(
         resident = parts.pipeline.resident
         resident = None if resident is None else sharding.replicate(resident)
         key = sharding.replicate_key(config.seed + 1)
-        evaluator = build_evaluator(parts, data_dir)
+        evaluator = build_evaluator(parts)
+        if not quiet and jax.process_index() == 0:
+            splits = dataclasses.replace(parts.splits, test=evaluator.pipeline.source)
+            print(splits.line, file=sys.stderr, flush=True)
         log = Log(
             str(workdir),
             tensorboard=config.log.tensorboard,
