@@ -3,7 +3,6 @@
 import os
 import shutil
 
-import numpy as np
 import pytest
 
 from aejax import folds
@@ -16,9 +15,8 @@ from tests.data.data_helpers import picture, png
 from tests.data.test_pipeline import config
 
 
-def make(root, layout):
+def make(root, layout, seed=0):
     """A folder with `n` pictures, each of its own content, in each place of {place: n}."""
-    seed = sum(1 for _ in root.rglob("*.png")) if root.exists() else 0
     for place, n in layout.items():
         (root / place).mkdir(parents=True, exist_ok=True)
         for i in range(n):
@@ -63,7 +61,7 @@ def places(source, root):
          "not used: 1 beside the split folders (more/00.png)"),
         ({"train": 10, "": 2}, {}, (8, 2),
          "every 5th of train/ held out; not used: 2 beside the split folders (00.png, 01.png)"),
-        ({"train": 6, "val": 4, "test": 3}, {"split": "val"}, (4, 3), "val/ and test/; not used: 6"),
+        ({"train": 6, "val": 4, "test": 3}, {"split": "val"}, (4, 3), "and test/; not used: 6"),
         ({"": 10}, {"split": "all", "eval_split": "all"}, (10, 10),
          '10 pictures, trained and tested on the same: data.split and data.eval_split are "all"'),
         ({"train": 5, "test": 5}, {"split": "all", "eval_split": "all"}, (10, 10), "the same"),
@@ -85,7 +83,7 @@ def test_both_splits_are_decided_together(tmp_path, layout, options, counts, lin
     "layout, options, reason",
     [
         ({"train": 3, "training": 3}, {}, "train/ and training/ are both a train split; rename"),
-        ({"val": 3, "test": 3}, {}, "test/ and val/ but no train/|val/ and test/ but no train/"),
+        ({"val": 3, "test": 3}, {}, "test/ and val/ but no train/ to train on"),
         ({"train": 3, "car": 3, "plane": 3}, {}, "train/ beside car/, plane/: a split or a class"),
         ({"cat/train": 3, "cat/test": 2, "dog/train": 3}, {}, "cat/ holds train and test folders"),
         ({"set/Train": 3, "set/val": 2}, {}, "folder:.*set/set, or put the split folders on top"),
@@ -154,7 +152,7 @@ def test_a_link_into_the_other_split_is_an_error(tmp_path, link):
 
 def test_another_evaluation_set(tmp_path):
     root = make(tmp_path / "a", {"": 10})
-    make(tmp_path / "b", {"": 6})
+    make(tmp_path / "b", {"": 6}, seed=50)
     found = split(root, eval_source=f"folder:{tmp_path}/b", eval_split="all")
     assert (len(found.train), len(found.test)) == (8, 6)
     assert f"8 pictures train, 6 test: folder:{root} train (every 5th held out) and" in found.line
@@ -182,9 +180,8 @@ def test_folds_share_nothing(tmp_path):
 
 def test_tfds_splits_that_overlap(toy_tfds):
     c = config(source="tfds:toy_photos", eval_split="train[5:]", size=(8, 8))
-    with pytest.raises(
-        UserError, match=r"2 of 7 pictures .*: tfds:\S+\[5\] = \S+\[0\], .*data.split"
-    ):
+    both = r"2 of 7 pictures .*: toy_photos\[5\] = toy_photos\[0\], .*data.split"
+    with pytest.raises(UserError, match=both):
         open_splits(c, toy_tfds)
     c.data.split = "train[:5]"
     assert open_splits(c, toy_tfds).line == "5 pictures train, 2 test: train[:5] and train[5:]"
@@ -217,7 +214,7 @@ def test_what_changes_the_fingerprint(tmp_path):
     (root / "train" / "raw.bmp").write_bytes(data)
     changed = split(root).fingerprints
     assert changed["train"] != before["train"] and changed["test"] == before["test"]
-    make(root, {"test/more": 1})
+    make(root, {"test/more": 1}, seed=50)
     added = split(root).fingerprints
     assert added["test"] != before["test"] and added["train"] == changed["train"]
     shutil.rmtree(root / "test" / "more")
@@ -237,7 +234,4 @@ def test_real_photos_keep_their_split(real_data):
     found = open_splits(c, real_data)
     assert found.line == "659 pictures train, 34 test: every 20th held out"
     everything = sorted([*found.train.names, *found.test.names])
-    assert (
-        list(found.test.names) == everything[19::20]
-        and np.isin(found.test.names, everything[19::20]).all()
-    )
+    assert list(found.test.names) == everything[19::20]
