@@ -160,6 +160,22 @@ def split_arg(spec: str) -> tuple[str, str]:
     return (path + ".py", arg) if colon else (spec, "")
 
 
+def flags(arg: str, *known: str) -> set[str]:
+    """The words of an experiment's argument, apart by commas or spaces.
+
+    >>> sorted(flags("photos,smoke", "digits", "photos", "smoke"))
+    ['photos', 'smoke']
+
+    Raises:
+      UserError: a word that is none of `known`.
+    """
+    words = arg.replace(",", " ").split()
+    for word in words:
+        if word not in known:
+            raise UserError(f'an experiment has no argument "{word}"{did_you_mean(word, known)}')
+    return set(words)
+
+
 def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """The config of "FILE[:arg]" with overrides such as "optim.lr=0.01" applied.
 

@@ -109,6 +109,7 @@ def _check(args) -> int:
 
     config = configs.load(args.config, args.overrides)
     parts = run.build(config, args.data_dir)
+    evaluator = run.build_evaluator(parts, args.data_dir)
     sharding = of_config(config.train)
     step = parts.step_on(sharding)
     abstract = parts.abstract()
@@ -125,6 +126,7 @@ def _check(args) -> int:
     numbers, latent = shape[0] * shape[1] * shape[2], run.latent_size(parts)
     code = f", h of {latent:,} (compression {numbers / latent:.3g})" if latent else ""
     print(f"\ndata     {source.name}: {parts.pipeline.n:,} images, x of {shape}{code}")
+    print(f"test     {evaluator.pipeline.source.name}: {evaluator.pipeline.n:,} images")
     print(f"length   {parts.steps:,} steps of {config.data.batch}, {config.train.mode} on "
           f"{len(sharding.devices)} {jax.devices()[0].platform} device(s)")  # fmt: skip
     state_bytes = sum(v.size * v.dtype.itemsize for v in jax.tree.leaves(abstract))
@@ -155,6 +157,7 @@ def _check(args) -> int:
         f"compiled in {seconds:.1f} s; the run takes about {minutes:,.1f} min"
     )
     parts.pipeline.close()
+    evaluator.pipeline.close()
     return 0
 
 

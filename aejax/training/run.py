@@ -150,7 +150,11 @@ def build(config: ConfigDict, data_dir: str | None = None) -> Parts:
 
 
 def build_evaluator(parts: Parts, data_dir: str | None = None) -> Evaluator:
-    """The evaluator of the config's evaluation split."""
+    """The evaluator of the config's evaluation split.
+
+    Raises:
+      UserError: the model cannot be evaluated on it; see Evaluator.check.
+    """
     config = parts.config
     pipeline = make_pipeline(
         config,
@@ -159,7 +163,7 @@ def build_evaluator(parts: Parts, data_dir: str | None = None) -> Evaluator:
         process_count=jax.process_count(),
         data_dir=data_dir,
     )
-    return Evaluator(
+    evaluator = Evaluator(
         parts.objective,
         parts.model,
         pipeline,
@@ -168,6 +172,8 @@ def build_evaluator(parts: Parts, data_dir: str | None = None) -> Evaluator:
         config.eval.pictures,
         of_config(config.train).local_devices,
     )
+    evaluator.check(parts.abstract().variables, parts.pipeline.example_shape, config.eval.best)
+    return evaluator
 
 
 def train(
@@ -196,6 +202,7 @@ def train(
 
     with watch("init"):
         parts = build(config, data_dir)
+        evaluator = build_evaluator(parts, data_dir)
         sharding = of_config(config.train)
         step = parts.step_on(sharding)
         checkpoints = Checkpoints(
@@ -210,7 +217,6 @@ def train(
         resident = parts.pipeline.resident
         resident = None if resident is None else sharding.replicate(resident)
         key = sharding.replicate_key(config.seed + 1)
-        evaluator = build_evaluator(parts, data_dir)
         log = Log(
             str(workdir),
             tensorboard=config.log.tensorboard,
@@ -268,6 +274,7 @@ def train(
         state, summary = run_loop(job, state, start)
         with watch("evaluate"):
             metrics = evaluate(state)
+        log.write(int(state.step), {f"eval/{name}": v for name, v in metrics.items()})
         with watch("checkpoint"):
             checkpoints.save(state, metrics)
             checkpoints.wait()
