@@ -85,7 +85,7 @@ def get_study(arg: str = ""):
         ("digits", vectors, (4,) if smoke else (2, 4, 8, 16)),
         ("photos", SPATIAL, (6,) if smoke else (6, 12)),
     ):
-        if data not in (asked - {"smoke"} or {data}):
+        if data not in (set(asked) - {"smoke"} or {data}):
             continue
         c = get_config(f"{data},{common}")
         if data == "photos" and not smoke:
