@@ -27,36 +27,19 @@ DATA_KEYS = (
 )
 EXAMPLES = 20_000  # training images from which crops are drawn, or which are read, at most
 CROPPED = 1 << 26  # numbers in those crops, at most: 256 MiB as float32
-EXACT = 4096  # side of the largest matrix that is decomposed exactly
 KEPT = 16  # first test images whose outputs are kept as pictures
 
 
 class Components:
-    """Mean and leading principal components of rows [n, d], found from batches of them."""
+    """Mean and leading principal components of rows [n, d]."""
 
     def __init__(self, rows: Float[np.ndarray, "n d"], k: int):
+        from aejax.nets.init import principal_components
+
         n, d = rows.shape
         self.k = min(k, d, max(1, n - 1))  # n points span no more
-        self.mean = rows.mean(0, dtype=np.float64).astype(np.float32)
-        rows = rows - self.mean
-        if min(n, d) > EXACT:  # an exact decomposition would take minutes
-            from sklearn.utils.extmath import randomized_svd
-
-            self.basis = randomized_svd(rows, self.k, n_iter=6, random_state=0)[2].T
-            return
-        from scipy.linalg import eigh
-
-        # The smaller of X'X and XX'; parts summed in float64, because the last components kept are
-        # many orders of magnitude below the first.
-        factor = rows if d <= n else rows.T
-        product = sum((p.T @ p).astype(np.float64) for p in np.array_split(factor, -(-n // 4096)))
-        side = len(product)
-        _, vectors = eigh(product, subset_by_index=(side - self.k, side - 1))
-        vectors = vectors[:, ::-1]
-        if d > n:
-            vectors = rows.T.astype(np.float64) @ vectors
-            vectors /= np.maximum(np.linalg.norm(vectors, axis=0), 1e-12)
-        self.basis = vectors.astype(np.float32)
+        mean, self.basis = principal_components(rows, self.k)
+        self.mean = mean.astype(np.float32)
 
     def project(self, rows: Float[np.ndarray, "n d"], k: int) -> Float[np.ndarray, "n d"]:
         """The nearest points in the mean plus the first k components."""

@@ -1,10 +1,11 @@
 """aejax VERB: the command line. Heavy imports happen inside the verb that needs them."""
 
 import argparse
+import contextlib
 import difflib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from aejax.errors import SavedAndStopped, UserError
@@ -111,7 +112,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]
     try:
-        return dispatch(arguments)
+        with plain_messages(quiet="--quiet" in arguments):
+            return dispatch(arguments)
     except UserError as e:
         if debug:
             raise
@@ -136,6 +138,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
+
+
+@contextlib.contextmanager
+def plain_messages(quiet: bool) -> Iterator[None]:
+    """Log messages and warnings of a command as one line each on stderr, without a source line."""
+    import logging
+    import warnings
+
+    class Stderr(logging.Handler):
+        def emit(self, record):
+            print(record.getMessage(), file=sys.stderr, flush=True)
+
+    def show(message, category, filename, lineno, file=None, line=None):
+        print(f"aejax: {message}", file=sys.stderr, flush=True)
+
+    logger, handler = logging.getLogger("aejax"), Stderr()
+    logger.addHandler(handler)
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    propagate, logger.propagate = logger.propagate, False  # absl would print them again
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = show
+            yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate
 
 
 def dispatch(arguments: list[str]) -> int:

@@ -160,6 +160,26 @@ def split_arg(spec: str) -> tuple[str, str]:
     return (path + ".py", arg) if colon else (spec, "")
 
 
+def flags(arg: str, *known: str) -> list[str]:
+    """The words of an experiment's argument, apart by commas or spaces.
+
+    Args:
+      known: the words there are; "name=" stands for "name=VALUE", "N" for a whole number.
+
+    >>> flags("photos,smoke,seeds=2", "digits", "photos", "smoke", "seeds=")
+    ['photos', 'smoke', 'seeds=2']
+
+    Raises:
+      UserError: a word that is none of `known`.
+    """
+    words = arg.replace(",", " ").split()
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if name + equals not in known and not (word.isdigit() and "N" in known):
+            raise UserError(f'this experiment has no argument "{word}"{did_you_mean(word, known)}')
+    return words
+
+
 def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """The config of "FILE[:arg]" with overrides such as "optim.lr=0.01" applied.
 

@@ -2,19 +2,20 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.errors import ScopeParamShapeError
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from aejax.errors import UserError
 from aejax.metrics.image import METRICS
-from aejax.registry import lookup
+from aejax.registry import did_you_mean, lookup
 from aejax.training.sharding import AXIS
 from aejax.types import Variables
 
@@ -83,6 +84,34 @@ class Evaluator:
         )
         self.single = jax.jit(measure)
 
+    def check(self, variables: Variables, trained_on: tuple[int, int, int], best: str = "") -> None:
+        """Refuses, before anything is computed, what would fail in the first evaluation.
+
+        Args:
+          variables: of the model, or their shapes and types.
+          trained_on: (h, w, c) of the images that the model was made for.
+          best: config.eval.best, a metric's name, perhaps with "-" before it.
+
+        Raises:
+          UserError: no examples; images of a size, or of channels, that the model cannot take; a
+            `best` that is not measured.
+        """
+        pipeline = self.pipeline
+        if not pipeline.n:
+            raise UserError("the evaluation split has no examples; set data.eval_split")
+        resident = jax.eval_shape(lambda v: v, pipeline.resident)
+        for shape, batch in _extreme_batches(pipeline, self.batch):
+            run = self._program(batch["index"].shape[0])
+            try:
+                values, *_ = run.eval_shape(variables, batch, resident, jax.random.key(0))
+            except (ScopeParamShapeError, TypeError, ValueError) as e:
+                if shape == tuple(trained_on):  # then it is no matter of the shape
+                    raise
+                raise UserError(_wrong_shape(shape, trained_on, pipeline.source.name)) from e
+        name = best.removeprefix("-")
+        if best and name not in values:
+            raise UserError(f'eval.best = "{best}": no such metric{did_you_mean(name, values)}')
+
     def __call__(self, variables: Variables, seed: int = 0, examples: int = 0) -> Evaluation:
         """Evaluates `variables` on the split, or its first `examples`.
 
@@ -101,9 +130,8 @@ class Evaluator:
                 if not mask.any():
                     continue
             count = len(mask)
-            run = self.sharded if count % self.device_count == 0 else self.single
             step_key = jax.random.fold_in(key, number)
-            values, shown, h = run(variables, batch, self.resident, step_key)
+            values, shown, h = self._program(count)(variables, batch, self.resident, step_key)
             if h is not None and sum(map(len, codes)) < CODES:
                 h = np.asarray(h)[mask > 0]
                 codes.append(h.reshape(-1, h.shape[-1])[:CODES])
@@ -127,6 +155,10 @@ class Evaluator:
             latent=_latent_statistics(np.concatenate(codes)) if codes else {},
         )
 
+    def _program(self, count: int) -> Any:
+        """The compiled function for `count` examples."""
+        return self.sharded if count % self.device_count == 0 else self.single
+
     def _choose(self, chosen, rank, keep, index, shown) -> None:
         """Keeps the pictures of the first, the best and the worst examples."""
         sign = -1.0 if self.rank == "mse" else 1.0
@@ -143,6 +175,39 @@ class Evaluator:
                     kept.append((value, {n: v[i] for n, v in host().items()}))
                     kept.sort(key=lambda item: -item[0])
                     del kept[limit:]
+
+
+def _extreme_batches(
+    pipeline: Any, batch: int
+) -> Iterator[tuple[tuple[int, int, int], dict[str, jax.ShapeDtypeStruct]]]:
+    """(h, w, c) of the smallest and the largest evaluation images (one where all are equal), with
+    shapes and types of the batch that `pipeline.eval_batches` makes of them."""
+    sizes = np.full((pipeline.n, 2), pipeline.crop) if pipeline.crop else pipeline.source.sizes
+    sizes, counts = np.unique(sizes, axis=0, return_counts=True)
+    areas = sizes.prod(1, dtype=np.int64)
+    for i in dict.fromkeys((int(areas.argmin()), int(areas.argmax()))):
+        shape = (*map(int, sizes[i]), pipeline.source.channels)
+        n = min(batch, -(-int(counts[i]) // pipeline.process_count))
+        rows = jax.ShapeDtypeStruct((n,), jnp.int32)
+        found = {"index": rows}
+        if pipeline.resident and not pipeline.crop:
+            found["row"] = rows
+        else:
+            found["image"] = jax.ShapeDtypeStruct((n, *shape), jnp.uint8)
+            if pipeline.batches.labels:
+                found["label"] = rows
+        yield shape, found
+
+
+def _wrong_shape(shape: Sequence[int], trained_on: Sequence[int], source: str) -> str:
+    """The sentence for images that a model of a fixed size cannot take."""
+    (h, w, c), (height, width, channels) = shape, trained_on
+    text = f"the model is made for {height}x{width}x{channels} images and cannot be evaluated on "
+    text += f"the {h}x{w}x{c} ones of {source}; set "
+    if c != channels:
+        return text + f"data.channels={channels}"
+    text += f"eval.crop={height}" if height == width else f"data.size=({height},{width})"
+    return text + ", or take a model of any size, such as experiments/quickstart.py:photos"
 
 
 def _to_uint8(images):

@@ -109,6 +109,7 @@ def _check(args) -> int:
 
     config = configs.load(args.config, args.overrides)
     parts = run.build(config, args.data_dir)
+    evaluator = run.build_evaluator(parts)
     sharding = of_config(config.train)
     step = parts.step_on(sharding)
     abstract = parts.abstract()
@@ -156,6 +157,7 @@ def _check(args) -> int:
         f"compiled in {seconds:.1f} s; the run takes about {minutes:,.1f} min"
     )
     parts.pipeline.close()
+    evaluator.pipeline.close()
     return 0
 
 

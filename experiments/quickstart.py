@@ -8,7 +8,7 @@ several sizes of h, each beside PCA of the same size. Then, by the weights that 
 at the size of a JPEG, and a noisy one restored, beside the filters. At most 3 minutes on 2 cores.
 """
 
-from aejax.config import base, part
+from aejax.config import base, flags, part
 from aejax.study import Study, grid, named, product
 
 # digits: h is a vector
@@ -34,7 +34,9 @@ SPATIAL = {
 
 
 def get_config(arg: str = ""):
-    """One run of it: arg "digits" or "photos", with "smoke" for a few seconds."""
+    """One run of it: "digits" (default) or "photos", which trains on a folder of photographs too;
+    "smoke" for a few seconds."""
+    asked = flags(arg, "digits", "photos", "smoke")
     c = base()
     c.data.batch = 128
     c.optim.lr = 3e-3
@@ -42,19 +44,21 @@ def get_config(arg: str = ""):
     c.train.steps_per_dispatch = 4
     c.eval.batch = 100
     c.eval.metrics = ("psnr", "ssim", "mse")
-    if "photos" in arg:
+    if "photos" in asked:
         c.data.source = "bundled:photos"
-        # crops so large that most of h sees no border, as in the 256 pixels of the test
+        # crops so large that most of h sees no border
         c.data.crop = 96
         c.data.batch = 4
+        c.model.latent = 12
+        c.model.f_E, c.model.f_D = SPATIAL["conv"].values()
         c.optim.lr = 1e-3
         c.train.length = "152 steps"
-        c.eval.crop = 256  # one shape to compile, not one for each photograph
+        c.eval.crop = 96  # one shape to compile, and any photograph that can be trained on has it
     else:
         c.data.source = "bundled:digits"
         c.data.holdout = 5
         c.train.length = "448 steps"
-    if "smoke" in arg:
+    if "smoke" in asked:
         c.train.length = "4 steps"
         c.train.steps_per_dispatch = 2
         c.train.devices = 1
@@ -72,20 +76,27 @@ def shipped(results, directory):
 
 
 def get_study(arg: str = ""):
-    runs, smoke = [], "smoke" in arg
+    """Digits and photographs, or one of them; "smoke" for a few seconds."""
+    asked = flags(arg, "digits", "photos", "smoke")
+    smoke, runs = "smoke" in asked, []
+    common = "smoke" if smoke else ""
     vectors = {name: MODELS[name] for name in ("linear", "dense")} if smoke else MODELS
     for data, models, sizes in (
         ("digits", vectors, (4,) if smoke else (2, 4, 8, 16)),
         ("photos", SPATIAL, (6,) if smoke else (6, 12)),
     ):
-        c = get_config(f"{data} {arg}")
+        if data not in (set(asked) - {"smoke"} or {data}):
+            continue
+        c = get_config(f"{data},{common}")
+        if data == "photos" and not smoke:
+            c.eval.crop = 256
         source = {f"data.{name}": c.data[name] for name in ("source", "crop", "holdout", "batch")}
         source |= {"train.length": c.train.length, "optim.lr": c.optim.lr, "eval.crop": c.eval.crop}
         runs += product([source], named("model", models), grid({"model.latent": sizes}))
     return Study(
         name="quickstart",
         title="How much of an image survives in k numbers?",
-        config=lambda: get_config(arg),
+        config=lambda: get_config(common),
         runs=runs,
         finish=None if smoke else shipped,
     )

@@ -78,6 +78,17 @@ MISTAKES = {
     "no such optimiser": (["check", "--config", QUICK, "--config.optim.name=adma"],
                           'did you mean "adam'),
     "crop larger than the image": (["check", "--config", QUICK, "--config.data.crop=99"], "99"),
+    "a model of one size": (["check", "--config", f"{QUICK}:photos", "--config.model.f_E=dense",
+                             "--config.model.f_D=dense", "--config.eval.crop=128"],
+                            "made for 96x96x3 images and cannot be evaluated on the 128x128x3"),
+    "a model of one size, trained": (["train", "--config", QUICK, "--workdir", "WORKDIR",
+                                      "--config.data.eval_source=bundled:photos",
+                                      "--config.data.channels=1"],
+                                     "made for 8x8x1 images and cannot be evaluated on"),
+    "no such best": (["check", "--config", QUICK, "--config.eval.best=ssimm"],
+                     'did you mean "ssim"'),
+    "no such best, trained": (["train", "--config", QUICK, "--workdir", "WORKDIR",
+                               "--config.eval.best=-kl"], 'eval.best = "-kl": no such metric'),
     "not a run": (["eval", "--workdir", "/nowhere"], "no run"),
     "workdir is a file": (["train", "--config", f"{QUICK}:smoke", "--workdir", __file__],
                           "cannot use"),
@@ -114,8 +125,10 @@ def test_train_eval_check_and_info(capsys, tmp_path):
     assert {"config.json", "provenance.json", "log.jsonl", "checkpoints", "pictures"} <= {
         p.name for p in workdir.iterdir()
     }
-    row = json.loads((workdir / "log.jsonl").read_text().splitlines()[-1])
+    *_, row, last = map(json.loads, (workdir / "log.jsonl").read_text().splitlines())
     assert row["examples_per_sec"] > 0
+    # every log, TensorBoard's too, ends in the final evaluation
+    assert last["eval/psnr"] == pytest.approx(result["metrics"]["test/psnr"], rel=1e-5)
     status, out, err = aejax(capsys, "eval", "--workdir", workdir, "--checkpoint", "best")
     assert status == 0, err
     again = json.loads((workdir / "eval.json").read_text())

@@ -43,6 +43,36 @@ def test_smoke_is_small(file):
     assert not c.data.source.startswith("tfds"), "a smoke form needs no data folder"
 
 
+WITH_ARGUMENT = sorted(
+    p
+    for p in (ROOT / "experiments").rglob("*.py")
+    if "benchmarks" not in p.parts
+    and any(f"def {name}(arg" in p.read_text() for name in ("get_config", "get_study"))
+)
+
+
+@pytest.mark.parametrize("file", WITH_ARGUMENT, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_mistyped_argument_is_refused(file, tmp_path, monkeypatch):
+    """Ignored, it would run something else: ablations.py:siez ran all 27 runs for :size."""
+    monkeypatch.chdir(tmp_path)  # crossval keeps its folds in runs/
+    module = configs.load_module(str(file))
+    for name in ("get_config", "get_study"):
+        if hasattr(module, name):
+            for arg in ("smokee", "smoke,nothing", "nothing=1"):
+                with pytest.raises(UserError, match="has no argument"):
+                    getattr(module, name)(arg)
+
+
+def test_the_words_of_an_argument():
+    assert configs.flags("a, b 7 n=x", "a", "b", "n=", "N") == ["a", "b", "7", "n=x"]
+    assert configs.flags("", "a") == []
+    with pytest.raises(UserError, match='"siez"; did you mean "size"'):
+        configs.flags("siez", "size", "range")
+    for wrong in ("n", "7", "a=1"):
+        with pytest.raises(UserError):
+            configs.flags(wrong, "a", "n=")
+
+
 def test_text_roundtrip():
     c = configs.base()
     assert configs.to_json(configs.from_json(configs.to_json(c))) == configs.to_json(c)

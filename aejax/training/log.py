@@ -139,18 +139,30 @@ class Stopwatch:
 class Progress:
     """One line: step, loss, PSNR, examples/s, ETA. Redrawn on a terminal, else a line at times."""
 
-    def __init__(self, total: int, start: int, quiet: bool = False):
+    def __init__(self, total: int, quiet: bool = False):
         self.total, self.quiet = total, quiet or bool(jax.process_index())
         self.terminal = sys.stderr.isatty()
-        self.began, self.start, self.last = time.time(), start, 0.0
+        self.last, self.drawn = 0.0, False
 
-    def show(self, step: int, values: Mapping[str, float], examples_per_sec: float) -> None:
-        """Draws the line of `step`; away from a terminal at most every 30 s and at the end."""
+    def note(self, text: str) -> None:
+        """Says what takes long before there is a step to show."""
+        if not self.quiet:
+            sys.stderr.write(f"\r\x1b[2K{text}" if self.terminal else f"{text}\n")
+            sys.stderr.flush()
+            self.drawn = True
+
+    def show(
+        self, step: int, values: Mapping[str, float], examples_per_sec: float, left: float
+    ) -> None:
+        """Draws the line of `step`; away from a terminal at most every 30 s and at the end.
+
+        Args:
+          left: seconds until the last step.
+        """
         now = time.time()
         if self.quiet or (not self.terminal and now - self.last < 30 and step < self.total):
             return
-        self.last = now
-        left = (now - self.began) / max(1, step - self.start) * (self.total - step)
+        self.last, self.drawn = now, True
         parts = [f"step {step}/{self.total}", f"loss {values['loss']:.5g}"]
         if values.get("mse", 0) > 0:
             parts.append(f"PSNR {-10 * np.log10(values['mse']):.2f} dB")
@@ -165,7 +177,7 @@ class Progress:
 
     def close(self) -> None:
         """Leaves the line."""
-        if self.terminal and not self.quiet and self.last:
+        if self.terminal and self.drawn:
             sys.stderr.write("\n")
 
 

@@ -120,7 +120,8 @@ def run_loop(job: Job, state: TrainState, start: int) -> tuple[TrainState, dict[
     skipped, window, save_wanted = 0, [], False
     window_start, window_step, rate = time.perf_counter(), start, 0.0
     speeds = []
-    progress = Progress(job.total, start, job.quiet)
+    programs, evaluation_seconds = set(), float("inf")
+    progress = Progress(job.total, job.quiet)
     batches = job.pipeline.prefetch(start, job.steps_per_dispatch, job.total)
 
     def settle(found):
@@ -154,7 +155,12 @@ def run_loop(job: Job, state: TrainState, start: int) -> tuple[TrainState, dict[
                     waited = time.perf_counter() - begun
 
                 # 2. The step, sent and not waited for.
+                begun = time.perf_counter()
+                if count not in programs:
+                    progress.note(f"compiling the step ({count} in one program)")
+                    programs.add(count)
                 run = job.dispatch(count)
+                window_start += time.perf_counter() - begun  # compiling is no training
                 with job.watch("step"):
                     state, metrics = run(state, batch, job.resident, job.key)
                     step, dispatches = step + count, dispatches + 1
@@ -181,7 +187,11 @@ def run_loop(job: Job, state: TrainState, start: int) -> tuple[TrainState, dict[
                     mean["lr"] = last["lr"]
                     with job.watch("log"):
                         job.log.write(step, mean | {"examples_per_sec": rate})
-                        progress.show(step, mean, rate)
+                        left = (job.total - step) * job.batch / rate
+                        if job.evaluate and np.isfinite(evaluation_seconds):
+                            ahead = job.total // job.eval_every - step // job.eval_every
+                            left += ahead * evaluation_seconds
+                        progress.show(step, mean, rate, left)
                     window.clear()
                     window_start, window_step = now, step
 
@@ -193,8 +203,11 @@ def run_loop(job: Job, state: TrainState, start: int) -> tuple[TrainState, dict[
                 # 6. Evaluation, before the checkpoint, so that the best one has its metric.
                 metrics = None
                 if job.evaluate and step // job.eval_every > (step - count) // job.eval_every:
+                    begun = time.perf_counter()
                     with job.watch("evaluate"):
                         metrics = job.evaluate(state)
+                    took = time.perf_counter() - begun  # the first one compiles
+                    evaluation_seconds = min(evaluation_seconds, took)
                     job.log.write(step, {f"eval/{name}": v for name, v in metrics.items()})
                     name, sign = job.best.removeprefix("-"), -1 if job.best[:1] == "-" else 1
                     if best is None or sign * metrics[name] > best:

@@ -157,7 +157,11 @@ def build(config: ConfigDict, data_dir: str | None = None, data: Any = None) -> 
 
 
 def build_evaluator(parts: Parts) -> Evaluator:
-    """The evaluator of the config's evaluation split."""
+    """The evaluator of the config's evaluation split.
+
+    Raises:
+      UserError: the model cannot be evaluated on it; see Evaluator.check.
+    """
     config = parts.config
     pipeline = make_pipeline(
         config,
@@ -166,7 +170,7 @@ def build_evaluator(parts: Parts) -> Evaluator:
         process_count=jax.process_count(),
         splits=parts.splits,
     )
-    return Evaluator(
+    evaluator = Evaluator(
         parts.objective,
         parts.model,
         pipeline,
@@ -175,6 +179,8 @@ def build_evaluator(parts: Parts) -> Evaluator:
         config.eval.pictures,
         of_config(config.train).local_devices,
     )
+    evaluator.check(parts.abstract().variables, parts.pipeline.example_shape, config.eval.best)
+    return evaluator
 
 
 def train(
@@ -207,6 +213,7 @@ def train(
 
     with watch("init"):
         parts = build(config, data_dir, data)
+        evaluator = build_evaluator(parts)
         sharding = of_config(config.train)
         step = parts.step_on(sharding)
         checkpoints = Checkpoints(
@@ -221,7 +228,6 @@ def train(
         resident = parts.pipeline.resident
         resident = None if resident is None else sharding.replicate(resident)
         key = sharding.replicate_key(config.seed + 1)
-        evaluator = build_evaluator(parts)
         if not quiet and jax.process_index() == 0:
             splits = dataclasses.replace(parts.splits, test=evaluator.pipeline.source)
             print(splits.line, file=sys.stderr, flush=True)
@@ -282,6 +288,7 @@ def train(
         state, summary = run_loop(job, state, start)
         with watch("evaluate"):
             metrics = evaluate(state)
+        log.write(int(state.step), {f"eval/{name}": v for name, v in metrics.items()})
         with watch("checkpoint"):
             checkpoints.save(state, metrics)
             checkpoints.wait()

@@ -31,7 +31,7 @@ times, which its wall time counts), per cent of the loss against `context`:
 
 import pathlib
 
-from aejax.config import load_module
+from aejax.config import flags, load_module
 from aejax.study import Study, named
 
 VARIANTS = {
@@ -55,7 +55,7 @@ def get_config(arg: str = ""):
     # What the variants change has to be there to be changed.
     c.model.kwargs.hyper, c.model.kwargs.rounding = "context", "straight-through"
     c.objective.kwargs = {"klt": True, "quality": (0.0, 100.0), "judged": (20, 50, 80)}
-    if "smoke" in arg:
+    if "smoke" in flags(arg, "smoke"):
         c.objective.kwargs.judged = ()
     else:
         c.model.latent = 192
@@ -75,7 +75,7 @@ def get_config(arg: str = ""):
 
 def get_study(arg: str = ""):
     variants = VARIANTS
-    if "smoke" in arg:
+    if "smoke" in flags(arg, "smoke"):
         variants = {name: v for name, v in VARIANTS.items() if "latent" not in name}
     return Study(
         name="compress-ablations",

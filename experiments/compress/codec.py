@@ -19,12 +19,13 @@ README.md beside this file.
 
 from ml_collections import ConfigDict
 
-from aejax.config import base
+from aejax.config import base, flags
 
 
 def get_config(arg: str = "") -> ConfigDict:
     """arg: "smoke" for a run of seconds on bundled pictures, "more" to go on from what ships,
     "ms-ssim" for the second model ("ms-ssim,more" and "ms-ssim,little": on from its weights)."""
+    asked = flags(arg, "smoke", "more", "ms-ssim", "little")
     c = base()
     c.task = "compress"
     c.data.source = "folder:train/photos"
@@ -56,28 +57,28 @@ def get_config(arg: str = "") -> ConfigDict:
     c.checkpoint.every = "300 seconds"
     c.log.every = "30 seconds"
 
-    if "more" in arg:
+    if "more" in asked:
         c.objective.kwargs = {"start": "codec"}
         c.model.init = "random"  # what is started from replaces it
         c.optim.lr = 1e-3
         c.train.length = "25000 steps"
-    if "ms-ssim" in arg:
+    if "ms-ssim" in asked:
         c.objective.kwargs = {"metric": "ms-ssim", "start": "codec"}
         c.model.init = "random"  # what is started from replaces it
         c.data.crop, c.data.batch = 192, 2
         c.optim.lr = 5e-4
         c.train.length = "6000 steps"
-    if "ms-ssim" in arg and "more" in arg:
+    if "ms-ssim" in asked and "more" in asked:
         c.objective.kwargs.start = "codec-ms-ssim"
         c.train.length = "15000 steps"
-    if "ms-ssim" in arg and "little" in arg:
+    if "ms-ssim" in asked and "little" in asked:
         # All but the large kernels, so that the new file differs from the old in few bytes.
         c.objective.kwargs.start = "codec-ms-ssim"
         c.optim.only = "bias|norm|depthwise|quality|gain|base|z_mean|colour|weigh"
         c.optim.lr = 1e-3
         c.train.length = "4000 steps"
 
-    if "smoke" in arg:
+    if "smoke" in asked:
         if "start" in c.objective.kwargs:
             c.objective.kwargs.start = ""
         c.data.source = "bundled:photos"

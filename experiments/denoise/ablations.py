@@ -34,7 +34,7 @@ Not run yet: the three larger sizes, balance, optimiser.
 
 from ml_collections import ConfigDict
 
-from aejax.config import base
+from aejax.config import base, flags
 from aejax.study import Study, named
 
 UNET = "aejax.denoising.models:UNetDenoiser"
@@ -143,7 +143,7 @@ def get_config(arg: str = ""):
     c.eval.batch = 7
     c.eval.metrics = ("psnr", "mse")
     c.eval.pictures = 4
-    if "smoke" in arg:
+    if "smoke" in flags(arg, "smoke"):
         c.data.source, c.data.holdout = "bundled:photos", 0
         c.data.crop, c.data.batch, c.eval.batch = 32, 8, 4
         c.model.kwargs = ConfigDict({"widths": (16, 32, 64), "blocks": (1, 1, 1, 1, 1)})
@@ -188,17 +188,18 @@ def measured(config, workdir, data_dir=None, **kwargs):
 
 def get_study(arg: str = ""):
     """All questions, or those that `arg` names; "smoke" with two runs of each."""
-    asked = [q for q in QUESTIONS if q in arg] or list(QUESTIONS)
-    runs = []
+    words = flags(arg, "smoke", *QUESTIONS)
+    asked = [q for q in QUESTIONS if q in words] or list(QUESTIONS)
+    smoke, runs = "smoke" in words, []
     for question in asked:
         members = QUESTIONS[question]
-        if "smoke" in arg:
+        if smoke:
             members = dict(list(members.items())[:2])
         runs += [{"@question": question} | r for r in named("answer", members)]
     return Study(
         name="denoise_ablations" + "".join(f"_{q}" for q in asked if len(asked) < len(QUESTIONS)),
         title="What each decision about a denoiser is worth",
-        config=lambda: get_config(arg),
+        config=lambda: get_config("smoke" if smoke else ""),
         runs=runs,
         train=measured,
         facet="@question",

@@ -20,7 +20,7 @@ More numbers are better up to 128; the first doubling brings 1.3 dB, the last 0.
 
 from ml_collections import ConfigDict
 
-from aejax.config import base, part
+from aejax.config import base, flags, part
 from aejax.study import Study, grid, named, product
 
 SIZES = (4, 8, 16, 32, 64, 128)
@@ -49,7 +49,7 @@ def get_config(arg: str = ""):
     c.train.length = "6 epochs"
     c.train.steps_per_dispatch = 4
     c.eval.batch = 500
-    if "smoke" in arg:
+    if "smoke" in flags(arg, "smoke"):
         c.data.source = "bundled:digits"
         c.data.batch = 64
         c.train.length = "8 steps"
@@ -58,7 +58,7 @@ def get_config(arg: str = ""):
 
 def get_study(arg: str = ""):
     """Sizes of h, dense and convolutional."""
-    sizes = grid({"model.latent": (2, 8) if "smoke" in arg else SIZES})
+    sizes = grid({"model.latent": (2, 8) if "smoke" in flags(arg, "smoke") else SIZES})
     return Study(
         name="denoise_fashion",
         title="A denoising autoencoder against the size of h",

@@ -16,12 +16,13 @@ Cost: 3.4 M parameters, 120 kMAC/pixel. Result: README.md beside this file.
 
 from ml_collections import ConfigDict
 
-from aejax.config import base
+from aejax.config import base, flags
 
 
 def get_config(arg: str = "", channels: int = 1) -> ConfigDict:
     """`arg` "more" goes on from the shipped weights, "smoke" shrinks it to seconds on the bundled
     photos."""
+    asked = flags(arg, "more", "smoke")
     c = base()
     c.task = "denoise"
     c.data.source = "folder:train/photos"
@@ -57,13 +58,13 @@ def get_config(arg: str = "", channels: int = 1) -> ConfigDict:
     c.checkpoint.every = "300 seconds"
     c.log.every = "20 seconds"
 
-    if "more" in arg:
+    if "more" in asked:
         c.objective.kwargs.start = "colour" if channels == 3 else "gray"
         c.data.crop = 96  # fewer pixels beside a border, which tell the least
         c.optim.lr = 1e-3
         c.train.length = "13500 steps"
         c.eval.every = "2000 steps"
-    if "smoke" in arg:
+    if "smoke" in asked:
         c.data.source, c.data.holdout, c.data.cache = "bundled:photos", 0, "auto"
         c.data.crop, c.data.batch, c.eval.batch = 32, 8, 4
         c.model.kwargs.widths, c.model.kwargs.blocks = (16, 32), (1, 1, 1)

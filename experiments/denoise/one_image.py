@@ -10,7 +10,7 @@ Neighbor2Neighbor from the gray weights, 300 steps of 4 crops of 128 pixels with
 
 from ml_collections import ConfigDict
 
-from aejax.config import base
+from aejax.config import base, flags
 
 
 def get_config(arg: str = ""):
@@ -35,7 +35,7 @@ def get_config(arg: str = ""):
     c.optim.ema = 0.98
     c.train.length = "300 steps"
     c.eval.metrics = ("psnr",)
-    if "smoke" in arg:
+    if "smoke" in flags(arg, "smoke"):
         c.data.source = "bundled:photos"
         c.data.crop, c.data.batch, c.objective.kwargs.start = 32, 8, ""
         c.model.kwargs = ConfigDict({"widths": (16, 32), "blocks": (1, 1, 1)})

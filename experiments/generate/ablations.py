@@ -33,9 +33,8 @@ AVX-512, jax 0.12.0.1; prior 7 minutes, latent 7, beta 8, likelihood 20, ema 17,
 import functools
 import pathlib
 
-from aejax.config import load_module, part
+from aejax.config import flags, load_module, part
 from aejax.errors import UserError
-from aejax.registry import did_you_mean
 from aejax.study import Study, named, product, seeds
 
 TABLE = load_module(str(pathlib.Path(__file__).parent / "table.py"))
@@ -103,12 +102,12 @@ def variants(hidden=(512, 256)) -> dict[str, tuple[dict, tuple[str, ...]]]:
 
 def get_study(arg: str = ""):
     """The study of one choice; "smoke" as in table.py."""
-    words = arg.replace(",", " ").split()
+    words = flags(arg, *variants(()), "smoke", "seeds=")
     smoke = "smoke" in words
     known = variants((16,) if smoke else (512, 256))
-    which = words[0] if words else ""
-    if which not in known:
-        raise UserError(f'ablation "{which}"{did_you_mean(which, known)}: ablations.py:NAME')
+    which = next((w for w in words if w in known), "")
+    if not which:
+        raise UserError(f"name an ablation, ablations.py:NAME; known: {', '.join(known)}")
     members, priors = known[which]
     config = TABLE.get_config("fashion,ae" + ",smoke" * smoke)
     if smoke:

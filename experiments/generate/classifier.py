@@ -7,13 +7,13 @@ Arguments: digits | fashion, perceptual (another net and seed, for the perceptua
 Result and cost: see aejax/weights/fashion-classifier.json.
 """
 
-from aejax.config import base
+from aejax.config import base, flags
 
 SETS = {"digits": "tfds:mnist", "fashion": "tfds:fashion_mnist"}
 
 
 def get_config(arg: str = ""):
-    words = arg.replace(",", " ").split()
+    words = flags(arg, "digits", "fashion", "perceptual", "smoke")
     c = base()
     c.task = "generate"
     c.data.source = SETS["digits" if "digits" in words else "fashion"]

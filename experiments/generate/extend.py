@@ -16,7 +16,7 @@ import pathlib
 
 import numpy as np
 
-from aejax.config import base
+from aejax.config import base, flags
 
 
 def get_config(arg: str = ""):
@@ -31,7 +31,7 @@ def get_config(arg: str = ""):
     c.optim.warmup, c.optim.clip, c.optim.ema = "50 steps", 1.0, 0.99
     c.train.length = "800 steps"
     c.eval.metrics, c.eval.best, c.eval.batch = (), "accuracy", 500
-    if "smoke" in arg:
+    if "smoke" in flags(arg, "smoke"):
         c.data.eval_source, c.train.length, c.optim.warmup = "", "3 steps", "1 steps"
         c.model.kwargs.widths, c.model.kwargs.features, c.eval.batch = (4, 8), 8, 64
     return c

@@ -21,11 +21,11 @@ import argparse
 import json
 import pathlib
 
-from aejax.config import base, part
+from aejax.config import base, flags, part
 
 
 def get_config(arg: str = ""):
-    words = arg.replace(",", " ").split()
+    words = flags(arg, "ae", "prior", "smoke")
     smoke = "smoke" in words
     c = base()
     c.task = "generate"

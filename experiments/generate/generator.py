@@ -10,7 +10,7 @@
 Arguments: digits | fashion, ae | prior, smoke. Cost and results: aejax/weights/fashion-mnist.json.
 """
 
-from aejax.config import base, part
+from aejax.config import base, flags, part
 
 SETS = {"digits": "tfds:mnist", "fashion": "tfds:fashion_mnist"}
 # numbers in h, hidden units (the weights must be small to ship), epochs; of the prior: width, steps
@@ -21,7 +21,7 @@ SIZES = {
 
 
 def get_config(arg: str = ""):
-    words = arg.replace(",", " ").split()
+    words = flags(arg, "digits", "fashion", "ae", "prior", "smoke")
     name = "digits" if "digits" in words else "fashion"
     smoke = "smoke" in words
     c = autoencoder(name, smoke)

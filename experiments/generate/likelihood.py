@@ -37,11 +37,13 @@ import json
 import pathlib
 import time
 
-from aejax.config import base, part
+from aejax.config import base, flags, part
+
+WORDS = ("vae", "flow", "vamp", "ladder", "dynamic", "iwae")
 
 
 def get_config(arg: str = ""):
-    words = arg.replace(",", " ").split()
+    words = flags(arg, *WORDS, "smoke", "start=")
     smoke = "smoke" in words
     c = base()
     c.task = "generate"

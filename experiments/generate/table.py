@@ -44,7 +44,7 @@ import time
 
 import numpy as np
 
-from aejax.config import base, part, to_json
+from aejax.config import base, flags, part, to_json
 from aejax.study import Study, product, seeds
 
 SETS = {"digits": "tfds:mnist", "fashion": "tfds:fashion_mnist"}
@@ -82,7 +82,7 @@ PUBLISHED = {
 
 def get_config(arg: str = ""):
     """One run: "fashion,vae", "fashion,vae,flow" (a prior on it), "fashion,gan"; seed=N, smoke."""
-    words = arg.replace(",", " ").split()
+    words = flags(arg, *SETS, *MODELS, *PRIORS, "gan", "smoke", "seed=")
     name = "digits" if "digits" in words else "fashion"
     c = base()
     c.task = "generate"
@@ -312,7 +312,10 @@ def seeds_in(words) -> int:
 
 def get_study(arg: str = ""):
     """Every model with all of its priors, three seeds; see above."""
-    words = arg.replace("rae-paper", RAE_PAPER).replace(",", " ").split()
+    words = flags(
+        arg.replace("rae-paper", RAE_PAPER),
+        *(*SETS, *MODELS, *PRIORS, "gan", "pca", "own", "smoke", "seeds=", "fid="),
+    )
     smoke = "smoke" in words
     data = "digits" if "digits" in words else "fashion"
     models = [m for m in (*MODELS, "gan", "pca") if m in words]

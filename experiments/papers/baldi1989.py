@@ -23,7 +23,7 @@ and 33 weigh nearly the same, 95 to 98 % of the subspace are shared.
 
 import numpy as np
 
-from aejax.config import base, part
+from aejax.config import base, flags, part
 from aejax.study import Study, grid, named, product, seeds
 
 OPTIMISERS = {
@@ -43,7 +43,7 @@ def config(arg: str = ""):
     c.train.steps_per_dispatch = 10
     c.eval.batch = 500
     c.eval.metrics = ("mse", "psnr")
-    if "smoke" in arg:
+    if "smoke" in flags(arg, "smoke"):
         c.data.source, c.data.batch, c.eval.batch = "bundled:digits", 64, 60
         c.train.length, c.optim.warmup, c.train.devices = "10 steps", "0 steps", 1
     return c
@@ -75,7 +75,7 @@ def measured(config, workdir, data_dir=None, **kwargs):
 
 def get_study(arg: str = ""):
     """Sizes of h, optimisers, seeds."""
-    smoke = "smoke" in arg
+    smoke = "smoke" in flags(arg, "smoke")
     return Study(
         name="baldi1989",
         title="Baldi and Hornik 1989: does a linear autoencoder reach PCA?",

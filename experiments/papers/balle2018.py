@@ -22,7 +22,7 @@ for the hyperprior, 4.0 % with context. In print it is 18 %, at the end of the t
 
 import pathlib
 
-from aejax.config import load_module
+from aejax.config import flags, load_module
 from aejax.study import Study, named
 
 ABLATIONS = load_module(str(pathlib.Path(__file__).parents[1] / "compress" / "ablations.py"))
@@ -43,7 +43,7 @@ KODAK = {
 def config(arg: str = ""):
     """The ablations' config, narrow and short; "smoke" as there."""
     c = ABLATIONS.get_config(arg)
-    if "smoke" in arg:
+    if "smoke" in flags(arg, "smoke"):
         c.train.devices, c.eval.examples, c.eval.crop = 1, 2, 64
         return c
     c.model.latent = 96
@@ -70,7 +70,7 @@ def saving(results, directory):
 
 def get_study(arg: str = ""):
     """The two of the paper, and what came after."""
-    smoke = "smoke" in arg
+    smoke = "smoke" in flags(arg, "smoke")
     source = "Kodak at about 0.47 bits per pixel, CompressAI paper-bmshj2018-*.json"
     members = {way: ABLATIONS.VARIANTS[way] for way in WAYS[: 1 if smoke else None]}
     return Study(

@@ -22,7 +22,7 @@ import pathlib
 
 import numpy as np
 
-from aejax.config import load_module
+from aejax.config import flags, load_module
 from aejax.study import Study
 
 TABLE = load_module(str(pathlib.Path(__file__).parents[1] / "generate" / "table.py"))
@@ -32,8 +32,9 @@ MIXTURE = "gmm-10"
 
 def config(model: str, arg: str = ""):
     """The table's config of a model on MNIST; "smoke" as there."""
-    c = TABLE.get_config(f"digits,{model}" + (",smoke" if "smoke" in arg else ""))
-    if "smoke" in arg:
+    smoke = "smoke" in flags(arg, "smoke")
+    c = TABLE.get_config(f"digits,{model}" + ",smoke" * smoke)
+    if smoke:
         c.train.devices = 1
     return c
 
@@ -81,7 +82,7 @@ def measured(config, workdir, data_dir=None, **kwargs):
 
 def get_study(arg: str = ""):
     """The models of the table; its figures are labels of the rows."""
-    smoke = "smoke" in arg
+    smoke = "smoke" in flags(arg, "smoke")
     base, runs = config("ae", arg), []
     for model in MODELS[:3:2] if smoke else MODELS:
         c = config(model, arg)

@@ -21,7 +21,7 @@ epochs, the paper 3.0).
 
 from ml_collections import ConfigDict
 
-from aejax.config import base, part
+from aejax.config import base, flags, part
 from aejax.study import Study, named
 
 WIDTHS = (1000, 500, 250)
@@ -67,7 +67,7 @@ def config(arg: str = ""):
     c.train.steps_per_dispatch = 4
     c.eval.batch = 500
     c.eval.metrics = ("mse", "psnr")
-    if "smoke" in arg:
+    if "smoke" in flags(arg, "smoke"):
         c.data.source, c.data.batch, c.eval.batch, c.model.latent = "bundled:digits", 64, 60, 6
         c.train.length, c.optim.warmup, c.train.devices = "4 steps", "0 steps", 1
     return c
@@ -84,7 +84,7 @@ def measured(config, workdir, **kwargs):
 
 def get_study(arg: str = ""):
     """The three of the figure, and what takes the place of pretraining."""
-    smoke = "smoke" in arg
+    smoke = "smoke" in flags(arg, "smoke")
     members = models((16, 8) if smoke else WIDTHS)
     if smoke:
         members = {name: members[name] for name in ("PCA", "deep, GELU, from PCA")}

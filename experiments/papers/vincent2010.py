@@ -20,7 +20,7 @@ gets worse all the way); the paper gains about as much with a tenth masked.
 import numpy as np
 from ml_collections import ConfigDict
 
-from aejax.config import base, part
+from aejax.config import base, flags, part
 from aejax.study import Study
 
 MASKED = (0.0, 0.1, 0.25, 0.4, 0.55)
@@ -40,7 +40,7 @@ def config(arg: str = ""):
     c.train.steps_per_dispatch = 4
     c.eval.batch = 500
     c.eval.metrics = ("mse", "psnr")
-    if "smoke" in arg:
+    if "smoke" in flags(arg, "smoke"):
         c.data.source, c.data.split, c.model.latent = "bundled:digits", "train", 16
         c.data.batch, c.eval.batch = 64, 60
         c.train.length, c.train.devices = "4 steps", 1
@@ -84,7 +84,7 @@ def measured(config, workdir, data_dir=None, **kwargs):
 
 def get_study(arg: str = ""):
     """Shares of masked pixels; label "masked" in per cent."""
-    smoke = "smoke" in arg
+    smoke = "smoke" in flags(arg, "smoke")
     runs = [
         {
             "@network": "one layer",

@@ -25,7 +25,7 @@ import pathlib
 import numpy as np
 from ml_collections import ConfigDict
 
-from aejax.config import load_module, part
+from aejax.config import flags, load_module, part
 from aejax.study import Study
 
 SWEEP = load_module(str(pathlib.Path(__file__).parents[1] / "reconstruct" / "latent_sweep.py"))
@@ -37,7 +37,7 @@ COMMIT = 0.25 / (49 * DIM)  # the paper's 0.25, of means as the squared error is
 def config(arg: str = ""):
     """The convolutional autoencoder of latent_sweep.py with h at a quarter of the resolution."""
     c = SWEEP.get_config(arg)
-    smoke = "smoke" in arg
+    smoke = "smoke" in flags(arg, "smoke")
     c.model.init, c.model.latent = "random", DIM
     net = {"widths": (4,) if smoke else (16, 32), "spatial": True}
     c.model.f_E, c.model.f_D = part("conv", **net), part("conv", **net)
@@ -82,14 +82,15 @@ def get_study(arg: str = ""):
     """Vocabularies and ways."""
     commit = {"objective.terms": ConfigDict({"commit": COMMIT})}
     runs = []
-    for size, levels in list(LEVELS.items())[: 1 if "smoke" in arg else None]:
+    smoke = "smoke" in flags(arg, "smoke")
+    for size, levels in list(LEVELS.items())[: 1 if smoke else None]:
         vq = {"codes_per_book": size, "dim": DIM}
         ways = {
             "VQ": commit | {"model.bottleneck": part("vq", restart=0.0, **vq)},
             "VQ, restarts": commit | {"model.bottleneck": part("vq", **vq)},
             "FSQ": {"model.bottleneck": part("fsq", levels=levels)},
         }
-        if "smoke" in arg:
+        if smoke:
             del ways["VQ"]
         runs += [{"@way": way, "@codes": size, **o} for way, o in ways.items()]
     source = "CelebA-64, xyfJASON/visual-tokenizer-pytorch docs/benchmark-celeba64.md"

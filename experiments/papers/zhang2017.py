@@ -20,7 +20,7 @@ clear difference so early (0.1 dB).
 
 import pathlib
 
-from aejax.config import load_module
+from aejax.config import flags, load_module
 from aejax.study import Study, named
 
 ABLATIONS = load_module(str(pathlib.Path(__file__).parents[1] / "denoise" / "ablations.py"))
@@ -55,7 +55,7 @@ def models(depth, width):
 def config(arg: str = ""):
     """The denoiser's ablations, shorter."""
     c = ABLATIONS.get_config(arg)
-    if "smoke" in arg:
+    if "smoke" in flags(arg, "smoke"):
         c.train.devices, c.train.length, c.eval.crop = 1, "3 steps", 32
     else:
         c.train.length = "800 steps"
@@ -79,7 +79,7 @@ def measured(config, workdir, data_dir=None, **kwargs):
 
 def get_study(arg: str = ""):
     """Noise range, normalisation, residual or direct."""
-    smoke = "smoke" in arg
+    smoke = "smoke" in flags(arg, "smoke")
     members = models(*((3, 8) if smoke else (8, 32)))
     if smoke:
         members = {name: members[name] for name in ("DnCNN, 0 to 55",)}

@@ -15,7 +15,7 @@ import os
 import pathlib
 
 from aejax import folds
-from aejax.config import load_module
+from aejax.config import flags, load_module
 from aejax.study import Study, named, product
 
 SWEEP = load_module(str(pathlib.Path(__file__).parent / "latent_sweep.py"))
@@ -25,7 +25,7 @@ def get_config(arg: str = ""):
     c = SWEEP.get_config(arg)
     c.model.latent = 32
     c.train.length = "3 epochs"
-    if "smoke" in arg:
+    if "smoke" in flags(arg, "smoke"):
         c.data.split, c.model.latent = "all", 8
         c.train.length, c.train.devices = "8 steps", 1
     return c
@@ -43,7 +43,7 @@ def folds_file(n: int, k: int) -> pathlib.Path:
 
 
 def get_study(arg: str = ""):
-    smoke = "smoke" in arg
+    smoke = "smoke" in flags(arg, "smoke")
     file = folds_file(1797, 2) if smoke else folds_file(60_000, 5)
     names = ("linear", "dense") if smoke else SWEEP.MODELS
     members = {name: dict(SWEEP.MODELS[name]) for name in names}

@@ -6,7 +6,7 @@ One hidden layer of 64 units, batch 32, Adam: 60,000 examples an epoch. Ten epoc
 minute on 2 cores; log.jsonl has examples_per_sec.
 """
 
-from aejax.config import base, part
+from aejax.config import base, flags, part
 
 
 def get_config(arg: str = ""):
@@ -19,7 +19,7 @@ def get_config(arg: str = ""):
     c.train.length = "10 epochs"
     c.train.steps_per_dispatch = 25
     c.eval.batch = 500
-    if "smoke" in arg:
+    if "smoke" in flags(arg, "smoke"):
         c.data.source = "bundled:digits"
         c.train.length = "4 steps"
         c.train.steps_per_dispatch = 2

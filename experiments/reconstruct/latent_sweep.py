@@ -11,7 +11,7 @@ Result, results/latent_sweep/: dense and convolutional models beat PCA at every 
 stays up to 1.0 dB behind PCA. 27 s (dense) and 135 s (conv) of one core for each run.
 """
 
-from aejax.config import base, part
+from aejax.config import base, flags, part
 from aejax.study import Study, grid, named, product, seeds
 
 SIZES = (2, 4, 8, 16, 32, 64, 128)
@@ -43,7 +43,7 @@ def get_config(arg: str = ""):
     c.train.length = "4 epochs"
     c.train.steps_per_dispatch = 4
     c.eval.batch = 500
-    if "smoke" in arg:
+    if "smoke" in flags(arg, "smoke"):
         c.data.source = "bundled:digits"
         c.data.batch = 64
         c.train.length = "8 steps"
@@ -51,7 +51,7 @@ def get_config(arg: str = ""):
 
 
 def get_study(arg: str = ""):
-    smoke = "smoke" in arg
+    smoke = "smoke" in flags(arg, "smoke")
     sizes = grid({"model.latent": (2, 8) if smoke else SIZES})
     return Study(
         name="latent_sweep",

@@ -24,7 +24,7 @@ Gaussian process, it wins with 30 of 40 seeds, by 6 % of the error in the mean.)
 the defaults by more than 0.4 %.
 """
 
-from aejax.config import base, part
+from aejax.config import base, flags, part
 from aejax.search import TPE, best, choice, log_uniform, random
 from aejax.study import Study
 
@@ -55,7 +55,7 @@ def get_config(arg: str = ""):
     c.train.steps_per_dispatch = 4
     c.eval.batch = 500
     c.eval.metrics = ("mse", "psnr")
-    if "smoke" in arg:
+    if "smoke" in flags(arg, "smoke", "N"):
         c.data.source, c.data.split, c.data.eval_split = "bundled:digits", "train", "test"
         c.data.batch, c.model.kwargs.width, c.train.length = 64, 16, "4 steps"
         c.train.devices = 1
@@ -91,7 +91,7 @@ def compared(results, directory):
 
 
 def get_study(arg: str = ""):
-    words = arg.replace(",", " ").split()
+    words = flags(arg, "smoke", "N")
     smoke, seed = "smoke" in words, next((int(w) for w in words if w.isdigit()), 0)
     n, sizes = (2, SIZES[:1]) if smoke else (20, SIZES)
     known = [{"@by": "default", "model.latent": k} for k in sizes]

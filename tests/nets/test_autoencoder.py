@@ -1,5 +1,7 @@
 """f_E, f_D and what joins them: shapes for any size, the linear optimum, gradients in bfloat16."""
 
+import time
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -131,3 +133,23 @@ def test_every_encoder_has_a_decoder_of_its_name():
     from aejax.nets.f_D import F_D
 
     assert set(F_E) == set(F_D)
+
+
+def test_components_cost_the_smaller_of_n_and_d():
+    """72 pictures of 96x96x3: the eigenvectors of a 27,648-square matrix would take 16 GB."""
+    rng = np.random.default_rng(0)
+    rows = (rng.random((72, 10)) @ rng.random((10, 27648))).astype(np.float32)
+    began = time.perf_counter()
+    mean, basis = principal_components(rows, 80)
+    assert time.perf_counter() - began < 20  # it takes 0.3 s
+    np.testing.assert_allclose(basis.T @ basis, np.eye(80), atol=1e-3)  # what 72 cannot span too
+    centred = rows - mean
+    kept = centred @ basis[:, :10] @ basis[:, :10].T
+    np.testing.assert_allclose(kept, centred, atol=1e-2)
+
+
+def test_a_wide_problem_has_the_components_of_its_transpose():
+    rows = np.random.default_rng(1).standard_normal((30, 50)).astype(np.float32)
+    _, _, right = np.linalg.svd(rows - rows.mean(0), full_matrices=False)
+    _, basis = principal_components(rows, 5)
+    np.testing.assert_allclose(np.abs(np.sum(basis * right[:5].T, 0)), 1, atol=1e-4)
