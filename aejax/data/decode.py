@@ -11,10 +11,12 @@ import re
 import struct
 import sys
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from aejax import files
 from aejax.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp")  # read and written
@@ -49,19 +51,21 @@ class Meta:
     has_alpha: bool = False
 
 
-def images_in(folder: str | Path, deep: bool = False) -> list[Path]:
+def images_in(folder: str | Path, deep: bool = False, suffixes: Sequence[str] = READ) -> list[Path]:
     """The image files of a folder by their suffixes, sorted; `deep`: of its folders too.
 
     Raises:
-      UserError: no such folder, or no image in it.
+      UserError: no such folder, or no such file in it.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f'no folder "{folder}"')
     inside = folder.rglob("*") if deep else folder.iterdir()
-    found = sorted(f for f in inside if f.suffix.lower() in READ and f.is_file())
+    found = sorted(f for f in inside if f.suffix.lower() in suffixes and f.is_file())
     if not found:
-        raise UserError(f'no images in "{folder}"; read are {" ".join(READ)}')
+        what = f'images in "{folder}"; read are {" ".join(READ)}'
+        what = what if suffixes is READ else f'{" ".join(suffixes)} in "{folder}"'
+        raise UserError(f"no {what}")
     return found
 
 
@@ -326,19 +330,16 @@ def write_image(
         raise UserError(f'"{path.name}" cannot hold 16 bits per sample; write .png or .tiff')
     if x.shape[2] in (2, 4) and suffix in (".jpg", ".jpeg", ".bmp"):
         raise UserError(f'"{path.name}" cannot hold transparency; write .png, .webp or .avif')
-    part = path.with_name(f".{path.stem}.{os.getpid()}{suffix}")
     try:
-        if x.dtype == np.uint8:
-            _write_pillow(part, x, meta, suffix, quality)
-        elif suffix == ".png":
-            part.write_bytes(_png16(x, meta))
-        else:
-            _write_tiff16(part, x, meta)
-        os.replace(part, path)
+        with files.replacing(path) as part:
+            if x.dtype == np.uint8:
+                _write_pillow(part, x, meta, suffix, quality)
+            elif suffix == ".png":
+                part.write_bytes(_png16(x, meta))
+            else:
+                _write_tiff16(part, x, meta)
     except OSError as e:
         raise UserError(f"cannot write {path}: {e.strerror or e}") from e
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _write_pillow(path: Path, x: np.ndarray, meta: Meta, suffix: str, quality: int) -> None:
