@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from aejax import files
 from aejax.errors import UserError
 from aejax.page import Figure, to_html
 from aejax.tables import (
@@ -202,6 +203,8 @@ def _baseline_line(row: Row, name: str, x: str, at: Any, columns: int):
     return f"{BASELINES[name]}, {at:,}", _note(baseline["metrics"]), images
 
 
+WRITTEN = ("report.html", "table.md", "table.tex", "results.csv")  # and figures beside them
+
 # --- writing --------------------------------------------------------------------------------------
 
 
@@ -250,6 +253,8 @@ def write(
 
 def run_command(args: Any) -> int:
     """`aejax report DIR... [-o OUT]`."""
+    if args.out:  # a study's own folder is the report's own; any other may hold files of the user
+        files.check_outputs([pathlib.Path(args.out, name) for name in WRITTEN], force=args.force)
     page = write(args.directories, args.out)
     print_table(args.directories)
     print(f"\n{page}")

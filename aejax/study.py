@@ -17,10 +17,10 @@ import itertools
 import json
 import os
 import pathlib
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from aejax import files
 from aejax.errors import UserError
 from aejax.registry import first_name
 
@@ -271,9 +271,7 @@ def read_json(path: pathlib.Path) -> Any:
 
 def write_json(path: pathlib.Path, value: Any) -> None:
     """All or nothing, whoever else writes it."""
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    part.write_text(json.dumps(value, indent=1, default=_plain) + "\n")
-    part.replace(path)
+    files.write_atomically(path, json.dumps(value, indent=1, default=_plain) + "\n")
 
 
 def read_result(directory: pathlib.Path) -> dict[str, Any] | None:

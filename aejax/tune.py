@@ -18,6 +18,8 @@ import sys
 import time
 from typing import Any
 
+from aejax import files
+
 # Huge pages; no separate mapping per large array (below 8 GiB); give nothing back (below 16 GiB);
 # grow by 256 MiB at a time.
 ALLOCATOR = {
@@ -236,9 +238,7 @@ def _measured() -> dict[str, float]:
     found = measure()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}")
-        part.write_text(json.dumps(found))
-        part.replace(path)
+        files.write_atomically(path, json.dumps(found))
     except OSError:
         pass
     return found

@@ -8,6 +8,7 @@ import pathlib
 import sys
 from collections.abc import Callable
 
+from aejax import files
 from aejax.errors import UserError
 
 
@@ -170,6 +171,7 @@ def _evaluate_arguments(parser):
     parser.add_argument("--workdir", required=True, help="folder of the run")
     parser.add_argument("--checkpoint", default="last", help="last, best, or a step")
     parser.add_argument("--out", help="JSON file (default: WORKDIR/eval.json)")
+    files.add_force(parser)
     _data_argument(parser)
 
 
@@ -183,6 +185,8 @@ def _evaluate(args) -> int:
     from aejax import trained
     from aejax.training import run
 
+    if args.out:
+        files.check_outputs([args.out], force=args.force)
     config = configs.apply_overrides(trained.read_config(args.workdir), args.overrides)
     found = trained.load(args.workdir, args.checkpoint, args.data_dir)
     parts = dataclasses.replace(run.build(config, args.data_dir), model=found.model)
@@ -231,6 +235,7 @@ def _study(args) -> int:
 def _report_arguments(parser):
     parser.add_argument("directories", nargs="+", metavar="DIR", help="folders of studies")
     parser.add_argument("-o", "--out", help="folder for a joint report")
+    files.add_force(parser)
 
 
 def _report(args) -> int:

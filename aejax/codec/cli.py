@@ -1,71 +1,18 @@
 """The codec's verbs: compress, decompress, codec info, eval-codec."""
 
 import pathlib
-import sys
 import time
-from collections.abc import Callable, Iterable
 
+from aejax import files
 from aejax.errors import UserError
 from aejax.verbs import Verb
 
 
-def _files(inputs: Iterable[str], suffixes: tuple[str, ...]) -> list[tuple[pathlib.Path, str]]:
-    """(file, path inside the folder it was found in) of files and folders.
+def _named(inputs: list[str], suffixes: tuple[str, ...]) -> list[tuple[pathlib.Path, pathlib.Path]]:
+    """(file, its place within the folder that was named, or its name)."""
+    from aejax.data.walk import images_in
 
-    Raises:
-      UserError: something is not there, or there is nothing.
-    """
-    from aejax.data.walk import files_in
-
-    out = []
-    for name in inputs:
-        path = pathlib.Path(name)
-        if path.is_dir():
-            out += [(p, str(p.relative_to(path))) for p in files_in(path, suffixes)]
-        elif path.exists():
-            out.append((path, path.name))
-        else:
-            raise UserError(f"{name}: no such file or folder")
-    if not out:
-        raise UserError(f"no {', '.join(suffixes)} in {', '.join(inputs)}")
-    return out
-
-
-def _target(args, inside: str, many: bool, source: pathlib.Path, suffix: str) -> pathlib.Path:
-    """Where a file's result goes: -o names a folder if there are many or it is one."""
-    if args.output is None:
-        return source.with_suffix(suffix)
-    output = pathlib.Path(args.output)
-    if many or output.is_dir() or str(args.output).endswith("/"):
-        return (output / inside).with_suffix(suffix)
-    return output
-
-
-def _each(work: list, what: str, do: Callable) -> int:
-    """Calls do(item) for all items with a progress bar; a file that fails does not stop the
-    others, but sets the exit status."""
-    failed = 0
-    if len(work) > 1 and sys.stderr.isatty():
-        from rich.progress import track
-
-        work = track(work, description=what, total=len(work))
-    for item in work:
-        try:
-            do(item)
-        except UserError as e:
-            failed += 1
-            print(f"aejax: {item[0]}: {e}", file=sys.stderr)
-        except OSError as e:
-            failed += 1
-            print(f"aejax: {item[0]}: {e.strerror or e}", file=sys.stderr)
-    return 2 if failed else 0
-
-
-def _write(path: pathlib.Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(data)
-    part.replace(path)
+    return files.named_files(inputs, lambda folder: images_in(folder, True, suffixes))
 
 
 # --- compress -------------------------------------------------------------------------------------
@@ -73,7 +20,10 @@ def _write(path: pathlib.Path, data: bytes) -> None:
 
 def _compress_arguments(parser):
     parser.add_argument("inputs", nargs="+", metavar="IN", help="images, or folders of images")
-    parser.add_argument("-o", "--output", metavar="OUT", help="file, or folder (made if missing)")
+    parser.add_argument("-o", "--output", metavar="OUT",
+                        help="file, or folder (made if missing); default: NAME.aej beside "
+                        "it")  # fmt: skip
+    files.add_force(parser)
     target = parser.add_mutually_exclusive_group()
     target.add_argument("--quality", type=float, metavar="Q", help="0 to 100 (default 50)")
     target.add_argument("--bpp", type=float, metavar="B", help="bits per pixel of the file")
@@ -90,26 +40,34 @@ def _compress(args) -> int:
     from aejax.codec import pillow
     from aejax.data.decode import READ
 
+    named = _named(args.inputs, READ)
+    sources = [file for file, _ in named]
+    made = files.targets(named, args.output, lambda f: f"{f.stem}.aej", lambda _: ".aej", (".aej",))
+    weights = [args.weights] if args.weights else []
+    files.check_outputs(made, [*sources, *weights], args.force, sources)
     runtime = codec.use(args.weights) if args.weights else codec.runtime_for(args.metric)
-    work = _files(args.inputs, READ)
 
     def one(item):
-        source, inside = item
+        source, target = item
         began = time.perf_counter()
         array, metadata = pillow.open_array(source)
         data = codec.encode(
             array, args.quality, bpp=args.bpp, size=args.size, psnr=args.psnr, effort=args.effort,
             metric=args.metric, metadata=metadata, runtime=runtime,
         )  # fmt: skip
-        target = _target(args, inside, len(work) > 1, source, ".aej")
-        _write(target, data)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        files.write_atomically(target, data)
         height, width = array.shape[:2]
         print(
             f"{target}: {width} x {height}, {len(data):,} bytes, "
             f"{8 * len(data) / (height * width):.3f} bpp, {time.perf_counter() - began:.2f} s"
         )
 
-    return _each(work, "compressing", one)
+    return files.each(list(zip(sources, made, strict=True)), "compressing", _source, one)
+
+
+def _source(item: tuple[pathlib.Path, pathlib.Path]) -> pathlib.Path:
+    return item[0]
 
 
 # --- decompress -----------------------------------------------------------------------------------
@@ -117,7 +75,10 @@ def _compress(args) -> int:
 
 def _decompress_arguments(parser):
     parser.add_argument("inputs", nargs="+", metavar="IN", help=".aej files, or folders of them")
-    parser.add_argument("-o", "--output", metavar="OUT", help="file, or folder (made if missing)")
+    parser.add_argument("-o", "--output", metavar="OUT",
+                        help="file, or folder (made if missing); default: NAME.decoded.EXT beside "
+                        "it, as NAME.EXT may be the original")  # fmt: skip
+    files.add_force(parser)
     parser.add_argument("--format", default="png", metavar="EXT", help="of the images (png)")
     parser.add_argument("--strict", action="store_true", help="refuse files that were cut")
     parser.add_argument("--weights", metavar="FILE", help="weights of your own (.safetensors)")
@@ -126,22 +87,31 @@ def _decompress_arguments(parser):
 def _decompress(args) -> int:
     from aejax.codec import api as codec
     from aejax.codec import pillow
+    from aejax.data.decode import SUFFIXES
 
+    suffix = "." + args.format.lower().lstrip(".")
+    if suffix not in SUFFIXES:
+        raise UserError(f'--format "{args.format}": one of {" ".join(SUFFIXES)}')
+    named = _named(args.inputs, (".aej",))
+    sources = [file for file, _ in named]
+    made = files.targets(
+        named, args.output, lambda f: f"{f.stem}.decoded{suffix}", lambda _: suffix, SUFFIXES
+    )
+    weights = [args.weights] if args.weights else []
+    files.check_outputs(made, [*sources, *weights], args.force, sources)
     if args.weights:
         codec.use(args.weights)
-    work = _files(args.inputs, (".aej",))
 
     def one(item):
-        source, inside = item
+        source, target = item
         found = codec.read(source.read_bytes())
         if args.strict and not found.complete:
             raise UserError("the file was cut; without --strict what is there is decoded")
-        target = _target(args, inside, len(work) > 1, source, "." + args.format.lstrip("."))
         pillow.save_array(found.image, target, found.metadata)
         note = "" if found.complete else f" (the file was cut: {found.scans} scans, coarser)"
         print(f"{target}: {found.header.width} x {found.header.height}{note}")
 
-    return _each(work, "decompressing", one)
+    return files.each(list(zip(sources, made, strict=True)), "decompressing", _source, one)
 
 
 # --- codec info -----------------------------------------------------------------------------------
@@ -164,7 +134,7 @@ def _codec(args) -> int:
                 value = f"{value:.4g}"
             print(f"  {name:<10} {value}")
 
-    return _each(_files(args.files, (".aej",)), "reading", one)
+    return files.each(_named(args.files, (".aej",)), "reading", _source, one)
 
 
 # --- eval-codec -----------------------------------------------------------------------------------
@@ -172,7 +142,8 @@ def _codec(args) -> int:
 
 def _eval_arguments(parser):
     parser.add_argument("folder", metavar="DIR", help="images to measure on")
-    parser.add_argument("--out", metavar="FILE", help="results as JSON; figures beside it")
+    parser.add_argument("--out", metavar="FILE.json", help="results as JSON; figures beside it")
+    files.add_force(parser)
     parser.add_argument("--codecs", metavar="A,B", help="names; default: all there are")
     parser.add_argument("--effort", type=int, default=0, choices=range(10), metavar="0..9",
                         help="run ours with this effort too: minutes per image")  # fmt: skip
@@ -182,7 +153,11 @@ def _eval_arguments(parser):
 
 def _eval(args) -> int:
     from aejax.codec import evaluation
+    from aejax.data.walk import images_in
 
+    if args.out:
+        outputs = evaluation.outputs(args.out)
+        files.check_outputs(outputs, images_in(args.folder), args.force)
     return evaluation.run(args)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from aejax import files
 from aejax.errors import UserError
 from aejax.weights import FOLDER
 
@@ -178,12 +179,11 @@ def read_images(folder: str, limit: int = 0) -> dict[str, np.ndarray]:
     Raises:
       UserError: none there.
     """
-    from PIL import Image
-
+    from aejax.data.decode import flatten, read_image
     from aejax.data.walk import images_in
 
-    files = images_in(folder)[: limit or None]
-    return {f.stem: np.asarray(Image.open(f).convert("RGB")) for f in files}
+    named = images_in(folder)[: limit or None]
+    return {f.stem: flatten(read_image(f)[0], 3) for f in named}
 
 
 def psnr_of(x: np.ndarray, y: np.ndarray) -> float:
@@ -331,6 +331,19 @@ def _percent(v: float) -> str:
     return "-" if math.isnan(v) else f"{v:+.1f} %"
 
 
+def outputs(out: str | pathlib.Path) -> list[pathlib.Path]:
+    """The files that `write` makes: results, rows, the curves, crops.
+
+    Raises:
+      UserError: the name does not end in .json.
+    """
+    out = pathlib.Path(out)
+    if out.suffix != ".json":
+        raise UserError(f'--out "{out}": name a .json file')
+    beside = [out.with_suffix(".csv"), out.with_suffix(".png")]
+    return [out, *beside, out.with_name(f"{out.stem}-crops.png")]
+
+
 def write(args, rows, found, results, images, codecs, seconds: float) -> None:
     """results.json, and beside it every image at every setting as CSV, and the figures."""
     from aejax.training.run import provenance
@@ -350,16 +363,19 @@ def write(args, rows, found, results, images, codecs, seconds: float) -> None:
         "seconds": seconds,
         **provenance(),
     }
-    out.write_text(json.dumps(text, indent=1) + "\n")
-    with out.with_suffix(".csv").open("w", newline="") as file:
-        lines = csv.DictWriter(file, rows[0], lineterminator="\n")
-        lines.writeheader()
-        lines.writerows(rows)
+    files.write_atomically(out, json.dumps(text, indent=1) + "\n")
+    lines = io.StringIO()
+    writer = csv.DictWriter(lines, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    files.write_atomically(out.with_suffix(".csv"), lines.getvalue())
     kodak = len(images) == 24 and all(name.startswith("kodim") for name in images)
-    rd_figure(found, out.with_suffix(".png"), reference() if kodak else {})
+    with files.replacing(out.with_suffix(".png")) as part:
+        rd_figure(found, part, reference() if kodak else {})
     ours = next((name for name in codecs if name.startswith("aejax")), None)
     if ours and "jpeg" in codecs:
-        crops(images, codecs[ours], codecs["jpeg"], out.with_name(out.stem + "-crops.png"))
+        with files.replacing(out.with_name(f"{out.stem}-crops.png")) as part:
+            crops(images, codecs[ours], codecs["jpeg"], part)
     print(f"  {out}, {out.with_suffix('.png').name}, {out.stem}-crops.png")
 
 

@@ -4,6 +4,8 @@ import argparse
 import os
 from pathlib import Path
 
+from aejax import files
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """`list` and `show SOURCE`."""
@@ -12,6 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show = verbs.add_parser("show", help="numbers of a source, and some of its images on a sheet")
     show.add_argument("source", help="tfds:NAME, folder:PATH, bundled:digits or bundled:photos")
     show.add_argument("-o", "--out", default="sheet.png", help="the sheet (default: sheet.png)")
+    files.add_force(show)
     show.add_argument("--split", default="", help="default: all of a folder, train of a TFDS set")
     show.add_argument("--images", type=int, default=40, help="how many, spread evenly (40)")
     show.add_argument("--holdout", type=int, default=10, help="as data.holdout (10)")
@@ -97,12 +100,28 @@ def _tfds_sets(root: Path):
         yield name, " + ".join(splits), size, what
 
 
+def _check_sheet(args: argparse.Namespace) -> None:
+    """Refuses a sheet that would overwrite a file, or be read as a picture of the set."""
+    from aejax.data.decode import SUFFIXES
+    from aejax.errors import UserError
+
+    if Path(args.out).suffix.lower() not in SUFFIXES:
+        raise UserError(f"cannot write {args.out}: name a file that ends in {' '.join(SUFFIXES)}")
+    kind, _, folder = args.source.partition(":")
+    roots = ("", args.data_dir or os.environ.get("AEJAX_DATA") or "")
+    inside = [Path(args.out).resolve().is_relative_to(Path(r, folder).resolve()) for r in roots]
+    if kind == "folder" and any(inside):
+        raise UserError(f"{args.out} would become a picture of {args.source}; name it with -o")
+    files.check_outputs([args.out], force=args.force)
+
+
 def _show(args: argparse.Namespace) -> int:
     import numpy as np
 
+    from aejax.data.decode import write_image
     from aejax.data.source import open_source
-    from aejax.errors import UserError
 
+    _check_sheet(args)
     split = args.split or ("train" if args.source.startswith("tfds:") else "all")
     source = open_source(
         args.source,
@@ -121,11 +140,7 @@ def _show(args: argparse.Namespace) -> int:
         print(f"left out: {name} ({reason})")
     print(f"fingerprint {source.fingerprint}")
     rows = np.unique(np.linspace(0, len(source) - 1, max(1, args.images)).round().astype(int))
-    sheet = contact_sheet(source, rows)
-    try:
-        sheet.save(args.out)
-    except (OSError, ValueError) as e:
-        raise UserError(f"cannot write {args.out}: {getattr(e, 'strerror', None) or e}") from e
+    write_image(args.out, np.asarray(contact_sheet(source, rows)))
     print(f"{len(rows)} of them: {args.out}")
     return 0
 

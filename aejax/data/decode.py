@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from aejax import files
 from aejax.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp")  # read and written
@@ -310,19 +311,16 @@ def write_image(
         raise UserError(f'"{path.name}" cannot hold 16 bits per sample; write .png or .tiff')
     if x.shape[2] in (2, 4) and suffix in (".jpg", ".jpeg", ".bmp"):
         raise UserError(f'"{path.name}" cannot hold transparency; write .png, .webp or .avif')
-    part = path.with_name(f".{path.stem}.{os.getpid()}{suffix}")
     try:
-        if x.dtype == np.uint8:
-            _write_pillow(part, x, meta, suffix, quality)
-        elif suffix == ".png":
-            part.write_bytes(_png16(x, meta))
-        else:
-            _write_tiff16(part, x, meta)
-        os.replace(part, path)
+        with files.replacing(path) as part:
+            if x.dtype == np.uint8:
+                _write_pillow(part, x, meta, suffix, quality)
+            elif suffix == ".png":
+                part.write_bytes(_png16(x, meta))
+            else:
+                _write_tiff16(part, x, meta)
     except OSError as e:
         raise UserError(f"cannot write {path}: {e.strerror or e}") from e
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _write_pillow(path: Path, x: np.ndarray, meta: Meta, suffix: str, quality: int) -> None:

@@ -50,16 +50,19 @@ def files_in(
     return sorted(found)
 
 
-def images_in(folder: str | os.PathLike, deep: bool = False) -> list[Path]:
+def images_in(
+    folder: str | os.PathLike, deep: bool = False, suffixes: tuple[str, ...] = READ
+) -> list[Path]:
     """The image files of a folder by their suffixes, sorted; `deep`: of its sub-folders too.
 
     Raises:
-      UserError: no such folder, or no image in it.
+      UserError: no such folder, or no such file in it.
     """
-    found = files_in(folder, READ, deep)
-    if not found:
-        raise UserError(f'no images in "{folder}"; read are {" ".join(READ)}')
-    return found
+    images = files_in(folder, suffixes, deep)
+    if not images:
+        what = f'images in "{folder}"; read are {" ".join(READ)}'
+        raise UserError(f"no {what if suffixes is READ else ' '.join(suffixes) + f' in {folder}'}")
+    return images
 
 
 def _entries(folder: str) -> list[os.DirEntry]:

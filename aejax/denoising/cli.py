@@ -5,6 +5,7 @@ import os
 import pathlib
 import sys
 
+from aejax import files
 from aejax.errors import UserError
 from aejax.verbs import Verb
 
@@ -19,6 +20,7 @@ def _denoise_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="OUT",
         help="file (for one image) or folder; default: NAME.denoised.EXT beside it",
     )
+    files.add_force(parser)
     level = parser.add_mutually_exclusive_group()
     level.add_argument(
         "--sigma",
@@ -63,40 +65,38 @@ def jobs(inputs: list[str], output: str | None) -> list[tuple[pathlib.Path, path
     """(image to read, image to write) for what the command line names; folders keep their shape.
 
     Raises:
-      UserError: nothing to do, an input that is not there, or two inputs with one output.
+      UserError: nothing to do, an input that is not there, one file for several images.
     """
     from aejax.data.decode import SUFFIXES
     from aejax.data.walk import images_in
 
-    found: list[tuple[pathlib.Path, pathlib.Path]] = []  # file, where it stands within its input
-    for name in inputs:
-        path = pathlib.Path(name)
-        if path.is_dir():
-            made = (".denoised", ".compare")
-            files = [f for f in images_in(path, deep=True) if not f.stem.endswith(made)]
-            found += [(f, f.relative_to(path)) for f in files]
-        elif path.is_file():
-            found.append((path, pathlib.Path(path.name)))
-        else:
-            raise UserError(f'no such file or folder: "{name}"')
-    out = pathlib.Path(output) if output else None
-    if out and len(found) == 1 and out.suffix.lower() in SUFFIXES and not out.is_dir():
-        return [(found[0][0], out)]
-    if out and out.suffix.lower() in SUFFIXES and not out.is_dir():
-        raise UserError(f'"{output}" is one file for {len(found)} images; name a folder')
-    todo = []
-    for file, place in found:
-        suffix = place.suffix if place.suffix.lower() in SUFFIXES else ".png"
-        if out:
-            todo.append((file, out / place.with_suffix(suffix)))
-        else:
-            todo.append((file, file.with_name(f"{file.stem}.denoised{suffix}")))
-    seen: dict[pathlib.Path, pathlib.Path] = {}
-    for file, to in todo:
-        if to in seen:
-            raise UserError(f"{seen[to]} and {file} would both be written to {to}")
-        seen[to] = file
-    return todo
+    def inside(folder: pathlib.Path) -> list[pathlib.Path]:
+        made = (".denoised", ".compare")
+        return [f for f in images_in(folder, deep=True) if not f.stem.endswith(made)]
+
+    def suffix(file: pathlib.Path) -> str:
+        return file.suffix if file.suffix.lower() in SUFFIXES else ".png"
+
+    named = files.named_files(inputs, inside)
+    made = files.targets(named, output, lambda f: f"{f.stem}.denoised{suffix(f)}", suffix, SUFFIXES)
+    return list(zip((file for file, _ in named), made, strict=True))
+
+
+def _compared(target: pathlib.Path) -> pathlib.Path:
+    return target.with_name(f"{target.stem}.compare.png")
+
+
+def check_jobs(todo: list[tuple[pathlib.Path, pathlib.Path]], args: argparse.Namespace) -> None:
+    """Refuses what would destroy a file.
+
+    Raises:
+      UserError: see `files.check_outputs`.
+    """
+    sources = [source for source, _ in todo]
+    outputs = [target for _, target in todo]
+    if args.compare:
+        outputs += [_compared(target) for target in outputs]
+    files.check_outputs(outputs, [*sources, args.model], args.force, sources * 2)
 
 
 def denoise_file(source: pathlib.Path, target: pathlib.Path, *, quality: int = 95,
@@ -114,8 +114,6 @@ def denoise_file(source: pathlib.Path, target: pathlib.Path, *, quality: int = 9
     from aejax.data.decode import read_image, write_image
     from aejax.denoising.api import restore
 
-    if target.exists() and target.resolve() == source.resolve():
-        raise UserError(f"{source}: would overwrite itself; name another output with -o")
     x, meta = read_image(source, keep_depth=True)
     if x.dtype == np.uint16 and target.suffix.lower() not in (".png", ".tif", ".tiff"):
         target = target.with_suffix(".png")  # the only kinds that hold 16 bits
@@ -132,8 +130,7 @@ def denoise_file(source: pathlib.Path, target: pathlib.Path, *, quality: int = 9
         raise UserError(f"cannot make {target.parent}: {e.strerror}") from e
     write_image(target, y, meta, quality)
     if compare:
-        write_image(target.with_name(f"{target.stem}.compare.png"),
-                    before_after(picture, found.image))  # fmt: skip
+        write_image(_compared(target), before_after(picture, found.image))
     return {
         "sigma": found.sigma, "removed": found.removed, "shape": x.shape, "written": str(target),
     }  # fmt: skip
@@ -167,14 +164,15 @@ def _denoise(args: argparse.Namespace) -> int:
     if not 1 <= args.quality <= 100:
         raise UserError(f"--quality {args.quality} is not between 1 and 100")
     todo = jobs(args.inputs, args.output)
+    check_jobs(todo, args)
     options = {
         "sigma": args.sigma, "strength": args.strength, "model": args.model,
         "self_ensemble": args.self_ensemble, "tile": args.tile or TILE,
         "quality": args.quality, "compare": args.compare,
     }  # fmt: skip
     failed = []
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%"),
-               TimeRemainingColumn())  # fmt: skip
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(),
+               TextColumn("{task.percentage:3.0f}%"), TimeRemainingColumn())  # fmt: skip
     hidden = args.quiet or not sys.stderr.isatty()
     from rich.console import Console
 
@@ -188,10 +186,12 @@ def _denoise(args: argparse.Namespace) -> int:
                     source, target, **options,
                     progress=lambda done, n=number: bar.update(task, completed=n + done),
                 )  # fmt: skip
-            except UserError as e:
+            except BrokenPipeError:
+                raise
+            except Exception as e:
                 if len(todo) == 1:
                     raise
-                failed.append(str(e))
+                failed.append(files.failure(source, e))
                 continue
             if not args.quiet:
                 h, w = found["shape"][:2]
@@ -223,6 +223,7 @@ def _eval_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--sigma", type=float, nargs="+", default=[15.0, 25.0, 50.0], metavar="S")
     parser.add_argument("--out", metavar="FILE.json", help="rows as JSON, and FILE.png beside it")
+    files.add_force(parser)
     parser.add_argument(
         "--model",
         nargs="+",
@@ -295,17 +296,22 @@ def our_methods(names: list[str], channels: int, told: bool = False, ensemble: b
 
 
 def _eval(args: argparse.Namespace) -> int:
+    from aejax.data.walk import images_in
     from aejax.denoising import baselines, protocol
 
     if any(not 0 < s <= 255 for s in args.sigma):
         raise UserError("--sigma: levels above 0 and up to 255")
     if args.limit is not None and args.limit < 1:
         raise UserError("--limit: 1 or more")
+    folder = find_set(args.set, args.data_dir)
     if args.out:
         out = pathlib.Path(args.out)
         if not out.resolve().parent.is_dir():
             raise UserError(f'no folder "{out.parent}" for --out')
-    folder = find_set(args.set, args.data_dir)
+        if out.suffix != ".json":
+            raise UserError(f'--out "{out}": name a .json file')
+        outputs = [out] if args.no_figure else [out, out.with_suffix(".png")]
+        files.check_outputs(outputs, images_in(folder), args.force)
     images = protocol.clean_images(folder, args.channels)[: args.limit]
     channels = images[0][1].shape[2]
     if any(x.shape[2] != channels for _, x in images):
@@ -327,9 +333,8 @@ def _eval(args: argparse.Namespace) -> int:
             shown = [p for p in printed if p["sigma"] in args.sigma]
             marks = ("BM3D", "CBM3D", "DnCNN", "FFDNet", "DRUNet", "SwinIR", "Restormer")
             shown = [p for p in shown if p["method"].startswith(marks)]
-            protocol.figure(
-                rows + shown, out.with_suffix(".png"), f"{folder.name}, blind unless told"
-            )
+            with files.replacing(out.with_suffix(".png")) as part:
+                protocol.figure(rows + shown, part, f"{folder.name}, blind unless told")
     return 0
 
 

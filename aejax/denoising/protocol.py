@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
+from aejax import files
 from aejax.errors import UserError
 
 # A denoiser: (noisy [h, w, c] float32, sigma on the 0..255 scale or None) -> [h, w, c] float32.
@@ -294,4 +295,4 @@ def apart(levels: Sequence[float], gap: float = 0.036) -> list[float]:
 def write_json(path: str | pathlib.Path, rows: Sequence[Mapping], **about) -> None:
     """Rows and what they depend on, as committed beside an experiment."""
     text = json.dumps({**about, "machine": machine(), "rows": list(rows)}, indent=1)
-    pathlib.Path(path).write_text(text + "\n")
+    files.write_atomically(path, text + "\n")

@@ -2,8 +2,10 @@
 
 import argparse
 import pathlib
+import sys
 from collections.abc import Sequence
 
+from aejax import files
 from aejax.errors import UserError
 from aejax.verbs import Verb
 
@@ -30,6 +32,22 @@ def _generator(args):
 
 def _output(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("-o", "--out", required=True, metavar="PATH", help=what)
+    files.add_force(parser)
+
+
+def outputs(path: str, count: int, labels: Sequence[str] = ()) -> list[pathlib.Path]:
+    """The files that `write` makes of `count` pictures.
+
+    Raises:
+      UserError: a suffix that is not written.
+    """
+    target = pathlib.Path(path)
+    if target.suffix in (".png", ".npy") and not target.is_dir():
+        return [target]
+    if target.suffix and not target.is_dir():
+        raise UserError(f'cannot write "{target.suffix}": take .png, .npy or a folder')
+    folders = [target / label for label in labels] if labels else [target] * count
+    return [folder / f"{i:06d}.png" for i, folder in enumerate(folders)]
 
 
 def write(pictures, path: str, columns: int | None = None, labels: Sequence[str] = ()) -> str:
@@ -43,43 +61,57 @@ def write(pictures, path: str, columns: int | None = None, labels: Sequence[str]
     """
     import numpy as np
 
-    target = pathlib.Path(path)
+    from aejax import pictures as sheets
+    from aejax.data.decode import write_image
+
+    targets = outputs(path, len(pictures), labels)
     plain = pictures[..., 0] if pictures.shape[-1] == 1 else pictures
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.suffix == ".npy":
-            np.save(target, plain)
-            return f"{target}: uint8 {list(plain.shape)}"
-        from PIL import Image
-
-        from aejax import pictures as sheets
-
-        if target.suffix == ".png":
-            with open(target, "wb") as f:
-                sheets.save(f, sheets.grid(list(pictures), columns=columns))
-            return f"{target}: {len(pictures)} pictures"
-        if target.suffix:
-            raise UserError(f'cannot write "{target.suffix}": take .png, .npy or a folder')
-        for i, picture in enumerate(plain):
-            folder = target / labels[i] if labels else target
+        for folder in {target.parent for target in targets}:
             folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(picture).save(folder / f"{i:06d}.png")
-        return f"{target}/: {len(pictures)} files"
+        if targets[0].suffix == ".npy":
+            with files.replacing(targets[0]) as part:
+                np.save(part, plain)
+            return f"{path}: uint8 {list(plain.shape)}"
     except OSError as e:
-        raise UserError(f"cannot write {target}: {e.strerror or e}") from e
+        raise UserError(f"cannot write {path}: {e.strerror or e}") from e
+    if targets == [pathlib.Path(path)]:
+        write_image(path, sheets.grid(list(pictures), columns=columns))
+        return f"{path}: {len(pictures)} pictures"
+    for target, picture in zip(targets, plain, strict=True):
+        write_image(target, picture)
+    return f"{pathlib.Path(path)}/: {len(pictures)} files"
 
 
-def read(path: str | pathlib.Path, shape: Sequence[int]):
-    """One picture file as uint8 of `shape` (h, w, c): channels converted, size fitted."""
+def read(paths: Sequence[str | pathlib.Path], shape: Sequence[int]):
+    """Picture files as uint8 [n, h, w, c] of the model's `shape` (h, w, c).
+
+    Other sizes are cropped to the model's proportions and resized, other channels converted: one
+    line on stderr says so.
+
+    Raises:
+      UserError: a file that is no picture.
+    """
+    import numpy as np
+
     from aejax.data import decode
 
-    try:
-        x = decode.flatten(decode.read_image(path)[0], shape[2])
-    except decode.BadImage as e:
-        raise UserError(str(e)) from e
-    except OSError as e:
-        raise UserError(f"cannot read {path}: {e.strerror or e}") from e
-    return x if x.shape[:2] == tuple(shape[:2]) else decode.resize(x, tuple(shape[:2]))
+    height, width, channels = shape
+    pictures, unlike = [], []
+    for path in paths:
+        stored, meta = decode.read_image(path)
+        x = decode.flatten(stored, channels)
+        if x.shape != stored.shape or x.shape[:2] != (height, width):
+            kind = "gray" if stored.shape[2] < 3 else "colour"
+            alpha = " with transparency" if meta.has_alpha else ""
+            unlike.append(f"{path} ({stored.shape[1]}x{stored.shape[0]}, {kind}{alpha})")
+        pictures.append(decode.resize(x, (height, width)))
+    if unlike:
+        more = f" and {len(unlike) - 1} more" if len(unlike) > 1 else ""
+        kind = "gray" if channels == 1 else "colour"
+        fitted = f"cropped and resized to the model's {width}x{height}, {kind}"
+        print(f"aejax: {fitted}: {unlike[0]}{more}", file=sys.stderr)
+    return np.stack(pictures)
 
 
 # sample -------------------------------------------------------------------------------------------
@@ -106,6 +138,7 @@ def _sample_arguments(parser):
 def _sample(args) -> int:
     if args.fid_weights and not args.score:
         raise UserError("--fid-weights needs --score SOURCE, the real images to compare with")
+    files.check_outputs(outputs(args.out, args.n), force=args.force)
     generator = _generator(args)
     names = ("guidance", "steps", "temperature")
     options = {n: getattr(args, n) for n in names if getattr(args, n) is not None}
@@ -132,8 +165,9 @@ def _interpolate_arguments(parser):
 
 
 def _interpolate(args) -> int:
+    files.check_outputs(outputs(args.out, args.steps), [args.a, args.b], args.force)
     generator = _generator(args)
-    a, b = (read(p, generator.shape) for p in (args.a, args.b))
+    a, b = read([args.a, args.b], generator.shape)
     print(write(generator.interpolate(a, b, args.steps), args.out, columns=args.steps))
     return 0
 
@@ -148,8 +182,10 @@ def _edit_arguments(parser):
 
 
 def _edit(args) -> int:
+    made = outputs(args.out, args.count * args.steps)
+    files.check_outputs(made, [args.image], args.force)
     generator = _generator(args)
-    x = read(args.image, generator.shape)
+    (x,) = read([args.image], generator.shape)
     pictures, chosen = generator.edit(x, args.count, args.reach, args.steps)
     print(write(pictures, args.out, columns=args.steps))
     print("rows: coordinates " + " ".join(map(str, chosen)))
@@ -175,24 +211,47 @@ def _extend(args) -> int:
 
     from aejax.data.walk import images_in
 
-    generator, root = _generator(args), pathlib.Path(args.input)
-    if not root.exists():
-        raise UserError(f"no file or folder {root}")
-    files = images_in(root, deep=True) if root.is_dir() else [root]
-    names = [p.parent.name if root.is_dir() and p.parent != root else "" for p in files]
+    root = pathlib.Path(args.input)
+    named = files.named_files([args.input], lambda folder: images_in(folder, deep=True))
+    sources = [file for file, _ in named]
+    names = [f.parent.name if root.is_dir() and f.parent != root else "" for f in sources]
+    folders = [n for n in names for _ in range(args.n)] if any(names) else []
+    made = outputs(args.out, args.n * len(sources), folders)
+    files.check_outputs(made, sources, args.force)
+    generator = _generator(args)
     order = args.classes.split(",") if args.classes else sorted(set(names) - {""})
     labels = None
     if generator.classes and "" not in names and len(order) == generator.classes:
         if set(names) - set(order):
             raise UserError(f"sub-folders not in --classes: {', '.join(set(names) - set(order))}")
         labels = np.array([order.index(n) for n in names])
-    pictures = np.stack([read(p, generator.shape) for p in files])
+    pictures = read(sources, generator.shape)
     made = generator.extend(pictures, args.n, args.strength, labels, args.seed)
-    folders = [n for n in names for _ in range(args.n)]
-    print(write(made, args.out, columns=args.n, labels=folders if any(folders) else ()))
+    print(write(made, args.out, columns=args.n, labels=folders))
     if labels is None and generator.classes:
         print("the classes of the input are not told to the generator; see --classes")
     return 0
+
+
+def box_mask(box: str, shape: Sequence[int]):
+    """Bool [h, w], true inside "top,left,height,width".
+
+    Raises:
+      UserError: not four whole numbers, or a box that is not within the picture.
+    """
+    import numpy as np
+
+    try:
+        top, left, height, width = map(int, box.split(","))
+    except ValueError:
+        raise UserError(f'--box "{box}": top,left,height,width in pixels') from None
+    if min(top, left) < 0 or min(height, width) < 1:
+        raise UserError(f"--box {box}: top and left are 0 or more, height and width 1 or more")
+    if top + height > shape[0] or left + width > shape[1]:
+        raise UserError(f"--box {box} leaves the picture, {shape[0]} high and {shape[1]} wide")
+    mask = np.zeros(shape[:2], bool)
+    mask[top : top + height, left : left + width] = True
+    return mask
 
 
 def _inpaint_arguments(parser):
@@ -207,19 +266,14 @@ def _inpaint_arguments(parser):
 
 
 def _inpaint(args) -> int:
-    import numpy as np
-
+    inputs = [args.image, *([args.mask] if args.mask else [])]
+    files.check_outputs(outputs(args.out, args.n), inputs, args.force)
     generator = _generator(args)
-    x = read(args.image, generator.shape)
+    (x,) = read([args.image], generator.shape)
     if args.mask:
-        mask = read(args.mask, (*generator.shape[:2], 1))[..., 0] > 127
+        mask = read([args.mask], (*generator.shape[:2], 1))[0, ..., 0] > 127
     else:
-        try:
-            top, left, height, width = map(int, args.box.split(","))
-        except ValueError:
-            raise UserError(f'--box "{args.box}": top,left,height,width') from None
-        mask = np.zeros(generator.shape[:2], bool)
-        mask[top : top + height, left : left + width] = True
+        mask = box_mask(args.box, generator.shape)
     print(write(generator.inpaint(x, mask, args.n, args.label, args.seed), args.out))
     return 0
 

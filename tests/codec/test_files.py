@@ -95,7 +95,7 @@ def test_one_file_beside_its_source_and_sixteen_bits(weights, tmp_path):
     data = codec.encode(deep, 100, runtime=tiny.runtime())
     (tmp_path / "x.aej").write_bytes(data)
     assert call(cli.decompress, tmp_path / "x.aej") == 0
-    back, _ = read_image(tmp_path / "x.png", keep_depth=True)  # other readers keep 8 bits of 16
+    back, _ = read_image(tmp_path / "x.decoded.png", keep_depth=True)
     np.testing.assert_array_equal(back, codec.decode(data))
 
 
@@ -112,6 +112,73 @@ def test_what_goes_wrong_is_said_per_file_and_the_rest_is_done(weights, tmp_path
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no .aej"):
         call(cli.decompress, tmp_path / "empty")
+
+
+def snapshot(folder):
+    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_the_original_is_not_overwritten_by_its_decoded_picture(weights, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(tiny.photo(48, 72)).save("photo.png")
+    before = (tmp_path / "photo.png").read_bytes()
+    assert call(cli.compress, "photo.png", "--weights", weights) == 0
+    assert call(cli.decompress, "photo.aej", "--weights", weights) == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "photo.aej", "photo.decoded.png", "photo.png"
+    ]  # fmt: skip
+    assert (tmp_path / "photo.png").read_bytes() == before
+
+
+@pytest.mark.parametrize("force", [(), ("--force",)])
+@pytest.mark.parametrize(
+    "verb, words, message",
+    [
+        (cli.compress, ["a.png", "-o", "a.png"], 'cannot write ".png"'),
+        (cli.compress, ["a.png", "-o", "link.aej"], "is an input"),
+        (cli.compress, ["a.png", "a.jpg"], "a.png and a.jpg would both be written to a.aej"),
+        (cli.compress, ["."], "would both be written to a.aej"),
+        (cli.compress, ["a.png", "-o", "tiny.safetensors/"], "is a file"),
+        (cli.decompress, ["b.aej", "-o", "b.aej"], 'cannot write ".aej"'),
+        (cli.decompress, ["b.aej", "-o", "back.png"], "is an input"),
+        (cli.decompress, ["b.aej", "deep/b.aej", "-o", "out"], "would both be written to out/b"),
+        (cli.decompress, ["b.aej", "--format", "exe"], "one of .png"),
+    ],
+)
+def test_no_verb_destroys_a_file(weights, tmp_path, monkeypatch, force, verb, words, message):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "a.jpg"):
+        Image.fromarray(tiny.photo(48, 72)).save(name)
+    (tmp_path / "deep").mkdir()
+    for name in ("b.aej", "deep/b.aej"):
+        (tmp_path / name).write_bytes(codec.encode(tiny.photo(8, 8), runtime=tiny.runtime()))
+    (tmp_path / "tiny.safetensors").write_bytes(b"")
+    (tmp_path / "link.aej").symlink_to("a.png")
+    (tmp_path / "back.png").symlink_to("b.aej")
+    before = snapshot(tmp_path)
+    with pytest.raises(UserError, match=message):
+        call(verb, *words, "--weights", weights, *force)
+    assert snapshot(tmp_path) == before
+
+
+def test_a_batch_that_is_run_again_names_what_exists(weights, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in "abcde":
+        Image.fromarray(tiny.photo(16, 16)).save(f"{name}.png")
+    assert call(cli.compress, ".", "--weights", weights) == 0
+    before = snapshot(tmp_path)
+    with pytest.raises(UserError, match="a.aej, b.aej, c.aej and 2 more exist already; --force"):
+        call(cli.compress, ".", "--weights", weights, "--quality", 90)
+    assert snapshot(tmp_path) == before
+    assert call(cli.compress, ".", "--weights", weights, "--quality", 90, "--force") == 0
+    assert snapshot(tmp_path) != before
+
+
+def test_a_folder_of_one_image_is_a_folder(weights, tmp_path):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(tiny.photo(16, 16)).save(tmp_path / "in" / "a.png")
+    assert call(cli.compress, tmp_path / "in", "-o", tmp_path / "out", "--weights", weights) == 0
+    assert (tmp_path / "out" / "a.aej").is_file()
 
 
 def test_pillow_opens_and_saves(tmp_path, monkeypatch):

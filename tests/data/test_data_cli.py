@@ -52,12 +52,16 @@ def test_show_lists_what_is_bad(folder, tmp_path, capsys):
         (["show", "bundled:digit"], 'did you mean "digits"'),
         (["show", "bundled:digits", "-o", "nowhere/x.png"], "cannot write nowhere/x.png"),
         (["show", "bundled:digits", "-o", "x.txt"], "cannot write x.txt"),
+        (["show", "bundled:digits", "-o", "old.png"], "old.png exists already; --force"),
+        (["show", "folder:.", "-o", "old.png", "--force"], "would become a picture of folder:."),
         (["list", "--data-dir", "nowhere"], "no data folder nowhere"),
     ],
 )
 def test_mistakes_are_one_line(arguments, reason, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "old.png").write_bytes(png(picture(4, 4)))
     assert main(["data", *arguments]) == 2
+    assert (tmp_path / "old.png").read_bytes() == png(picture(4, 4))
     err = capsys.readouterr().err
     assert reason in err and err.count("\n") == 1
 

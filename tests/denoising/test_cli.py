@@ -53,7 +53,9 @@ def test_the_default_name_stands_beside_the_input(run, tiny, tmp_path, suffix, s
     assert made.shape == shape and "noise sigma about" in out + err
     sheet = read_image(tmp_path / "a.denoised.compare.png")[0]
     assert sheet.shape[1] == 2 * shape[1] + 8
-    status, *_ = run("denoise", tmp_path, "--model", model, "--quiet")
+    status, _, err = run("denoise", tmp_path, "--model", model, "--quiet")
+    assert status == 2 and "exists already; --force" in err
+    status, *_ = run("denoise", tmp_path, "--model", model, "--quiet", "--force")
     assert status == 0 and len(list(tmp_path.iterdir())) == 3  # outputs are not inputs again
 
 
@@ -83,7 +85,11 @@ def test_a_folder_with_a_bad_file_finishes_the_others(run, tiny, tmp_path):
         (["a.png", "--strength", "7"], "between 0 and 1"),
         (["a.png", "--tile", "3"], "too small"),
         (["a.png", "--quality", "0"], "between 1 and 100"),
-        (["a.png", "-o", "a.png"], "overwrite itself"),
+        (["a.png", "-o", "a.png"], "is an input"),
+        (["a.png", "-o", "old.png"], "exists already; --force"),
+        (["a.png", "b.png", "-o", "sub"], "sub/a.png exists already"),
+        (["sub", "-o", "sub"], "is an input"),
+        (["a.png", "-o", "out.png", "--compare"], "out.compare.png exists"),
         (["a.png", "b.png", "-o", "c.png"], "name a folder"),
         (["a.png", "sub/a.png", "-o", "out"], "both be written"),
         (["none"], "no images"),
@@ -94,12 +100,14 @@ def test_mistakes_are_one_line_and_status_2(run, tiny, tmp_path, monkeypatch, wo
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sub").mkdir()
     (tmp_path / "none").mkdir()
-    for name in ("a.png", "b.png", "sub/a.png"):
+    for name in ("a.png", "b.png", "sub/a.png", "old.png", "out.compare.png"):
         write_image(tmp_path / name, picture())
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*.png")}
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"0" * 60)
     status, _, err = run("denoise", *words, "--model", tiny[3])
     assert status == 2 and message in err and "Traceback" not in err
     assert len(err.strip().splitlines()) == 1
+    assert all(path.read_bytes() == data for path, data in before.items())
 
 
 def test_jobs_keep_the_folders_shape_and_change_suffixes_that_cannot_be_written(tmp_path):
@@ -132,12 +140,15 @@ def test_eval_mistakes(run, tiny, tmp_path):
     folder = tmp_path / "set"
     folder.mkdir()
     write_image(folder / "a.png", picture((32, 40, 1)))
+    (tmp_path / "old.json").write_text("{}")
     for words, message in (
         (["nowhere_at_all"], "no folder"),
         ([folder, "--sigma", "0"], "above 0"),
         ([folder, "--methods", "gausian"], 'did you mean "gaussian"'),
         ([folder, "--model", tiny[3]], "for 3 channels"),
         ([folder, "--out", tmp_path / "no" / "r.json"], "no folder"),
+        ([folder, "--out", folder / "a.png"], "name a .json file"),
+        ([folder, "--out", tmp_path / "old.json"], "exists already; --force"),
     ):
         status, _, err = run(
             "eval-denoise", *words, *(() if "--model" in words else ("--model", tiny[1]))

@@ -272,10 +272,70 @@ def test_verbs_write_what_the_suffix_says(stand_in, flow, pictures, tmp_path, ca
 def test_verbs_name_the_mistake(stand_in, tmp_path):
     with pytest.raises(UserError, match="cannot write"):
         run(cli.sample, "--n", 1, "--steps", 1, "-o", tmp_path / "x.bmp")
-    with pytest.raises(UserError, match="no file"):
+    with pytest.raises(UserError, match="no such file"):
         run(cli.extend, tmp_path / "nothing", "-o", tmp_path / "out")
     with pytest.raises(UserError):
         run(cli.interpolate, tmp_path / "a.png", tmp_path / "b.png", "-o", tmp_path / "x.png")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (cli.interpolate, "a.png", "b.png", "-o", "a.png"),
+        (cli.edit, "a.png", "-o", "a.png"),
+        (cli.extend, "a.png", "-o", "a.png"),
+        (cli.inpaint, "a.png", "--mask", "m.png", "-o", "m.png"),
+        (cli.extend, "in", "-o", "in"),
+    ],
+)
+def test_no_verb_destroys_an_input(stand_in, tmp_path, monkeypatch, words):
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "b.png", "m.png", "in/000000.png"):
+        Image.fromarray(np.zeros((6, 6), np.uint8)).save(name)
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*.png")}
+    for force in ((), ("--force",)):
+        with pytest.raises(UserError, match="is an input"):
+            run(*words, *force)
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*.png")} == before
+
+
+def test_existing_files_need_force(stand_in, tmp_path):
+    for out in ("x.png", "x.npy", "folder"):
+        words = (cli.sample, "--n", 2, "--steps", 1, "-o", tmp_path / out)
+        assert run(*words) == 0
+        with pytest.raises(UserError, match="exists? already; --force"):
+            run(*words)
+        assert run(*words, "--force") == 0
+
+
+def test_a_photograph_is_not_squeezed_without_a_word(stand_in, tmp_path, capsys):
+    from PIL import Image
+
+    Image.fromarray(np.zeros((40, 90, 3), np.uint8)).save(tmp_path / "a.png")
+    Image.fromarray(np.zeros((6, 6), np.uint8)).save(tmp_path / "b.png")
+    run(cli.interpolate, tmp_path / "a.png", tmp_path / "b.png", "-o", tmp_path / "x.png")
+    err = capsys.readouterr().err
+    assert "cropped and resized to the model's 6x6" in err and "a.png (90x40, colour)" in err
+    run(cli.edit, tmp_path / "b.png", "-o", tmp_path / "y.png")
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "box, message",
+    [
+        ("0,0,9,3", "leaves the picture, 6 high and 6 wide"),
+        ("50,50,3,3", "leaves the picture"),
+        ("-1,0,3,3", "0 or more"),
+        ("0,0,0,3", "1 or more"),
+        ("0,0,3", "top,left,height,width"),
+    ],
+)
+def test_a_box_outside_the_picture_is_named(box, message):
+    with pytest.raises(UserError, match=message):
+        cli.box_mask(box, (6, 6, 1))
 
 
 def test_names_of_shipped_generators_load():
