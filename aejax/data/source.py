@@ -25,6 +25,7 @@ import numpy as np
 
 from aejax.data import decode
 from aejax.data.decode import BadImage
+from aejax.data.own import is_own, open_own
 from aejax.errors import UserError
 from aejax.registry import did_you_mean
 
@@ -188,7 +189,8 @@ def open_source(
     """Opens a set of images and looks at the header of each.
 
     Args:
-      spec: "tfds:NAME", "folder:PATH", "bundled:digits" or "bundled:photos".
+      spec: "tfds:NAME", "folder:PATH", "bundled:digits", "bundled:photos", or a source of your
+        own, "package.module:Class" (contracts.Source).
       split: of TFDS, its own syntax ("train[:90%]"). Of others "train", "test" or "all": a
         sub-folder of that name if there is one, else every `holdout`-th image in sorted order is
         the test split. The photos have a fixed one.
@@ -207,10 +209,12 @@ def open_source(
         raise UserError(f"data.channels = {channels}; it is 1 (gray), 3 (RGB) or 0 (as stored)")
     data_dir = data_dir or os.environ.get("AEJAX_DATA") or None
     kind, _, rest = spec.partition(":")
+    if kind not in SOURCES and is_own(spec):
+        kind, rest = "own", spec
     if kind not in SOURCES or not rest:
         raise UserError(
-            f'data source "{spec}" is not tfds:NAME, folder:PATH, bundled:digits or bundled:photos'
-            + (did_you_mean(kind, SOURCES) if kind not in SOURCES else "")
+            f'data source "{spec}" is not tfds:NAME, folder:PATH, bundled:digits, bundled:photos '
+            "or package.module:Class" + (did_you_mean(kind, SOURCES) if kind not in SOURCES else "")
         )
     source, found = SOURCES[kind](rest, split, Path(data_dir) if data_dir else None, holdout)
     source.name = f"{spec} {split}"
@@ -671,6 +675,17 @@ def _read_all(source: Source, put: Callable[[np.ndarray], object]):
     return np.array(labels, np.int32), found
 
 
+def _open_own(spec: str, split: str, data_dir: Path | None, holdout: int):
+    items, about = open_own(spec, split)
+    names = [str(i) for i in range(len(items))]
+    return _Arrays(name=spec, items=items, names=names, key=about["fingerprint"], **about), {}
+
+
 # KIND of "KIND:REST" -> opener(REST, split, data_dir, holdout) -> (Source, {index: why it is bad}).
-# A kind of your own is a Source with `_decode(i, item)` and one line here.
-SOURCES = {"tfds": _open_tfds, "folder": _open_folder, "bundled": _open_bundled}
+# "own" is not written: "package.module:Class" is of that kind.
+SOURCES = {
+    "tfds": _open_tfds,
+    "folder": _open_folder,
+    "bundled": _open_bundled,
+    "own": _open_own,
+}

@@ -20,6 +20,7 @@ from aejax.config import Clock, to_json, with_defaults
 from aejax.data.pipeline import make_pipeline
 from aejax.errors import UserError
 from aejax.evaluate import Evaluation, Evaluator
+from aejax.metrics.image import metric_functions
 from aejax.nets.autoencoder import build_model
 from aejax.objective import build_objective
 from aejax.training import optim
@@ -142,6 +143,7 @@ def build(config: ConfigDict, data_dir: str | None = None) -> Parts:
     )
     model = build_model(config.model, pipeline.example_shape)
     objective = build_objective(config)
+    metric_functions(config.eval.metrics, pipeline.example_shape)  # said before anything starts
     clock = Clock(config.data.batch, pipeline.n)
     steps = clock.steps(config.train.length, "train.length")
     schedule = optim.build_schedule(config.optim, steps, clock)
