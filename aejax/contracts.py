@@ -216,10 +216,7 @@ def _check_call(function: Callable, contract: type, what: str, name: str, is_met
     """That `function` takes the contract's arguments by position; a model takes `train` by name."""
     if contract is Schedule:  # filled by name
         return
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):  # builtins tell nothing
-        return
+    signature = _signature(function)
     arguments, named = [None] * (len(_arguments(contract)) + is_method), {}
     if contract is Model:
         arguments, named = arguments[:-1], {"train": False}
@@ -232,16 +229,29 @@ def _check_call(function: Callable, contract: type, what: str, name: str, is_met
         raise UserError(f'{what} "{name}" takes ({takes}); {words(what)}') from e
 
 
+def _signature(function: Callable) -> inspect.Signature:
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):  # a ufunc tells nothing
+        return inspect.signature(lambda *arguments, **named: None)
+
+
 def _with_checked_result(function: Callable, what: str, name: str) -> Callable:
+    signature = _signature(function)
+
     @functools.wraps(function)
     def with_checked_result(*arguments, **levels):
+        try:
+            signature.bind(*arguments, **levels)
+        except TypeError as e:
+            raise UserError(f'{what} "{name}": {e}; {words(what)}') from e
         result = function(*arguments, **levels)
         x = arguments[1] if what == "corruption" else arguments[0]
         wanted = x.shape if what == "corruption" else x.shape[:1]
         if getattr(result, "shape", None) != wanted:
             raise UserError(
-                f'{what} "{name}" returns {_described(result)} for images {list(x.shape)}, not {list(wanted)}; '
-                + words(what)
+                f'{what} "{name}" returns {_described(result)} for images {list(x.shape)}, not '
+                f"{list(wanted)}; {words(what)}"
             )
         return result
 

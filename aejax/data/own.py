@@ -4,6 +4,7 @@ it must have is said once, in `aejax.contracts.Source`."""
 import dataclasses
 import hashlib
 import importlib.util
+import inspect
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,11 @@ def open_own(spec: str, split: str) -> tuple[OwnItems, dict[str, Any]]:
     """
     module, attribute, *argument = spec.split(":", 2)
     make = lookup(f"{module}:{attribute}", {}, "data source")
+    try:
+        inspect.signature(make).bind(split, *argument)
+    except TypeError as e:
+        takes = ", ".join(inspect.signature(make).parameters)
+        raise UserError(f'data source "{spec}" takes ({takes}); {words("data source")}') from e
     examples = make(split, *argument)
     if not (hasattr(examples, "__len__") and hasattr(examples, "__getitem__")):
         raise UserError(
