@@ -132,6 +132,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             raise
         text = " ".join(str(e).split()) or "no message"
+        from aejax.registry import own_line
+
+        if line := own_line(e):
+            print(
+                f"aejax: {line}: {type(e).__name__}: {text[:300]} (--debug shows the traceback)",
+                file=sys.stderr,
+            )
+            return 1
         print(
             f"aejax: {type(e).__name__}: {text[:300]} (this is a bug of aejax or of what it stands "
             "on; --debug shows where)",
@@ -176,6 +184,9 @@ def dispatch(arguments: list[str]) -> int:
 
         print(f"aejax {__version__}")
         return 0
+    from aejax.registry import use_current_folder
+
+    use_current_folder()
     name, rest = arguments[0], arguments[1:]
     if name not in VERBS:
         near = difflib.get_close_matches(name, VERBS, n=1, cutoff=0.5)

@@ -20,6 +20,22 @@ from aejax.errors import UserError
 from aejax.registry import did_you_mean, with_current_names
 
 
+class Dotted(ConfigDict):
+    """A group whose keys may have dots, as the names of own losses do:
+    `c.objective.loss = {"mse": 1.0, "my_package.parts:my_loss": 0.1}`."""
+
+    def __init__(self, initial_dictionary=None, type_safe=True, convert_dict=True, **options):
+        options = {"allow_dotted_keys": True} | options
+        super().__init__(None, type_safe, convert_dict, **options)
+        for key, value in (initial_dictionary or {}).items():
+            self[key] = value
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if isinstance(value, dict | ConfigDict) and not isinstance(value, Dotted):
+            value = Dotted(value)
+        super().__setitem__(key, value)
+
+
 def base() -> ConfigDict:
     """The default of every key: a dense autoencoder of the bundled digits."""
     c = ConfigDict()
@@ -27,7 +43,7 @@ def base() -> ConfigDict:
     c.seed = 0  # everything random follows from it and the step
 
     c.data = ConfigDict()
-    c.data.source = "bundled:digits"  # tfds:NAME | folder:PATH | bundled:digits | bundled:photos
+    c.data.source = "bundled:digits"  # tfds:NAME | folder:PATH | bundled:NAME | module:Class
     c.data.split = "train"
     c.data.eval_source = ""  # "" = the same source
     c.data.eval_split = "test"
@@ -56,16 +72,18 @@ def base() -> ConfigDict:
     c.model.init = "random"  # random | pca: start at the linear optimum of the training data
     c.model.dtype = "float32"  # of the computation; parameters are float32 always
 
-    c.objective = ConfigDict()
+    c.objective = Dotted()
     c.objective.name = "autoencode"  # or "package.module:Class"
-    c.objective.loss = ConfigDict({"mse": 1.0})  # weights of losses.LOSSES between y and x
+    c.objective.loss = {"mse": 1.0}  # weights of losses.LOSSES, or own, between y and x
     c.objective.terms = ConfigDict()  # weights of what the bottleneck adds, such as kl
     c.objective.kwargs = ConfigDict()  # of a room's own objective
 
     c.optim = ConfigDict()
-    c.optim.name = "adam"  # gd | sgd | momentum | adam | adamw | lion | muon
+    c.optim.name = "adam"  # gd | sgd | momentum | adam | adamw | lion | muon | "optax:adagrad"
+    c.optim.kwargs = ConfigDict()  # of an optimiser by "module:name"
     c.optim.lr = 1e-3
-    c.optim.schedule = "cosine"  # constant | cosine | linear | wsd
+    c.optim.schedule = "cosine"  # constant | cosine | linear | wsd | "optax:sgdr_schedule"
+    c.optim.schedule_kwargs = ConfigDict()  # of a schedule by "module:name"
     c.optim.warmup = "0 steps"
     c.optim.final_lr = 0.0  # as a fraction of lr
     c.optim.b1 = 0.9  # momentum of sgd too
@@ -222,11 +240,17 @@ def _parse(text: str) -> Any:
     return text.strip("'\"")
 
 
-_OPEN = ("kwargs", "terms", "loss", "f_E", "f_D", "bottleneck", "ops")  # their keys are not ours
+# Groups whose keys are not ours.
+_OPEN = ("kwargs", "schedule_kwargs", "terms", "loss", "f_E", "f_D", "bottleneck", "ops")
+
+
+_LOSS = "objective.loss."
 
 
 def _set(config: ConfigDict, dotted: str, value: Any) -> None:
     *parents, key = dotted.split(".")
+    if dotted.startswith(_LOSS):  # the name of a loss may have dots
+        *parents, key = dotted.split(".", _LOSS.count("."))
     node = config
     for name in parents:
         if not isinstance(node, ConfigDict) or name not in node:
@@ -245,7 +269,8 @@ def _set(config: ConfigDict, dotted: str, value: Any) -> None:
     if isinstance(old, ConfigDict):
         # a part may be replaced by its name alone: --config.model.f_E=conv
         value = part(value) if isinstance(value, str) and "name" in old else value
-        value = ConfigDict(value) if isinstance(value, dict) else value
+        if isinstance(value, dict):
+            value = type(old)(value)
         if not isinstance(value, ConfigDict):
             raise UserError(f'config key "{dotted}" is a group; set one of its keys')
     same_kind = (
@@ -338,7 +363,8 @@ def from_json(text: str) -> ConfigDict:
             return {k: fix(v) for k, v in value.items()}
         return tuple(fix(v) for v in value) if isinstance(value, list) else value
 
-    return ConfigDict(fix(json.loads(text)))
+    found = fix(json.loads(text))
+    return ConfigDict(found | {k: Dotted(v) for k, v in found.items() if k == "objective"})
 
 
 def with_defaults(stored: dict[str, Any], default: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from aejax.errors import UserError
-from aejax.metrics.image import METRICS
-from aejax.registry import did_you_mean, lookup
+from aejax.metrics.image import metric_functions
+from aejax.registry import did_you_mean
 from aejax.training.sharding import AXIS
 from aejax.types import Variables
 
@@ -59,7 +59,7 @@ class Evaluator:
     ):
         self.pipeline, self.batch, self.keep = pipeline, batch, pictures
         self.model = model
-        self.functions = {name: lookup(name, METRICS, "metric") for name in metrics}
+        self.functions = metric_functions(metrics)
         self.rank = "psnr" if "psnr" in self.functions else "mse"
         self.resident = None
 

@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from aejax.contracts import check_result
 from aejax.corrupt import chain
 from aejax.errors import UserError
 from aejax.losses import mixture, mse
@@ -29,13 +30,19 @@ def run_model(
     key: PRNGKeyArray,
     train: bool,
 ) -> tuple[Output, dict[str, Any]]:
-    """model.apply with everything an objective needs: (output, collections as they are after)."""
+    """model.apply with everything an objective needs: (output, collections as they are after).
+
+    Modules get the rngs they ask for, whatever their name: "bottleneck" is one stream, all others
+    ("dropout", ...) are drawn from Flax's stream "params", which stands in for a missing one. Both
+    follow from `key`, so that a resumed run draws the same.
+    """
     mutable = [name for name in variables if name != "params"] if train else []
-    rngs = {"bottleneck": key}
+    rngs = {"bottleneck": key, "params": jax.random.fold_in(key, 1)}
+    out = model.apply(variables, x, cond, train=train, rngs=rngs, mutable=mutable or False)
+    out, changed = out if mutable else (out, None)
+    check_result(isinstance(out, Output), "model", model, out, x)
     if mutable:
-        out, changed = model.apply(variables, x, cond, train=train, rngs=rngs, mutable=mutable)
         return out, dict(changed)
-    out = model.apply(variables, x, cond, train=train, rngs=rngs)
     return out, {name: v for name, v in variables.items() if name != "params"}
 
 

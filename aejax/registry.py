@@ -1,11 +1,15 @@
 """Names in configs -> objects. Each family's dict stands at the bottom of the module that defines
 its members; a name with a colon ("my_package.models:MyEncoder") is imported instead, so that a
-user's own parts need no registration at all."""
+user's own parts need no registration at all. What each must have: contracts.py."""
 
 import dataclasses
 import difflib
+import functools
 import importlib
 import inspect
+import os
+import sys
+import sysconfig
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -54,24 +58,96 @@ def with_current_names(value: Any) -> Any:
     return current_name(value) if isinstance(value, str) else value
 
 
+def use_current_folder() -> None:
+    """Puts the current folder at the end of `sys.path`: "my_package.parts:Thing" is then found in a
+    package that lies there. Called once, by the command line; last, so that a file called
+    random.py there replaces nothing."""
+    folder = os.getcwd()
+    if folder not in sys.path:
+        sys.path.append(folder)
+
+
 def lookup(name: str, table: Mapping[str, Any], what: str) -> Any:
-    """The member of `table` called `name`, or the attribute "package.module:attr" names.
+    """The member of `table` called `name`, or the attribute that "package.module:attribute" names.
+
+    A part of the user's own is checked against the contract of its kind (contracts.py).
 
     Raises:
-      UserError: no such member, module or attribute.
+      UserError: no such member, module or attribute; its module cannot be imported; it does not
+        have the signature of its kind.
     """
     if name in table:
         return table[name]
     if ":" not in name:
-        raise UserError(f'unknown {what} "{name}"{did_you_mean(name, table)}')
+        raise UserError(f'unknown {what} "{name}"{_suggestion(name, table)}')
+    from aejax.contracts import checked
+
+    return checked(imported(name, what), what, name)
+
+
+def _suggestion(name: str, table: Mapping[str, Any]) -> str:
+    """The nearest part of `table`, by its name or its class's, both shown; else all names."""
+    classes = {v.__name__: key for key, v in table.items() if inspect.isclass(v)}
+    near = difflib.get_close_matches(name, [*table, *classes], n=1, cutoff=0.6)
+    if not near:
+        own = 'one of your own is "package.module:name"'
+        return f"; known: {', '.join(sorted(table)) or 'none'}; {own}"
+    key = classes.get(near[0], near[0])
+    part = table[key]
+    dotted = f" ({part.__module__}:{part.__name__})" if inspect.isclass(part) else ""
+    return f'; did you mean "{key}"{dotted}?'
+
+
+def imported(name: str, what: str) -> Any:
+    """The attribute that "package.module:attribute" names.
+
+    Raises:
+      UserError: no such module or attribute, or an error while the module is imported.
+    """
     module, _, attribute = current_name(name).partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)
+        found = importlib.import_module(module)
     except ModuleNotFoundError as e:
-        raise UserError(f'{what} "{name}": no module "{e.name}"; is it installed?') from e
+        if e.name and (module == e.name or module.startswith(e.name + ".")):
+            raise UserError(
+                f'{what} "{name}": no module "{e.name}" in {os.getcwd()} or among what is '
+                "installed; start from the folder that holds it, or install it"
+            ) from e
+        raise UserError(
+            f'{what} "{name}": {module} needs the module "{e.name}", which is not installed'
+        ) from e
+    except UserError:
+        raise
+    except Exception as e:
+        where = own_line(e)
+        raise UserError(
+            f'{what} "{name}" cannot be imported: {where + ": " if where else ""}'
+            f"{type(e).__name__}: {e}"
+        ) from e
+    try:
+        return functools.reduce(getattr, attribute.split("."), found)
     except AttributeError as e:
-        known = [n for n in dir(importlib.import_module(module)) if not n.startswith("_")]
-        raise UserError(f'{what} "{name}": no such name{did_you_mean(attribute, known)}') from e
+        known = [n for n, v in vars(found).items() if callable(v) and not n.startswith("_")]
+        raise UserError(
+            f'{what} "{name}": {module} has no "{attribute}"{did_you_mean(attribute, known)}'
+        ) from e
+
+
+def own_line(error: BaseException) -> str:
+    """ "my_package/parts.py line 12" of the innermost frame of an error that is in the user's own
+    code, neither in Python nor in aejax nor in what is installed; "" if there is none."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{os.path.relpath(error.filename)} line {error.lineno}"
+    ours = os.path.dirname(os.path.abspath(__file__))
+    others = (ours, *map(os.path.abspath, {*sysconfig.get_paths().values()}))
+    place, trace = "", error.__traceback__
+    while trace:
+        file = trace.tb_frame.f_code.co_filename
+        installed = "site-packages" in file or file.startswith((*others, "<"))
+        if not installed and os.path.isfile(file):
+            place = f"{os.path.relpath(file)} line {trace.tb_lineno}"
+        trace = trace.tb_next
+    return place
 
 
 def parameters(target: Callable) -> list[str]:
@@ -87,10 +163,14 @@ def build(target: Callable, kwargs: Mapping[str, Any], what: str) -> Any:
     """target(**kwargs); an argument it does not have is the user's error.
 
     Raises:
-      UserError: unknown argument.
+      UserError: unknown argument, or one without a default that is not given.
     """
     known = parameters(target)
     for key in kwargs:
         if key not in known:
             raise UserError(f'{what} has no argument "{key}"{did_you_mean(key, known)}')
+    try:
+        inspect.signature(target).bind(**kwargs)
+    except TypeError as e:
+        raise UserError(f"{what}: {e}; give it beside its name in the config") from e
     return target(**kwargs)

@@ -22,7 +22,7 @@ from typing import Any
 
 from aejax import files
 from aejax.errors import UserError
-from aejax.registry import first_name
+from aejax.registry import first_name, lookup
 
 Overrides = Mapping[str, Any]  # {"model.latent": 16, "seed": 0, "@model": "conv"}
 
@@ -34,6 +34,8 @@ class Study:
     A key of `runs` is a dotted config key, or a label "@name" that only names the run in tables
     and is no part of its id. A column is a label, a config key, a metric ("test/psnr"), a field of
     the result ("parameters", "seconds.total"), or "compression" (numbers in x per number in h).
+
+    A function (`config`, `more`, `train`, `finish`) may be given as "package.module:function".
 
     Attributes:
       name: names the directory.
@@ -82,6 +84,12 @@ class Study:
     file: str = ""
     arg: str = ""
     overrides: Sequence[str] = ()
+
+    def __post_init__(self):
+        for field in ("config", "more", "train", "finish"):
+            name = getattr(self, field)
+            if isinstance(name, str):
+                setattr(self, field, lookup(name, {}, f"study's {field}"))
 
     def settings(self) -> dict[str, Any]:
         """What a report needs to know, as JSON."""

@@ -6,6 +6,7 @@ and which are tested on is decided for both at once in splits.py.
 
 import dataclasses
 import hashlib
+import importlib.util
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -134,7 +135,7 @@ def open_source(
     """Opens a set of images and looks at the header of each.
 
     Args:
-      spec: one of FORMS.
+      spec: one of FORMS; the last is a source of your own (contracts.Source).
       split: of TFDS and hf, their own syntax ("train[:90%]"). Of others "train", "test" or "all";
         folders and arrays that are split already may have "val" too (see folder.py), of the rest
         every `holdout`-th image in sorted order is the test split. The photos have a fixed one.
@@ -158,6 +159,14 @@ def open_source(
     return finished(source, bad, channels, on_bad, min_size, size)
 
 
+def is_own(spec: str) -> bool:
+    """Whether it names an attribute of a module: one with a dot in its name, or one there is."""
+    module, colon, attribute = spec.partition(":")
+    if not colon or not attribute or not all(p.isidentifier() for p in module.split(".")):
+        return False
+    return "." in module or importlib.util.find_spec(module) is not None
+
+
 def opener(spec: str) -> tuple[Callable, str]:
     """What opens a "KIND:REST", and REST.
 
@@ -165,6 +174,8 @@ def opener(spec: str) -> tuple[Callable, str]:
       UserError: no such kind.
     """
     kind, _, rest = spec.partition(":")
+    if kind not in SOURCES and is_own(spec):
+        return lookup("aejax.data.own:open_own_source", {}, "data source"), spec
     if kind not in SOURCES or not rest:
         raise UserError(
             f'data source "{spec}" is not one of {", ".join(FORMS)}'
@@ -284,4 +295,7 @@ SOURCES: dict[str, str | Callable] = {
     "bundled": "aejax.data.bundled:open_bundled",
     "arrays": "aejax.data.arrays:open_arrays",
 }
-FORMS = ("folder:PATH", "tfds:NAME", "arrays:FILE.npy|.npz", "bundled:digits", "bundled:photos")
+FORMS = (
+    *("folder:PATH", "tfds:NAME", "arrays:FILE.npy|.npz", "bundled:digits", "bundled:photos"),
+    "package.module:Class",
+)

@@ -4,9 +4,6 @@ After 330 steps of 8 crops a U-shaped denoiser trained with it was 2.0 / 1.1 / 0
 at sigma 15 / 25 / 50 on held-out photos (see experiments/denoise/README.md).
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -57,7 +54,9 @@ def scale_by_muon(beta: float = 0.95, rms: float = 0.2) -> optax.GradientTransfo
     return optax.GradientTransformation(init, update)
 
 
-def muon(config: Mapping[str, Any], lr: optax.Schedule) -> optax.GradientTransformation:
+def muon(
+    learning_rate: optax.Schedule, b1: float = 0.9, b2: float = 0.999
+) -> optax.GradientTransformation:
     """Muon (Jordan et al. 2024; scaling of arXiv:2502.16982) for kernels, Adam for the first and
     last layers (few channels on one side) and whatever is no kernel.
 
@@ -71,9 +70,9 @@ def muon(config: Mapping[str, Any], lr: optax.Schedule) -> optax.GradientTransfo
         optax.partition(
             {
                 "muon": scale_by_muon(),
-                "adam": optax.scale_by_adam(b1=config["b1"], b2=config["b2"]),
+                "adam": optax.scale_by_adam(b1=b1, b2=b2),
             },
             lambda params: jax.tree.map(kind, params),
         ),
-        optax.scale_by_learning_rate(lr),
+        optax.scale_by_learning_rate(learning_rate),
     )

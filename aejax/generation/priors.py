@@ -31,7 +31,7 @@ from aejax.nets.bottleneck import log_normal
 Label = Int[Array, "b"] | None
 
 
-class _Prior(nn.Module):
+class Prior(nn.Module):
     """What all priors share."""
 
     shape: tuple[int, ...]
@@ -61,7 +61,7 @@ class _Prior(nn.Module):
 # Fitted at once -----------------------------------------------------------------------------------
 
 
-class Normal(_Prior):
+class Normal(Prior):
     """N(0, I): the prior that a VAE or WAE was trained towards. It has no parameters."""
 
     exact: ClassVar[bool] = True
@@ -81,7 +81,7 @@ class Normal(_Prior):
         return jax.random.normal(key, (n, *self.shape))
 
 
-class Mixture(_Prior):
+class Mixture(Prior):
     """Full-covariance normals, of all data or of each class; one component is the full Gaussian.
 
     With a decoder trained on nothing but reconstruction this alone takes the FID on MNIST from 58.7
@@ -167,7 +167,7 @@ class Mixture(_Prior):
 # Trained, continuous ------------------------------------------------------------------------------
 
 
-class CouplingFlow(_Prior):
+class CouplingFlow(Prior):
     """Affine coupling layers (RealNVP, Dinh et al. 2017, arXiv 1605.08803): exact log p(z).
 
     Each layer scales and shifts one half of the (permuted) numbers by functions of the other.
@@ -235,7 +235,7 @@ class CouplingFlow(_Prior):
         return self.apply(variables, u, label, method="inverse").reshape(n, *self.shape)
 
 
-class FlowMatching(_Prior):
+class FlowMatching(Prior):
     """A velocity field from noise at t = 0 to latents at t = 1 along straight lines (Lipman et al.
     2023, arXiv 2210.02747), t logit-normal (Esser et al. 2024, arXiv 2403.03206).
 
@@ -323,7 +323,7 @@ class FlowMatching(_Prior):
 # Trained, over codes ------------------------------------------------------------------------------
 
 
-class _Codes(_Prior):
+class _Codes(Prior):
     vocabulary: int = 512
     width: int = 128
     depth: int = 4

@@ -3,6 +3,7 @@
 Everything runs under jit and has a quick backward pass on a CPU, because SSIM is a loss too.
 """
 
+from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
 
 import jax
@@ -11,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from aejax.errors import UserError
+from aejax.registry import lookup
 
 TAPS, SIGMA = 11, 1.5
 C1, C2 = 0.01**2, 0.03**2
@@ -141,6 +143,23 @@ def window(side: int) -> tuple[float, ...]:
     taps = min(TAPS, side - 1 + side % 2)
     g = np.exp(-0.5 * np.square((np.arange(taps) - taps // 2) / SIGMA))
     return tuple(float(t) for t in g / g.sum())
+
+
+def metric_functions(
+    names: Iterable[str], shape: tuple[int, int, int] | None = None
+) -> dict[str, Callable[[Images, Images], PerImage]]:
+    """name -> function, of METRICS or "package.module:function"; with the `shape` of an example,
+    what each returns for it is checked too, without computing it.
+
+    Raises:
+      UserError: an unknown metric, or one that does not fit contracts.Metric.
+    """
+    functions = {name: lookup(name, METRICS, "metric") for name in names}
+    for name in functions if shape else ():
+        if ":" in name:
+            x = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
+            jax.eval_shape(functions[name], x, x)
+    return functions
 
 
 METRICS = {"mse": mse, "psnr": psnr, "ssim": ssim, "ms_ssim": ms_ssim}

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from aejax.contracts import check_result
 from aejax.errors import UserError
 from aejax.nets.bottleneck import BOTTLENECKS
 from aejax.nets.f_D import F_D, LinearDecoder, ResidualDecoder
@@ -29,12 +30,20 @@ class AutoEncoder(nn.Module):
         """The whole equation. With train=True or a bottleneck that samples, give the rng
         "bottleneck"."""
         h = self.f_E(x, cond, train)
-        h_hat, terms = self.bottleneck(h, cond, train)
+        is_code = hasattr(h, "shape") and h.ndim > 1 and h.shape[0] == x.shape[0]
+        check_result(is_code, "f_E", self.f_E, h, x)
+        passed = self.bottleneck(h, cond, train)
+        is_pair = isinstance(passed, tuple) and len(passed) == 2 and isinstance(passed[1], dict)
+        check_result(is_pair, "bottleneck", self.bottleneck, passed, h)
+        h_hat, terms = passed
         y = self.f_D(h_hat, cond, train)
         extra = {}
         if isinstance(y, dict):
             extra = {name: v for name, v in y.items() if name != "y"}
             y = y["y"]
+        is_image = hasattr(y, "shape") and y.ndim == 4 and y.shape[::3] == x.shape[::3]
+        is_image = is_image and y.shape[1] >= x.shape[1] and y.shape[2] >= x.shape[2]
+        check_result(is_image, "f_D", self.f_D, y, x)
         return Output(h, h_hat, y[:, : x.shape[1], : x.shape[2]], terms, extra)
 
     def encode(self, x: Float[Array, "b h w c"], cond: Cond = None) -> Float[Array, "b *h k"]:

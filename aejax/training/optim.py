@@ -1,16 +1,18 @@
 """theta <- theta - alpha * grad L, in optax's words."""
 
 import functools
+import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import optax
 
+from aejax import contracts
 from aejax.config import Clock
 from aejax.errors import UserError
-from aejax.registry import lookup
+from aejax.registry import build, lookup
 
 OPTIMISERS = {
     "gd": lambda c, lr: optax.sgd(lr),
@@ -50,15 +52,15 @@ def build_schedule(config: Mapping[str, Any], steps: int, clock: Clock) -> optax
     """Learning rate of each of `steps` steps: warm-up from 0, then `config.schedule`.
 
     Raises:
-      UserError: an unknown schedule, a rate that is not positive, a warm-up longer than the run.
+      UserError: an unknown schedule or argument, a rate that is not positive, a warm-up longer
+        than the run.
     """
     if not config["lr"] > 0:
         raise UserError(f"optim.lr = {config['lr']}: the learning rate is above 0")
     warmup = clock.steps(config["warmup"], "optim.warmup")
     if warmup >= steps:
         raise UserError(f"optim.warmup = {warmup} steps is not shorter than the run, {steps} steps")
-    make = lookup(config["schedule"], SCHEDULES, "schedule")
-    schedule = make(config["lr"], steps - warmup, config["final_lr"])
+    schedule = _named_schedule(config, steps - warmup)
     if not warmup:
         return schedule
     return optax.join_schedules(
@@ -66,11 +68,70 @@ def build_schedule(config: Mapping[str, Any], steps: int, clock: Clock) -> optax
     )
 
 
+def _named_schedule(config: Mapping[str, Any], steps: int) -> optax.Schedule:
+    """The schedule after the warm-up; one by "module:name" as contracts.Schedule says."""
+    name, lr, end = config["schedule"], config["lr"], config["final_lr"]
+    kwargs = dict(config["schedule_kwargs"])
+    make = _lookup(name, SCHEDULES, "schedule", kwargs)
+    if name in SCHEDULES:
+        return make(lr, steps, end)
+    takes = inspect.signature(make).parameters
+    start = "peak_value" if "peak_value" in takes else "init_value"
+    offered = {"lr": lr, "steps": steps, "end": end, "value": lr, start: lr, "end_value": lr * end}
+    offered |= {"transition_steps": steps, "decay_steps": steps}
+    schedule = _made(make, offered, kwargs, "schedule", name)
+    if not callable(schedule):
+        raise UserError(f'schedule "{name}" returns {schedule!r}; {contracts.words("schedule")}')
+    return schedule
+
+
+def _lookup(name: str, table: Mapping[str, Any], what: str, kwargs: Mapping[str, Any]) -> Callable:
+    """The member, or the own function; optax's names are suggested, stray kwargs refused."""
+    if name in table and kwargs:
+        raise UserError(
+            f'{what} "{name}" takes no kwargs ({", ".join(kwargs)}): they are for one by '
+            f'"module:name", such as "optax:{name}"'
+        )
+    if name not in table and ":" not in name and hasattr(optax, name):
+        raise UserError(f'unknown {what} "{name}"; optax\'s is "optax:{name}"')
+    return lookup(name, table, what)
+
+
+def _made(make: Callable, offered: dict, kwargs: dict, what: str, name: str) -> Any:
+    """make(...) with what it takes of `offered`, and `kwargs`, which come first."""
+    takes = inspect.signature(make).parameters
+    offered = {k: v for k, v in offered.items() if k in takes}
+    group = {"optimiser": "optim.kwargs", "schedule": "optim.schedule_kwargs"}[what]
+    return build(make, offered | kwargs, f'{what} "{name}" ({group})')
+
+
+def _named_optimiser(
+    config: Mapping[str, Any], schedule: optax.Schedule
+) -> optax.GradientTransformation:
+    """The optimiser without clipping; one by "module:name" as contracts.Optimiser says."""
+    name, kwargs = config["name"], dict(config["kwargs"])
+    make = _lookup(name, OPTIMISERS, "optimiser", kwargs)
+    if name in OPTIMISERS:
+        return make(config, schedule)
+    offered = {key: config[key] for key in ("b1", "b2", "weight_decay")}
+    first = next(iter(inspect.signature(make).parameters))
+    tx = _made(make, {first: schedule} | offered, kwargs, "optimiser", name)
+    if not (hasattr(tx, "init") and hasattr(tx, "update")):
+        raise UserError(
+            f'optimiser "{name}" returns {type(tx).__name__}; {contracts.words("optimiser")}'
+        )
+    return tx
+
+
 def build_optimiser(
     config: Mapping[str, Any], schedule: optax.Schedule
 ) -> optax.GradientTransformation:
-    """Clipping by the global norm, then the named optimiser, of the parameters that are trained."""
-    tx = lookup(config["name"], OPTIMISERS, "optimiser")(config, schedule)
+    """Clipping by the global norm, then the named optimiser, of the parameters that are trained.
+
+    Raises:
+      UserError: an unknown optimiser or argument.
+    """
+    tx = _named_optimiser(config, schedule)
     if config["clip"]:
         tx = optax.chain(optax.clip_by_global_norm(config["clip"]), tx)
     if config["only"]:  # the others' gradients are zero (`held`) and pass as they are

@@ -21,6 +21,7 @@ from aejax.data.pipeline import make_pipeline
 from aejax.data.splits import Splits, open_splits
 from aejax.errors import UserError
 from aejax.evaluate import Evaluation, Evaluator
+from aejax.metrics.image import metric_functions
 from aejax.nets.autoencoder import build_model
 from aejax.objective import build_objective
 from aejax.training import optim
@@ -149,6 +150,7 @@ def build(config: ConfigDict, data_dir: str | None = None, data: Any = None) -> 
     splits = dataclasses.replace(splits, train=pipeline.source)
     model = build_model(config.model, pipeline.example_shape)
     objective = build_objective(config)
+    metric_functions(config.eval.metrics, pipeline.example_shape)  # said before anything starts
     clock = Clock(config.data.batch, pipeline.n)
     steps = clock.steps(config.train.length, "train.length")
     schedule = optim.build_schedule(config.optim, steps, clock)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
 
+from aejax.errors import UserError
 from aejax.types import Variables
 
 
@@ -33,7 +34,13 @@ class TrainState:
 
 
 def create(variables: Variables, tx: optax.GradientTransformation, ema: float) -> TrainState:
-    """The state before the first step."""
+    """The state before the first step.
+
+    Raises:
+      UserError: the model has no parameters.
+    """
+    if "params" not in variables:
+        raise UserError("the model has no parameters: there is nothing to train")
     collections = {name: v for name, v in variables.items() if name != "params"}
     params = jax.tree.map(jnp.asarray, variables["params"])
     average = jax.tree.map(jnp.array, params) if ema else None
