@@ -15,6 +15,7 @@ from jax.sharding import PartitionSpec as P
 
 from aejax.errors import UserError
 from aejax.metrics.image import metric_functions
+from aejax.objective import evaluated
 from aejax.registry import did_you_mean
 from aejax.training.sharding import AXIS
 from aejax.types import Variables
@@ -65,7 +66,7 @@ class Evaluator:
 
         def measure(variables, batch, resident, key):
             batch = pipeline.images(resident, batch, key, False)
-            _, aux = objective(model, variables, batch, key, False)
+            _, aux = evaluated(objective, model, variables, batch, key, False)
             x, y = aux.pictures["x"], jnp.clip(aux.pictures["y"], 0, 1)
             values = dict(aux.metrics) | {name: f(x, y) for name, f in self.functions.items()}
             shown = {name: _to_uint8(v) for name, v in aux.pictures.items()}

@@ -102,6 +102,21 @@ class Autoencode:
 OBJECTIVES = {"autoencode": Autoencode}
 
 
+def evaluated(
+    objective: Any, model: nn.Module, variables: Variables, batch: Batch, key: Array, train: bool
+) -> tuple[Float[Array, "b"], Aux]:
+    """(loss [b], Aux) of an objective.
+
+    Raises:
+      UserError: it returns something else.
+    """
+    result = objective(model, variables, batch, key, train)
+    is_pair = isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Aux)
+    is_pair = is_pair and jnp.shape(result[0]) == batch["image"].shape[:1]
+    check_result(is_pair, "objective", objective, result, batch["image"])
+    return result
+
+
 def build_objective(config: Mapping[str, Any]) -> Any:
     """The objective that a whole config describes.
 

@@ -8,11 +8,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from aejax.contracts import check_result
+from aejax.objective import evaluated
 from aejax.training.optim import held
 from aejax.training.sharding import AXIS, Sharding
 from aejax.training.state import TrainState
-from aejax.types import Aux
 
 Images = Callable[[Any, Any, Any, bool], dict[str, Any]]
 
@@ -45,11 +44,8 @@ def make_train_step(
 
     def loss_fn(params, collections, batch, key):
         params = held(params, only)
-        result = objective(model, {"params": params, **collections}, batch, key, True)
-        is_pair = isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Aux)
-        is_pair = is_pair and jnp.shape(result[0]) == batch["image"].shape[:1]
-        check_result(is_pair, "objective", objective, result, batch["image"])
-        loss, aux = result
+        variables = {"params": params, **collections}
+        loss, aux = evaluated(objective, model, variables, batch, key, True)
         metrics = {name: jnp.mean(v) for name, v in aux.metrics.items()} | {"loss": jnp.mean(loss)}
         return jnp.mean(loss), (metrics, aux.collections)
 
