@@ -71,7 +71,7 @@ def test_loading_opens_no_data(made, monkeypatch):
     def opened(*_, **__):
         raise AssertionError("data were opened")
 
-    monkeypatch.setattr("aejax.data.pipeline.open_source", opened)
+    monkeypatch.setattr("aejax.data.splits.open_source", opened)
     monkeypatch.setattr(sources, "open_source", opened)
     assert aejax.load(made).shape == aejax.load(OLD).shape == (8, 8, 1)
 

@@ -148,7 +148,7 @@ def test_a_finished_run_says_what_would_change_nothing(short):
 def test_a_finished_run_is_measured_again_if_the_evaluation_changed(short, tmp_path):
     shutil.copytree(short, tmp_path / "run")
     same = {"optim__schedule": "constant", "optim__ema": 0.9}
-    result = train(tmp_path / "run", **same, eval__metrics=("mse", "aejax.losses:mae"))
+    result = train(tmp_path / "run", **same, eval__metrics=("psnr", "aejax.losses:mae"))
     assert result.steps == 20 and "test/aejax.losses:mae" in result.metrics
 
 
