@@ -20,8 +20,9 @@ __version__ = "0.1.0"
 
 # Public names and where they live: importing aejax imports nothing heavy.
 _PUBLIC = {
-    "load": "aejax.trained:load",
+    "load": "aejax.loading:load",
     "Trained": "aejax.trained:Trained",
+    "Result": "aejax.result:Result",
     "train": "aejax.training.run:train",
     "tune_cpu": "aejax.tune:tune_cpu",
     "codec": "aejax.codec",

@@ -71,6 +71,10 @@ def base() -> ConfigDict:
     c.model.f_D = part("dense")
     c.model.init = "random"  # random | pca: start at the linear optimum of the training data
     c.model.dtype = "float32"  # of the computation; parameters are float32 always
+    c.model.start = (
+        ""  # run folder, shipped name or .safetensors file whose variables it starts from
+    )
+    c.model.start_only = ""  # regex of the paths of the parameters taken from it; "" = all
 
     c.objective = Dotted()
     c.objective.name = "autoencode"  # or "package.module:Class"
@@ -372,6 +376,7 @@ def with_defaults(stored: dict[str, Any], default: dict[str, Any] | None = None)
     a part that was renamed its present name."""
     if default is None:
         default, stored = json.loads(to_json(base())), with_current_names(stored)
+        stored = _with_start_in_model(stored)
     found = dict(stored)
     for name, value in default.items():
         if name not in found:
@@ -379,3 +384,21 @@ def with_defaults(stored: dict[str, Any], default: dict[str, Any] | None = None)
         elif isinstance(value, dict) and isinstance(found[name], dict) and name not in _OPEN:
             found[name] = with_defaults(found[name], value)
     return found
+
+
+def _with_start_in_model(stored: dict[str, Any]) -> dict[str, Any]:
+    """objective.kwargs.start, of 0.1, as model.start. An own objective may have its own `start`."""
+    objective, model = stored.get("objective", {}), stored.get("model", {})
+    kwargs = dict(objective.get("kwargs", {}))
+    if "start" not in kwargs or not objective.get("name", "").startswith("aejax."):
+        return stored
+    start = kwargs.pop("start")
+    return stored | {
+        "objective": objective | {"kwargs": kwargs},
+        "model": model | {"start": model.get("start") or start},
+    }
+
+
+def current(config: ConfigDict) -> ConfigDict:
+    """`config` as today's version understands it: all keys, today's names of parts."""
+    return from_json(json.dumps(with_defaults(json.loads(to_json(config)))))

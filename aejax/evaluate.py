@@ -15,6 +15,7 @@ from jax.sharding import PartitionSpec as P
 
 from aejax.errors import UserError
 from aejax.metrics.image import metric_functions
+from aejax.nets import ops
 from aejax.objective import evaluated
 from aejax.registry import did_you_mean
 from aejax.training.sharding import AXIS
@@ -52,11 +53,20 @@ class Evaluator:
       batch: examples at once on this process.
       pictures: how many examples to keep as pictures.
       devices: of this process; () = all.
+      forms: of nets.ops, as config.ops has them.
       rank: the metric that tells the best from the worst.
     """
 
     def __init__(
-        self, objective, model: nn.Module, pipeline, metrics, batch, pictures=16, devices=()
+        self,
+        objective,
+        model: nn.Module,
+        pipeline,
+        metrics,
+        batch,
+        pictures=16,
+        devices=(),
+        forms=None,
     ):
         self.pipeline, self.batch, self.keep = pipeline, batch, pictures
         self.model = model
@@ -75,6 +85,7 @@ class Evaluator:
             # compiled here and not apart: where the model saw the same x, f_E is compiled once
             return values, shown, model.apply(variables, batch["image"], method="encode")
 
+        measure = ops.traced_with(forms or {}, measure)
         # The fast forms of nets/ops.py loop over the batch: it is split here, not by the compiler.
         mesh = Mesh(np.array(devices or jax.local_devices()), (AXIS,))
         self.device_count = mesh.size

@@ -17,6 +17,8 @@ import threading
 import time
 import uuid
 
+from aejax.errors import UserError
+
 TIMEOUT = 120.0  # seconds of silence after which another machine may take over
 
 
@@ -25,6 +27,7 @@ class Lease:
 
     def __init__(self, path: pathlib.Path, timeout: float):
         self.path, self.timeout = path, timeout
+        self.thread = threading.get_ident()
         _heart.add(self)
 
     def release(self) -> None:
@@ -64,6 +67,15 @@ class _Heart:
     def remove(self, lease: Lease) -> None:
         with self._lock:  # so that no beat is under way on a lease that is given back
             self._leases.discard(lease)
+
+    def holds(self, directory: pathlib.Path) -> bool:
+        """Whether this thread holds the lease of `directory`."""
+        me = threading.get_ident()
+        with self._lock:
+            return any(
+                lease.thread == me and lease.path.parent.resolve() == directory.resolve()
+                for lease in self._leases
+            )
 
     def _run(self) -> None:
         while True:
@@ -116,6 +128,35 @@ def take(directory: pathlib.Path, timeout: float = TIMEOUT) -> Lease | None:
             path.unlink(missing_ok=True)
             return None
     return Lease(path, timeout)
+
+
+def take_or_explain(directory: pathlib.Path, timeout: float = TIMEOUT) -> Lease | None:
+    """The lease of `directory`; None if this thread holds it already.
+
+    A holder on another machine that shows no sign of life is waited for until its lease expires: a
+    preempted job may start again elsewhere sooner than that.
+
+    Raises:
+      UserError: another process is alive and holds it.
+    """
+    if _heart.holds(directory):
+        return None
+    seen = None
+    while True:
+        lease = take(directory, timeout)
+        if lease is not None:
+            return lease
+        held = _leases(directory)
+        if held and (who := _read(held[-1][1])) is not None:
+            with contextlib.suppress(FileNotFoundError):
+                sign = (held[-1][0], held[-1][1].stat().st_mtime)
+                if who.get("machine") == _machine() or seen not in (None, sign):
+                    raise UserError(
+                        f"{directory} is being trained by {holder(directory, timeout)}; wait until "
+                        "it ends, or use another --workdir"
+                    )
+                seen = sign
+        time.sleep(0.5)
 
 
 def holder(directory: pathlib.Path, timeout: float = TIMEOUT) -> str:

@@ -25,6 +25,7 @@ from typing import Any
 
 from aejax import lease, tune
 from aejax.errors import SavedAndStopped, UserError
+from aejax.result import Result
 from aejax.study import (
     Run,
     Study,
@@ -394,6 +395,7 @@ class _Engine:
         try:
             with self._judged(run, pruned):
                 result = _call(self.train, resolve(self.base, run), str(where), run, self.extra)
+            result = result.to_dict() if isinstance(result, Result) else result
         except SavedAndStopped as e:
             if not pruned.is_set():
                 raise

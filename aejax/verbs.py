@@ -5,11 +5,13 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Callable
 
 from aejax import files
 from aejax.errors import UserError
+from aejax.result import Result
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,8 +22,8 @@ class Verb:
     run: Callable[[argparse.Namespace], int]
 
 
-def _config_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", required=True, metavar="FILE[:arg]", help="experiment file")
+def _config_arguments(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    parser.add_argument("--config", required=required, metavar="FILE[:arg]", help="experiment file")
     _data_argument(parser)
     parser.usage = "%(prog)s --config FILE[:arg] [--config.a.b=value ...] [options]"
 
@@ -41,16 +43,49 @@ def command_line() -> str:
 
 
 def _train_arguments(parser):
-    _config_arguments(parser)
+    _config_arguments(parser, required=False)
     parser.add_argument("--workdir", required=True, help="folder of the run; an old one goes on")
+    parser.add_argument(
+        "--from", dest="start", default="", metavar="MODEL",
+        help="fine-tune: start from the variables of a run, a shipped name or a .safetensors file",
+    )  # fmt: skip
+    parser.add_argument(
+        "--accept-data", action="store_true", help="go on although the data have changed"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress line")
+    parser.usage = (
+        "%(prog)s --config FILE[:arg] --workdir DIR [--config.a.b=value ...] [options]\n"
+        "       %(prog)s --workdir DIR '--config.train.length=50 epochs'    (a run goes on)\n"
+        "       %(prog)s --from MODEL --workdir DIR [--config.a.b=value ...]    (fine-tuning)"
+    )
+
+
+def _train_config(args):
+    """That of --config; without it, the one of the run that goes on or that is started from."""
+    from aejax import config as configs
+    from aejax.training.workdir import read_config
+
+    overrides = list(args.overrides)
+    if args.start:
+        overrides.append(f"--config.model.start={args.start}")
+    if args.config:
+        return configs.load(args.config, overrides)
+    if (pathlib.Path(args.workdir) / "config.json").is_file():
+        return configs.apply_overrides(read_config(args.workdir), overrides)
+    if args.start:
+        from aejax.loading import load
+
+        config = load(args.start).config
+        with config.ignore_type(), config.unlocked():
+            config.model.start_only = ""
+        return configs.apply_overrides(config, overrides)
+    raise UserError(f"{args.workdir} holds no run to go on with; give --config FILE[:arg]")
 
 
 def _train(args) -> int:
-    from aejax import config as configs
     from aejax.training import distributed
 
-    config = configs.load(args.config, args.overrides)
+    config = _train_config(args)
     distributed.initialise()
     import jax
 
@@ -63,6 +98,7 @@ def _train(args) -> int:
         command=command_line(),
         overrides=dict(o.removeprefix("--config.").split("=", 1) for o in args.overrides),
         quiet=args.quiet,
+        accept_data=args.accept_data,
     )
     if jax.process_index() == 0:
         print(summary(result))
@@ -70,21 +106,20 @@ def _train(args) -> int:
     return 0
 
 
-def summary(result: dict) -> str:
+def summary(result: Result) -> str:
     """A finished run in a few lines."""
-    metrics = "  ".join(f"{k.removeprefix('test/')} {v:.5g}" for k, v in result["metrics"].items())
-    seconds = result["seconds"]
+    metrics = "  ".join(f"{k.removeprefix('test/')} {v:.5g}" for k, v in result.metrics.items())
     spent = ", ".join(
-        f"{name} {s:.1f}" for name, s in sorted(seconds.items(), key=lambda i: -i[1])
+        f"{name} {s:.1f}" for name, s in sorted(result.seconds.items(), key=lambda i: -i[1])
         if name != "total" and s >= 0.05
     )  # fmt: skip
     lines = [
-        f"step {result['steps']} ({result['stopped_by']}), {result['parameters']:,} parameters, "
-        f"{result['examples_per_sec']:,.0f} examples/s",
-        f"on {result['examples']:,} examples: {metrics}",
-        f"{seconds['total']:.1f} s: {spent}",
+        f"step {result.steps} ({result.stopped_by}), {result.parameters:,} parameters, "
+        f"{result.examples_per_sec:,.0f} examples/s",
+        f"on {result.examples:,} examples: {metrics}",
+        f"{result.seconds['total']:.1f} s: {spent}",
     ]
-    cost = result.get("cost") or {}
+    cost = result.cost
     if "flops_per_step" in cost:
         memory = f", {cost['bytes'] / 2**20:,.0f} MiB" if "bytes" in cost else ""
         lines.insert(1, f"{cost['flops_per_step'] / 1e9:.3g} GFLOP a step{memory}")
@@ -170,7 +205,15 @@ check = Verb(_config_arguments, _check)
 def _evaluate_arguments(parser):
     parser.add_argument("--workdir", required=True, help="folder of the run")
     parser.add_argument("--checkpoint", default="last", help="last, best, or a step")
-    parser.add_argument("--out", help="JSON file (default: WORKDIR/eval.json)")
+    parser.add_argument(
+        "--source", metavar="SOURCE", help="another set, such as folder:photos (default: the run's)"
+    )
+    parser.add_argument("--split", default="", help="of the set; default: the run's, or all of it")
+    parser.add_argument(
+        "--metrics", nargs="+", metavar="NAME", help="default: those of the run's config"
+    )
+    parser.add_argument("--out", help="JSON file (default: eval.json in the folder, or a name "
+                        "with the set and the split in it)")  # fmt: skip
     files.add_force(parser)
     _data_argument(parser)
 
@@ -182,35 +225,40 @@ def _evaluate(args) -> int:
     import jax
 
     from aejax import config as configs
-    from aejax import trained
+    from aejax.loading import load
     from aejax.training import run
+    from aejax.training.provenance import provenance
 
     if args.out:
         files.check_outputs([args.out], force=args.force)
-    config = configs.apply_overrides(trained.read_config(args.workdir), args.overrides)
-    found = trained.load(args.workdir, args.checkpoint, args.data_dir)
-    parts = dataclasses.replace(run.build(config, args.data_dir), model=found.model)
-    evaluator = run.build_evaluator(parts)
-    result = evaluator(found.variables, config.seed, config.eval.examples)
-    run.write_pictures(result, pathlib.Path(args.workdir))
+    model = load(args.workdir, args.checkpoint, data_dir=args.data_dir)
+    config = configs.apply_overrides(model.config, args.overrides)
+    model = dataclasses.replace(model, config=config)
+    workdir = pathlib.Path(args.workdir)
+    pipeline = model.pipeline(args.source, args.split, args.data_dir)
+    result = model.measure(pipeline, args.metrics, config.eval.examples)
+    is_own = args.source is None and not args.split
+    if is_own and workdir.is_dir():
+        run.write_pictures(result, workdir)
     report = {
         "workdir": str(args.workdir),
-        "step": found.step,
+        "step": model.step,
         "examples": result.count,
         "metrics": {f"test/{k}": v for k, v in result.metrics.items()},
         "latent": result.latent,
-        "data": {"source": evaluator.pipeline.source.name,
-                 "fingerprint": evaluator.pipeline.source.fingerprint},
+        "data": {"source": pipeline.source.name, "fingerprint": pipeline.source.fingerprint},
         "per_example": {k: v.tolist() for k, v in result.per_example.items()},
-        **run.provenance(command_line()),
+        **provenance(command_line()),
         "config": json.loads(configs.to_json(config)),
-    }  # fmt: skip
+    }
     if jax.process_index() == 0:
-        out = pathlib.Path(args.out or pathlib.Path(args.workdir) / "eval.json")
-        run.write_atomically(out, json.dumps(report, indent=1) + "\n")
+        slug = "" if is_own else "-" + re.sub(r"[^\w.]+", "-", pipeline.source.name).strip("-")
+        folder = workdir if workdir.is_dir() else pathlib.Path()
+        out = pathlib.Path(args.out or folder / f"eval{slug}.json")
+        files.write_atomically(out, json.dumps(report, indent=1) + "\n")
         for name, value in result.metrics.items():
             print(f"  {name:<10} {value:.6g}")
-        print(f"  {result.count:,} of {evaluator.pipeline.source.name}, step {found.step}: {out}")
+        print(f"  {result.count:,} of {pipeline.source.name}, step {model.step}: {out}")
     return 0
 
 
@@ -254,11 +302,11 @@ def _info(args) -> int:
     import importlib.util
 
     from aejax import tune
-    from aejax.training import run
+    from aejax.training import provenance
 
-    for name, version in run.versions().items():
+    for name, version in provenance.versions().items():
         print(f"{name:<18} {version}")
-    print(f"{'machine':<18} {run.machine()}")
+    print(f"{'machine':<18} {provenance.machine()}")
     for name, value in tune.describe().items():
         print(f"{name:<18} {value}")
     print(f"{'data folder':<18} {os.environ.get('AEJAX_DATA') or 'not set (AEJAX_DATA)'}")

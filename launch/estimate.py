@@ -117,7 +117,6 @@ def table(step: Step, chip: Chip, batch: int, grow: bool, utilisation: float, co
 
 def compile_step(config, data_dir, count_only=True):
     """(compiled dispatch of one step, its arguments, parts) on all devices of this process."""
-    from aejax.nets import ops
     from aejax.training import run
     from aejax.training.sharding import Sharding
     from aejax.training.step import make_dispatch
@@ -125,7 +124,6 @@ def compile_step(config, data_dir, count_only=True):
     if count_only:  # an accelerator takes the plain forms
         config.ops = {"all": "plain"}
     parts = run.build(config, data_dir)
-    ops.set_forms(**dict(config.ops))
     sharding = Sharding(config.train.mode)
     step = parts.step_on(sharding)
     state, resident, key = parts.placed(sharding)

@@ -240,7 +240,7 @@ def from_run(workdir: str, which: str = "last", images: int = 256, base: str = "
     of those weights."""
     from aejax.config import to_json
     from aejax.data.pipeline import make_pipeline
-    from aejax.trained import load as load_run
+    from aejax.loading import load as load_run
 
     trained = load_run(workdir, which)
     pipeline = make_pipeline(trained.config, training=True)

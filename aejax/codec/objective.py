@@ -41,15 +41,13 @@ class RateDistortion:
         rates of the qualities about where they were. Crops below 176 pixels have fewer scales.
       quality: (lowest, highest) drawn in training; one value trains a model of one rate.
       klt: start the linear paths as the KLT of the first training images, and the entropy model
-        at the variances it finds there.
-      start: a run, or frozen weights (a name or a file), to go on from; then `klt` means nothing.
+        at the variances it finds there. With a whole model.start it means nothing.
       judged: qualities at which an evaluation gives the loss, too, of all images: "loss_20" of 20.
     """
 
     metric: str = "mse"
     quality: tuple[float, float] = (0.0, 100.0)
     klt: bool = True
-    start: str = ""
     judged: tuple[int, ...] = ()
 
     def conditions(self, batch, key, train: bool) -> dict[str, Array]:
@@ -89,29 +87,8 @@ class RateDistortion:
         return loss, Aux(values, collections, {"x": x, "y": shown})
 
     def initialise(self, model, variables, images: Float[Array, "n h w c"]):
-        """The KLT start, or that of other weights."""
-        if self.start:
-            return {**variables, "params": started(variables["params"], self.start)}
+        """The KLT start."""
         return klt_start(variables, images) if self.klt else variables
-
-
-def started(params, start: str):
-    """The parameters of a run's folder or of frozen weights, if they fit those given.
-
-    Raises:
-      UserError: there are none, or they are of another model.
-    """
-    import pathlib
-
-    from aejax.codec import freeze
-    from aejax.trained import check_start, load
-
-    if pathlib.Path(start).is_dir():
-        found = load(start).variables["params"]
-    else:
-        found = freeze.load(start).params
-    check_start(found, params, start)
-    return jax.tree.map(jnp.asarray, found)
 
 
 def klt_start(variables, images: Float[Array, "n h w c"]):

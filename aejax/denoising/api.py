@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,6 @@ from aejax.denoising.tiling import tiled
 from aejax.errors import UserError
 from aejax.types import Variables
 
-MODELS = {"gray": "denoise_gray", "colour": "denoise_colour"}  # names of shipped weights
 SMALLEST = 8  # pixels a side
 TILE = 1024  # pixels a side: about 0.6 GiB in all for the shipped models
 
@@ -85,33 +85,26 @@ class Network:
         return total / 8
 
 
-@functools.lru_cache(maxsize=8)
 def load_network(name: str) -> Network:
     """A shipped model ("gray", "colour"), a .safetensors file beside its .json, or the folder of a
     run (its averaged weights).
 
     Raises:
-      UserError: there is no such model.
+      UserError: there is no such model, or it is no denoiser.
     """
-    if pathlib.Path(name, "config.json").is_file():
-        import aejax
+    saved = pathlib.Path(name, "checkpoints")  # a run that is trained on is loaded again
+    return _load_network(str(name), tuple(os.listdir(saved)) if saved.is_dir() else ())
 
-        trained = aejax.load(name)
-        channels = trained.config.data.channels
-        if channels not in (1, 3):
-            raise UserError(f"{name}: the run has no data.channels = 1 or 3")
-        return Network(trained.model, trained.variables, channels, name)
-    from aejax import weights
-    from aejax.registry import build, lookup
 
-    known = MODELS.get(name, name)
-    variables, meta = weights.load(known)
-    spec = meta["config"]["model"]
-    if not spec.get("name"):
-        raise UserError(f'"{name}" is not a denoiser')
-    kwargs = {k: tuple(v) if isinstance(v, list) else v for k, v in spec["kwargs"].items()}
-    model = build(lookup(spec["name"], {}, "model"), kwargs, spec["name"])
-    return Network(model, variables, int(meta["config"]["data"]["channels"]), name)
+@functools.lru_cache(maxsize=8)
+def _load_network(name: str, saved: tuple[str, ...]) -> Network:
+    from aejax.loading import load
+
+    trained = load(name)
+    channels = trained.shape[-1] if trained.shape else trained.config.data.channels
+    if trained.config.task in ("compress", "generate") or channels not in (1, 3):
+        raise UserError(f'"{name}" is not a denoiser of gray or colour images')
+    return Network(trained.model, trained.variables, channels, name)
 
 
 def network_for(channels: int, model: str = "auto") -> Network:

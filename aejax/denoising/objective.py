@@ -20,6 +20,7 @@ from aejax.denoising import models
 from aejax.errors import UserError
 from aejax.losses import mixture
 from aejax.objective import run_model
+from aejax.trained import Trained
 from aejax.types import Aux, Batch, Variables
 
 Images = Float[Array, "b h w c"]
@@ -31,27 +32,18 @@ class _Denoiser:
 
     Args:
       loss: weights of losses.LOSSES; corrupt: specs for corrupt.chain.
-      start: weights or a run's folder to start from ("gray", "colour", ...): fine-tuning, of which
-        the extreme is one image. The model must be the same, but may start in colour from gray.
     """
 
     loss: Mapping[str, float]
     corrupt: Sequence[Mapping[str, Any]] = ()
-    start: str = ""
 
-    def initialise(self, model: nn.Module, variables: Variables, images: Images) -> Variables:
-        """`start`'s variables, or those given."""
-        if not self.start:
-            return variables
-        from aejax.denoising.api import load_network
-        from aejax.trained import check_start
-
-        network = load_network(self.start)
-        found = network.variables
-        if images.shape[-1] == 3 and network.channels == 1:
-            found = {**found, "params": models.in_colour(found["params"])}
-        check_start(found["params"], variables["params"], self.start)
-        return {**variables, **jax.tree.map(jnp.asarray, found)}
+    def adapt_start(self, start: Trained, shape: Sequence[int]) -> Variables:
+        """The variables of model.start for images of `shape` (h, w, c): the model must be the same,
+        but one in colour may start from a gray one."""
+        channels = start.shape[-1] if start.shape else start.config.data.channels
+        if shape[-1] == 3 and channels == 1:
+            return {**start.variables, "params": models.in_colour(start.variables["params"])}
+        return start.variables
 
 
 FLOOR = 3.0 / 255  # levels below this weigh no more than this one

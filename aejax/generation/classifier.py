@@ -19,6 +19,7 @@ from jaxtyping import Array, Float
 
 from aejax import weights
 from aejax.errors import UserError
+from aejax.loading import load
 from aejax.nets.blocks import Conv, Dense, Downsample
 from aejax.types import Output
 
@@ -65,13 +66,8 @@ class Classifier(nn.Module):
 @functools.lru_cache(4)
 def shipped(name: str) -> tuple[Classifier, Any, dict]:
     """(module, variables, meta) of a shipped classifier: "digits-classifier", ..."""
-    variables, meta = weights.load(name)
-    model = Classifier(**{k: _tuple(v) for k, v in meta["model"].items()})
-    return model, variables, meta
-
-
-def _tuple(v):
-    return tuple(v) if isinstance(v, list) else v
+    trained = load(name)
+    return trained.model, trained.variables, weights.provenance(name)
 
 
 def extractor(name: str, batch: int = 500):

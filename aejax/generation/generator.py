@@ -15,11 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from aejax import weights
 from aejax.config import plain
 from aejax.errors import UserError
 from aejax.generation.latent import LatentModel, fit_prior
 from aejax.generation.priors import FlowMatching
 from aejax.generation.samplers import guided
+from aejax.loading import load
+from aejax.registry import did_you_mean
 
 Pictures = UInt8[np.ndarray, "n h w c"]
 
@@ -299,13 +302,12 @@ def load_generator(
         if prior:
             raise UserError(own)
         return _shipped(model)
-    from aejax.trained import load
-
     trained = load(workdir, data_dir=data_dir)
     if hasattr(trained.model, "draw"):
         if prior:
             raise UserError(own)
-        return Generator(trained.model, trained.variables, pathlib.Path(workdir).name)
+        name = pathlib.Path(workdir).name
+        return Generator(trained.model, trained.variables, name, trained.class_names)
     if prior not in ("normal", "mixture"):
         raise UserError(
             f"{workdir} holds an autoencoder without a prior; give --prior mixture (or normal), "
@@ -329,8 +331,6 @@ def load_generator(
 
 def names() -> list[str]:
     """The generators among the shipped weights."""
-    from aejax import weights
-
     found = []
     for name in weights.names():
         meta = weights.provenance(name)
@@ -341,16 +341,11 @@ def names() -> list[str]:
 
 
 def _shipped(name: str) -> Generator:
-    from aejax import weights
-
     known = names()
-    aliases = {"fashion": "fashion-mnist", "mnist": "digits"}
-    name = aliases.get(name, name)
+    name = weights.ALIASES.get(name, name)
     if name not in known and "/" not in name:
-        from aejax.registry import did_you_mean
-
         raise UserError(f'no generator "{name}"{did_you_mean(name, known)}')
-    variables, meta = weights.load(name)
-    kwargs = dict(meta["config"]["model"]["kwargs"])
-    made = LatentModel(shape=tuple(meta["shape"]), **kwargs)
-    return Generator(made, variables, name, tuple(meta.get("class_names", ())))
+    trained = load(name)
+    if not hasattr(trained.model, "draw"):
+        raise UserError(f'"{name}" is no generator{did_you_mean(name, known)}')
+    return Generator(trained.model, trained.variables, name, trained.class_names)

@@ -23,7 +23,7 @@ from aejax.errors import UserError
 from aejax.generation.priors import PRIORS
 from aejax.nets.autoencoder import build_model
 from aejax.registry import build, lookup
-from aejax.trained import check_start
+from aejax.training.start import check_fit
 from aejax.types import Output, Variables
 
 
@@ -215,7 +215,7 @@ def with_autoencoder(variables: Variables, trained: Variables, start: str) -> Va
     mine = {name: tree["ae"] for name, tree in variables.items() if "ae" in tree}
     common = {name: tree for name, tree in trained.items() if name in mine}
     remedy = "model.kwargs.autoencoder is the config.model it was trained with"
-    check_start(common, mine, start, "autoencoder", remedy)
+    check_fit(common, mine, f"objective.kwargs.autoencoder: {start}", remedy)
     placed = {n: {**variables.get(n, {}), "ae": tree} for n, tree in trained.items()}
     return {**variables, **jax.tree.map(jnp.asarray, placed)}
 

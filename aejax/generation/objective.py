@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from aejax.errors import UserError
 from aejax.generation.likelihood import log_likelihood, log_weight
+from aejax.loading import load
 from aejax.objective import run_model
 from aejax.registry import did_you_mean
 from aejax.types import Aux, Batch, Variables
@@ -54,7 +55,6 @@ class Evidence:
       perceptual: weight of the squared distance of a classifier's features (see `classifier`), and
         perceptual_model: the name of its shipped weights. Never the network that scores.
       perceptual_share: the part of each batch it is computed on; it is dearer than a small model.
-      start: workdir of a run whose weights (the averaged ones) this one goes on from.
     """
 
     terms: Mapping[str, float]
@@ -65,21 +65,6 @@ class Evidence:
     perceptual: float = 0.0
     perceptual_model: str = ""
     perceptual_share: float = 1.0
-    start: str = ""
-
-    def initialise(self, model: nn.Module, variables: Variables, images: Any) -> Variables:
-        """`start`'s variables, or those given.
-
-        Raises:
-          UserError: there is no such run, or it is of another model.
-        """
-        if not self.start:
-            return variables
-        from aejax.trained import check_start, load
-
-        found = load(self.start).variables
-        check_start(found, variables, self.start)
-        return found
 
     def __call__(
         self, model: nn.Module, variables: Variables, batch: Batch, key: PRNGKeyArray, train: bool
@@ -180,18 +165,9 @@ class LatentPrior:
         """The variables with the trained autoencoder in them."""
         if not self.autoencoder:
             return variables
-        import pathlib
-
         from aejax.generation.latent import with_autoencoder
 
-        if pathlib.Path(self.autoencoder).is_dir():
-            from aejax.trained import load
-
-            found = load(self.autoencoder).variables
-        else:
-            from aejax.weights import load as shipped
-
-            found = shipped(self.autoencoder)[0]
+        found = load(self.autoencoder).variables
         return with_autoencoder(variables, found, self.autoencoder)
 
 

@@ -15,8 +15,8 @@ Images are [b, h, w, c]. What is slow on a CPU, and how slow, is in docs/fast-on
 """
 
 import contextlib
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial, wraps
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +44,6 @@ WORTH = 1 << 24
 
 # A user context is part of jit's cache key: leaving `forms` retraces, rather than keeps, a form.
 _overrides = jax.make_user_context(())
-_defaults: dict[str, str] = {}
 
 
 def _checked(override: dict[str, str]) -> dict[str, str]:
@@ -70,11 +69,20 @@ def forms(**override: str) -> Iterator[None]:
         yield
 
 
-def set_forms(**override: str) -> None:
-    """As `forms`, for the whole process; `set_forms()` goes back to automatic choice."""
-    _defaults.clear()
-    _defaults.update(_checked(override))
-    jax.clear_caches()
+def traced_with(override: Mapping[str, str], function: Callable) -> Callable:
+    """`function`, traced within `forms(**override)` wherever it is compiled.
+
+    Raises:
+      UserError: unknown operation or form.
+    """
+    override = _checked(dict(override))
+
+    @wraps(function)
+    def run(*args, **kwargs):
+        with forms(**override):
+            return function(*args, **kwargs)
+
+    return run
 
 
 def _exact() -> bool:
@@ -83,7 +91,7 @@ def _exact() -> bool:
 
 def form(operation: str, x: Array | None = None, multiplications: float = float("inf")) -> str:
     """The form that `operation` takes for x here and now: plain, cpu_f32 or cpu_bf16."""
-    asked = dict(_overrides.value).get(operation, _defaults.get(operation, "auto"))
+    asked = dict(_overrides.value).get(operation, "auto")
     if asked != "auto":
         return asked
     device = jax.config.jax_default_device

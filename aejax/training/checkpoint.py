@@ -12,6 +12,7 @@ from orbax.checkpoint import v1 as ocp
 from aejax.errors import UserError
 from aejax.training.sharding import Sharding
 from aejax.training.state import TrainState
+from aejax.types import Variables
 
 
 class Checkpoints:
@@ -21,19 +22,23 @@ class Checkpoints:
       directory: local or any that etils knows (gs://...).
       keep: how many of the last ones stay; the best by `best` stays besides.
       best: the metric that ranks them; "-name" = smaller is better, "" = none.
+      read_only: nothing in the folder is changed: a training may write to it at the same time.
     """
 
-    def __init__(self, directory: str | pathlib.Path, keep: int = 2, best: str = ""):
+    def __init__(
+        self,
+        directory: str | pathlib.Path,
+        keep: int = 2,
+        best: str = "",
+        read_only: bool = False,
+    ):
         self.directory = epath.Path(directory)
         policies = ocp.training.preservation_policies
         preserve = [policies.LatestN(n=keep)]
         if best:
-            name, sign = best.removeprefix("-"), -1.0 if best.startswith("-") else 1.0
             preserve.append(
                 policies.BestN(
-                    n=1,
-                    get_metric_fn=lambda metrics: sign * metrics[name],
-                    keep_checkpoints_without_metrics=False,
+                    n=1, get_metric_fn=self._rank, keep_checkpoints_without_metrics=False
                 )
             )
         self.best = best
@@ -41,25 +46,41 @@ class Checkpoints:
         self.checkpointer = ocp.training.Checkpointer(
             self.directory,
             preservation_policy=policies.AnyPreservationPolicy(preserve),
-            cleanup_tmp_directories=jax.process_count() == 1,
+            cleanup_tmp_directories=jax.process_count() == 1 and not read_only,
         )
 
-    def save(self, state: TrainState, metrics: dict[str, float] | None = None) -> None:
+    def _rank(self, metrics: dict[str, float]) -> float:
+        """What the best checkpoint has most of; another metric may have ranked older ones."""
+        name, sign = self.best.removeprefix("-"), -1.0 if self.best.startswith("-") else 1.0
+        return sign * metrics.get(name, -sign * float("inf"))
+
+    def save(
+        self,
+        state: TrainState,
+        metrics: dict[str, float] | None = None,
+        note: dict[str, Any] | None = None,
+    ) -> None:
         """Starts saving `state` under its step; waits for the save before, if still under way.
+
+        Args:
+          metrics: of an evaluation; a step that is saved already is saved again with them.
+          note: JSON that `progress` gives back: what the loop knows besides the state.
 
         Raises:
           UserError: the disk is full, or the folder cannot be written. Earlier ones stay.
         """
-        step = int(state.step)
+        step, note = int(state.step), dict(note or {})
         self.wait()
         try:
             if step in self.steps():
-                if not metrics:
+                if not metrics or metrics == self.metrics(step):
                     return
-                self.checkpointer.save(step, _tree(state), overwrite=True, metrics=metrics)
+                self.checkpointer.save(
+                    step, _tree(state), overwrite=True, metrics=metrics, custom_metadata=note
+                )
             else:
                 self._saving = self.checkpointer.save_async(
-                    step, _tree(state), force=True, metrics=metrics
+                    step, _tree(state), force=True, metrics=metrics, custom_metadata=note
                 )
         except Exception as e:
             raise _write_error(e, self.directory) from e
@@ -84,9 +105,67 @@ class Checkpoints:
 
     def best_step(self) -> int | None:
         """The step with the best metric, if any was evaluated."""
-        name, sign = self.best.removeprefix("-"), -1.0 if self.best.startswith("-") else 1.0
+        name = self.best.removeprefix("-")
         ranked = [c for c in self.checkpointer.checkpoints if c.metrics and name in c.metrics]
-        return max(ranked, key=lambda c: sign * c.metrics[name]).step if ranked else None
+        return max(ranked, key=lambda c: self._rank(c.metrics)).step if ranked else None
+
+    def metrics(self, step: int) -> dict[str, float]:
+        """Those saved with `step`; {} if it was not evaluated."""
+        saved = {c.step: c.metrics for c in self.checkpointer.checkpoints}
+        return dict(saved.get(step) or {})
+
+    def progress(self, step: int) -> dict[str, Any]:
+        """The note that was saved with `step`. For a checkpoint of aejax 0.1, which has none, the
+        best value so far."""
+        note = dict(self.checkpointer.metadata(step).custom_metadata or {})
+        best = self.best_step()
+        if note or best is None:
+            return note
+        return {
+            "by": self.best,
+            "best": self._rank(self.metrics(best)),
+            "worse": 0,
+            "stopped_by": "",
+        }
+
+    def variables(self, step: int | None = None) -> tuple[Variables, int]:
+        """(the averaged variables where there are any, else the trained ones, their step) of the
+        newest whole checkpoint or that of `step`, on one device of this process. What the optimiser
+        keeps is not read, and nothing is asked for that only the training knows.
+
+        Raises:
+          UserError: there is none, or it is damaged.
+        """
+        steps = [step] if step is not None else sorted(self.steps(), reverse=True)
+        for candidate in steps:
+            try:
+                return self._variables(candidate), candidate
+            except Exception as e:  # whatever a damaged file makes Orbax or TensorStore raise
+                self._damaged(candidate, e)
+        raise UserError(f"{self.directory.parent} has no whole checkpoint; train it first")
+
+    def _variables(self, step: int) -> Variables:
+        one = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        stored = self.checkpointer.metadata(step).metadata
+        params = "params" if stored.get("ema") is None else "ema"
+        abstract = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(tuple(leaf.shape), leaf.dtype, sharding=one),
+            {name: stored[name] for name in (params, "collections")},
+        )
+        context = ocp.Context()
+        context.pytree.loading.partial_load = True
+        with context:  # a checkpointer keeps the context that it was made in
+            partial = ocp.training.Checkpointer(self.directory, cleanup_tmp_directories=False)
+            found = partial.load(step, abstract)
+            partial.close()
+        return {"params": found[params], **found["collections"]}
+
+    def _damaged(self, step: int, error: Exception) -> None:
+        warnings.warn(
+            f"checkpoint {step} in {self.directory} is damaged ({type(error).__name__}); "
+            "the one before it is used",
+            stacklevel=3,
+        )
 
     def restore(
         self, state: TrainState, sharding: Sharding, step: int | None = None
@@ -115,11 +194,7 @@ class Checkpoints:
                         f"checkpoint {self.directory / str(candidate)} is of another model: "
                         f"{difference}; use another --workdir"
                     ) from e
-                warnings.warn(
-                    f"checkpoint {candidate} in {self.directory} is damaged "
-                    f"({type(e).__name__}); the one before it is used",
-                    stacklevel=2,
-                )
+                self._damaged(candidate, e)
         return None
 
     def _difference(self, step: int, abstract: Any) -> str:

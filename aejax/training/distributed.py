@@ -430,6 +430,16 @@ def named(i: int) -> str:
     return f"process {i} ({_hosts[i]})" if i < len(_hosts) else f"process {i}"
 
 
+def any_process(flag: bool) -> bool:
+    """Whether it is True in any process; each waits for all."""
+    if jax.process_count() == 1:
+        return flag
+    from jax.experimental import multihost_utils
+
+    barrier("any_process")  # Gloo alone would give up on the others after 30 seconds
+    return bool(multihost_utils.process_allgather(flag).any())
+
+
 def barrier(name: str, timeout: float = 600.0) -> None:
     """Waits until every process has come here.
 

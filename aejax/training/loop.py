@@ -27,6 +27,9 @@ class Job:
       evaluate: state -> metrics, None = no evaluation on the way.
       total: steps of the whole run; batch: examples of a step over all processes.
       eval_every, log_every, save_every: (number, unit) with unit "step" or "second".
+      best: config.eval.best.
+      note: what the loop knows besides the state and a checkpoint keeps: "by" (the metric `best`),
+        "best" (its best value, larger is better), "worse" (evaluations since), "stopped_by".
     """
 
     dispatch: Callable[[int], Callable]
@@ -45,6 +48,7 @@ class Job:
     log_every: tuple[float, str]
     save_every: tuple[float, str]
     best: str
+    note: dict[str, Any] = dataclasses.field(default_factory=dict)
     stop_loss: float = 0.0
     patience: int = 0
     max_skipped: int = 20
@@ -116,7 +120,10 @@ def run_loop(job: Job, state: TrainState, start: int) -> tuple[TrainState, dict[
     step, dispatches, pending = start, 0, None
     log_due = Due(job.log_every, start)
     save_due = Due(job.save_every, start)
-    best, worse, why = None, 0, "length"
+    note = job.note
+    if note.get("by") != job.best:  # a new run, or another metric decides now
+        note.update(by=job.best, best=None, worse=0, stopped_by="")
+    why = note["stopped_by"] or "length"
     skipped, window, save_wanted = 0, [], False
     window_start, window_step, rate = time.perf_counter(), start, 0.0
     speeds = []
@@ -142,7 +149,7 @@ def run_loop(job: Job, state: TrainState, start: int) -> tuple[TrainState, dict[
 
     with Signals() as signals, distributed.Watch() as hosts:
         try:
-            while step < job.total:
+            while step < job.total and not note["stopped_by"]:
                 if job.profile and step <= job.profile[0] < step + job.steps_per_dispatch:
                     jax.profiler.start_trace(job.workdir)
 
@@ -210,13 +217,16 @@ def run_loop(job: Job, state: TrainState, start: int) -> tuple[TrainState, dict[
                     evaluation_seconds = min(evaluation_seconds, took)
                     job.log.write(step, {f"eval/{name}": v for name, v in metrics.items()})
                     name, sign = job.best.removeprefix("-"), -1 if job.best[:1] == "-" else 1
-                    if best is None or sign * metrics[name] > best:
-                        best, worse = sign * metrics[name], 0
+                    if note["best"] is None or sign * metrics[name] > note["best"]:
+                        note.update(best=sign * metrics[name], worse=0)
                     else:
-                        worse += 1
-                    if job.patience and worse >= job.patience:
-                        why, stop = f"{name} did not improve in {worse} evaluations", True
+                        note["worse"] += 1
+                    if job.patience and note["worse"] >= job.patience:
+                        why = f"{name} did not improve in {note['worse']} evaluations"
+                        stop = True
                     window_start, window_step = time.perf_counter(), step
+
+                note["stopped_by"] = why if stop else ""
 
                 # 7. Checkpoint, and 8. signals: decided together by all processes.
                 save_wanted = save_due(step) or save_wanted  # until all processes agree
@@ -227,7 +237,7 @@ def run_loop(job: Job, state: TrainState, start: int) -> tuple[TrainState, dict[
                         settled = settle(pending)
                         pending = None
                         if np.isfinite(settled["loss"]):  # never over the last good one
-                            job.checkpoints.save(state, metrics)
+                            job.checkpoints.save(state, metrics, note)
                         if ask:
                             job.checkpoints.wait()
                     window_start = window_start if window else time.perf_counter()
@@ -236,8 +246,6 @@ def run_loop(job: Job, state: TrainState, start: int) -> tuple[TrainState, dict[
                         f"{signals.got or 'a signal to another process'}: saved step {step} of "
                         f"{job.total} in {job.workdir}; the same command goes on from there"
                     )
-                if stop:
-                    break
         finally:
             progress.close()
             batches.close()

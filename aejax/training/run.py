@@ -1,14 +1,12 @@
 """From a config to a finished, measured run in a folder."""
 
+import contextlib
 import dataclasses
 import json
 import math
-import os
 import pathlib
-import platform
-import subprocess
 import sys
-import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -16,21 +14,33 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from aejax.config import Clock, to_json, with_defaults
+from aejax import files, lease
+from aejax.config import Clock, current, to_json
 from aejax.data.pipeline import make_pipeline
 from aejax.data.splits import Splits, open_splits
 from aejax.errors import UserError
 from aejax.evaluate import Evaluation, Evaluator
 from aejax.metrics.image import metric_functions
+from aejax.nets import ops
 from aejax.nets.autoencoder import build_model
 from aejax.objective import build_objective
-from aejax.training import optim
+from aejax.result import Result, read_result
+from aejax.training import distributed, optim
 from aejax.training.checkpoint import Checkpoints
 from aejax.training.log import Log, Stopwatch
 from aejax.training.loop import Job, every, run_loop
+from aejax.training.provenance import provenance
 from aejax.training.sharding import Sharding, of_config
+from aejax.training.start import started
 from aejax.training.state import TrainState, create
 from aejax.training.step import make_dispatch, make_train_step
+from aejax.training.workdir import (
+    LATE,
+    WORTH_GOING_ON,
+    Spec,
+    changed_keys,
+    record,
+)
 
 
 @dataclasses.dataclass
@@ -58,7 +68,7 @@ class Parts:
         """
         optim = self.config.optim
         sharding.check_batch(self.config.data.batch, optim.accumulate)
-        return make_train_step(
+        step = make_train_step(
             self.objective,
             self.model,
             self.tx,
@@ -69,6 +79,7 @@ class Parts:
             ema=optim.ema,
             only=optim.only,
         )
+        return ops.traced_with(self.config.ops, step)
 
     def placed(self, sharding: Sharding) -> tuple[TrainState, Any, Any]:
         """(first state, resident data, key) on the devices."""
@@ -89,12 +100,18 @@ class Parts:
 
         # It runs once: on a CPU, compiling it well takes seconds and earns nothing.
         quick = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
+        make = ops.traced_with(config.ops, make)
         variables = jax.jit(make, compiler_options=quick)()
-        if hasattr(self.objective, "initialise"):
+        # What all of a start replaces need not be computed first.
+        whole_start = config.model.start and not config.model.start_only
+        if hasattr(self.objective, "initialise") and not whole_start:
             images = example
             if config.model.init == "pca":  # crops: more of them than there are files
                 images = self.example(1024 if config.data.crop else min(self.pipeline.n, 4096))
             variables = self.objective.initialise(self.model, variables, images["image"])
+        if config.model.start:
+            shape = self.pipeline.example_shape
+            variables = started(variables, config.model, self.objective, shape)
         return create(variables, self.tx, config.optim.ema)
 
     def init_variables(self, example, key):
@@ -136,9 +153,7 @@ def build(config: ConfigDict, data_dir: str | None = None, data: Any = None) -> 
     Raises:
       UserError: whatever in it cannot be.
     """
-    from aejax.nets import ops
-
-    ops.set_forms(**dict(config.ops))
+    config = current(config)
     splits = open_splits(config, data_dir, data)
     pipeline = make_pipeline(
         config,
@@ -180,9 +195,129 @@ def build_evaluator(parts: Parts) -> Evaluator:
         config.eval.batch or config.data.batch,
         config.eval.pictures,
         of_config(config.train).local_devices,
+        config.ops,
     )
     evaluator.check(parts.abstract().variables, parts.pipeline.example_shape, config.eval.best)
     return evaluator
+
+
+@dataclasses.dataclass
+class _Run:
+    """A run in its folder, on its devices, with everything built."""
+
+    parts: Parts
+    sharding: Sharding
+    step: Any
+    evaluator: Evaluator
+    spec: Spec
+    state: TrainState
+    note: dict[str, Any]  # of the loop, as the checkpoint has it
+    watch: Stopwatch
+    workdir: pathlib.Path
+    checkpoints: Checkpoints | None = None  # these two from `claim` on
+    log: Log | None = None
+    evaluation: Evaluation | None = None  # the last one
+    cost: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        self.start = int(self.state.step)
+        resident = self.parts.pipeline.resident
+        self.resident = None if resident is None else self.sharding.replicate(resident)
+        self.key = self.sharding.replicate_key(self.parts.config.seed + 1)
+        self.compiled: dict[int, Any] = {}
+
+    def claim(self, overrides: dict[str, Any], command: str, changed: dict[str, list[Any]]) -> None:
+        """Makes the folder this run's.
+
+        Raises:
+          UserError: it cannot be written.
+        """
+        config = self.parts.config
+        if jax.process_index() == 0:
+            try:
+                record(
+                    self.workdir,
+                    config,
+                    self.spec,
+                    self.start,
+                    overrides=overrides,
+                    command=command,
+                    changed=changed,
+                )
+            except OSError as e:
+                raise _unusable(self.workdir, e) from e
+        self.checkpoints = Checkpoints(
+            self.workdir.resolve() / "checkpoints", config.checkpoint.keep, config.eval.best
+        )
+        self.log = Log(
+            str(self.workdir),
+            tensorboard=config.log.tensorboard,
+            wandb=config.log.wandb,
+            config=json.loads(to_json(config)),
+        )
+
+    def dispatch(self, count: int) -> Any:
+        """The program for `count` steps; the last dispatch of a run may be a shorter one."""
+        if count not in self.compiled:
+            with self.watch("compile"):
+                self.compiled[count] = self.sharding.compile(
+                    make_dispatch(self.step, count),
+                    self.state,
+                    self.parts.pipeline.dispatch(self.start, count),
+                    self.resident,
+                    self.key,
+                )
+                if not self.cost:
+                    devices = len(self.sharding.devices)
+                    self.cost.update(cost_of(self.compiled[count], count, devices))
+        return self.compiled[count]
+
+    def evaluate(self, state: TrainState) -> dict[str, float]:
+        """Metrics of the averaged variables; pictures go to the folder and the log."""
+        config = self.parts.config
+        variables = self.sharding.local(state.best_variables)
+        self.evaluation = self.evaluator(variables, config.seed, config.eval.examples)
+        write_pictures(self.evaluation, self.workdir)
+        self.log.images(int(state.step), sheets(self.evaluation))
+        return self.evaluation.metrics
+
+    def job(self, quiet: bool) -> Job:
+        """What the loop is told."""
+        config, clock = self.parts.config, self.parts.clock
+        evaluation = config.eval.every
+        return Job(
+            dispatch=self.dispatch,
+            pipeline=self.parts.pipeline,
+            resident=self.resident,
+            sharding=self.sharding,
+            checkpoints=self.checkpoints,
+            log=self.log,
+            watch=self.watch,
+            evaluate=self.evaluate if evaluation else None,
+            key=self.key,
+            total=self.parts.steps,
+            batch=config.data.batch,
+            steps_per_dispatch=config.train.steps_per_dispatch,
+            eval_every=clock.steps(evaluation, "eval.every") if evaluation else 1,
+            log_every=every(config.log.every, clock.steps, "log.every"),
+            save_every=every(config.checkpoint.every, clock.steps, "checkpoint.every"),
+            best=config.eval.best,
+            note=self.note,
+            stop_loss=config.train.stop_loss,
+            patience=config.train.patience,
+            max_skipped=config.train.max_skipped,
+            profile=config.train.profile,
+            workdir=str(self.workdir),
+            quiet=quiet,
+        )
+
+    def close(self) -> None:
+        """Ends threads, files and saves."""
+        self.parts.pipeline.close()
+        self.evaluator.pipeline.close()
+        for part in (self.log, self.checkpoints):
+            if part is not None:
+                part.close()
 
 
 def train(
@@ -193,239 +328,199 @@ def train(
     command: str = "",
     overrides: dict[str, Any] | None = None,
     quiet: bool = False,
+    accept_data: bool = False,
     data: Any = None,
-) -> dict[str, Any]:
+) -> Result:
     """Trains what `config` describes in `workdir`, from wherever that stands, and measures it.
 
+    A run in the folder goes on if the config is the same but for keys that may change
+    (workdir.CHANGEABLE); one that is finished goes on if it has become longer.
+
     Args:
+      config: what an experiment's get_config returns.
+      workdir: folder of the run. It becomes this config's only once everything could be built.
+      data_dir: the data folder; default AEJAX_DATA.
+      command, overrides: for the provenance and the tables of a study.
+      quiet: no progress line.
+      accept_data: go on although the data are not those that the run began with.
       data: NumPy images [n, h, w(, c)], or (images, labels), in place of config.data.source.
 
-    Returns:
-      what is written to workdir/result.json: metrics, sizes, seconds, provenance.
-
     Raises:
-      UserError: the config or the folder cannot be used.
+      UserError: the config, the data or the folder cannot be used, or another process trains there.
       SavedAndStopped: a signal came, and the run can be continued.
+
+    >>> aejax.train(config, "runs/mine").metrics["test/psnr"]
     """
     watch = Stopwatch()
-    workdir = pathlib.Path(workdir)
-    done = claim(workdir, config, overrides or {}, command)
-    if done is not None:
-        return done
-
-    with watch("init"):
-        parts = build(config, data_dir, data)
-        evaluator = build_evaluator(parts)
-        sharding = of_config(config.train)
-        step = parts.step_on(sharding)
-        checkpoints = Checkpoints(
-            workdir.resolve() / "checkpoints", config.checkpoint.keep, config.eval.best
-        )
-        state = None
-        if checkpoints.steps():
-            state = checkpoints.restore(parts.abstract(), sharding)
-        if state is None:
-            state = sharding.place(parts.init())
-        start = int(state.step)
-        resident = parts.pipeline.resident
-        resident = None if resident is None else sharding.replicate(resident)
-        key = sharding.replicate_key(config.seed + 1)
-        if not quiet and jax.process_index() == 0:
-            splits = dataclasses.replace(parts.splits, test=evaluator.pipeline.source)
-            print(splits.line, file=sys.stderr, flush=True)
-        log = Log(
-            str(workdir),
-            tensorboard=config.log.tensorboard,
-            wandb=config.log.wandb,
-            config=json.loads(to_json(config)),
-        )
-    compiled: dict[int, Any] = {}
-    cost: dict[str, Any] = {}
-
-    def dispatch(count: int):
-        """The program for `count` steps; the last dispatch of a run may be a shorter one."""
-        if count not in compiled:
-            with watch("compile"):
-                batch = parts.pipeline.dispatch(start, count)
-                body = make_dispatch(step, count)
-                compiled[count] = sharding.compile(body, state, batch, resident, key)
-                if not cost:
-                    cost.update(cost_of(compiled[count], count, len(sharding.devices)))
-        return compiled[count]
-
-    def evaluate(state: TrainState, examples: int = config.eval.examples) -> dict[str, float]:
-        variables = sharding.local(state.best_variables)
-        found = evaluator(variables, config.seed, examples)
-        write_pictures(found, workdir)
-        log.images(int(state.step), sheets(found))
-        evaluate.last = found
-        return found.metrics
-
-    clock = parts.clock
-    job = Job(
-        dispatch=dispatch,
-        pipeline=parts.pipeline,
-        resident=resident,
-        sharding=sharding,
-        checkpoints=checkpoints,
-        log=log,
-        watch=watch,
-        evaluate=evaluate if config.eval.every else None,
-        key=key,
-        total=parts.steps,
-        batch=config.data.batch,
-        steps_per_dispatch=config.train.steps_per_dispatch,
-        eval_every=clock.steps(config.eval.every, "eval.every") if config.eval.every else 1,
-        log_every=every(config.log.every, clock.steps, "log.every"),
-        save_every=every(config.checkpoint.every, clock.steps, "checkpoint.every"),
-        best=config.eval.best,
-        stop_loss=config.train.stop_loss,
-        patience=config.train.patience,
-        max_skipped=config.train.max_skipped,
-        profile=config.train.profile,
-        workdir=str(workdir),
-        quiet=quiet,
-    )
-    try:
-        state, summary = run_loop(job, state, start)
-        with watch("evaluate"):
-            metrics = evaluate(state)
-        log.write(int(state.step), {f"eval/{name}": v for name, v in metrics.items()})
-        with watch("checkpoint"):
-            checkpoints.save(state, metrics)
-            checkpoints.wait()
-        best = checkpoints.best_step()
-    finally:
-        parts.pipeline.close()
-        evaluator.pipeline.close()
-        log.close()
-        checkpoints.close()
-    result = {
-        "id": workdir.name,
-        "overrides": overrides or {},
-        "task": config.task,
-        "metrics": {f"test/{name}": v for name, v in metrics.items()},
-        "examples": evaluate.last.count,
-        "data": {
-            "train": parts.pipeline.source.name,
-            "fingerprint": parts.pipeline.source.fingerprint,
-        },
-        "latent": evaluate.last.latent,
-        "best_step": best,
-        "parameters": count_parameters(state.params),
-        "latent_size": latent_size(parts),
-        "input_size": math.prod(parts.pipeline.example_shape),
-        **summary,
-        "cost": cost,
-        "seconds": watch.report(),
-        **provenance(command),
-        "config": json.loads(to_json(config)),
-    }
-    if jax.process_index() == 0:
-        write_atomically(workdir / "result.json", json.dumps(result, indent=1) + "\n")
+    config, workdir = current(config), pathlib.Path(workdir)
+    changed = changed_keys(workdir, config)
+    finished = read_result(workdir)
+    if finished is not None and not has_more_to_do(workdir, changed):
+        return finished
+    with held(workdir):
+        changed = changed_keys(workdir, config)  # again: another process may just have ended
+        with watch("init"):
+            run = _open(config, workdir, watch, data_dir, data, accept_data, changed)
+        try:
+            if not quiet and jax.process_index() == 0:
+                splits = dataclasses.replace(run.parts.splits, test=run.evaluator.pipeline.source)
+                print(splits.line, file=sys.stderr, flush=True)
+            run.claim(overrides or {}, command, changed)
+            state, summary = run_loop(run.job(quiet), run.state, run.start)
+            run.state = state  # the arrays of the first one were donated
+            with watch("checkpoint"):  # first: what fails from here on loses nothing
+                run.checkpoints.save(state, note=run.note)
+                run.checkpoints.wait()
+            with watch("evaluate"):
+                metrics = run.evaluate(state)
+            run.log.write(int(state.step), {f"eval/{name}": v for name, v in metrics.items()})
+            with watch("checkpoint"):
+                run.checkpoints.save(state, metrics, run.note)
+                run.checkpoints.wait()
+            best = run.checkpoints.best_step()
+        finally:
+            run.close()
+        result = _result(run, metrics, best, summary, overrides or {}, command)
+        if jax.process_index() == 0:
+            files.write_atomically(workdir / "result.json", result.to_json())
     return result
 
 
-def claim(
-    workdir: pathlib.Path, config: ConfigDict, overrides: dict[str, Any], command: str
-) -> dict[str, Any] | None:
-    """Makes the folder this config's; its result if the run was finished before.
+def _open(
+    config: ConfigDict,
+    workdir: pathlib.Path,
+    watch: Stopwatch,
+    data_dir: str | None,
+    data: Any,
+    accept_data: bool,
+    changed: dict[str, list[Any]],
+) -> _Run:
+    """Builds everything and compiles the first dispatch, so that what can be wrong with a config is
+    found before the folder becomes its own. Writes nothing.
 
     Raises:
-      UserError: it is another config's folder, or it cannot be written.
+      UserError: as `train`.
     """
-    file, text = workdir / "config.json", to_json(config)
-    try:
-        if file.exists() and file.read_text() != text:
-            old, new = with_defaults(json.loads(file.read_text())), json.loads(text)
-            if old != new:
-                raise UserError(
-                    f"{workdir} holds a run of another config ({_first_difference(old, new)}); "
-                    "use another --workdir"
-                )
-        result = workdir / "result.json"
-        if result.exists():
-            return json.loads(result.read_text())
-        if jax.process_index() == 0:
-            workdir.mkdir(parents=True, exist_ok=True)
-            write_atomically(file, text)
-            write_atomically(
-                workdir / "provenance.json",
-                json.dumps({"overrides": overrides} | provenance(command), indent=1) + "\n",
+    with contextlib.ExitStack() as on_error:
+        parts = build(config, data_dir, data)
+        on_error.callback(parts.pipeline.close)
+        sharding = of_config(config.train)
+        step = parts.step_on(sharding)
+        evaluator = build_evaluator(parts)
+        on_error.callback(evaluator.pipeline.close)
+        spec, before = Spec.of(parts.pipeline, evaluator.pipeline), Spec.read(workdir)
+        if before is not None and not accept_data:
+            before.check_same(spec, workdir)
+        if before is not None and before != spec:
+            changed["data"] = [dataclasses.asdict(s) for s in (before, spec)]
+        state, note = _restored(parts, sharding, workdir)
+        if state is None:
+            state, note = sharding.place(parts.init()), {}
+        if "train.length" in changed:  # patience begins anew, and whatever ended the run is over
+            note |= {"worse": 0, "stopped_by": ""} if note else {}
+        run = _Run(parts, sharding, step, evaluator, spec, state, note, watch, workdir)
+        if run.start > parts.steps:
+            raise UserError(
+                f"{workdir} is at step {run.start}, beyond train.length = "
+                f'"{config.train.length}" ({parts.steps} steps); give a longer one'
             )
-    except OSError as e:
-        raise UserError(f"cannot use {workdir} as workdir: {e.strerror or e}") from e
-    return None
+        if run.start < parts.steps and not note.get("stopped_by"):
+            run.dispatch(min(config.train.steps_per_dispatch, parts.steps - run.start))
+        on_error.pop_all()
+    return run
 
 
-def _first_difference(old: Any, new: Any, prefix: str = "") -> str:
-    for name in sorted({*old, *new}):
-        a, b = old.get(name), new.get(name)
-        if isinstance(a, dict) and isinstance(b, dict):
-            if a != b:
-                return _first_difference(a, b, f"{prefix}{name}.")
-        elif a != b:
-            return f"{prefix}{name} is {a!r} there and {b!r} here"
-    return "none"
+def _restored(
+    parts: Parts, sharding: Sharding, workdir: pathlib.Path
+) -> tuple[TrainState | None, dict[str, Any]]:
+    """(state, note of the loop) of the newest whole checkpoint; (None, {}) if there is none."""
+    folder = workdir.resolve() / "checkpoints"
+    if not folder.is_dir():
+        return None, {}
+    saved = Checkpoints(folder, best=parts.config.eval.best, read_only=True)
+    try:
+        state = saved.restore(parts.abstract(), sharding) if saved.steps() else None
+        return state, {} if state is None else saved.progress(int(state.step))
+    finally:
+        saved.close()
 
 
-def write_atomically(path: pathlib.Path, text: str) -> None:
-    """All of it or nothing: a reader, or the next start, never sees half a file."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(text)
-    part.replace(path)
+def has_more_to_do(workdir: pathlib.Path, changed: dict[str, list[Any]]) -> bool:
+    """Whether a finished run goes on because of the keys that have changed.
+
+    Raises:
+      UserError: only such have that a finished run has no use for.
+    """
+    if any(WORTH_GOING_ON.fullmatch(key) for key in changed):
+        return True
+    late = [key for key in changed if LATE.fullmatch(key)]
+    if late:
+        raise UserError(
+            f"{workdir} is finished, so that {late[0]} changes nothing; give a longer "
+            "train.length as well, or another --workdir"
+        )
+    return False
 
 
-def provenance(command: str = "") -> dict[str, Any]:
-    """Command, versions, machine, date, git revision: what makes a number worth citing."""
-    return {
-        "command": command or " ".join(sys.argv),
-        "versions": versions(),
-        "machine": machine(),
-        "date": time.strftime("%Y-%m-%d %H:%M"),
-        "git": revision(),
-    }
+@contextlib.contextmanager
+def held(workdir: pathlib.Path) -> Iterator[None]:
+    """The folder, made if need be, with its lease: one process trains in it at a time.
 
-
-def versions() -> dict[str, str]:
-    """Python and the packages that decide a result."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {"python": platform.python_version()}
-    for name in ("aejax", "jax", "flax", "optax", "orbax-checkpoint", "numpy"):
+    Raises:
+      UserError: another process trains there, or it cannot be written.
+    """
+    refused, mine, is_new = "", None, not workdir.exists()
+    if jax.process_index() == 0:
         try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "source"
-    return found
-
-
-def machine() -> str:
-    """The devices and the processor, in one line."""
-    cpu = platform.processor() or platform.machine()
+            workdir.mkdir(parents=True, exist_ok=True)
+            mine = lease.take_or_explain(workdir)
+        except OSError as e:
+            refused = str(_unusable(workdir, e))
+        except UserError as e:
+            refused = str(e)
+    if distributed.any_process(bool(refused)):
+        raise UserError(refused or f"process 0 cannot use {workdir} as workdir")
     try:
-        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                cpu = line.split(":", 1)[1].strip()
-                break
-    except OSError:
-        pass
-    kinds = {d.device_kind for d in jax.devices()}
-    devices = f"{jax.device_count()} x {'/'.join(sorted(kinds))}"
-    return f"{devices}, {os.cpu_count()} cores, {cpu}"
+        yield
+    finally:
+        if mine is not None:
+            mine.release()
+        if is_new and jax.process_index() == 0:
+            with contextlib.suppress(OSError):
+                workdir.rmdir()  # only if nothing was written
 
 
-def revision() -> str:
-    """Git revision of the code, with + for uncommitted changes; '' outside a checkout."""
-    here = pathlib.Path(__file__).parent
-    try:
-        run = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--exclude=*"],
-            cwd=here, capture_output=True, text=True, timeout=10, check=True,
-        )  # fmt: skip
-        return run.stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""
+def _unusable(workdir: pathlib.Path, error: OSError) -> UserError:
+    return UserError(f"cannot use {workdir} as workdir: {error.strerror or error}")
+
+
+def _result(
+    run: _Run,
+    metrics: dict[str, float],
+    best: int | None,
+    summary: dict[str, Any],
+    overrides: dict[str, Any],
+    command: str,
+) -> Result:
+    parts, source = run.parts, run.parts.pipeline.source
+    return Result(
+        id=run.workdir.resolve().name,
+        overrides=overrides,
+        task=parts.config.task,
+        metrics={f"test/{name}": v for name, v in metrics.items()},
+        examples=run.evaluation.count,
+        data={"train": source.name, "fingerprint": source.fingerprint},
+        latent=run.evaluation.latent,
+        best_step=best,
+        parameters=count_parameters(run.state.params),
+        latent_size=latent_size(parts),
+        input_size=math.prod(parts.pipeline.example_shape),
+        **summary,
+        cost=run.cost,
+        seconds=run.watch.report(),
+        **provenance(command),
+        config=json.loads(to_json(parts.config)),
+    )
 
 
 def count_parameters(params: Any) -> int:

@@ -7,6 +7,7 @@ as they are given (float16 halves the size) and come back as float32; integers s
 
 import hashlib
 import json
+import os
 import pathlib
 from typing import Any
 
@@ -17,6 +18,13 @@ from aejax.registry import did_you_mean
 
 FOLDER = pathlib.Path(__file__).parent
 LARGE = 1 << 14  # kernels with more entries than this are packed
+# Short names of what is shipped.
+ALIASES = {
+    "gray": "denoise_gray",
+    "colour": "denoise_colour",
+    "fashion": "fashion-mnist",
+    "mnist": "digits",
+}
 
 
 def names() -> list[str]:
@@ -62,11 +70,11 @@ def _unpacked(tree: Any) -> Any:
     return {name: _unpacked(value) for name, value in tree.items()}
 
 
-def save(path: str | pathlib.Path, variables: Any, meta: dict[str, Any]) -> None:
+def save(path: str | os.PathLike, variables: Any, meta: dict[str, Any]) -> None:
     """Writes PATH.safetensors and PATH.json; the hash of the first stands in the second.
 
     Args:
-      path: with or without the suffix; a bare name is put into this folder.
+      path: with or without the suffix; a bare name without it is put into this folder.
       variables: Flax collections, nested dicts of arrays.
       meta: provenance: config, command, versions, machine, steps, wall time, data.
     """
@@ -80,7 +88,7 @@ def save(path: str | pathlib.Path, variables: Any, meta: dict[str, Any]) -> None
     path.with_suffix(".json").write_text(text + "\n")
 
 
-def provenance(name: str | pathlib.Path) -> dict[str, Any]:
+def provenance(name: str | os.PathLike) -> dict[str, Any]:
     """Where shipped weights, or those of a path, came from: what stands in their .json.
 
     Raises:
@@ -88,11 +96,17 @@ def provenance(name: str | pathlib.Path) -> dict[str, Any]:
     """
     path = _path(name)
     if not path.is_file():
-        raise UserError(f'no weights "{name}"{did_you_mean(str(name), names())}')
-    return json.loads(path.with_suffix(".json").read_text())
+        raise UserError(f'no weights "{name}"{did_you_mean(str(name), [*names(), *ALIASES])}')
+    try:
+        return json.loads(path.with_suffix(".json").read_text())
+    except (OSError, ValueError) as e:
+        raise UserError(
+            f"{path.with_suffix('.json')}, which belongs to {path}, cannot be read "
+            f"({e}); copy both files"
+        ) from e
 
 
-def load(name: str | pathlib.Path, check: bool = True) -> tuple[dict[str, Any], dict[str, Any]]:
+def load(name: str | os.PathLike, check: bool = True) -> tuple[dict[str, Any], dict[str, Any]]:
     """(variables, meta) of shipped weights by name, or of a path.
 
     Raises:
@@ -114,8 +128,16 @@ def load(name: str | pathlib.Path, check: bool = True) -> tuple[dict[str, Any], 
     return _unpacked(variables), meta
 
 
-def _path(name: str | pathlib.Path) -> pathlib.Path:
-    text = str(name)
-    if not text.endswith(".safetensors"):
-        text += ".safetensors"
-    return pathlib.Path(text) if "/" in text or isinstance(name, pathlib.Path) else FOLDER / text
+def exists(name: str | os.PathLike) -> bool:
+    """Whether `load` would find weights of that name or path."""
+    return _path(name).is_file()
+
+
+def _path(name: str | os.PathLike) -> pathlib.Path:
+    """A path or a name with the suffix is a file; other names are in this folder."""
+    text = os.fspath(name)
+    if text.endswith(".safetensors"):
+        return pathlib.Path(text)
+    if "/" in text or not isinstance(name, str):
+        return pathlib.Path(f"{text}.safetensors")
+    return FOLDER / f"{ALIASES.get(text, text)}.safetensors"

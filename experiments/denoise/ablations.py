@@ -172,7 +172,7 @@ def measured(config, workdir, data_dir=None, **kwargs):
     from aejax.data.source import open_source
     from aejax.training.run import train
 
-    result = train(config, workdir, data_dir=data_dir, **kwargs)
+    result = train(config, workdir, data_dir=data_dir, **kwargs).to_dict()
     source = open_source(
         config.data.source, "test", data_dir=data_dir, holdout=config.data.holdout, channels=1
     )

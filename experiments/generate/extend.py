@@ -83,6 +83,7 @@ def main():
                 write(folder / "images", x, k)
             over = {"data.source": f"folder:{folder / 'images'}", "data.holdout": 0, "seed": seed}
             result = train(apply_overrides(get_config(), over), folder / "run", quiet=True)
+            result = result.to_dict()
             row[name] = result["metrics"]["test/accuracy"]
         rows.append(row)
         print(row, flush=True)

@@ -94,10 +94,10 @@ def get_config(arg: str = ""):
 def main() -> None:
     import numpy as np
 
+    from aejax import load
     from aejax.data.decoded import decoded
     from aejax.data.source import open_source
     from aejax.generation.nll import importance_nll
-    from aejax.trained import load
     from aejax.training.run import provenance
 
     parser = argparse.ArgumentParser()

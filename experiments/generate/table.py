@@ -199,9 +199,9 @@ def sampled(model, variables, n: int, seed: int) -> tuple[np.ndarray, float]:
 
 def drawn(config, prior: str, folder: pathlib.Path, real, n: int, ema: float | None, options):
     """(n samples, seconds to train or fit the prior, seconds to draw) of one prior of a run."""
+    from aejax import load
     from aejax.config import plain
     from aejax.generation.latent import LatentModel, fit_prior
-    from aejax.trained import load
     from aejax.training.run import train
 
     seed, images = config.seed, real.train_images
@@ -211,7 +211,7 @@ def drawn(config, prior: str, folder: pathlib.Path, real, n: int, ema: float | N
     if prior in ("flow", "transformer"):
         ema = 0.999 if ema is None else ema
         c = with_prior(config, prior, str((folder / "model").absolute()), ema)
-        fit = train(c, folder / prior, **options)["seconds"]["total"]
+        fit = train(c, folder / prior, **options).seconds["total"]
         found = load(folder / prior, data_dir=data_dir)
         net, variables = found.model, found.variables
     else:
@@ -229,8 +229,8 @@ def drawn(config, prior: str, folder: pathlib.Path, real, n: int, ema: float | N
 
 def codes_used(workdir, images, data_dir=None) -> float:
     """Share of the codes, mean over their groups, that some image has: 1 = none is dead."""
+    from aejax import load
     from aejax.generation.latent import latents
-    from aejax.trained import load
 
     found = load(workdir, data_dir=data_dir)
     codes = latents(found.model, found.variables, images)
@@ -260,7 +260,7 @@ def measured(
         result["config"] = json.loads(to_json(config))
         folder.mkdir(parents=True, exist_ok=True)
     else:
-        result = train(config, folder / "model", **options)
+        result = train(config, folder / "model", **options).to_dict()
     model_s = result["seconds"]["total"]
     real, file = judged(config.data.source, data_dir, judge), folder / "scores.json"
     rows = json.loads(file.read_text()) if file.exists() else {}

@@ -51,12 +51,12 @@ def config(arg: str = ""):
 
 def measured(config, workdir, data_dir=None, **kwargs):
     """Training, then how far the training loss and f_D's subspace are from PCA's."""
+    from aejax import load
     from aejax.baselines import Components, to_rows, training_images
     from aejax.data.pipeline import make_pipeline
-    from aejax.trained import load
     from aejax.training.run import train
 
-    result = train(config, workdir, data_dir=data_dir, **kwargs)
+    result = train(config, workdir, data_dir=data_dir, **kwargs).to_dict()
     params = load(workdir, data_dir=data_dir).variables["params"]
     pipeline = make_pipeline(config, training=True, data_dir=data_dir)
     rows = to_rows(training_images(pipeline), 0)

@@ -51,16 +51,16 @@ def _pixels(images):
 
 def measured(config, workdir, data_dir=None, **kwargs):
     """Training, then two priors on the codes and the distance of samples from the test split."""
+    from aejax import load
     from aejax.config import plain
     from aejax.data.decoded import decoded
     from aejax.data.source import open_source
     from aejax.generation.classifier import extractor
     from aejax.generation.latent import LatentModel, fit_prior
     from aejax.generation.metrics import frechet
-    from aejax.trained import load
     from aejax.training.run import train
 
-    result = train(config, workdir, data_dir=data_dir, **kwargs)
+    result = train(config, workdir, data_dir=data_dir, **kwargs).to_dict()
     found = load(workdir, data_dir=data_dir)
     sets = [decoded(open_source(config.data.source, s, data_dir=data_dir, holdout=10))
             for s in ("train", "test")]  # fmt: skip

@@ -77,7 +77,7 @@ def measured(config, workdir, **kwargs):
     """Training, and the error in the paper's unit."""
     from aejax.training.run import train
 
-    result = train(config, workdir, **kwargs)
+    result = train(config, workdir, **kwargs).to_dict()
     result["metrics"]["test/squared error"] = result["metrics"]["test/mse"] * result["input_size"]
     return result
 

@@ -61,12 +61,12 @@ def linear_error(train, test) -> float:
 
 def measured(config, workdir, data_dir=None, **kwargs):
     """Training, then the errors of a linear classifier of h, and of the pixels themselves."""
+    from aejax import load
     from aejax.data.decoded import decoded
     from aejax.data.source import open_source
-    from aejax.trained import load
     from aejax.training.run import train
 
-    result = train(config, workdir, data_dir=data_dir, **kwargs)
+    result = train(config, workdir, data_dir=data_dir, **kwargs).to_dict()
     model, codes, pixels = load(workdir, data_dir=data_dir), [], []
     for split in (config.data.split, "test"):
         source = open_source(

@@ -53,12 +53,12 @@ def measured(config, workdir, data_dir=None, **kwargs):
     import jax
     import jax.numpy as jnp
 
+    from aejax import load
     from aejax.baselines import test_images
     from aejax.data.pipeline import make_pipeline
-    from aejax.trained import load
     from aejax.training.run import train
 
-    result = train(config, workdir, data_dir=data_dir, **kwargs)
+    result = train(config, workdir, data_dir=data_dir, **kwargs).to_dict()
     found = load(workdir, data_dir=data_dir)
 
     @jax.jit

@@ -67,7 +67,7 @@ def measured(config, workdir, data_dir=None, **kwargs):
     from aejax.data.source import open_source
     from aejax.training.run import train
 
-    result = train(config, workdir, data_dir=data_dir, **kwargs)
+    result = train(config, workdir, data_dir=data_dir, **kwargs).to_dict()
     smoke = config.data.source.startswith("bundled")
     where = ("bundled:photos", "test") if smoke else ("folder:test/bsd68", "all")
     source = open_source(*where, data_dir=data_dir, channels=1)

@@ -11,6 +11,7 @@ from scipy import stats
 from aejax.codec import freeze, nets
 from aejax.codec.objective import RateDistortion, klt_start
 from aejax.errors import UserError
+from aejax.training.start import started as started_from
 from tests.codec import tiny
 
 
@@ -120,14 +121,19 @@ def test_a_few_steps_lower_the_loss(hyper, metric):
 def test_training_goes_on_from_other_weights(tmp_path):
     freeze.save(tiny.frozen(), tmp_path / "w")
     params, file = tiny.params(1), str(tmp_path / "w.safetensors")
-    found = RateDistortion(start=file).initialise(None, {"params": params}, None)["params"]
+
+    def start(name):
+        config = {"start": name, "start_only": ""}
+        return started_from({"params": params}, config, RateDistortion(), (16, 16, 3))["params"]
+
+    found = start(file)
     for path, value in freeze.flatten(tiny.frozen().params).items():
         np.testing.assert_array_equal(freeze.flatten(found)[path], value)
     params["bottleneck"]["z_base"] = np.zeros((9, 5))
     with pytest.raises(UserError, match=r"z_base is \(9, 4\), not \(9, 5\)"):
-        RateDistortion(start=file).initialise(None, {"params": params}, None)
+        start(file)
     with pytest.raises(UserError, match="no weights"):
-        RateDistortion(start="nothing").initialise(None, {"params": params}, None)
+        start("nothing")
 
 
 def test_kernels_are_bytes_and_stay_what_they_are(tmp_path):

@@ -43,7 +43,7 @@ def test_every_run_of_the_ablations_is_a_model_and_an_objective(arg):
 
 def test_the_shipped_models_are_those_of_the_configs():
     from aejax import weights
-    from aejax.denoising.api import MODELS
+    from aejax.weights import ALIASES as MODELS
 
     for name, file in (("gray", "gray.py"), ("colour", "colour.py")):
         if MODELS[name] not in weights.names():
@@ -73,7 +73,7 @@ def test_a_run_trains_is_measured_and_ships(tmp_path):
 
     c = load(f"{FOLDER / 'gray.py'}:smoke")
     result = train(c, tmp_path / "run", quiet=True)
-    assert result["steps"] == 6 and result["metrics"]["test/psnr"] > 10
+    assert result.steps == 6 and result.metrics["test/psnr"] > 10
     meta = ship(str(tmp_path / "run"), str(tmp_path / "w.safetensors"))
     assert meta["steps"] == 6 and meta["config"]["data"]["channels"] == 1
     x = np.random.default_rng(0).random((40, 40)).astype(np.float32)

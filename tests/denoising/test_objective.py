@@ -16,6 +16,7 @@ from aejax.denoising.objective import (
     neighbours,
 )
 from aejax.errors import UserError
+from aejax.training.start import started
 
 KEY = jax.random.key(0)
 NOISE = ({"name": "gaussian", "sigma": 50.0},)
@@ -165,15 +166,18 @@ def test_start_takes_weights_of_the_same_model_only(tmp_path, monkeypatch):
     }
     path = tmp_path / "w.safetensors"
     weights.save(path, kept, {"config": config})
-    objective = Noise2Void({"mse": 1.0}, start=str(path))
+
+    def start(fresh, x):
+        config = {"start": str(path), "start_only": ""}
+        return started(fresh, config, Noise2Void({"mse": 1.0}), x.shape[1:])
+
     fresh = jax.jit(model.init)(jax.random.key(5), x)
-    got = objective.initialise(model, fresh, x)
+    got = start(fresh, x)
     jax.tree.map(np.testing.assert_allclose, got["params"], kept["params"])
     rgb = jnp.repeat(jax.random.uniform(KEY, (1, 16, 16, 1)), 3, -1)
-    colour = objective.initialise(model, jax.jit(model.init)(KEY, rgb), rgb)
+    colour = start(jax.jit(model.init)(KEY, rgb), rgb)
     wanted = jnp.repeat(model.apply(kept, rgb[..., :1]).y, 3, -1)
     np.testing.assert_allclose(model.apply(colour, rgb).y, wanted, rtol=1e-4)
     other = ResidualDenoiser(width=16, blocks=1)
     with pytest.raises(UserError, match="another model"):
-        objective.initialise(other, jax.jit(other.init)(KEY, x), x)
-    assert Noise2Void({"mse": 1.0}).initialise(model, fresh, x) is fresh
+        start(jax.jit(other.init)(KEY, x), x)

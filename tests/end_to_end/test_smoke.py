@@ -22,8 +22,8 @@ def test_every_config_trains(file, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         result = run.train(config, tmp_path, quiet=True)
-    assert result["metrics"] and result["examples"] > 0
-    assert all(v == v for v in result["metrics"].values())
+    assert result.metrics and result.examples > 0
+    assert all(v == v for v in result.metrics.values())
 
 
 def test_quickstart(tmp_path, capsys):

@@ -15,12 +15,13 @@ from aejax.errors import UserError
 from aejax.generation import adversarial as A
 from aejax.generation import vae
 from aejax.generation.objective import Classification, Evidence, LatentPrior, binarise, weighted
+from aejax.loading import load
 from aejax.nets.autoencoder import AutoEncoder
 from aejax.nets.bottleneck import Gaussian
 from aejax.nets.f_D import DenseDecoder
 from aejax.nets.f_E import DenseEncoder
-from aejax.trained import load
 from aejax.training.run import train
+from aejax.training.start import started
 
 KEY = jax.random.key(0)
 AE = {
@@ -129,11 +130,11 @@ def test_training_goes_on_from_a_run(tmp_path):
     kept = load(tmp_path / "run")
     x = jnp.zeros((2, 8, 8, 1))
     fresh = init(kept.model, x)
-    got = Evidence({"kl": 1.0}, start=str(tmp_path / "run")).initialise(kept.model, fresh, x)
+    config = {"start": str(tmp_path / "run"), "start_only": ""}
+    got = started(fresh, config, Evidence({"kl": 1.0}), (8, 8, 1))
     jax.tree.map(np.testing.assert_array_equal, got, kept.variables)
-    assert Evidence({"kl": 1.0}).initialise(kept.model, fresh, x) is fresh
-    c.model.latent, c.objective.kwargs.start = 3, str(tmp_path / "run")
-    with pytest.raises(UserError, match="start: .* of another model, its params/bottleneck"):
+    c.model.latent, c.objective.kwargs.start = 3, str(tmp_path / "run")  # its name in 0.1
+    with pytest.raises(UserError, match="start: .* of another model: its params/bottleneck"):
         train(c, tmp_path / "other", quiet=True)
 
 

@@ -110,7 +110,7 @@ def test_linear_autoencoder_reaches_pca(tmp_path):
     mean, basis = principal_components(x.astype(np.float32), 8)
     best = np.mean((x - mean - (x - mean) @ basis @ basis.T) ** 2)
     # evaluation clips y to [0, 1], which can only help; the loss does not
-    assert result["metrics"]["test/loss"] == pytest.approx(best, rel=0.01)
+    assert result.metrics["test/loss"] == pytest.approx(best, rel=0.01)
 
 
 @pytest.mark.parametrize(

@@ -217,10 +217,8 @@ def test_forms_are_chosen_and_overridden(monkeypatch):
     assert ops.form("depthwise") == "cpu_f32"  # matrix units are of no use to it
     with jax.default_matmul_precision("highest"):
         assert ops.form("conv") == "cpu_f32"
-    ops.set_forms(conv="plain")
-    assert ops.form("conv") == "plain"
-    ops.set_forms()
-    assert ops.form("conv") == "cpu_bf16"
+    traced = ops.traced_with({"conv": "plain"}, lambda: ops.form("conv"))
+    assert (traced(), ops.form("conv")) == ("plain", "cpu_bf16")
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert ops.form("conv") == "plain"
     for wrong in ({"convolution": "plain"}, {"conv": "fast"}):

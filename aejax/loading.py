@@ -1,0 +1,182 @@
+"""The one door that loads a model: a run's folder, a shipped name, a .safetensors file."""
+
+import json
+import os
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from flax.traverse_util import flatten_dict
+from ml_collections import ConfigDict
+
+from aejax import weights
+from aejax.config import current, from_json, to_json
+from aejax.data.pipeline import make_pipeline
+from aejax.data.source import SOURCES
+from aejax.errors import UserError
+from aejax.nets.autoencoder import build_model
+from aejax.registry import did_you_mean, lookup
+from aejax.trained import Trained
+from aejax.training.checkpoint import Checkpoints
+from aejax.training.workdir import Spec, read_config
+
+
+def load(
+    source: str | os.PathLike,
+    checkpoint: str | int = "last",
+    *,
+    data_dir: str | None = None,
+    own_parts: bool = True,
+) -> Trained:
+    """The trained model of a run's folder, a shipped name or a .safetensors file.
+
+    A run's folder is complete: neither its data nor the folder it was trained from is needed.
+    Nothing in the process is changed.
+
+    Args:
+      source: "runs/digits", "gray", "codec", "fashion-mnist", "model.safetensors", ...
+      checkpoint: of a run: "last", "best" or a step.
+      data_dir: for runs of aejax 0.1, where only the data may tell the size of an image.
+      own_parts: False refuses parts that are named outside the package, so that the folder of a
+        stranger imports nothing.
+
+    Raises:
+      UserError: nothing of that name, no such checkpoint, or parts that cannot be had.
+
+    >>> aejax.load("runs/digits", "best").encode(images)
+    """
+    path = pathlib.Path(source)
+    if (path / "config.json").is_file():
+        return _load_run(path, checkpoint, data_dir, own_parts)
+    if str(checkpoint) != "last":
+        if path.is_dir():
+            read_config(path)  # says that it holds no run
+        raise UserError(f'"{source}" has no checkpoints; leave "{checkpoint}" out')
+    if weights.exists(source):
+        return _load_weights(source, own_parts)
+    if path.is_dir():
+        read_config(path)
+    known = [*weights.names(), *weights.ALIASES]
+    raise UserError(f'no run and no weights "{source}"{did_you_mean(str(source), known)}')
+
+
+def _load_run(
+    workdir: pathlib.Path, checkpoint: str | int, data_dir: str | None, own_parts: bool
+) -> Trained:
+    config = read_config(workdir)
+    if not own_parts:
+        refuse_own_parts(config, str(workdir))
+    folder = workdir.resolve() / "checkpoints"
+    if not folder.is_dir():
+        raise UserError(f"{workdir} has no checkpoint; train it first")
+    checkpoints = Checkpoints(folder, best=config.eval.best, read_only=True)
+    try:
+        variables, step = checkpoints.variables(_step(checkpoints, checkpoint, workdir))
+    finally:
+        checkpoints.close()
+    spec = Spec.read(workdir) or Spec(_shape_of(workdir, config, data_dir))
+    model = build_model(config.model, spec.example_shape)
+    return Trained(
+        model, variables, config, step, spec.example_shape, spec.class_names, str(workdir)
+    )
+
+
+def _step(checkpoints: Checkpoints, which: str | int, workdir: pathlib.Path) -> int | None:
+    """The step of "last" (None), "best" or a number, if there is such a checkpoint."""
+    steps, best = checkpoints.steps(), checkpoints.best_step()
+    if not steps:
+        raise UserError(f"{workdir} has no checkpoint; train it first")
+    if str(which) == "last":
+        return None
+    if str(which) == "best":
+        if best is None:
+            raise UserError(f"{workdir} has no evaluated checkpoint yet; load the last one")
+        return best
+    if str(which).isdigit() and int(which) in steps:
+        return int(which)
+    evaluated = f', "best" (step {best})' if best is not None else ""
+    raise UserError(
+        f'no checkpoint "{which}" in {workdir}; there are "last"{evaluated} and the steps '
+        + ", ".join(map(str, steps))
+    )
+
+
+def _shape_of(
+    workdir: pathlib.Path, config: ConfigDict, data_dir: str | None
+) -> tuple[int, int, int]:
+    """(h, w, c) of the images of a run of aejax 0.1, which has no spec.json: from its config, from
+    the pictures of its last evaluation, or else from its data."""
+    data, pictures = config.data, workdir / "pictures" / "examples.npz"
+    size = (data.crop, data.crop) if data.crop else tuple(data.size)
+    stored = None
+    if pictures.is_file():
+        with np.load(pictures) as arrays:
+            stored = arrays["x"].shape[1:] if "x" in arrays else None
+    channels = data.channels or (stored[-1] if stored else 0)
+    if len(size) == 2 and channels:
+        return (*map(int, size), int(channels))
+    if stored and not data.crop:
+        return tuple(map(int, stored))
+    pipeline = make_pipeline(config, training=True, data_dir=data_dir)
+    pipeline.close()
+    return pipeline.example_shape
+
+
+def _load_weights(name: str | os.PathLike, own_parts: bool) -> Trained:
+    variables, meta = weights.load(name)
+    stored = meta.get("config")
+    if "fields" in meta and not stored:  # a codec frozen from parameters alone
+        stored = {"task": "compress", "model": {"name": "aejax.codec.nets:Codec"}}
+    if not isinstance(stored, dict):
+        raise UserError(f'the .json of "{name}" has no config: it cannot be made into a model')
+    config = current(from_json(json.dumps(stored)))
+    if not own_parts:
+        refuse_own_parts(config, str(name))
+    data = config.data
+    shape = meta.get("shape") or (meta.get("model") or {}).get("shape")
+    if not shape and data.crop and data.channels:
+        shape = (data.crop, data.crop, data.channels)
+    if "fields" in meta:  # a codec: its integers and tables have a form of their own
+        frozen = lookup("aejax.codec.freeze:load", {}, "reader")(name)
+        config.model.kwargs = _tuples(frozen.fields | {"frozen": True})
+        variables = {"params": frozen.params}
+    elif "model" in meta:  # a classifier: the arguments of its class
+        config.model.kwargs = _tuples(meta["model"])
+    shape = tuple(shape) if shape else None
+    model = build_model(config.model, shape or (1, 1, data.channels or 3))
+    steps = int(meta.get("steps") or meta.get("step") or 0)
+    return Trained(
+        model, variables, config, steps, shape, tuple(meta.get("class_names", ())), str(name)
+    )
+
+
+def _tuples(values: Mapping[str, Any]) -> ConfigDict:
+    return from_json(json.dumps(dict(values)))
+
+
+def refuse_own_parts(config: ConfigDict, name: str) -> None:
+    """Raises UserError if a config names a part that would be imported from outside the package."""
+    stored = json.loads(to_json(config))
+    for path, value in flatten_dict(
+        {k: stored[k] for k in ("data", "model", "objective", "optim", "corrupt", "eval")}, sep="."
+    ).items():
+        for text in _texts([path, value]):
+            module, _, attribute = text.rpartition(":")
+            is_part = re.fullmatch(r"[A-Za-z_][\w.]*", module) and attribute.isidentifier()
+            is_source = path in ("data.source", "data.eval_source") and module in SOURCES
+            if not is_part or is_source or module.split(".")[0] == "aejax":
+                continue
+            raise UserError(
+                f'{name}: {path} names "{text}", a part outside aejax, and own_parts is False; '
+                "read that code first, then load with own_parts=True"
+            )
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, Mapping):
+        return [t for item in value.items() for t in _texts(item)]
+    if isinstance(value, list | tuple):
+        return [t for item in value for t in _texts(item)]
+    return [value] if isinstance(value, str) else []

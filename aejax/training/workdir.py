@@ -1,0 +1,212 @@
+"""The folder of a run: what is in it, and what may change in it when the run goes on.
+
+    config.json      the whole config, with every default
+    spec.json        what the model was made for: shape and type of an example, classes, and the
+                     fingerprints of the splits; written before the first step
+    provenance.json  command, versions, machine; each time the run went on, and what was changed
+    checkpoints/     the last ones and the best one
+    log.jsonl, pictures/, result.json
+
+Nothing outside the folder is needed to load the model.
+"""
+
+import dataclasses
+import json
+import pathlib
+import re
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from aejax import files
+from aejax.config import from_json, to_json, with_defaults
+from aejax.errors import UserError
+from aejax.training.provenance import provenance
+
+# Regex of the config keys that may change when a run goes on; all others make another run.
+CHANGEABLE = re.compile(
+    r"(log|eval|checkpoint)\..*|train\.(length|profile)"
+    r"|optim\.(lr|schedule|schedule_kwargs|warmup|final_lr)(\..*)?"
+)
+# Those of them that leave something to do in a run that is finished.
+WORTH_GOING_ON = re.compile(r"train\.length|eval\.(crop|examples|metrics|best)")
+# Those that a finished run has no use for: nothing is trained any more.
+LATE = re.compile(r"optim\..*")
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """One split of the data as it was when the run began.
+
+    Attributes:
+      source: name of the source and the split in it.
+      images: how many there are.
+      shape: (h, w, c), or None if they differ in size.
+      fingerprint: of the content.
+    """
+
+    source: str
+    images: int
+    shape: tuple[int, int, int] | None
+    fingerprint: str
+
+    @classmethod
+    def of(cls, source: Any) -> "Split":
+        """That of an open data.source.Source."""
+        return cls(source.name, len(source), source.shape, source.fingerprint)
+
+    def difference(self, now: "Split") -> str:
+        """What is another in `now`, in words; "" if the content is the same."""
+        if self.fingerprint == now.fingerprint:
+            return ""
+        words = []
+        if self.images != now.images:
+            words.append(f"{self.images:,} images then, {now.images:,} now")
+        if self.shape != now.shape:
+            then, here = (
+                "of several sizes" if s is None else "x".join(map(str, s))
+                for s in (self.shape, now.shape)
+            )
+            words.append(f"{then} then, {here} now")
+        if self.source != now.source:
+            words.append(f"{self.source} then, {now.source} now")
+        return "; ".join(words) or f"{self.images:,} images as before, of other names or content"
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """What a run's model was made for.
+
+    Attributes:
+      example_shape: (h, w, c) of the images that reach the model in training.
+      class_names: of the labels; () if the set has none.
+      splits: "train" and "test".
+    """
+
+    example_shape: tuple[int, int, int]
+    class_names: tuple[str, ...] = ()
+    splits: dict[str, Split] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, train: Any, test: Any) -> "Spec":
+        """That of a training and an evaluation pipeline."""
+        return cls(
+            tuple(map(int, train.example_shape)),
+            tuple(train.source.class_names),
+            {"train": Split.of(train.source), "test": Split.of(test.source)},
+        )
+
+    def write(self, workdir: pathlib.Path) -> None:
+        """workdir/spec.json."""
+        values = dataclasses.asdict(self) | {
+            "version": 1,
+            "channels": self.example_shape[-1],
+            "dtype": "uint8",  # as stored; the model gets float32 in [0, 1]
+        }
+        files.write_atomically(workdir / "spec.json", json.dumps(values, indent=1) + "\n")
+
+    @classmethod
+    def read(cls, workdir: pathlib.Path) -> "Spec | None":
+        """What `write` wrote; None in the folder of a run of aejax 0.1.
+
+        Raises:
+          UserError: the file is damaged.
+        """
+        file = workdir / "spec.json"
+        if not file.is_file():
+            return None
+        try:
+            values = json.loads(file.read_text())
+            splits = {
+                name: Split(**s | {"shape": s["shape"] and tuple(s["shape"])})
+                for name, s in values["splits"].items()
+            }
+            return cls(tuple(values["example_shape"]), tuple(values["class_names"]), splits)
+        except (ValueError, KeyError, TypeError) as e:
+            raise UserError(f"{file} is damaged ({type(e).__name__}); copy the run anew") from e
+
+    def check_same(self, now: "Spec", workdir: pathlib.Path) -> None:
+        """Refuses to go on with other data.
+
+        Raises:
+          UserError: a split has changed; the message says what.
+        """
+        for name, split in self.splits.items():
+            difference = split.difference(now.splits[name])
+            if difference:
+                raise UserError(
+                    f"the {name} images of {workdir} have changed since the run began "
+                    f"({difference}); restore them, use another --workdir, or go on with "
+                    "--accept-data"
+                )
+
+
+def read_config(workdir: str | pathlib.Path) -> ConfigDict:
+    """The config that a workdir was made with, as today's version understands it.
+
+    Raises:
+      UserError: there is none.
+    """
+    file = pathlib.Path(workdir) / "config.json"
+    if not file.is_file():
+        raise UserError(
+            f"{workdir} holds no run (no config.json); give the --workdir of a training"
+        )
+    try:
+        return from_json(json.dumps(with_defaults(json.loads(file.read_text()))))
+    except ValueError as e:
+        raise UserError(f"{file} is damaged ({e}); copy the run anew") from e
+
+
+def changed_keys(workdir: pathlib.Path, config: ConfigDict) -> dict[str, list[Any]]:
+    """{"optim.lr": [old, new], ...} of the run in `workdir` and `config`; {} where there is no run.
+
+    Raises:
+      UserError: a key differs that makes another run.
+    """
+    if not (workdir / "config.json").exists():
+        return {}
+    old, new = (_flat(json.loads(to_json(c))) for c in (read_config(workdir), config))
+    changed = {
+        k: [old.get(k), new.get(k)] for k in sorted({*old, *new}) if old.get(k) != new.get(k)
+    }
+    for key, (there, here) in changed.items():
+        if not CHANGEABLE.fullmatch(key):
+            raise UserError(
+                f"{workdir} holds a run of another config ({key} is {there!r} there and {here!r} "
+                "here); use another --workdir"
+            )
+    return changed
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    out = {}
+    for name, value in tree.items():
+        out |= (
+            _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        )
+    return out
+
+
+def record(
+    workdir: pathlib.Path,
+    config: ConfigDict,
+    spec: Spec,
+    step: int,
+    *,
+    overrides: dict[str, Any],
+    command: str,
+    changed: dict[str, list[Any]],
+) -> None:
+    """Writes config.json, spec.json and provenance.json: the folder is this run's from now on."""
+    file = workdir / "provenance.json"
+    now = provenance(command)
+    if (workdir / "config.json").exists() and file.exists():
+        values = json.loads(file.read_text())
+        entry = {"step": step, "command": now["command"], "date": now["date"], "changed": changed}
+        values.setdefault("continued", []).append(entry)
+    else:
+        values = {"overrides": overrides} | now
+    files.write_atomically(file, json.dumps(values, indent=1) + "\n")
+    spec.write(workdir)
+    files.write_atomically(workdir / "config.json", to_json(config))
