@@ -217,7 +217,8 @@ def test_the_readme_lists_every_contract_and_every_dictionary():
         assert f"`{contract.__name__}`" in table and contract.__doc__
     for name, file in re.findall(r"`([A-Z_]+)` in `([\w/.]+)`", table):
         assert re.search(rf"^{name}\b", (ROOT / "aejax" / file).read_text(), re.M), file
-    for key in re.findall(r"`((?!objective.py)(?:model|objective|optim|data|eval)\.[\w.]+)`", table):
+    groups = r"`((?!objective.py)(?:model|objective|optim|data|eval)\.[\w.]+)`"
+    for key in re.findall(groups, table):
         node = base()
         for word in key.removesuffix(".prior").split("."):
             node = node[word]
