@@ -20,6 +20,8 @@ class Entry(NamedTuple):
 
 
 VERBS = {
+    "new": Entry("aejax.new", "write a small project of your own: parts, experiment, study, test",
+                 "aejax new faces"),
     "train": Entry("aejax.verbs:train", "train one experiment, from wherever it stands",
                    "aejax train --config experiments/quickstart.py:digits --workdir runs/digits"),
     "check": Entry("aejax.verbs:check", "resolve a config, count, and try one real step",

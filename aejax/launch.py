@@ -4,7 +4,8 @@ The engine schedules, retries and queues; this file only fills the plain templat
 (which an installed package carries as `aejax/launch_templates`) and runs the engine's own command.
 Unit i of N is `aejax study FILE --run i/N --directory DIR`: the same runs in the same directories
 every time, continued from their checkpoints. Exit status 0 done, 75 saved and to be started again,
-2 the user's mistake.
+2 the user's mistake. Engines whose machines do not see this one's folders get the current folder
+as a project (project.py).
 """
 
 import argparse
@@ -21,6 +22,7 @@ import tomllib
 from collections.abc import Sequence
 from typing import Any
 
+from aejax import project
 from aejax.errors import UserError
 from aejax.registry import did_you_mean
 
@@ -42,6 +44,8 @@ class Engine:
       units: units of work if the user does not say; 0 = one per run.
       required: settings without a default.
       remote: the machines do not see this machine's folders; the runs go to /runs.
+      needs: the programs of this machine that `submit` runs.
+      packs: the project is packed beside the filled files, as project.tar.gz.
     """
 
     help: str
@@ -51,15 +55,53 @@ class Engine:
     units: int = 0
     required: tuple[str, ...] = ()
     remote: bool = False
+    needs: tuple[str, ...] = ()
+    packs: bool = False
+
+
+def defaults_file() -> pathlib.Path:
+    """Where a user's own defaults are: ~/.config/aejax/launch.toml, or in XDG_CONFIG_HOME."""
+    config = os.environ.get("XDG_CONFIG_HOME") or pathlib.Path.home() / ".config"
+    return pathlib.Path(config) / "aejax" / "launch.toml"
+
+
+def user_defaults(engine: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """The user's table [ENGINE] of launch.toml: values for names of settings.toml.
+
+    Raises:
+      UserError: the file cannot be read, or has a name or a value that cannot be.
+    """
+    file = defaults_file()
+    try:
+        tables = tomllib.loads(file.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, tomllib.TOMLDecodeError) as e:
+        raise UserError(f"{file} cannot be read: {e}") from e
+    for name, table in tables.items():
+        if name not in ENGINES or not isinstance(table, dict):
+            raise UserError(f"{file}: [{name}] is no engine{did_you_mean(name, ENGINES)}")
+    own = tables.get(engine, {})
+    for name, value in own.items():
+        if name not in settings:
+            raise UserError(
+                f'{file}: {engine} has no setting "{name}"{did_you_mean(name, settings)}'
+            )
+        if type(value) is not type(settings[name]):
+            kind = {bool: "true or false", int: "a whole number"}.get(type(settings[name]), "text")
+            raise UserError(f"{file}: {engine}'s {name} is {kind}, not {value!r}")
+    return own
 
 
 def load_settings(folder: pathlib.Path, texts: Sequence[str]) -> dict[str, Any]:
-    """settings.toml of an engine with "name=value" of the user, each of its default's type.
+    """settings.toml of an engine, over it the user's launch.toml, over that "name=value" of the
+    command line, each of its default's type.
 
     Raises:
       UserError: no such setting, or a value that cannot be it.
     """
     settings = tomllib.loads((folder / "settings.toml").read_text())
+    settings |= user_defaults(folder.name, settings)
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals:
@@ -80,7 +122,7 @@ def load_settings(folder: pathlib.Path, texts: Sequence[str]) -> dict[str, Any]:
             settings[name] = value
     for name, value in settings.items():
         if "\n" in str(value) or (name not in SHELL and not SAFE.fullmatch(str(value))):
-            raise UserError(f"--set {name}={value!r} holds characters that a template cannot take")
+            raise UserError(f"{name}={value!r} holds characters that a template cannot take")
     return settings
 
 
@@ -143,6 +185,38 @@ def _slice(settings: dict[str, Any]) -> None:
         settings[word] = settings[word] or value
 
 
+# "source ~/venv/bin/activate", "conda activate ml"
+_ACTIVATES = re.compile(r"(^|[\s;&|/])activate\b")
+
+
+def _program(settings: dict[str, Any]) -> str:
+    """How aejax is called: "auto" is the Python that `setup` activates, else this one."""
+    program = settings.get("program", "aejax")
+    if program != "auto":
+        return program
+    if _ACTIVATES.search(settings.get("setup", "")):
+        return "python -m aejax"
+    return f"{shlex.quote(sys.executable)} -m aejax"
+
+
+def _carried(
+    engine_name: str, settings: dict[str, Any], study: Any, runs: Sequence[Any], data: str
+) -> dict[str, str]:
+    """Values of a project that goes to other machines, and `bucket` as the engine wants it.
+
+    Raises:
+      UserError: what could not work there, said before a machine is asked for.
+    """
+    where = pathlib.Path.cwd()
+    extra = settings.get("install", "tpu")
+    asked = project.requirements(where, engine_name, extra, settings["source"])
+    project.check_data(project.sources_of(study, runs), data, engine_name)
+    return {
+        "requirements": asked,
+        "bucket": project.check_bucket(settings["bucket"], engine_name),
+    }
+
+
 def plan(engine_name: str, args: argparse.Namespace) -> tuple[dict[str, str], list[list[str]]]:
     """({file name: its filled text}, commands that submit them).
 
@@ -158,7 +232,10 @@ def plan(engine_name: str, args: argparse.Namespace) -> tuple[dict[str, str], li
     missing = [name for name in engine.required if not settings[name]]
     if missing:
         wanted = " ".join(f"--set {name}=..." for name in missing)
-        raise UserError(f"{engine_name} needs {wanted}; see {folder / 'settings.toml'}")
+        raise UserError(
+            f"{engine_name} needs {wanted}, or [{engine_name}] of {defaults_file()}; see "
+            f"{folder / 'settings.toml'}"
+        )
 
     study = studies.load(args.study, args.overrides)
     runs = studies.plan(study.runs)
@@ -182,12 +259,11 @@ def plan(engine_name: str, args: argparse.Namespace) -> tuple[dict[str, str], li
     data = args.data_dir or ("" if engine.remote else os.environ.get("AEJAX_DATA", ""))
     file, arg = config.split_arg(args.study)
     spec = args.study
-    if engine_name == "tpu_vm":  # the file itself is copied beside the runs
-        spec = pathlib.Path(file).name + (f":{arg}" if arg else "")
+    if engine.remote:
+        spec = project.inside(file, where, engine_name) + (f":{arg}" if arg else "")
+        settings |= _carried(engine_name, settings, study, runs, data)
     words = [spec, *args.overrides]
-    program = settings.get("program", "aejax")
-    if program == "auto":
-        program = f"{shlex.quote(sys.executable)} -m aejax"
+    program = _program(settings)
     if "tpu" in settings and engine_name == "gke":
         _slice(settings)
     values = settings | {
@@ -195,14 +271,13 @@ def plan(engine_name: str, args: argparse.Namespace) -> tuple[dict[str, str], li
         "units": units,
         "last": units - 1,
         "study": shlex.join(words),
-        "study_folder": shlex.quote(str(pathlib.Path(file).absolute().parent)),
         "directory": shlex.quote(directory),
-        "log": f"{directory}/slurm-%A_%a.log",
         "launched": directory.removeprefix("/runs/") + "/launch",
         "program": program,
         "folder": shlex.quote(str(where)),
         "data": shlex.quote(data) if data else "",
         "spot_flag": "--spot" if settings.get("spot") is True else "",
+        "build_flag": "build" if settings.get("build") is True else "",
     }
 
     def filled(file: str, unit: int) -> str:
@@ -283,15 +358,15 @@ def run(args: argparse.Namespace) -> int:
             (out / file).write_text(text)
         except OSError as e:
             raise UserError(f"cannot write {out / file}: {e.strerror or e}") from e
-    if shutil.which(commands[0][0]) is None:
+    if engine.packs:
+        project.pack(pathlib.Path.cwd(), out / "project.tar.gz")
+    missing = [name for name in engine.needs if shutil.which(name) is None]
+    if missing:
         line = " && ".join(map(shlex.join, commands[:3])) + (" && ..." if commands[3:] else "")
         raise UserError(
-            f'no "{commands[0][0]}" on this machine; the files are in {out}, submit them where it '
+            f'no "{missing[0]}" on this machine; the files are in {out}, submit them where it '
             f"is: cd {out} && {line}"
         )
-    if not engine.remote and args.engine == "slurm":  # the log's folder must be there first
-        log = re.search(r'^#SBATCH --output="(.*)"$', files["study.sbatch"], re.M)
-        pathlib.Path(log[1]).parent.mkdir(parents=True, exist_ok=True)
     return _submit(out, commands)
 
 
@@ -310,13 +385,21 @@ ENGINES = {
     "local": Engine(
         "processes of this machine", once=("run.sh",), submit=("bash", "run.sh"), units=1
     ),
-    "slurm": Engine("one array job", once=("study.sbatch",), submit=("sbatch", "study.sbatch")),
+    "slurm": Engine(
+        "one array job",
+        once=("study.sbatch",),
+        submit=("sbatch", "study.sbatch"),
+        needs=("sbatch",),
+    ),
     "gke": Engine(
         "JobSets in a Kueue queue",
+        once=("Dockerfile", "submit.sh"),
         each=("jobset.yaml",),
-        submit=("kubectl", "apply", "-f", "jobset.yaml"),
+        submit=("bash", "submit.sh"),
         required=("image", "bucket"),
         remote=True,
+        needs=("docker", "kubectl"),
+        packs=True,
     ),
     "tpu_vm": Engine(
         "TPU slices by queued resources",
@@ -325,6 +408,8 @@ ENGINES = {
         units=1,
         required=("project", "zone", "bucket", "source"),
         remote=True,
+        needs=("gcloud",),
+        packs=True,
     ),
     "sky": Engine(
         "SkyPilot managed jobs",
@@ -332,5 +417,6 @@ ENGINES = {
         submit=("bash", "submit.sh"),
         required=("bucket",),
         remote=True,
+        needs=("sky",),
     ),
 }

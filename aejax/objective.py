@@ -23,6 +23,13 @@ from aejax.registry import build, did_you_mean, lookup
 from aejax.types import Aux, Batch, Output, Variables
 
 
+def rngs_of(key: PRNGKeyArray) -> dict[str, PRNGKeyArray]:
+    """The rngs of a model, whatever names its modules ask for: "bottleneck" is one stream, all
+    others ("dropout", ...) are drawn from "params", by which Flax replaces a stream that is not
+    there. Both follow from `key`, so that a resumed run draws the same."""
+    return {"bottleneck": key, "params": jax.random.fold_in(key, 1)}
+
+
 def run_model(
     model: nn.Module,
     variables: Variables,
@@ -33,12 +40,10 @@ def run_model(
 ) -> tuple[Output, dict[str, Any]]:
     """model.apply with everything an objective needs: (output, collections as they are after).
 
-    Modules get the rngs they ask for, whatever their name: "bottleneck" is one stream, all others
-    ("dropout", ...) are drawn from Flax's stream "params", which stands in for a missing one. Both
-    follow from `key`, so that a resumed run draws the same.
+    Modules get the rngs they ask for (`rngs_of`).
     """
     mutable = [name for name in variables if name != "params"] if train else []
-    rngs = {"bottleneck": key, "params": jax.random.fold_in(key, 1)}
+    rngs = rngs_of(key)
     out = model.apply(variables, x, cond, train=train, rngs=rngs, mutable=mutable or False)
     out, changed = out if mutable else (out, None)
     check_result(isinstance(out, Output), "model", model, out, x)

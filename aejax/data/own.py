@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from aejax.contracts import words
 from aejax.data.source import Source, mark
 from aejax.errors import UserError
 from aejax.registry import lookup
@@ -36,6 +35,8 @@ class OwnItems:
         return image, int(example.get("label", -1))
 
     def _misfit(self, i: int, got: str) -> UserError:
+        from aejax.contracts import words  # knows JAX, which a process that reads does not need
+
         return UserError(
             f'data source "{self.spec}": example {i} is {got}, not {{"image": uint8 [h, w, c], c 1 '
             f'or 3, "label": int}}; {words("data source")}'
@@ -50,6 +51,8 @@ def open_own(spec: str, split: str) -> tuple[OwnItems, dict[str, Any]]:
     Raises:
       UserError: no such class, or it does not fit contracts.Source.
     """
+    from aejax.contracts import words
+
     module, attribute, *argument = spec.split(":", 2)
     make = lookup(f"{module}:{attribute}", {}, "data source")
     try:

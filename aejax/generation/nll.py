@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 from aejax.generation.likelihood import log_weight
 from aejax.generation.metrics import bits_per_dim, iwae_nll
 from aejax.generation.objective import binarise
+from aejax.objective import rngs_of
 
 
 def importance_nll(
@@ -45,7 +46,7 @@ def importance_nll(
         x = binarise(x.astype(jnp.float32) / 255.0, binarised, jax.random.key(seed))
 
         def one(key):
-            out = model.apply(variables, x, None, train=True, rngs={"bottleneck": key})
+            out = model.apply(variables, x, None, train=True, rngs=rngs_of(key))
             return log_weight(likelihood, x, out, **dict(arguments or {}))
 
         return jax.vmap(one)(jax.random.split(key, chunk))  # x is encoded once for all of them

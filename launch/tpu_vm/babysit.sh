@@ -30,8 +30,8 @@ delete() { "${tpus[@]}" delete "$id" "${where[@]}" --force --quiet; }
 
 look() { "${tpus[@]}" describe "$id" "${where[@]}" --format='value(state.state)' 2>/dev/null; }
 
-# The study with what it imports from its folder.
-gcloud storage cp {{study_folder}}/*.py "$launched/" || exit 2
+# The folder that was launched from: the study, the package of own parts, what they ask for.
+gcloud storage cp ../project.tar.gz "$launched/" || exit 2
 if ! look >/dev/null; then # not begun: a status there is an earlier launch's
   gcloud storage rm "$launched/status.{{unit}}" 2>/dev/null
 fi

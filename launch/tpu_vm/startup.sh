@@ -38,16 +38,23 @@ fi
 mkdir -p /runs
 mountpoint -q /runs || attempt gcsfuse --implicit-dirs {{bucket}} /runs
 
+# The project as it was launched, with the package of own parts and what it asks for.
+archive="/runs/{{launched}}/project.tar.gz"
+[ -f "$archive" ] || { echo "the bucket is not mounted, or has no $archive" >>"$log" && finish 2; }
+mkdir -p /opt/project
+cd /opt/project || finish 2
+tar -xzf "$archive" || finish 2
+
 if [ ! -x /opt/aejax/bin/aejax ]; then
   # The runtime image's own Python may be older than aejax needs: uv brings one.
   python3 -m venv /opt/uv && attempt /opt/uv/bin/pip install -q uv
   attempt /opt/uv/bin/uv venv --allow-existing --python 3.12 /opt/aejax
-  attempt /opt/uv/bin/uv pip install --python /opt/aejax/bin/python "aejax[tpu] @ {{source}}"
+  attempt /opt/uv/bin/uv pip install --python /opt/aejax/bin/python {{requirements}} >>"$log" 2>&1 ||
+    { echo "the project's requirements cannot be installed" >>"$log" && finish 2; }
 fi
 
 export AEJAX_DATA={{data}}
 export AEJAX_CLUSTER_TIMEOUT=900 # the hosts do not finish installing at the same moment
-cd "/runs/{{launched}}" || { echo "the bucket is not mounted" >>"$log" && finish 2; }
 
 crashes=0
 for ((i = 0; i <= {{max_restarts}}; i++)); do

@@ -12,12 +12,18 @@ HERE = pathlib.Path(__file__).parent
 SETTINGS = {
     "local": ["program=aejax", "workers=2"],
     "slurm": ["program=aejax", "partition=gpu", "gres=gpu:4", "tasks_per_node=2"],
-    "gke": ["image=europe-docker.pkg.dev/p/r/aejax:1", "bucket=my-runs", "spot=true"],
+    "gke": [
+        *("image=europe-docker.pkg.dev/p/r/aejax:1", "bucket=my-runs", "spot=true"),
+        "source=git+https://github.com/me/aejax@0123abc",
+    ],
     "tpu_vm": [
         *("project=p", "zone=us-west4-a", "bucket=my-runs"),
         "source=git+https://github.com/me/aejax@0123abc",
     ],
-    "sky": ["bucket=gs://my-runs", "runtime=v2-alpha-tpuv5-lite"],
+    "sky": [
+        *("bucket=gs://my-runs", "runtime=v2-alpha-tpuv5-lite"),
+        "source=git+https://github.com/me/aejax@0123abc",
+    ],
 }
 
 

@@ -9,13 +9,8 @@ import time
 
 import pytest
 
+from aejax import project
 from tests.launch.launch_helpers import files_of
-
-
-@pytest.fixture(autouse=True)
-def here(monkeypatch):
-    monkeypatch.chdir(pathlib.Path(__file__).parent)
-    monkeypatch.delenv("AEJAX_DATA", raising=False)
 
 
 @pytest.fixture
@@ -121,7 +116,7 @@ case "$*" in
     fi ;;
   *"storage rm"*) rm -f "storage/$(basename "$3")" ;;
   *"storage cp - "*) mkdir -p storage; cat >"storage/$(basename "$4")" ;;
-  *"storage cp"*) mkdir -p storage; shift 2; cp "${@:1:$#-1}" storage/ ;;
+  *"storage cp ../"*) mkdir -p storage; cp "${3#../}" storage/ ;;
   *"storage cat"*) cat "storage/$(basename "$3")" 2>/dev/null || exit 1 ;;
 esac
 """
@@ -129,7 +124,9 @@ esac
 
 def babysit(tmp_path):
     settings = ["project=p", "zone=z", "bucket=b", "source=s", "poll=0"]
-    script = tmp_path / "babysit.sh"
+    (tmp_path / "project.tar.gz").write_bytes(b"packed")
+    (tmp_path / "0").mkdir(exist_ok=True)
+    script = tmp_path / "0" / "babysit.sh"
     script.write_text(files_of("tpu_vm", settings=settings)["0/babysit.sh"])
     done = subprocess.run(["bash", script], capture_output=True, text=True, timeout=60)
     return done.returncode, done.stdout
@@ -146,7 +143,7 @@ def test_babysitter_replaces_a_lost_slice_and_gives_the_last_one_back(tmp_path, 
     assert status == 0 and "ended with status 0" in said
     assert len(calls(log, "queued-resources create")) == 3
     assert len(calls(log, "queued-resources delete")) == 3 and not (tmp_path / "queued").exists()
-    assert "lost 2 times" in said and (tmp_path / "storage" / "tiny_study.py").is_file()
+    assert "lost 2 times" in said and (tmp_path / "storage" / "project.tar.gz").is_file()
     for word in ("--accelerator-type=v5litepod-16", "--spot", "startup-script=startup.sh"):
         assert word in calls(log, "create")[0]
 
@@ -177,7 +174,7 @@ def test_a_new_launch_ignores_the_status_of_an_earlier_one(tmp_path, fake):
 
 def start_host(tmp_path, fake, worker=0, mounted=True):
     """Runs startup.sh with the machine's folders moved into tmp_path."""
-    log = fake("aejax", IN_TURN)
+    log = fake("aejax", 'echo "$OLDPWD" >where' + IN_TURN)
     for name in ("apt-get", "gcsfuse", "python3"):
         fake(name, "")
     fake("mountpoint", "exit 0")
@@ -185,12 +182,14 @@ def start_host(tmp_path, fake, worker=0, mounted=True):
     fake("gcloud", GCLOUD)
     text = files_of("tpu_vm", settings=["project=p", "zone=z", "bucket=b", "source=s"])
     text = text["0/startup.sh"]
-    for folder in ("/opt/aejax/bin", "/runs", "/var/log", "/opt/uv/bin"):
+    for folder in ("/opt/aejax/bin", "/runs", "/var/log", "/opt/uv/bin", "/opt/project"):
         moved = tmp_path / "host" / folder[1:]
         moved.mkdir(parents=True)
         text = text.replace(folder, str(moved))
     if mounted:
-        (tmp_path / "host/runs/tiny-study/launch").mkdir(parents=True)
+        launched = tmp_path / "host/runs/tiny-study/launch"
+        launched.mkdir(parents=True)
+        project.pack(pathlib.Path.cwd(), launched / "project.tar.gz")
     (tmp_path / "host/opt/aejax/bin/aejax").symlink_to(tmp_path / "bin/aejax")
     script = tmp_path / "startup.sh"
     text = text.replace("export HOME=/root", f"export HOME={tmp_path}").replace("sleep 5 #", ": #")
@@ -208,6 +207,8 @@ def test_a_host_runs_the_study_until_it_is_done(tmp_path, fake, statuses, end, s
     done, log = start_host(tmp_path, fake)
     assert done.returncode == end, done.stderr
     assert len(calls(log, "study tiny_study.py:smoke --run 0/1")) == starts
+    assert (tmp_path / "host/opt/project/my_package/parts.py").is_file()  # own parts are there
+    assert (tmp_path / "where").read_text().strip() == str(tmp_path / "host/opt/project")
     assert (tmp_path / "storage" / "status.0").read_text() == f"{end}\n"
 
 

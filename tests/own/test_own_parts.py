@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -206,6 +207,21 @@ def test_an_own_prior_trains_and_draws(project):
     assert out.terms["prior"].shape == (2,)
     with pytest.raises(UserError, match="prior .* has no `draw`; a prior is"):
         lookup(P + "Half", {}, "prior")
+
+
+def test_the_readme_lists_every_contract_and_every_dictionary():
+    from aejax.contracts import CONTRACTS
+
+    table = (ROOT / "README.md").read_text().split("## Adding a part")[1].split("## Licence")[0]
+    for contract, _ in CONTRACTS.values():
+        assert f"`{contract.__name__}`" in table and contract.__doc__
+    for name, file in re.findall(r"`([A-Z_]+)` in `([\w/.]+)`", table):
+        assert re.search(rf"^{name}\b", (ROOT / "aejax" / file).read_text(), re.M), file
+    groups = r"`((?!objective.py)(?:model|objective|optim|data|eval)\.[\w.]+)`"
+    for key in re.findall(groups, table):
+        node = base()
+        for word in key.removesuffix(".prior").split("."):
+            node = node[word]
 
 
 # --- names with dots ------------------------------------------------------------------------------

@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Puts the current folder into an image, pushes it, and queues all {{units}} units of the study.
+set -eu
+cd "$(dirname "$0")"
+docker build -t {{image}} . # {{build_flag}}
+docker push {{image}} # {{build_flag}}
+kubectl apply -f jobset.yaml
