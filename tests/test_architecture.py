@@ -92,7 +92,7 @@ def test_one_step_and_one_loop():
 @pytest.mark.parametrize("file", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_heavy_imports_are_lazy(file):
     heavy = {"matplotlib", "sklearn", "skimage", "grain", "tensorflow_datasets", "optuna", "torch"}
-    heavy |= {"tensorflow", "wandb", "tensorboardX", "bm3d", "imagecodecs"}
+    heavy |= {"tensorflow", "wandb", "tensorboardX", "bm3d", "imagecodecs", "datasets"}
     assert not top_level_imports(file) & heavy
 
 

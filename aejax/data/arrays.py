@@ -18,7 +18,7 @@ import numpy as np
 
 from aejax.data import decode
 from aejax.data.cache import VERSION, hash_of, remembered
-from aejax.data.source import Source, holdout_rows, mark, ordinal
+from aejax.data.source import Source, holdout_rows, mark, named_split, ordinal, usual_name
 from aejax.errors import UserError
 
 _IMAGES, _LABELS = ("images", "image", "x", "X", "data"), ("labels", "label", "y", "Y", "targets")
@@ -85,7 +85,8 @@ def check_images(x: np.ndarray, name: str) -> None:
         first = x.shape[1] in (1, 2, 3, 4)
         hint = "; channels come last: x.transpose(0, 2, 3, 1)" if first else ""
         raise UserError(f"{name}: {x.shape} has {x.shape[3]} channels; 1 to 4 can be{hint}")
-    if not (x.dtype == bool or x.dtype in (np.uint8, np.uint16) or x.dtype.kind == "f"):
+    kind = x.dtype.newbyteorder("=")
+    if not (kind in (bool, np.uint8, np.uint16) or kind.kind == "f"):
         hint = "; if its values are 0 to 255: x.astype(np.uint8)" if x.dtype.kind in "iu" else ""
         raise UserError(
             f"{name} is of {x.dtype}; images are uint8, uint16, bool or floats in [0, 1]{hint}"
@@ -213,7 +214,7 @@ def open_arrays(file: str, split: str, data_dir: Path | None, holdout: int):
         with np.load(path, allow_pickle=False) as found:
             arrays = {key: found[key] for key in found.files}
     except (ValueError, OSError, EOFError) as e:
-        what = "it holds Python objects; save plain arrays" if "pickle" in str(e).lower() else e
+        what = "it holds Python objects; save plain arrays" if "object" in str(e).lower() else e
         raise UserError(f"{name} cannot be read: {what}") from e
     return _of_npz(arrays, split, holdout, name), {}
 
@@ -231,15 +232,14 @@ def _of_npz(arrays: Mapping[str, np.ndarray], split: str, holdout: int, name: st
                 "x_train, y_train, x_test, y_test"
             )
         return of_arrays(whole, split, holdout, name)
-    if set(parts) == {"train"}:
-        source = of_arrays(parts["train"], split, holdout, name)
-        return dataclasses.replace(source, part=source.part.replace("held", "of train held"))
-    kind = {"validation": "val", "valid": "val", "training": "train"}.get(split, split)
-    if kind not in parts and kind in ("val", "test") and len(parts) > 1:
-        kind = next(k for k in ("test", "val") if k in parts)
-    chosen = list(parts) if split == "all" else [kind]
-    if kind not in parts and split != "all":
-        raise UserError(f'{name} has no split "{split}"; it has {", ".join(parts)} and all')
+    if split == "all":
+        chosen = list(parts)
+    else:
+        kind, held = named_split(split, list(parts), name)
+        if held:
+            side = "train" if usual_name(split) == "train" else "test"
+            return of_arrays(parts[kind], side, holdout, name)
+        chosen = [kind]
     labelled = all(labels is not None for _, labels in parts.values())
     try:
         images = np.concatenate([parts[k][0] for k in chosen])

@@ -1,4 +1,5 @@
-"""`aejax data list`: what there is to train on. `aejax data show SOURCE`: a look at it."""
+"""`aejax data list`: what there is to train on. `aejax data show SOURCE`: a look at it. `aejax data
+check SOURCE`: what may be wrong with it."""
 
 import argparse
 import os
@@ -8,24 +9,41 @@ from aejax import files
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """`list` and `show SOURCE`."""
-    verbs = parser.add_subparsers(dest="data_verb", required=True, metavar="list|show")
+    """`list`, `show SOURCE` and `check SOURCE`."""
+    verbs = parser.add_subparsers(dest="data_verb", required=True, metavar="list|show|check")
     found = verbs.add_parser("list", help="sources found here")
     show = verbs.add_parser("show", help="numbers of a source, and some of its images on a sheet")
-    show.add_argument("source", help="tfds:NAME, folder:PATH, bundled:digits or bundled:photos")
+    check = verbs.add_parser(
+        "check", help="unreadable, small and double pictures, within and across splits; ends 0 or 2"
+    )
+    for sub in (show, check):
+        sub.add_argument("source", help="folder:PATH, tfds:NAME, arrays:FILE, hf:NAME or bundled:*")
     show.add_argument("-o", "--out", default="sheet.png", help="the sheet (default: sheet.png)")
     files.add_force(show)
     show.add_argument("--split", default="", help="default: all of a folder, train of a TFDS set")
     show.add_argument("--images", type=int, default=40, help="how many, spread evenly (40)")
-    show.add_argument("--holdout", type=int, default=10, help="as data.holdout (10)")
+    check.add_argument("--split", default="train", help="as data.split (train)")
+    check.add_argument("--eval-split", default="test", help="as data.eval_split (test)")
+    check.add_argument("--min-size", type=int, default=0, help="smallest side, as data.crop")
+    for sub in (show, check):
+        sub.add_argument("--holdout", type=int, default=10, help="as data.holdout (10)")
     show.add_argument("--skip-bad", action="store_true", help="leave bad images out, and list them")
-    for sub in (found, show):
+    for sub in (found, show, check):
         sub.add_argument("--data-dir", help="the data folder (default: AEJAX_DATA)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs either; 0."""
-    return _list(args) if args.data_verb == "list" else _show(args)
+    """Runs one of them; 0, or 2 if `check` found something."""
+    return {"list": _list, "show": _show, "check": _check}[args.data_verb](args)
+
+
+def _check(args: argparse.Namespace) -> int:
+    from aejax.data.check import check
+
+    report = check(args.source, args.split, args.eval_split, data_dir=args.data_dir,
+                   holdout=args.holdout, min_size=args.min_size)  # fmt: skip
+    print(report)
+    return 0 if report.ok else 2
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -63,11 +81,11 @@ def _list(args: argparse.Namespace) -> int:
 
 def _folders(root: Path, not_in: Path):
     """(path, images, bytes, what) of each folder with images; many side by side are classes."""
-    from aejax.data import decode
+    from aejax.data.walk import files_in
 
     found: dict[Path, list[int]] = {}
-    for f in root.rglob("*"):
-        if f.suffix.lower() in decode.SUFFIXES and not f.is_relative_to(not_in):
+    for f in files_in(root):
+        if not f.is_relative_to(not_in) and f.exists():
             found.setdefault(f.parent.relative_to(root), []).append(f.stat().st_size)
     parents = [p.parent for p in found]
     for parent in {p for p in parents if parents.count(p) > 4 and p not in found}:
@@ -139,10 +157,26 @@ def _show(args: argparse.Namespace) -> int:
     for name, reason in source.bad:
         print(f"left out: {name} ({reason})")
     print(f"fingerprint {source.fingerprint}")
+    print(_splits_line(args))
     rows = np.unique(np.linspace(0, len(source) - 1, max(1, args.images)).round().astype(int))
     write_image(args.out, np.asarray(contact_sheet(source, rows)))
     print(f"{len(rows)} of them: {args.out}")
     return 0
+
+
+def _splits_line(args: argparse.Namespace) -> str:
+    """Who is trained and who is tested on if a config has this source; or why that cannot be."""
+    from aejax.config import base
+    from aejax.data.splits import open_splits
+    from aejax.errors import UserError
+
+    config = base()
+    config.data.source, config.data.holdout = args.source, args.holdout
+    config.data.on_bad = "skip" if args.skip_bad else "error"
+    try:
+        return open_splits(config, args.data_dir).line
+    except UserError as e:
+        return f"no two splits: {e}"
 
 
 def contact_sheet(source, rows, side: int = 150, width: int = 8):

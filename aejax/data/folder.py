@@ -23,15 +23,19 @@ import numpy as np
 
 from aejax.data import decode
 from aejax.data.cache import VERSION, hash_of, remembered
-from aejax.data.source import Source, head_of, holdout_rows, mark, measured, ordinal
+from aejax.data.source import (
+    SPLITS,
+    Source,
+    head_of,
+    holdout_rows,
+    mark,
+    measured,
+    named_split,
+    ordinal,
+    usual_name,
+)
 from aejax.data.walk import files_in
 from aejax.errors import UserError
-
-SPLITS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
 
 
 @dataclasses.dataclass
@@ -54,11 +58,6 @@ class Layout:
     root: Path
     splits: dict[str, tuple[str, list[str]]]
     beside: list[str]
-
-    @property
-    def evaluated(self) -> list[str]:
-        """The splits there are to evaluate on, the usual one first."""
-        return [kind for kind in ("test", "val") if kind in self.splits]
 
     @property
     def trains_beside(self) -> bool:
@@ -147,26 +146,21 @@ def choose(layout: Layout, split: str, holdout: int) -> tuple[list[str], str, li
         words = f"every {ordinal(holdout)} held out" if held else "all of it"
         return [beside[i] for i in kept], words, []
     there = {kind: [f"{name}/{n}" for n in names] for kind, (name, names) in splits.items()}
-    names = {kind: f"{name}/" for kind, (name, _) in splits.items()}
+    places = {kind: f"{name}/" for kind, (name, _) in splits.items()}
+    words = dict(places)
+    if layout.trains_beside:
+        words["train"] = f"what is beside {' and '.join(places.values())}"
+        there["train"], places["train"] = beside, "beside"
     if split == "all":
-        everything = sum(there.values(), beside if layout.trains_beside else [])
-        return everything, "all of it", ["beside"] * layout.trains_beside + list(names.values())
-    kind = SPLITS.get(split.lower())
-    if kind is None:
-        raise UserError(f'{root} has no split "{split}"; it has {", ".join(splits)} and all')
-    if len(splits) == 1 and not layout.trains_beside:
-        (only,) = splits
-        where = f"{root / splits[only][0]}, the only split there is,"
-        side = "train" if kind == "train" else "test"
-        kept = holdout_rows(len(there[only]), side, holdout, where)
-        words = f"every {ordinal(holdout)} of {names[only]} held out" if holdout else names[only]
-        return [there[only][i] for i in kept], words, [names[only]]
-    if kind == "train" and kind not in splits:
-        if not beside:
-            raise UserError(f"{root} has {' and '.join(names.values())} but no train/ to train on")
-        return beside, f"what is beside {' and '.join(names.values())}", ["beside"]
-    kind = kind if kind in splits else layout.evaluated[0]
-    return there[kind], names[kind], [names[kind]]
+        return sum(there.values(), []), "all of it", list(places.values())
+    kind, held = named_split(split, list(there), str(root))
+    if not held:
+        return there[kind], words[kind], [places[kind]]
+    side = "train" if usual_name(split) == "train" else "test"
+    where = f"{root / splits[kind][0]}, the only split there is,"
+    kept = holdout_rows(len(there[kind]), side, holdout, where)
+    how = f"every {ordinal(holdout)} of {words[kind]} held out" if holdout else words[kind]
+    return [there[kind][i] for i in kept], how, [places[kind]]
 
 
 def open_folder(path: str, split: str, data_dir: Path | None, holdout: int):

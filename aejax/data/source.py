@@ -276,6 +276,34 @@ def head_of(data: Path | bytes, name: str) -> tuple[int, int, int] | str:
         return str(e)
 
 
+def usual_name(split: str) -> str:
+    """The usual name of a split: "train", "val" or "test" for its synonyms in any case."""
+    return SPLITS.get(split.lower(), split)
+
+
+def named_split(split: str, there: Sequence[str], where: str) -> tuple[str, bool]:
+    """Which of the splits that a set has is meant by `split`, one of its own or a synonym.
+
+    Args:
+      there: usual names (see `usual_name`) of those that it has.
+      where: the set, for the error.
+
+    Returns:
+      (that split, whether the other side has to be held out of it, as it is the only one).
+
+    Raises:
+      UserError: it has none that could be meant.
+    """
+    kind = usual_name(split)
+    if len(there) == 1 and kind in SPLITS:
+        return there[0], True
+    if kind in ("val", "test") and kind not in there:  # there is only one to evaluate on
+        kind = next((k for k in ("test", "val") if k in there), kind)
+    if kind not in there:
+        raise UserError(f'{where} has no split "{split}"; it has {", ".join(there)} and all')
+    return kind, False
+
+
 def ordinal(n: int) -> str:
     """1st, 2nd, 3rd, 4th, ... 11th, ... 21st."""
     ending = "th" if n % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
@@ -287,6 +315,12 @@ def mark(data: bytes | memoryview) -> int:
     return int.from_bytes(hashlib.sha256(data).digest()[:8])
 
 
+SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+
 # KIND of "KIND:REST" -> opener(REST, split, data_dir, holdout) -> (Source, {index: why it is bad}),
 # or its dotted name. A kind of your own is a Source with `_decode(i, item)` and one line here.
 SOURCES: dict[str, str | Callable] = {
@@ -294,8 +328,15 @@ SOURCES: dict[str, str | Callable] = {
     "folder": "aejax.data.folder:open_folder",
     "bundled": "aejax.data.bundled:open_bundled",
     "arrays": "aejax.data.arrays:open_arrays",
+    "hf": "aejax.data.hub:open_hub",
 }
 FORMS = (
-    *("folder:PATH", "tfds:NAME", "arrays:FILE.npy|.npz", "bundled:digits", "bundled:photos"),
+    "folder:PATH",
+    "tfds:NAME",
+    "hf:NAME",
+    "arrays:FILE.npy",
+    "arrays:FILE.npz",
+    "bundled:digits",
+    "bundled:photos",
     "package.module:Class",
 )

@@ -33,6 +33,7 @@ def test_show(folder, tmp_path, capsys):
     text = capsys.readouterr().out
     assert "13 images, colour, 20 to 28 high, 24 to 28 wide" in text
     assert "2 classes: cat, dog" in text and "fingerprint" in text
+    assert "12 pictures train, 1 test: every 10th held out" in text
     with Image.open(out) as sheet:
         assert sheet.width > 8 * 150 and len(sheet.getcolors(1 << 20)) > 1000
 

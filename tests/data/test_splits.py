@@ -83,7 +83,7 @@ def test_both_splits_are_decided_together(tmp_path, layout, options, counts, lin
     "layout, options, reason",
     [
         ({"train": 3, "training": 3}, {}, "train/ and training/ are both a train split; rename"),
-        ({"val": 3, "test": 3}, {}, "test/ and val/ but no train/ to train on"),
+        ({"val": 3, "test": 3}, {}, 'no split "train"; it has test, val and all'),
         ({"train": 3, "car": 3, "plane": 3}, {}, "train/ beside car/, plane/: a split or a class"),
         ({"cat/train": 3, "cat/test": 2, "dog/train": 3}, {}, "cat/ holds train and test folders"),
         ({"set/Train": 3, "set/val": 2}, {}, "folder:.*set/set, or put the split folders on top"),
