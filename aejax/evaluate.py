@@ -21,6 +21,8 @@ from aejax.registry import did_you_mean
 from aejax.training.sharding import AXIS
 from aejax.types import Variables
 
+# What tells the best example from the worst, and its sign: the first of these that is measured.
+RANKS = {"psnr": 1.0, "mse": -1.0, "loss": -1.0}
 CODES = 4096  # positions of h whose statistics are reported
 
 
@@ -54,7 +56,6 @@ class Evaluator:
       pictures: how many examples to keep as pictures.
       devices: of this process; () = all.
       forms: of nets.ops, as config.ops has them.
-      rank: the metric that tells the best from the worst.
     """
 
     def __init__(
@@ -71,7 +72,6 @@ class Evaluator:
         self.pipeline, self.batch, self.keep = pipeline, batch, pictures
         self.model = model
         self.functions = metric_functions(metrics)
-        self.rank = "psnr" if "psnr" in self.functions else "mse"
         self.resident = None
 
         def measure(variables, batch, resident, key):
@@ -148,11 +148,12 @@ class Evaluator:
                 h = np.asarray(h)[mask > 0]
                 codes.append(h.reshape(-1, h.shape[-1])[:CODES])
             values = {name: np.asarray(v, np.float64) for name, v in values.items()}
+            rank = next(name for name in RANKS if name in values)
             for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + float((value * mask).sum())
             keep = mask > 0
             rows.append({name: v[keep] for name, v in values.items()} | {"index": index[keep]})
-            self._choose(chosen, values[self.rank], keep, index, shown)
+            self._choose(chosen, RANKS[rank] * values[rank], keep, index, shown)
             seen += int(keep.sum())
         if not seen and jax.process_count() == 1:
             raise UserError("the evaluation split has no examples; set data.eval_split")
@@ -171,12 +172,11 @@ class Evaluator:
         """The compiled function for `count` examples."""
         return self.sharded if count % self.device_count == 0 else self.single
 
-    def _choose(self, chosen, rank, keep, index, shown) -> None:
+    def _choose(self, chosen, scores, keep, index, shown) -> None:
         """Keeps the pictures of the first, the best and the worst examples."""
-        sign = -1.0 if self.rank == "mse" else 1.0
         host = functools.cache(lambda: {name: np.asarray(v) for name, v in shown.items()})
         for i in np.flatnonzero(keep):
-            score = sign * float(rank[i])
+            score = float(scores[i])
             for name, limit, value in (
                 ("first", self.keep, -float(index[i])),
                 ("best", 4, score),

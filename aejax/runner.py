@@ -5,6 +5,7 @@ what a stopped or dead one leaves is taken over. The rest is a line of progress,
 processes on this machine (--workers) that each do the same.
 """
 
+import argparse
 import contextlib
 import dataclasses
 import inspect
@@ -199,7 +200,11 @@ def _finish(study: Study, directory: pathlib.Path, results: list[dict], quiet: b
     """The study's own hook, then the report. Several may come here at once: files are replaced."""
     from aejax import baselines, report
 
-    baselines.add(study, results, directory, say=lambda text: print(text, file=sys.stderr))
+    def say(text: str) -> None:
+        if not quiet:
+            print(text, file=sys.stderr)
+
+    baselines.add(study, results, directory, say)
     sections = (study.finish(results, directory) if study.finish else None) or []
     write_json(directory / "sections.json", list(sections))
     report.write([directory], directory)
@@ -663,7 +668,7 @@ def add_arguments(parser: Any) -> None:
         help="a silent machine's run is taken over after this (default: %(default)s)",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress lines")
-    parser.add_argument("--worker", help="==SUPPRESS==")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
 
 
 def run_command(args: Any) -> int:

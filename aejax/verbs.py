@@ -174,6 +174,8 @@ def _check(args) -> int:
     seconds = time.perf_counter() - start
     cost = run.cost_of(compiled, 1, len(sharding.devices))
     in_step = f", {cost['bytes'] / 2**20:,.1f} MiB in a step" if "bytes" in cost else ""
+    for note in objective_notes(config):
+        print(f"note     {note}")
     print(f"memory   {state_bytes / 2**20:,.1f} MiB of state{in_step}")
     if "flops_per_step" in cost:
         print(f"cost     {cost['flops_per_step'] / 1e9:,.3g} GFLOP a step")
@@ -195,6 +197,17 @@ def _check(args) -> int:
     parts.pipeline.close()
     evaluator.pipeline.close()
     return 0
+
+
+def objective_notes(config) -> list[str]:
+    """What is known to go wrong with an objective that is nevertheless allowed."""
+    losses = {name for name, weight in config.objective.loss.items() if weight}
+    if losses and losses <= {"ssim", "ms_ssim"}:
+        return [
+            f"{' and '.join(sorted(losses))} alone does not fix the mean colour: it drifts, to "
+            "yellow for example; add --config.objective.loss.mae=0.2"
+        ]
+    return []
 
 
 check = Verb(_config_arguments, _check)

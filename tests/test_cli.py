@@ -47,7 +47,8 @@ def test_every_verb_has_help_with_an_example(verb, capsys):
     with pytest.raises(SystemExit) as e:
         cli.main([verb, "--help"])
     assert e.value.code == 0
-    assert cli.VERBS[verb].example in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert cli.VERBS[verb].example in out and "SUPPRESS" not in out
 
 
 MISTAKES = {
@@ -136,3 +137,32 @@ def test_train_eval_check_and_info(capsys, tmp_path):
     assert len(again["per_example"]["psnr"]) == result["examples"]
     status, out, _ = aejax(capsys, "info")
     assert status == 0 and "jax" in out
+
+
+STUDY = """
+from aejax.study import Study
+from tests.helpers import tiny
+
+def get_study(arg=""):
+    config = tiny(train__length="2 steps")
+    return Study("one", config, [{"seed": 0}], finish=lambda results, where: [
+        {"title": "A title", "text": "A text"}])
+"""
+
+
+def test_a_quiet_study_prints_errors_alone(capsys, tmp_path):
+    (tmp_path / "one.py").write_text(STUDY)
+    command = ["study", tmp_path / "one.py", "--directory", tmp_path / "runs", "--quiet"]
+    assert aejax(capsys, *command) == (0, "", "")
+    assert (tmp_path / "runs" / "report.html").exists()
+    status, out, err = aejax(capsys, *command, "--config.optim.lr=-1")
+    assert status == 2 and out == "" and len(err.splitlines()) == 1
+
+
+def test_check_says_that_ms_ssim_alone_drifts(capsys):
+    command = ("check", "--config", f"{QUICK}:digits,smoke", "--config.model.f_E=linear")
+    command += ("--config.model.f_D=linear",)
+    _, out, _ = aejax(capsys, *command, '--config.objective.loss={"ms_ssim":1}')
+    assert "ms_ssim alone does not fix the mean colour" in out
+    _, out, _ = aejax(capsys, *command, '--config.objective.loss={"ms_ssim":1,"mae":0.2}')
+    assert "mean colour" not in out

@@ -253,7 +253,7 @@ def from_run(workdir: str, which: str = "last", images: int = 256, base: str = "
         "config": json.loads(to_json(trained.config)),
         "step": trained.step,
         "frozen": time.strftime("%Y-%m-%d %H:%M"),
-        "data": "693 photographs: BSDS500, CID22, CLIC 2025, GB82, wallpapers",
+        "data": f"{n:,} images of {pipeline.source.name}",
     }
     provenance = pathlib.Path(workdir) / "provenance.json"
     if provenance.exists():

@@ -136,7 +136,6 @@ class Adversarial:
         fooled = generator_loss(discriminate(frozen(variables, "discriminator"), y))
         loss = against + 0.5 * self.r1 * penalty + fooled
         metrics = {"loss": loss, "discriminator": against, "generator": fooled, "r1": penalty}
-        metrics["mse"] = jnp.mean(jnp.square(x - y), axis=(1, 2, 3))
         return loss, Aux(metrics, {}, {"x": x, "y": y})
 
 

@@ -194,8 +194,7 @@ class Classification:
         share = self.smoothing if train else 0.0
         loss = -jnp.sum(((1.0 - share) * truth + share / log_p.shape[-1]) * log_p, axis=-1)
         right = (jnp.argmax(log_p, axis=-1) == batch["label"]).astype(jnp.float32)
-        metrics = {"loss": loss, "accuracy": right, "mse": 1.0 - right}  # mse ranks pictures
-        return loss, Aux(metrics, collections, {"x": x, "y": x})
+        return loss, Aux({"loss": loss, "accuracy": right}, collections, {"x": x, "y": x})
 
 
 OBJECTIVES: Sequence[type] = (Evidence, LatentPrior, Classification)

@@ -9,7 +9,7 @@ import pathlib
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -23,17 +23,20 @@ class Log:
         self._writers = []
         if jax.process_index():
             return
-        self._open(lambda: _Jsonl(pathlib.Path(workdir) / "log.jsonl"))
+        self._open("log.jsonl", lambda: _Jsonl(pathlib.Path(workdir) / "log.jsonl"))
         if tensorboard:
-            self._open(lambda: _TensorBoard(workdir))
+            self._open("log.tensorboard", lambda: _TensorBoard(workdir))
         if wandb:
-            self._open(lambda: _Wandb(wandb, workdir, config))
+            self._open("log.wandb", lambda: _Wandb(wandb, workdir, config))
 
-    def _open(self, make) -> None:
+    def _open(self, key: str, make: Callable[[], Any]) -> None:
         try:
             self._writers.append(make())
         except Exception as e:
-            warnings.warn(f"a log cannot be opened ({e}); the run goes on", stacklevel=2)
+            why = str(e)
+            if isinstance(e, ModuleNotFoundError):
+                why = f"{e.name} is not installed (pip install {e.name})"
+            warnings.warn(f"{key}: {why}; the run goes on without it", stacklevel=2)
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
         """Numbers of a step."""
