@@ -179,7 +179,8 @@ def read_images(folder: str, limit: int = 0) -> dict[str, np.ndarray]:
     Raises:
       UserError: none there.
     """
-    from aejax.data.decode import flatten, images_in, read_image
+    from aejax.data.decode import flatten, images_in
+    from aejax.data.images import read_image
 
     named = images_in(folder)[: limit or None]
     return {f.stem: flatten(read_image(f)[0], 3) for f in named}

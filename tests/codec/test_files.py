@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 import aejax
 from aejax.codec import api as codec
 from aejax.codec import cli, freeze, pillow
-from aejax.data.decode import read_image
+from aejax.data.images import from_pillow, read_image
 from aejax.errors import UserError
 from tests.codec import tiny
 
@@ -202,7 +202,7 @@ def test_pillow_opens_and_saves(tmp_path, monkeypatch):
 def test_modes_of_pillow(mode):
     x = Image.fromarray(tiny.photo(8, 9))
     x = Image.fromarray(np.full((8, 9), 3000, np.uint16)) if mode == "I;16" else x.convert(mode)
-    array = pillow.to_array(x)
+    array, _ = from_pillow(x)
     assert array.dtype == (np.uint16 if mode == "I;16" else np.uint8)
     assert codec._planes(array).rgb.shape == (8, 9, 3)
-    assert (array.ndim == 2) == (mode in ("1", "L", "I;16"))
+    assert (array.shape[2] == 1) == (mode in ("1", "L", "I;16"))

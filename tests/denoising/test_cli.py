@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from aejax.cli import main
-from aejax.data.decode import Meta, read_image, write_image
+from aejax.data.images import Meta, read_image, write_image
 from aejax.denoising.cli import find_set, jobs
 from aejax.errors import UserError
 
