@@ -100,8 +100,10 @@ class Page(NamedTuple):
 
     @property
     def plain(self) -> bool:
-        """Whether Pillow reads it right: whole numbers of at most 8 bits."""
-        return self.bits <= 8 and self.kind == "u"
+        """Whether Pillow reads it right: whole numbers of at most 8 bits, not in planes (with alpha
+        it reads those wrongly), unless tifffile leaves them as they are (YCbCr, palettes, Lab)."""
+        in_planes = self.planar and self.photometric in (0, 1, 2, 5)
+        return self.bits <= 8 and self.kind == "u" and not in_planes
 
 
 def tiff_page(file: BinaryIO) -> Page | None:
@@ -160,13 +162,14 @@ def tiff_samples(file: BinaryIO, page: Page) -> np.ndarray | None:
     try:
         with _quiet(), tifffile.TiffFile(file) as tif:
             x = tif.pages.first.asarray()
-    except ValueError as e:
+    except (ValueError, NotImplementedError) as e:
         if "imagecodecs" in str(e):
             return None
         raise
     x = np.moveaxis(x, 0, 2) if page.planar else x
     x = x.reshape(*page.shape, page.samples)
-    x = scaled(x, 2**page.bits - 1) if page.bits > 8 else x.astype(np.uint8)
+    white = 2**page.bits - 1
+    x = scaled(x, white) if page.bits > 8 else (x.astype(np.uint32) * 255 // white).astype(np.uint8)
     top = np.iinfo(x.dtype).max
     if page.photometric == 0:  # white is zero
         x = np.concatenate([top - x[..., :1], x[..., 1:]], 2)
@@ -177,6 +180,30 @@ def tiff_samples(file: BinaryIO, page: Page) -> np.ndarray | None:
         colour = np.minimum(np.rint(x[..., :-1] * (top / alpha)), top).astype(x.dtype)
         x = np.concatenate([colour, x[..., -1:]], 2)
     return x
+
+
+def tiff_tags(file: BinaryIO):
+    """All tags of a TIFF's first page, as Pillow's Exif; of a big-endian BigTIFF, which Pillow
+    cannot parse, those without the EXIF block."""
+    from PIL import Image
+
+    file.seek(0)
+    head = file.read(16)
+    tags = Image.Exif()
+    if head[:4] == b"MM\0+":
+        import tifffile
+
+        file.seek(0)
+        with _quiet(), tifffile.TiffFile(file) as tif:
+            kept = DESCRIBES - {282, 283} | {700, 34675}
+            tags.update({t.code: t.value for t in tif.pages.first.tags if t.code in kept})
+        return tags
+    tags.endian = "<" if head[:2] == b"II" else ">"
+    tags.bigtiff = b"+" in head[2:4]
+    place = struct.unpack_from(f"{tags.endian}{'Q' if tags.bigtiff else 'L'}", head,
+                               8 if tags.bigtiff else 4)  # fmt: skip
+    tags.load_from_fp(file, place[0])
+    return tags
 
 
 def _quiet():

@@ -163,6 +163,9 @@ def _pillow(file: BinaryIO):
 def _pillow_knows(file: BinaryIO) -> bool:
     from PIL import UnidentifiedImageError
 
+    file.seek(0)
+    if file.read(4) == b"MM\0+":  # big-endian BigTIFF, which it takes for something else
+        return False
     try:
         with _pillow(file):
             return True
@@ -181,9 +184,7 @@ def _read_tiff(file: BinaryIO, page: deep.Page) -> tuple[np.ndarray | None, Meta
                 "is a TIFF whose compression needs the package imagecodecs: pip install imagecodecs"
             )
         return None, Meta()
-    tags = Image.Exif()
-    file.seek(0)
-    tags.load_from_fp(file)
+    tags = deep.tiff_tags(file)
     icc = tags.get(34675)
     notes = _page_notes(page)
     mode = ""
