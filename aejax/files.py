@@ -217,6 +217,12 @@ def each(items: Sequence[Item], what: str, name: Callable[[Item], object], do: C
     return 2 if failed else 0
 
 
+def say(name: object, notes: Iterable[str]) -> None:
+    """One line on stderr about each thing that a user should know of a file."""
+    for note in notes:
+        print(f"aejax: {name}: {note}", file=sys.stderr)
+
+
 def failure(name: object, error: Exception) -> str:
     """One line about an error with one file, that names the file once."""
     text = str(error)

@@ -5,7 +5,8 @@ Nothing heavy is imported until one of them is used.
 
 from typing import Any
 
-__all__ = ["CodecError", "Decoded", "encode", "decode", "read", "info", "use"]
+__all__ = ["CodecError", "CutFile", "Decoded", "TargetMissed", "encode", "decode", "read", "info",
+           "use", "verify"]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -24,7 +24,8 @@ from aejax.codec.runtime import SHAPES, Frozen, Runtime, cores
 from aejax.tune import give_back
 from aejax.weights import FOLDER
 
-__all__ = ["CodecError", "Decoded", "encode", "decode", "read", "info", "use"]
+__all__ = ["CodecError", "CutFile", "Decoded", "TargetMissed", "encode", "decode", "read", "info",
+           "use", "verify"]  # fmt: skip
 
 METRICS = {"mse": "codec", "ms-ssim": "codec-ms-ssim"}  # metric -> weights
 MAX_PIXELS = 1 << 27  # unless told otherwise: what a hostile header can make us allocate
@@ -87,14 +88,32 @@ class Planes:
     flags: int
 
 
+def _picture(image) -> tuple[np.ndarray, dict[str, bytes]]:
+    """The array of a Pillow image, upright, and its metadata.
+
+    Raises:
+      CodecError: floating point or 32 bits.
+    """
+    from aejax.data import images
+
+    try:
+        x, meta = images.picture_of(image)
+    except images.Unsupported as e:
+        raise CodecError(f"the image {e}") from e
+    return x, {"icc_profile": meta.icc, "exif": meta.exif, "xmp": meta.xmp}
+
+
 def _planes(image: np.ndarray) -> Planes:
     image = np.asarray(image)
-    if image.dtype not in (np.uint8, np.uint16):
-        raise CodecError(f"images are uint8 or uint16 arrays, not {image.dtype}")
+    if image.dtype.kind != "u" or image.dtype.itemsize > 2:
+        scale = ": from [0, 1], np.round(255 * x).astype(np.uint8)" * (image.dtype.kind == "f")
+        raise CodecError(f"images are uint8 or uint16 arrays, not {image.dtype}{scale}")
+    image = image.astype(image.dtype.newbyteorder("="), copy=False)
     if image.ndim == 2:
         image = image[..., None]
     if image.ndim != 3 or image.shape[2] not in (1, 2, 3, 4) or 0 in image.shape:
-        raise CodecError(f"images are [h, w] or [h, w, 1 to 4], not {list(image.shape)}")
+        last = "; move the channels to the end" * (image.ndim == 3 and image.shape[0] in (1, 3))
+        raise CodecError(f"images are [h, w] or [h, w, 1 to 4], not {list(image.shape)}{last}")
     c = image.shape[2]
     flags = container.DEEP if image.dtype == np.uint16 else 0
     flags |= (container.GRAY if c < 3 else 0) | (container.ALPHA if c in (2, 4) else 0)
@@ -106,7 +125,7 @@ def _planes(image: np.ndarray) -> Planes:
 
 
 def encode(
-    image: np.ndarray,
+    image,
     quality: float | None = None,
     *,
     bpp: float | None = None,
@@ -121,20 +140,24 @@ def encode(
     """An image as the bytes of an .aej file.
 
     Args:
-      image: uint8 or uint16, see the module.
+      image: uint8 or uint16 array, see the module, or a Pillow image of any mode, which is encoded
+        as it is meant to be seen: palette and CMYK as colour, turned as its EXIF says.
       quality: 0 to 100, the default 50. At most one of quality, bpp, size and psnr is given.
       bpp: bits per pixel of the whole file; size: bytes of it; psnr: dB of what is decoded, on the
         8-bit scale. Hit within 2 % (psnr: 0.1 dB) in at most 5 encodes where the range of
-        qualities allows it, else as near as can be.
+        qualities allows it, else as near as can be with the warning `TargetMissed`.
       effort: 0 to 9: gradient steps on this image's latents, which cost time and save bits; the
         decoder does not notice. Used for images of one tile.
       metric: "mse" or "ms-ssim": the model.
-      metadata: "icc_profile", "exif", "xmp" -> bytes to carry.
+      metadata: "icc_profile", "exif", "xmp" -> bytes to carry; by default what a Pillow image has.
       progress: called with the share of the work that is done.
 
     Raises:
       CodecError: what was asked for cannot be.
     """
+    if hasattr(image, "getexif"):  # Pillow's
+        image, own = _picture(image)
+        metadata = own if metadata is None else metadata
     planes = _planes(image)
     runtime = runtime or runtime_for(metric)
     metadata = {k: v for k, v in (metadata or {}).items() if v}
@@ -157,9 +180,24 @@ def encode(
         return at(int(math.floor(value * 2.55 + 0.5)))
     pixels = planes.rgb.shape[0] * planes.rgb.shape[1]
     if name == "psnr":
-        return _seek(at, lambda data: _psnr(planes, decode(data)), value, 0.1)
+        data, reached = _seek(at, lambda data: _psnr(planes, decode(data)), value, 0.1)
+        return _warned(data, abs(reached - value) <= 0.1, f"{value:g} dB", f"{reached:.2f} dB")
     target = value * pixels / 8 if name == "bpp" else value
-    return _seek(at, len, target, 0.02 * target)
+    data, reached = _seek(at, len, target, 0.02 * target)
+    asked = f"{value:g} bpp" if name == "bpp" else f"{value:,} bytes"
+    got = f"{8 * reached / pixels:.3f} bpp" if name == "bpp" else f"{reached:,.0f} bytes"
+    return _warned(data, abs(reached - target) <= 0.02 * target, asked, got)
+
+
+def _warned(data: bytes, reached: bool, asked: str, got: str) -> bytes:
+    """The file, with a warning if it is not what was asked for."""
+    if not reached:
+        import warnings
+
+        warnings.warn(
+            f"{asked} cannot be reached; the nearest file has {got}", TargetMissed, stacklevel=3
+        )
+    return data
 
 
 def _psnr(planes: Planes, decoded: np.ndarray) -> float:
@@ -169,8 +207,8 @@ def _psnr(planes: Planes, decoded: np.ndarray) -> float:
     return -10.0 * math.log10(float(np.mean(np.square(error))) + 1e-12)
 
 
-def _seek(at, measure, target: float, tolerance: float, tries: int = 5) -> bytes:
-    """The file whose measure is nearest to the target: at most five encodes.
+def _seek(at, measure, target: float, tolerance: float, tries: int = 5):
+    """(file, measure) whose measure is nearest to the target: at most five encodes.
 
     Log bytes, or dB, are nearly straight in the quality (lambda is its exponential): the first
     step has the usual slope, the next ones that of the two nearest files as far as it is likely;
@@ -201,7 +239,8 @@ def _seek(at, measure, target: float, tolerance: float, tries: int = 5) -> bytes
         if high - low <= 1:
             break
         byte = min(max(guess, low + 1, 0), high - 1, 255)
-    return min(found.values(), key=lambda f: abs(f[0] - target))[1]
+    reached, data = min(found.values(), key=lambda f: abs(f[0] - target))
+    return data, reached
 
 
 def _encode(planes: Planes, byte: int, metadata, runtime, effort, progress) -> bytes:
@@ -287,6 +326,10 @@ class CutFile(UserWarning):
     """The file was cut."""
 
 
+class TargetMissed(UserWarning):
+    """A size, rate or PSNR that no quality gives; the message says what the nearest file has."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Parsed:
     """A file's parts, none decoded."""
@@ -328,13 +371,7 @@ def parse(data: bytes, scans: Callable[[bytes], int], max_pixels: int = MAX_PIXE
     tiles: list[list[Chunk]] = [[] for _ in header.tiles]
     try:
         if header.flags & container.METADATA:
-            while True:
-                kind, content = container.read_section(reader)
-                if not kind:
-                    break
-                if kind == container.ALPHA_PLANE or container.NAMES[kind] in metadata:
-                    raise CodecError("a misplaced section; the file is damaged")
-                metadata[container.NAMES[kind]] = content
+            container.read_metadata(reader, metadata)
         sizes["metadata"] = reader.at - sizes["header"]
         for scan in range(count):
             start = reader.at
@@ -355,6 +392,17 @@ def parse(data: bytes, scans: Callable[[bytes], int], max_pixels: int = MAX_PIXE
     if complete and reader.at != len(data):
         raise CodecError(f"{len(data) - reader.at} bytes too many at the end; the file is damaged")
     return Parsed(header, metadata, tiles, alpha, complete, sizes)
+
+
+def verify(data: bytes) -> None:
+    """Checks every checksum of a file without decoding it.
+
+    Raises:
+      CodecError: the file is damaged or was cut, and how.
+    """
+    scans = lambda model: len(_runtime_of(model).frozen.slices)  # noqa: E731
+    if not parse(data, scans, max_pixels=1 << 40).complete:
+        raise CodecError("the file was cut")
 
 
 def read(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Decoded:

@@ -2,6 +2,7 @@
 
 import pathlib
 import time
+import warnings
 
 from aejax import files
 from aejax.errors import UserError
@@ -37,8 +38,7 @@ def _compress_arguments(parser):
 
 def _compress(args) -> int:
     from aejax.codec import api as codec
-    from aejax.codec import pillow
-    from aejax.data.decode import READ
+    from aejax.data.images import READ, read_image
 
     named = _named(args.inputs, READ)
     sources = [file for file, _ in named]
@@ -50,11 +50,15 @@ def _compress(args) -> int:
     def one(item):
         source, target = item
         began = time.perf_counter()
-        array, metadata = pillow.open_array(source)
-        data = codec.encode(
-            array, args.quality, bpp=args.bpp, size=args.size, psnr=args.psnr, effort=args.effort,
-            metric=args.metric, metadata=metadata, runtime=runtime,
-        )  # fmt: skip
+        array, meta = read_image(source, keep_depth=True)
+        metadata = {"icc_profile": meta.icc, "exif": meta.exif, "xmp": meta.xmp}
+        with warnings.catch_warnings(record=True) as missed:
+            warnings.simplefilter("always", codec.TargetMissed)
+            data = codec.encode(
+                array, args.quality, bpp=args.bpp, size=args.size, psnr=args.psnr,
+                effort=args.effort, metric=args.metric, metadata=metadata, runtime=runtime,
+            )  # fmt: skip
+        files.say(source, [*meta.notes, *(str(w.message) for w in missed)])
         target.parent.mkdir(parents=True, exist_ok=True)
         files.write_atomically(target, data)
         height, width = array.shape[:2]
@@ -86,8 +90,7 @@ def _decompress_arguments(parser):
 
 def _decompress(args) -> int:
     from aejax.codec import api as codec
-    from aejax.codec import pillow
-    from aejax.data.decode import SUFFIXES
+    from aejax.data.images import SUFFIXES, Meta, write_image
 
     suffix = "." + args.format.lower().lstrip(".")
     if suffix not in SUFFIXES:
@@ -107,7 +110,9 @@ def _decompress(args) -> int:
         found = codec.read(source.read_bytes())
         if args.strict and not found.complete:
             raise UserError("the file was cut; without --strict what is there is decoded")
-        pillow.save_array(found.image, target, found.metadata)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        carried = {name.removesuffix("_profile"): data for name, data in found.metadata.items()}
+        files.say(target, write_image(target, found.image, Meta(**carried)))
         note = "" if found.complete else f" (the file was cut: {found.scans} scans, coarser)"
         print(f"{target}: {found.header.width} x {found.header.height}{note}")
 

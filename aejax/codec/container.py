@@ -171,6 +171,25 @@ def read_section(reader: Reader, limit: int = SECTION_LIMIT) -> tuple[int, bytes
     return kind, content
 
 
+def read_metadata(reader: Reader, into: dict[str, bytes] | None = None) -> dict[str, bytes]:
+    """Name -> content of a list of metadata sections.
+
+    Args:
+      into: filled as far as the data reach.
+
+    Raises:
+      EndOfData, CodecError: cut, damaged.
+    """
+    metadata = {} if into is None else into
+    while True:
+        kind, content = read_section(reader)
+        if not kind:
+            return metadata
+        if kind == ALPHA_PLANE or NAMES[kind] in metadata:
+            raise CodecError("a misplaced section; the file is damaged")
+        metadata[NAMES[kind]] = content
+
+
 # --- chunks ---------------------------------------------------------------------------------------
 
 

@@ -179,7 +179,8 @@ def read_images(folder: str, limit: int = 0) -> dict[str, np.ndarray]:
     Raises:
       UserError: none there.
     """
-    from aejax.data.decode import flatten, read_image
+    from aejax.data.decode import flatten
+    from aejax.data.images import read_image
     from aejax.data.walk import images_in
 
     named = images_in(folder)[: limit or None]

@@ -1,134 +1,117 @@
-"""Pillow on both sides: images in and out for the command line, and .aej as one of its formats.
+"""The .aej file as one of Pillow's formats.
 
 >>> aejax.register_pillow()
 >>> Image.open("photo.aej"); image.save("photo.aej", quality=50)
 """
 
-import pathlib
+import io
 import warnings
+from typing import BinaryIO
 
 import numpy as np
 
 from aejax.codec import api as codec
 from aejax.codec import container
 from aejax.codec.errors import CodecError
-from aejax.errors import UserError
 
-
-def open_array(path: str | pathlib.Path) -> tuple[np.ndarray, dict[str, bytes]]:
-    """(uint8 or uint16 array as `codec.encode` takes it, metadata) of an image file.
-
-    Raises:
-      UserError: no image.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            return to_array(image), metadata_of(image)
-    except UnidentifiedImageError:
-        raise UserError(f"{path}: no image that Pillow can read") from None
-    except Image.DecompressionBombError as e:
-        raise UserError(f"{path}: {e}") from e
-
-
-def to_array(image) -> np.ndarray:
-    """A Pillow image as [h, w] or [h, w, 2 to 4], uint8 or (mode I;16) uint16."""
-    if image.mode.startswith("I;16"):
-        return np.asarray(image).astype(np.uint16)
-    if image.mode == "I":
-        return np.clip(np.asarray(image), 0, 65535).astype(np.uint16)
-    transparent = "transparency" in image.info or image.mode in ("LA", "PA", "La", "RGBa")
-    if image.mode not in ("L", "LA", "RGB", "RGBA"):
-        gray = image.mode in ("1", "LA", "La")
-        image = image.convert(
-            ("LA" if transparent else "L") if gray else ("RGBA" if transparent else "RGB")
-        )
-    elif transparent and image.mode in ("L", "RGB"):
-        image = image.convert("LA" if image.mode == "L" else "RGBA")
-    return np.asarray(image)
-
-
-def metadata_of(image) -> dict[str, bytes]:
-    """ICC profile, EXIF and XMP of a Pillow image."""
-    out = {}
-    for name in ("icc_profile", "exif", "xmp"):
-        value = image.info.get(name)
-        if isinstance(value, str):
-            value = value.encode()
-        if isinstance(value, bytes) and value:
-            out[name] = value
-    return out
+OPTIONS = ("bpp", "size", "psnr", "effort", "metric")  # of save(), beside quality and metadata
+METADATA = ("icc_profile", "exif", "xmp")
 
 
 def from_array(array: np.ndarray):
-    """The inverse of `to_array`; 16-bit colour, which Pillow has no mode for, becomes 8-bit."""
+    """A Pillow image of what `codec.decode` returns; 16-bit colour, and 16-bit gray with alpha,
+    for which Pillow has no mode, become 8-bit."""
     from PIL import Image
 
+    from aejax.data.images import to_uint8
+
     if array.dtype == np.uint16 and array.ndim == 3:
-        array = ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        array = to_uint8(array)
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def save_array(array: np.ndarray, path: pathlib.Path, metadata: dict[str, bytes]) -> None:
-    """Writes an image in the format of its suffix, with what metadata that format can hold; 16-bit
-    colour as 16-bit PNG or TIFF.
+def _beginning(fp: BinaryIO) -> tuple[container.Header, dict[str, bytes]]:
+    """Header and metadata of a file, from no more of it than holds them.
 
     Raises:
-      UserError: no such format.
+      CodecError: not an .aej file, or damaged.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if array.dtype == np.uint16 and array.ndim == 3:
-        path.write_bytes(_png16(array, metadata.get("icc_profile")))
-        return
-    names = ("icc_profile", "exif") + (("xmp",) if path.suffix.lower() != ".png" else ())
+    data, metadata = b"", {}
+    while part := fp.read(1 << 16):
+        data += part
+        reader = container.Reader(data)
+        header = container.unpack_header(reader)
+        with_metadata = header.flags & container.METADATA
+        try:
+            metadata = container.read_metadata(reader) if with_metadata else {}
+            break
+        except container.EndOfData:
+            continue  # the next part has the rest, or the file was cut
+    if not data:
+        raise CodecError("the file is empty")
+    return header, metadata
+
+
+def _metadata(image, given: dict) -> dict[str, bytes]:
+    """What is saved with an image: of what it carries, and of what `save` was given instead."""
+    kept = {}
+    for name in METADATA:
+        value = given[name] if name in given else image.info.get(name)
+        value = value.tobytes() if hasattr(value, "tobytes") else value  # Image.Exif
+        value = value.encode() if isinstance(value, str) else value
+        if isinstance(value, bytes) and value:
+            kept[name] = value
+    if kept.get("icc_profile", b"")[16:20] in (b"CMYK", b"Lab ") or image.mode in ("CMYK", "LAB"):
+        kept.pop("icc_profile", None)  # the picture is sRGB now
+    return kept
+
+
+def _save(image, fp: BinaryIO, filename: str | bytes) -> None:
+    """Image.save: quality, bpp, size, psnr, effort, metric, icc_profile, exif, xmp; other options
+    are ignored, as other formats do."""
+    from aejax.data import images
+
+    given = image.encoderinfo
+    options = {name: given[name] for name in OPTIONS if given.get(name) is not None}
+    quality = given.get("quality")
+    if quality not in (None, -1):  # Pillow's words for the default
+        if isinstance(quality, bool) or not isinstance(quality, (int, float)):
+            raise ValueError(f"Invalid quality setting: {quality!r}; it is 0 to 100")
+        options["quality"] = quality
     try:
-        from_array(array).save(path, **{k: metadata[k] for k in names if k in metadata})
-    except (ValueError, OSError, KeyError) as e:
-        raise UserError(f"{path} cannot be written: {e}") from e
+        array, _ = images.from_pillow(image)
+    except images.Unsupported as e:
+        raise OSError(f"cannot write mode {image.mode} as AEJ: it {e}") from e
+    try:
+        fp.write(codec.encode(array, metadata=_metadata(image, given), **options))
+    except CodecError as e:
+        raise ValueError(str(e)) from e
 
 
-def _png16(array: np.ndarray, icc: bytes | None) -> bytes:
-    """A PNG of 16 bits per sample (ISO/IEC 15948), which Pillow does not write in colour."""
-    import struct
-    import zlib
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        check = zlib.crc32(kind + body)
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", check)
-
-    h, w, c = array.shape
-    colour = {2: 4, 3: 2, 4: 6}[c]
-    rows = array.astype(">u2").reshape(h, -1).view(np.uint8)
-    rest = rows.copy()
-    rest[1:] -= rows[:-1]  # filter 2: the byte above
-    lines = np.concatenate([np.full((h, 1), 2, np.uint8), rest], axis=1)
-    out = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", w, h, 16, colour, 0, 0, 0))
-    if icc:
-        out += chunk(b"iCCP", b"icc\0\0" + zlib.compress(icc))
-    return out + chunk(b"IDAT", zlib.compress(lines.tobytes(), 6)) + chunk(b"IEND", b"")
-
-
-# --- the plugin -----------------------------------------------------------------------------------
+def _save_all(image, fp: BinaryIO, filename: str | bytes) -> None:
+    frames = getattr(image, "n_frames", 1) + len(list(image.encoderinfo.get("append_images") or ()))
+    if frames > 1:
+        raise ValueError(f"an .aej file holds one picture, not {frames}; save them one by one")
+    _save(image, fp, filename)
 
 
 def register() -> None:
     """Makes .aej a format of Pillow's: open() and save(quality=, bpp=, size=, psnr=, effort=,
-    metric=)."""
+    metric=, icc_profile=, exif=, xmp=)."""
     from PIL import Image, ImageFile
 
     if "AEJ" in Image.OPEN:
         return
 
     class AejImageFile(ImageFile.ImageFile):
-        """Decodes on load, not on open."""
+        """Reads header and metadata on open, decodes on load."""
 
         format = "AEJ"
         format_description = "aejax learned image codec"
 
         def _open(self):
             try:
-                header = container.unpack_header(container.Reader(self.fp.read(64)))
+                header, metadata = _beginning(self.fp)
             except CodecError as e:
                 raise SyntaxError(str(e)) from e  # Pillow's word for "not mine, or broken"
             self._size = (header.width, header.height)
@@ -136,36 +119,42 @@ def register() -> None:
             self._mode = ("LA" if alpha else "L") if gray else ("RGBA" if alpha else "RGB")
             if header.flags & container.DEEP and gray and not alpha:
                 self._mode = "I;16"
+            self.info.update(metadata)
+            self.tile = [("aej", (0, 0, *self.size), 0, self.mode)]
+
+        def _data(self) -> bytes:
+            self.fp.seek(0)
+            return self.fp.read()
 
         def load(self):
-            if getattr(self, "_im", None) is not None:
-                return super().load()
-            self.fp.seek(0)
+            if self.tile and self.tile[0][0] == "aej":
+                most = 2 * Image.MAX_IMAGE_PIXELS if Image.MAX_IMAGE_PIXELS else 1 << 40
+                try:
+                    found = codec.read(self._data(), max_pixels=most)
+                except CodecError as e:
+                    raise OSError(str(e)) from e
+                if not found.complete:
+                    warnings.warn("the file was cut: a coarser image", codec.CutFile, stacklevel=2)
+                if self._exclusive_fp:
+                    self.fp.close()
+                self.fp = io.BytesIO(from_array(found.image).tobytes())
+                self.tile = [("raw", (0, 0, *self.size), 0, self.mode)]
+            return super().load()
+
+        def load_read(self, count: int) -> bytes:
+            """Its presence keeps Pillow from mapping the file as if it held raw pixels."""
+            return self.fp.read(count)
+
+        def verify(self):
             try:
-                found = codec.read(self.fp.read(), max_pixels=Image.MAX_IMAGE_PIXELS or 1 << 40)
+                codec.verify(self._data())
             except CodecError as e:
                 raise OSError(str(e)) from e
-            if not found.complete:
-                warnings.warn("the file was cut: a coarser image", codec.CutFile, stacklevel=2)
-            self.info.update(found.metadata)
-            image = from_array(found.image)
-            self._mode = image.mode
-            self.im = image.im
-            return Image.Image.load(self)
-
-    def save(image, fp, filename):
-        options = {
-            k: v
-            for k, v in image.encoderinfo.items()
-            if k in ("quality", "bpp", "size", "psnr", "effort", "metric")
-        }
-        metadata = metadata_of(image)
-        metadata |= {
-            k: v for k, v in image.encoderinfo.items() if k in ("icc_profile", "exif", "xmp")
-        }
-        fp.write(codec.encode(to_array(image), metadata=metadata, **options))
+            finally:
+                super().verify()
 
     Image.register_open("AEJ", AejImageFile, lambda start: start[:8] == container.MAGIC)
-    Image.register_save("AEJ", save)
+    Image.register_save("AEJ", _save)
+    Image.register_save_all("AEJ", _save_all)
     Image.register_extension("AEJ", ".aej")
     Image.register_mime("AEJ", "image/x-aej")

@@ -16,8 +16,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from aejax.data import decode
 from aejax.data.cache import VERSION, hash_of, remembered
+from aejax.data.images import to_uint8 as from_uint16
 from aejax.data.source import Source, holdout_rows, mark, named_split, ordinal, usual_name
 from aejax.errors import UserError
 
@@ -68,7 +68,7 @@ def to_uint8(x: np.ndarray) -> np.ndarray:
     if x.dtype == bool:
         return x.astype(np.uint8) * 255
     if x.dtype.kind == "u":
-        return decode.to_uint8(x)
+        return from_uint16(x)
     return np.round(x.astype(np.float64) * 255).astype(np.uint8)
 
 

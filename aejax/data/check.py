@@ -17,9 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from jaxtyping import Float
 
-from aejax.data import decode
-from aejax.data.decode import BadImage
+from aejax.data import decode, images
 from aejax.data.folder import Files
+from aejax.data.images import BadImage
 from aejax.data.source import Source, mark, open_source, usual_name
 from aejax.errors import UserError
 
@@ -188,7 +188,7 @@ def _pictures(source: Source, split: str) -> Iterator[Picture | str]:
     def one(i: int) -> Picture | str:
         try:
             if isinstance(source, Files):
-                x, meta = decode.read_image(source.items[i][0], name=source.names[i])
+                x, meta = images.read_image(source.items[i][0], name=source.names[i])
                 x, mode, label = decode.flatten(x), meta.mode, source.items[i][1]
             else:
                 x, label = source.read(i)

@@ -120,7 +120,7 @@ def _tfds_sets(root: Path):
 
 def _check_sheet(args: argparse.Namespace) -> None:
     """Refuses a sheet that would overwrite a file, or be read as a picture of the set."""
-    from aejax.data.decode import SUFFIXES
+    from aejax.data.images import SUFFIXES
     from aejax.errors import UserError
 
     if Path(args.out).suffix.lower() not in SUFFIXES:
@@ -136,7 +136,7 @@ def _check_sheet(args: argparse.Namespace) -> None:
 def _show(args: argparse.Namespace) -> int:
     import numpy as np
 
-    from aejax.data.decode import write_image
+    from aejax.data.images import write_image
     from aejax.data.source import open_source
 
     _check_sheet(args)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aejax.data import decode
+from aejax.data import images
 from aejax.data.cache import VERSION, hash_of, remembered
 from aejax.data.source import (
     SPLITS,
@@ -43,7 +43,7 @@ class Files(Source):
     """items: (path, label)."""
 
     def _decode(self, i, item):
-        return decode.read_image(item[0], name=self.names[i])[0], item[1]
+        return images.read_image(item[0], name=self.names[i])[0], item[1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +86,7 @@ def read_layout(root: Path) -> Layout:
     folders = {name for name, _ in splits.values()}
     beside = [n for n in _names(root) if n.split("/")[0] not in folders]
     if not splits and not beside:
-        raise UserError(f"no images in {root}; read are {' '.join(decode.READ)}")
+        raise UserError(f"no images in {root}; read are {' '.join(images.READ)}")
     if not splits:
         _refuse_deeper_splits(root, beside)
     others = sorted({n.split("/")[0] for n in beside if "/" in n})

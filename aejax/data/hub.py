@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from aejax.data import decode
+from aejax.data import images
 from aejax.data.cache import VERSION, hash_of, remembered
 from aejax.data.source import (
     Source,
@@ -41,7 +41,7 @@ class HubSource(Source):
 
     def _decode(self, i, item):
         image, label = item
-        x = decode.read_image(_content(image), name=self.names[i])[0]
+        x = images.read_image(_content(image), name=self.names[i])[0]
         return x, -1 if label is None else int(label)
 
 

@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from aejax.data import decode
+from aejax.data import decode, images
 from aejax.data.cache import hash_of
-from aejax.data.decode import BadImage
+from aejax.data.images import BadImage
 from aejax.errors import UserError
 from aejax.registry import did_you_mean, lookup
 
@@ -269,7 +269,7 @@ def measured(source: Source, heads: list) -> dict[int, str]:
 def head_of(data: Path | bytes, name: str) -> tuple[int, int, int] | str:
     """(h, w, c) of a picture by its header, or the reason why it cannot be used."""
     try:
-        return decode.header(data, name)
+        return images.header(data, name)
     except BadImage as e:
         return e.reason
     except UserError as e:  # a link to nowhere

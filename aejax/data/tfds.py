@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from aejax.data import decode
+from aejax.data import images
 from aejax.data.cache import VERSION, hash_of, remembered
 from aejax.data.source import Source, head_of, mark, measured
 from aejax.errors import UserError
@@ -33,7 +33,7 @@ class Tfds(Source):
 
     def _decode(self, i, item):
         image, label = self.features
-        x = decode.read_image(item[image], name=self.names[i])[0]
+        x = images.read_image(item[image], name=self.names[i])[0]
         return x, int(item[label]) if label else -1
 
     def __getstate__(self):

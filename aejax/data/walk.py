@@ -8,7 +8,7 @@ multiply what it holds.
 import os
 from pathlib import Path
 
-from aejax.data.decode import READ
+from aejax.data.images import READ
 from aejax.errors import UserError
 
 

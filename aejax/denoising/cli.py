@@ -67,7 +67,7 @@ def jobs(inputs: list[str], output: str | None) -> list[tuple[pathlib.Path, path
     Raises:
       UserError: nothing to do, an input that is not there, one file for several images.
     """
-    from aejax.data.decode import SUFFIXES
+    from aejax.data.images import SUFFIXES
     from aejax.data.walk import images_in
 
     def inside(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -101,7 +101,8 @@ def check_jobs(todo: list[tuple[pathlib.Path, pathlib.Path]], args: argparse.Nam
 
 def denoise_file(source: pathlib.Path, target: pathlib.Path, *, quality: int = 95,
                  compare: bool = False, **options) -> dict:  # fmt: skip
-    """One photograph: alpha, 16 bits, ICC profile and EXIF are kept.
+    """One photograph: alpha, 16 bits, ICC profile, EXIF and XMP are kept as far as the format of
+    the target holds them; what it does not hold is said on stderr.
 
     Returns:
       {"sigma": estimate, "removed": rms of what was taken away, "shape", "written"}.
@@ -111,12 +112,11 @@ def denoise_file(source: pathlib.Path, target: pathlib.Path, *, quality: int = 9
     """
     import numpy as np
 
-    from aejax.data.decode import read_image, write_image
+    from aejax.data.images import check_container, read_image, write_image
     from aejax.denoising.api import restore
 
     x, meta = read_image(source, keep_depth=True)
-    if x.dtype == np.uint16 and target.suffix.lower() not in (".png", ".tif", ".tiff"):
-        target = target.with_suffix(".png")  # the only kinds that hold 16 bits
+    check_container(target, x.shape[2])
     alpha = x[..., -1:] if x.shape[2] in (2, 4) else None
     picture = x if alpha is None else x[..., :-1]
     try:
@@ -128,7 +128,8 @@ def denoise_file(source: pathlib.Path, target: pathlib.Path, *, quality: int = 9
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise UserError(f"cannot make {target.parent}: {e.strerror}") from e
-    write_image(target, y, meta, quality)
+    files.say(source, meta.notes)
+    files.say(target, write_image(target, y, meta, quality))
     if compare:
         write_image(_compared(target), before_after(picture, found.image))
     return {
@@ -140,7 +141,7 @@ def before_after(x, y, side: int = 640):
     """uint8 sheet: the middle of x beside the middle of y, pixel for pixel."""
     import numpy as np
 
-    from aejax.data.decode import to_uint8
+    from aejax.data.images import to_uint8
 
     h, w = x.shape[:2]
     top, left = max(0, (h - side) // 2), max(0, (w - side) // 2)

@@ -55,7 +55,8 @@ def clean_images(folder: str | pathlib.Path, channels: int = 0) -> list[tuple[st
     Raises:
       UserError: no such folder or no images in it; a file that is no picture.
     """
-    from aejax.data.decode import flatten, read_image
+    from aejax.data.decode import flatten
+    from aejax.data.images import read_image
     from aejax.data.walk import images_in
 
     return [(f.name, flatten(read_image(f)[0], channels)) for f in images_in(folder)]

@@ -62,7 +62,7 @@ def write(pictures, path: str, columns: int | None = None, labels: Sequence[str]
     import numpy as np
 
     from aejax import pictures as sheets
-    from aejax.data.decode import write_image
+    from aejax.data.images import write_image
 
     targets = outputs(path, len(pictures), labels)
     plain = pictures[..., 0] if pictures.shape[-1] == 1 else pictures
@@ -94,12 +94,13 @@ def read(paths: Sequence[str | pathlib.Path], shape: Sequence[int]):
     """
     import numpy as np
 
-    from aejax.data import decode
+    from aejax.data import decode, images
 
     height, width, channels = shape
     pictures, unlike = [], []
     for path in paths:
-        stored, meta = decode.read_image(path)
+        stored, meta = images.read_image(path)
+        files.say(path, meta.notes)
         x = decode.flatten(stored, channels)
         if x.shape != stored.shape or x.shape[:2] != (height, width):
             kind = "gray" if stored.shape[2] < 3 else "colour"

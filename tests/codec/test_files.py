@@ -1,17 +1,19 @@
 """Files: the verbs, Pillow's side, and weights on disk."""
 
 import argparse
+import io
+import re
 import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from safetensors.numpy import load_file
 
 import aejax
 from aejax.codec import api as codec
 from aejax.codec import cli, freeze, pillow
-from aejax.data.decode import read_image
+from aejax.data.images import read_image
 from aejax.errors import UserError
 from tests.codec import tiny
 
@@ -181,28 +183,305 @@ def test_a_folder_of_one_image_is_a_folder(weights, tmp_path):
     assert (tmp_path / "out" / "a.aej").is_file()
 
 
-def test_pillow_opens_and_saves(tmp_path, monkeypatch):
+# --- Pillow ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def plugin(monkeypatch):
     aejax.register_pillow()
     pillow.register()  # twice does no harm
     monkeypatch.setattr(codec, "runtime_for", lambda metric="mse": tiny.runtime())
-    x = tiny.photo(48, 72, 4)
-    image = Image.fromarray(x)
+
+
+def exif_of(orientation):
+    exif = Image.Exif()
+    exif[274], exif[315] = orientation, "somebody"
+    return exif
+
+
+def test_pillow_opens_and_saves(plugin, tmp_path):
+    image = Image.fromarray(tiny.photo(48, 72, 4))
     image.save(tmp_path / "x.aej", quality=80, icc_profile=b"profile")
-    with Image.open(tmp_path / "x.aej") as found:
-        assert found.format == "AEJ" and found.size == (72, 48) and found.mode == "RGBA"
-        y = np.asarray(found)
-        assert found.info["icc_profile"] == b"profile"
+    with Image.open(tmp_path / "x.aej") as opened:
+        assert opened.format == "AEJ" and opened.size == (72, 48) and opened.mode == "RGBA"
+        assert opened.info["icc_profile"] == b"profile"
+        assert opened.get_format_mimetype() == "image/x-aej"
+        y = np.asarray(opened)
     np.testing.assert_array_equal(y, codec.decode((tmp_path / "x.aej").read_bytes()))
-    (tmp_path / "bad.aej").write_bytes((tmp_path / "x.aej").read_bytes()[:-9] + b"123456789")
+    damaged = (tmp_path / "x.aej").read_bytes()[:-9] + b"123456789"
+    (tmp_path / "bad.aej").write_bytes(damaged)
     with pytest.raises(OSError, match="damaged"):
         Image.open(tmp_path / "bad.aej").load()
+    with pytest.raises(OSError, match="damaged"):
+        Image.open(tmp_path / "bad.aej").verify()
+    Image.open(tmp_path / "x.aej").verify()
+    with pytest.raises(Image.UnidentifiedImageError):
+        Image.open(io.BytesIO(damaged[:12]))
 
 
-@pytest.mark.parametrize("mode", ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"))
-def test_modes_of_pillow(mode):
-    x = Image.fromarray(tiny.photo(8, 9))
-    x = Image.fromarray(np.full((8, 9), 3000, np.uint16)) if mode == "I;16" else x.convert(mode)
-    array = pillow.to_array(x)
-    assert array.dtype == (np.uint16 if mode == "I;16" else np.uint8)
-    assert codec._planes(array).rgb.shape == (8, 9, 3)
-    assert (array.ndim == 2) == (mode in ("1", "L", "I;16"))
+@pytest.mark.parametrize("shape", [(20, 30), (20, 30, 2), (20, 30, 3), (20, 30, 4)], ids=str)
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("where", ["path", "memory"])
+def test_pillow_opens_every_kind_as_it_decodes(plugin, tmp_path, shape, deep, where):
+    x = tiny.photo(*shape[:2], *shape[2:]) if len(shape) > 2 else tiny.photo(20, 30, 1)
+    data = codec.encode(x.astype(np.uint16) * 257 if deep else x, 90)
+    (tmp_path / "x.aej").write_bytes(data)
+    source = tmp_path / "x.aej" if where == "path" else io.BytesIO(data)
+    want = np.asarray(pillow.from_array(codec.decode(data)))
+    with Image.open(source) as opened:
+        mode = opened.mode
+        assert opened.size == (30, 20)
+        np.testing.assert_array_equal(np.asarray(opened), want)
+        assert opened.mode == mode == ("I;16" if deep and len(shape) == 2 else mode)
+        small = opened.resize((8, 8))  # what one does with any image
+        assert small.size == (8, 8) and opened.copy().getbands() == opened.getbands()
+
+
+def test_pillow_opens_lazily_and_closes(plugin, tmp_path, monkeypatch):
+    Image.fromarray(tiny.photo(20, 30)).save(tmp_path / "x.aej", exif=exif_of(6), xmp=b"<x/>")
+    read, calls = codec.read, []
+    monkeypatch.setattr(codec, "read", lambda *a, **k: calls.append(1) or read(*a, **k))
+    image = Image.open(tmp_path / "x.aej")
+    assert image.getexif()[315] == "somebody" and image.info["xmp"] == b"<x/>"
+    assert image.size == (30, 20) and not calls, "header and metadata need no decoding"
+    file = image.fp
+    assert ImageOps.exif_transpose(image).size == (20, 30)
+    assert len(calls) == 1 and file.closed
+    image.load()
+    assert len(calls) == 1, "decoded once"
+
+
+def test_metadata_longer_than_a_read_is_there_on_opening(plugin):
+    icc = np.random.default_rng(0).bytes(300_000)
+    file = io.BytesIO(codec.encode(tiny.photo(16, 16), metadata={"icc_profile": icc}))
+    assert Image.open(file).info["icc_profile"] == icc
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [
+        "1",
+        "L",
+        "LA",
+        "La",
+        "P",
+        "PA",
+        "RGB",
+        "RGBA",
+        "RGBa",
+        "RGBX",
+        "CMYK",
+        "YCbCr",
+        "HSV",
+        "I;16",
+    ],
+)
+def test_modes_of_pillow(plugin, mode):
+    image = Image.fromarray(tiny.photo(24, 32))
+    if mode == "I;16":
+        image = Image.fromarray(tiny.photo(24, 32, 1).astype(np.uint16) * 200)
+    elif mode == "1":
+        image = image.convert("1", dither=Image.Dither.NONE)
+    elif mode == "PA":
+        image = image.convert("P").convert("PA")
+    else:
+        image = image.convert(mode[:-1] + "A").convert(mode) if "a" in mode else image.convert(mode)
+    image.save(file := io.BytesIO(), "AEJ", quality=100)
+    bands = {"1": "L", "L": "L", "LA": "LA", "La": "LA", "PA": "RGBA", "RGBA": "RGBA",
+             "RGBa": "RGBA", "I;16": "I;16"}.get(mode, "RGB")  # fmt: skip
+    with Image.open(file) as opened:
+        assert opened.mode == bands
+        want = image if mode == "I;16" else image.convert(bands)
+        error = np.asarray(opened).astype(float) - np.asarray(want)
+    assert np.abs(error).mean() < (2500 if mode == "I;16" else 60 if mode in ("1", "HSV") else 16)
+    data = codec.encode(image, 100)
+    np.testing.assert_array_equal(codec.decode(data), codec.decode(file.getvalue()))
+
+
+@pytest.mark.parametrize(
+    "image, message",
+    [
+        (Image.new("F", (8, 8)), "mode F as AEJ"),
+        (Image.fromarray(np.full((8, 8), 1 << 20, np.int32)), "mode I as AEJ"),
+    ],
+)
+def test_modes_without_a_white_are_refused(plugin, image, message):
+    with pytest.raises(OSError, match=message):
+        image.save(io.BytesIO(), "AEJ")
+    with pytest.raises(UserError, match="the image has"):
+        codec.encode(image)
+
+
+def test_save_takes_what_other_formats_take(plugin, tmp_path):
+    image = Image.fromarray(tiny.photo(24, 32))
+    plain = tmp_path / "plain.aej"
+    image.save(plain)
+    for options in ({"quality": None}, {"quality": -1}, {"optimize": True, "dpi": (72, 72)},
+                    {"progressive": True, "subsampling": 0}, {"save_all": True},
+                    {"icc_profile": None, "exif": b""}):  # fmt: skip
+        image.save(other := tmp_path / "other.aej", **options)
+        assert other.read_bytes() == plain.read_bytes(), options
+    for options, message in (
+        ({"quality": "web_high"}, "Invalid quality"),
+        ({"quality": 101}, "0 to 100"),
+        ({"quality": 50, "psnr": 30}, "give one of"),
+        ({"save_all": True, "append_images": [image]}, "one picture, not 2"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            image.save(tmp_path / "no.aej", **options)
+    assert not (tmp_path / "no.aej").exists()
+
+
+def test_metadata_are_carried_and_can_be_replaced_or_dropped(plugin):
+    def info(image, **options):
+        image.save(file := io.BytesIO(), "AEJ", **options)
+        return Image.open(file).info
+
+    image = Image.fromarray(tiny.photo(16, 16))
+    exif = exif_of(1)
+    full = info(image, exif=exif, icc_profile=b"profile", xmp="<x/>")
+    assert full == {"exif": exif.tobytes(), "icc_profile": b"profile", "xmp": b"<x/>"}
+    image.info.update(full)
+    assert info(image) == full
+    assert info(image, exif=None, icc_profile=None, xmp=None) == {}
+    ink = image.convert("CMYK")
+    ink.info["icc_profile"] = b"a profile of inks"
+    assert "icc_profile" not in info(ink), "the picture is RGB now"
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_encode_takes_a_pillow_image_as_it_is_meant_to_be_seen(plugin, orientation):
+    file = io.BytesIO()
+    Image.fromarray(tiny.photo(24, 40)).save(file, "PNG", exif=exif_of(orientation))
+    image = Image.open(file)
+    upright = ImageOps.exif_transpose(image)
+    found = codec.read(codec.encode(image, 70))
+    np.testing.assert_array_equal(found.image, codec.decode(codec.encode(np.asarray(upright), 70)))
+    tags = Image.Exif()
+    tags.load(found.metadata["exif"])
+    assert tags[274] == 1 and tags[315] == "somebody"
+    assert codec.read(codec.encode(image, 70, metadata={})).metadata == {}
+
+
+# --- arrays and targets ---------------------------------------------------------------------------
+
+
+def test_arrays_of_the_other_byte_order_are_the_same_arrays():
+    x = tiny.photo(16, 16).astype(np.uint16) * 200
+    assert codec.encode(x, runtime=tiny.runtime()) == codec.encode(
+        x.astype(">u2"), runtime=tiny.runtime()
+    )
+
+
+@pytest.mark.parametrize(
+    "x, message",
+    [
+        (np.zeros((8, 8, 3), np.float32), "np.round"),
+        (np.zeros((8, 8, 3), np.int64), "not int64"),
+        (np.zeros((3, 8, 8), np.uint8), "move the channels to the end"),
+        (np.zeros((8, 8), bool), "not bool"),
+    ],
+)
+def test_other_arrays_are_named(x, message):
+    with pytest.raises(UserError, match=message):
+        codec.encode(x, runtime=tiny.runtime())
+
+
+@pytest.mark.parametrize(
+    "target, message",
+    [
+        ({"size": 1}, "1 bytes cannot be reached; the nearest file has [0-9,]+ bytes"),
+        ({"psnr": 99.0}, "99 dB cannot be reached; the nearest file has [0-9.]+ dB"),
+        ({"bpp": 1e-3}, "0.001 bpp cannot be reached; the nearest file has [0-9.]+ bpp"),
+    ],
+)
+def test_a_target_out_of_reach_is_said(weights, tmp_path, capsys, target, message):
+    x = tiny.photo(48, 72)
+    with pytest.warns(codec.TargetMissed, match=message):
+        data = codec.encode(x, runtime=tiny.runtime(), **target)
+    assert codec.decode(data).shape == x.shape
+    Image.fromarray(x).save(tmp_path / "x.png")
+    (name, value), out = next(iter(target.items())), tmp_path / "x.aej"
+    assert call(cli.compress, tmp_path / "x.png", f"--{name}", value, "--weights", weights) == 0
+    err = capsys.readouterr().err
+    assert re.fullmatch(f"aejax: .*x.png: {message}\n", err) and out.read_bytes() == data
+
+
+def test_a_target_within_reach_is_not_warned_of():
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        codec.encode(tiny.photo(48, 72), psnr=28.0, runtime=tiny.runtime())
+
+
+# --- batches --------------------------------------------------------------------------------------
+
+
+def test_any_exception_of_one_file_leaves_the_others(weights, tmp_path, monkeypatch, capsys):
+    for name in "abc":
+        Image.fromarray(tiny.photo(16, 16)).save(tmp_path / f"{name}.png")
+    encode = codec.encode
+
+    def failing(x, *args, **kwargs):
+        failing.calls += 1
+        if failing.calls == 2:
+            raise ZeroDivisionError("nobody thought of it")
+        return encode(x, *args, **kwargs)
+
+    failing.calls = 0
+    monkeypatch.setattr(codec, "encode", failing)
+    assert call(cli.compress, tmp_path, "--weights", weights) == 2
+    assert sorted(p.name for p in tmp_path.glob("*.aej")) == ["a.aej", "c.aej"]
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        f"aejax: {tmp_path / 'b.png'}: ZeroDivisionError: nobody thought of it",
+        "aejax: 2 of 3 done, 1 failed",
+    ]
+
+
+def test_names_that_are_not_utf_8_and_names_like_markup(weights, tmp_path):
+    import os
+    import subprocess
+    import sys
+
+    names = [b"\xff\xe9.png", "ü [bold].png".encode(), b"line\nbreak.png"]
+    data = io.BytesIO()
+    Image.fromarray(tiny.photo(16, 16)).save(data, "PNG")
+    for name in names:
+        with open(os.path.join(os.fsencode(tmp_path), name), "wb") as file:
+            file.write(data.getvalue())
+    (tmp_path / "bad \udcff.png").write_bytes(b"no picture")
+    for verb, status in (("compress", 2), ("decompress", 0)):
+        done = subprocess.run(
+            [sys.executable, "-m", "aejax", verb, str(tmp_path), "--weights", weights],
+            capture_output=True, env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+        )  # fmt: skip
+        assert done.returncode == status, done.stderr
+        assert b"Traceback" not in done.stderr and b"rror: " not in done.stderr
+        assert done.stdout.count(b"16 x 16") == 3
+    assert len(list(tmp_path.glob("*.decoded.png"))) == 3
+
+
+def test_what_a_file_is_read_as_is_said(weights, tmp_path, capsys):
+    frames = [Image.fromarray(tiny.photo(16, 16, seed=s)) for s in range(2)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert call(cli.compress, tmp_path / "a.gif", "--weights", weights) == 0
+    assert capsys.readouterr().err == f"aejax: {tmp_path / 'a.gif'}: the first of 2 frames\n"
+    deep = tiny.photo(16, 16).astype(np.uint16) * 200
+    (tmp_path / "d.aej").write_bytes(codec.encode(deep, runtime=tiny.runtime()))
+    assert call(cli.decompress, tmp_path / "d.aej", "-o", tmp_path / "d.jpg") == 0
+    assert "d.jpg: 16 bits per sample are reduced to the 8" in capsys.readouterr().err
+    assert Image.open(tmp_path / "d.jpg").format == "JPEG"
+
+
+def test_a_sixteen_bit_tiff_goes_through_the_codec_with_its_depth(weights, tmp_path):
+    import tifffile
+
+    x = tiny.photo(32, 32).astype(np.uint16) * 250
+    tifffile.imwrite(tmp_path / "x.tif", np.moveaxis(x, 2, 0), photometric="rgb",
+                     planarconfig="separate")  # fmt: skip
+    assert call(cli.compress, tmp_path / "x.tif", "--quality", 100, "--weights", weights) == 0
+    found = codec.read((tmp_path / "x.aej").read_bytes())
+    assert found.image.dtype == np.uint16
+    assert np.abs(found.image.astype(float) - x).mean() < 2500

@@ -6,14 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
 
-from aejax.data.decode import (
+from aejax.data.decode import flatten, resize, resized_shape
+from aejax.data.images import (
     BadImage,
     Meta,
-    flatten,
     header,
     read_image,
-    resize,
-    resized_shape,
     to_uint8,
     write_image,
 )
@@ -110,10 +108,9 @@ def test_sixteen_bits_survive(tmp_path, suffix, channels):
     x = picture(37, 23, channels, dtype=np.uint16)
     write_image(path := tmp_path / f"x{suffix}", x)
     got, _ = read_image(path, keep_depth=True)
-    want = x[..., [0, 0, 0, 1]] if (suffix, channels) == (".tiff", 2) else x
     assert got.dtype == np.uint16
-    np.testing.assert_array_equal(got, want)
-    np.testing.assert_array_equal(read_image(path)[0], to_uint8(want))
+    np.testing.assert_array_equal(got, x)
+    np.testing.assert_array_equal(read_image(path)[0], to_uint8(x))
 
 
 @pytest.mark.parametrize("options", [{}, {"byteorder": ">"}, {"tile": (16, 16)},
@@ -125,8 +122,7 @@ def test_sixteen_bit_tiff_of_others(tmp_path, options):
     np.testing.assert_array_equal(read_image(tmp_path / "x.tif", keep_depth=True)[0], x)
     tifffile.imwrite(tmp_path / "y.tif", np.moveaxis(x, 2, 0), photometric="rgb",
                      planarconfig="separate")  # fmt: skip
-    with pytest.raises(BadImage, match="separate planes"):  # which Pillow decodes wrongly
-        read_image(tmp_path / "y.tif")
+    np.testing.assert_array_equal(read_image(tmp_path / "y.tif", keep_depth=True)[0], x)
 
 
 def test_sixteen_bit_png_of_others():
@@ -151,10 +147,9 @@ def test_metadata_is_carried(tmp_path, suffix, depth):
     write_image(path := tmp_path / f"x{suffix}", picture(16, 16, dtype=depth), meta)
     got = read_image(path)[1]
     assert got.icc == icc and got.xmp == meta.xmp
-    if (depth, suffix) != (np.uint16, ".tif"):
-        kept = Image.Exif()
-        kept.load(got.exif)
-        assert kept[315] == "somebody"
+    kept = Image.Exif()
+    kept.load(got.exif)
+    assert kept[315] == "somebody"
 
 
 def test_orientation_in_xmp_is_set_right():
@@ -185,7 +180,6 @@ def test_bad_files_are_named(tmp_path, data, reason):
 
 def test_what_cannot_be_written(tmp_path):
     for x, name, reason in (
-        (picture(4, 4, dtype=np.uint16), "x.jpg", "16 bits"),
         (picture(4, 4, 4), "x.jpg", "transparency"),
         (picture(4, 4), "x.gif", "suffix"),
         (picture(4, 4), "no/x.png", "cannot write"),

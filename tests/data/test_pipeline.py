@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from aejax import config as configs
 from aejax import folds
-from aejax.data.decode import write_image
+from aejax.data.images import write_image
 from aejax.data.pipeline import Draws, Pipeline, make_pipeline
 from aejax.data.source import open_source
 from aejax.errors import UserError

@@ -9,9 +9,9 @@ from PIL import Image
 
 from aejax.data import decoded as decoding
 from aejax.data import source as sources
-from aejax.data.decode import read_image, write_image
 from aejax.data.decoded import decoded, verify
 from aejax.data.folder import Files
+from aejax.data.images import read_image, write_image
 from aejax.data.source import open_source
 from aejax.errors import UserError
 from tests.data.data_helpers import picture, png

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from aejax import folds
-from aejax.data.decode import write_image
+from aejax.data.images import write_image
 from aejax.data.pipeline import make_pipeline
 from aejax.data.source import ordinal
 from aejax.data.splits import open_splits

@@ -1,13 +1,14 @@
 """aejax denoise and aejax eval-denoise, from the arguments to the files."""
 
 import json
+import os
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from aejax.cli import main
-from aejax.data.decode import Meta, read_image, write_image
+from aejax.data.images import Meta, read_image, write_image
 from aejax.denoising.cli import find_set, jobs
 from aejax.errors import UserError
 
@@ -157,3 +158,51 @@ def test_eval_mistakes(run, tiny, tmp_path):
     with pytest.raises(UserError, match="no folder"):
         find_set("x", str(tmp_path))
     assert find_set("set", str(tmp_path)) == folder
+
+
+def test_any_exception_of_one_file_leaves_the_others(run, tiny, tmp_path, monkeypatch):
+    from aejax.denoising import api
+
+    for name in "abc":
+        write_image(tmp_path / f"{name}.png", picture())
+    restore = api.restore
+
+    def failing(x, **options):
+        failing.calls += 1
+        if failing.calls == 2:
+            raise ZeroDivisionError("nobody thought of it")
+        return restore(x, **options)
+
+    failing.calls = 0
+    monkeypatch.setattr(api, "restore", failing)
+    status, out, err = run("denoise", tmp_path, "--model", tiny[3])
+    assert status == 2 and (tmp_path / "a.denoised.png").exists()
+    assert (tmp_path / "c.denoised.png").exists()
+    assert f"aejax: {tmp_path / 'b.png'}: ZeroDivisionError: nobody thought of it\n" in err
+
+
+def test_the_suffix_decides_the_container_and_what_it_cannot_hold_is_said(run, tiny, tmp_path):
+    write_image(tmp_path / "deep.png", picture(dtype=np.uint16))
+    status, _, err = run("denoise", tmp_path / "deep.png", "-o", tmp_path / "y.jpg", "--model",
+                         tiny[3], "--quiet")  # fmt: skip
+    assert status == 0 and "y.jpg: 16 bits per sample are reduced to the 8" in err
+    with Image.open(tmp_path / "y.jpg") as im:
+        assert im.format == "JPEG"
+    write_image(tmp_path / "clear.png", picture((40, 48, 4)))
+    status, _, err = run("denoise", tmp_path / "clear.png", "-o", tmp_path / "z.jpg", "--model",
+                         tiny[3])  # fmt: skip
+    assert status == 2 and "cannot hold transparency" in err
+    frames = [Image.fromarray(picture(seed=s)) for s in range(3)]
+    frames[0].save(tmp_path / "many.tif", save_all=True, append_images=frames[1:])
+    status, _, err = run("denoise", tmp_path / "many.tif", "--model", tiny[3], "--quiet")
+    assert status == 0 and err == f"aejax: {tmp_path / 'many.tif'}: the first of 3 pages\n"
+
+
+def test_names_that_are_no_utf_8_or_look_like_markup(run, tiny, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in (b"\xff.png", b"[bold]x[.png"):
+        write_image(folder / os.fsdecode(name), picture())
+    status, _, err = run("denoise", folder, "--model", tiny[3])
+    assert status == 0 and len(list(folder.glob("*.denoised.png"))) == 2, err
+    assert err.count("48x40") == 2
