@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from aejax import files
 from aejax.errors import UserError
 
 
@@ -56,7 +57,7 @@ def write(path: str | pathlib.Path, folds: dict[str, Any]) -> None:
     """As JSON, a line per fold."""
     lines = ",\n  ".join(json.dumps(fold) for fold in folds["folds"])
     head = f'"examples": {folds["examples"]}, "seed": {folds["seed"]}'
-    pathlib.Path(path).write_text(f'{{{head}, "folds": [\n  {lines}\n]}}\n')
+    files.write_atomically(path, f'{{{head}, "folds": [\n  {lines}\n]}}\n')
 
 
 def read(path: str | pathlib.Path) -> dict[str, Any]:

@@ -18,7 +18,6 @@ import contextlib
 import dataclasses
 import io
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -26,8 +25,10 @@ from typing import BinaryIO
 import numpy as np
 
 from aejax import files
-from aejax.data import deep
+from aejax.data import deep, modes, tags
 from aejax.data.deep import Unsupported, to_uint8
+from aejax.data.modes import from_pillow
+from aejax.data.tags import Meta
 from aejax.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp")  # read and written
@@ -36,10 +37,7 @@ DEEP = (".png", ".tif", ".tiff")  # hold 16 bits per sample
 OPAQUE = (".jpg", ".jpeg", ".bmp")  # hold no alpha
 # What Pillow may try, whatever the file is called: no PostScript, no fonts, no network formats.
 _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000")
-_ORIENTATION = 0x0112
-_TAGGED = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
 _GRAY = ("1", "L", "LA", "La", "I")
-_JPEG_LIMITS = {"exif": 65533, "xmp": 65504}  # bytes that one segment holds
 
 
 class BadImage(UserError):
@@ -51,24 +49,6 @@ class BadImage(UserError):
 
     def __reduce__(self):  # crosses from worker processes
         return BadImage, (self.name, self.reason)
-
-
-@dataclasses.dataclass(frozen=True)
-class Meta:
-    """What a file says beside its samples.
-
-    Attributes:
-      mode: Pillow's name of how it was stored; "" where Pillow has none.
-      exif: begins with "Exif\\0\\0".
-      notes: what a user should know of how it was read, such as "the first of 3 pages".
-    """
-
-    mode: str = ""
-    icc: bytes | None = None
-    exif: bytes | None = None
-    xmp: bytes | None = None
-    has_alpha: bool = False
-    notes: tuple[str, ...] = ()
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -117,7 +97,7 @@ def header(source: str | os.PathLike | bytes, name: str | None = None) -> tuple[
             w, h = im.size
             gray = im.mode in _GRAY or im.mode.startswith("I;16")
             gray |= deep.raw_mode(im).startswith("LA;")
-            if _orientation(im) >= 5:
+            if tags.orientation_of(im) >= 5:
                 h, w = w, h
             return h, w, 1 if gray else 3
 
@@ -138,8 +118,6 @@ def _opened(source: str | os.PathLike | bytes, name: str | None) -> Iterator[Bin
         raise
     except FileNotFoundError as e:
         raise UserError(f"no such file: {name}") from e
-    except (IsADirectoryError, PermissionError) as e:
-        raise BadImage(name, e.strerror.lower()) from e
     except Unsupported as e:
         raise BadImage(name, str(e)) from e
     except UnidentifiedImageError as e:
@@ -147,6 +125,8 @@ def _opened(source: str | os.PathLike | bytes, name: str | None) -> Iterator[Bin
     except Image.DecompressionBombError as e:
         raise BadImage(name, "has more pixels than Pillow allows") from e
     except Exception as e:
+        if isinstance(e, OSError) and e.strerror:  # of the system: a folder, no permission, ...
+            raise BadImage(name, e.strerror.lower()) from e
         # Decoders raise nearly anything on damaged input (struct.error, SyntaxError, ...).
         what = str(e).splitlines()[0] if str(e) else type(e).__name__
         raise BadImage(name, f"damaged ({what})") from e
@@ -174,7 +154,7 @@ def _pillow_knows(file: BinaryIO) -> bool:
 
 
 def _read_tiff(file: BinaryIO, page: deep.Page) -> tuple[np.ndarray | None, Meta]:
-    """What Pillow holds not, or not right; None if its compression is Pillow's alone."""
+    """A page that Pillow cannot read, or reads wrongly; None if tifffile lacks its compression."""
     from PIL import Image
 
     x = deep.tiff_samples(file, page)
@@ -184,20 +164,20 @@ def _read_tiff(file: BinaryIO, page: deep.Page) -> tuple[np.ndarray | None, Meta
                 "is a TIFF whose compression needs the package imagecodecs: pip install imagecodecs"
             )
         return None, Meta()
-    tags = deep.tiff_tags(file)
-    icc = tags.get(34675)
+    about = deep.tiff_tags(file)
+    icc, exif = about.get(34675), tags.exif_of_tiff(about)
     notes = _page_notes(page)
     mode = ""
     if page.photometric == 5:
         eight = np.ascontiguousarray(to_uint8(x) if x.dtype == np.uint16 else x)
-        x, note = _srgb(Image.frombytes("CMYK", eight.shape[1::-1], eight.tobytes()), icc)
+        x, note = modes.srgb(Image.frombytes("CMYK", eight.shape[1::-1], eight.tobytes()), icc)
         notes += [note] if note else []
         notes += ["16-bit CMYK is read as 8 bits"] if page.bits > 8 else []
         mode, icc = "CMYK", None
     elif page.samples > x.shape[2]:
         notes += ["a channel that is not said to be alpha is left out"]
-    meta = Meta(mode, icc, _exif_of_tiff(tags), _xmp_upright(tags.get(700), page.orientation))
-    return upright(x, page.orientation), dataclasses.replace(meta, notes=tuple(notes))
+    meta = Meta(mode, icc, exif, tags.xmp_upright(about.get(700), page.orientation))
+    return tags.upright(x, page.orientation), dataclasses.replace(meta, notes=tuple(notes))
 
 
 def _page_notes(page: deep.Page) -> list[str]:
@@ -212,66 +192,26 @@ def _read_pillow(file: BinaryIO, page: deep.Page | None) -> tuple[np.ndarray, Me
         if x is None and ";16" in raw and not mode.startswith("I") and mode != "CMYK":
             with _pillow(file) as again:
                 x = deep.twice(im, again)
-            x = _with_key(x, info.get("transparency"))
+            x = modes.with_key(x, info.get("transparency"))
         elif x is None:
             x, notes = from_pillow(im)
             if page and page.bits == 12:
                 x = deep.scaled(x, 4095)
             if page and page.photometric == 0 and x.dtype == np.uint16:
                 x = 65535 - x  # Pillow inverts 8 bits only
-        orientation = _orientation(im)  # only now: asking may load the picture
+        orientation = tags.orientation_of(im)  # only now: asking may load the picture
         icc = info.get("icc_profile") if mode not in ("CMYK", "LAB") else None
         exif, xmp = info.get("exif"), info.get("xmp")
         turned = page.orientation if page else orientation
         if page:  # Pillow has turned it
-            exif = _exif_of_tiff(im.getexif())
+            exif = tags.exif_of_tiff(im.getexif())
         elif orientation != 1 or "Raw profile type exif" in info:
-            exif = _exif_upright(im)
-        if exif and not exif.startswith(b"Exif\0\0"):
-            exif = b"Exif\0\0" + exif
-        notes = [
-            *(_page_notes(page) if page else _frame_notes(im)),
-            *notes,
-            *_depth_notes(im, file),
-        ]
-        meta = Meta(mode, icc, exif, _xmp_upright(xmp, turned), notes=tuple(notes))
-    return upright(x, orientation), meta
-
-
-def from_pillow(im) -> tuple[np.ndarray, list[str]]:
-    """A Pillow image of any mode as uint8 or uint16 [h, w, c], not turned, and notes.
-
-    Raises:
-      Unsupported: floating point, or whole numbers that are not 0 to 65535.
-    """
-    notes: list[str] = []
-    if im.mode.startswith("I;16"):
-        x = np.asarray(im).astype(np.uint16)[..., None]
-        return _with_key(x, im.info.get("transparency")), notes
-    if im.mode == "I":
-        x = np.asarray(im)[..., None]
-        if x.size and (x.min() < 0 or x.max() > 65535):
-            raise Unsupported("has 32-bit samples; 8 and 16 bits are read")
-        return x.astype(np.uint16), notes
-    if im.mode == "F":
-        raise Unsupported(
-            "has floating-point samples; 8 and 16 bits are read: scale it to whole numbers first"
-        )
-    if im.mode in ("CMYK", "LAB"):
-        x, note = _srgb(im, im.info.get("icc_profile"))
-        return x, [note] if note else []
-    if im.mode == "1":
-        im = im.convert("L")
-    if im.mode == "PA" or (im.mode == "P" and "transparency" in im.info):
-        im = im.convert("RGBA")
-    elif im.mode == "La":
-        im = im.convert("LA")
-    elif "transparency" in im.info and im.mode in ("L", "RGB"):
-        im = im.convert(im.mode + "A" if im.mode == "RGB" else "LA")
-    elif im.mode not in ("L", "LA", "RGB", "RGBA"):
-        im = im.convert("RGBA" if im.mode == "RGBa" else "RGB")
-    x = np.asarray(im)
-    return (x[..., None] if x.ndim == 2 else x), notes
+            exif = tags.exif_upright(im)
+        exif = tags.prefixed(exif)
+        several = _page_notes(page) if page else _frame_notes(im)
+        notes = (*several, *notes, *_depth_notes(im, file))
+        meta = Meta(mode, icc, exif, tags.xmp_upright(xmp, turned), notes=notes)
+    return tags.upright(x, orientation), meta
 
 
 def picture_of(im) -> tuple[np.ndarray, Meta]:
@@ -284,42 +224,12 @@ def picture_of(im) -> tuple[np.ndarray, Meta]:
       Unsupported: floating point, or whole numbers that are not 0 to 65535.
     """
     x, notes = from_pillow(im)
-    orientation = _orientation(im)
+    orientation = tags.orientation_of(im)
     icc = im.info.get("icc_profile") if im.mode not in ("CMYK", "LAB") else None
-    exif = im.info.get("exif") if orientation == 1 else _exif_upright(im)
-    xmp = _xmp_upright(im.info.get("xmp"), orientation)
-    return upright(x, orientation), Meta(
-        im.mode, icc, exif, xmp, x.shape[2] in (2, 4), tuple(notes)
-    )
-
-
-def _with_key(x: np.ndarray, key: int | tuple[int, ...] | None) -> np.ndarray:
-    """uint16 with the alpha that a PNG's transparent colour means, if it has one."""
-    if key is None or x.shape[2] in (2, 4):
-        return x
-    clear = (x == np.array(key, np.uint16)).all(2, keepdims=True)
-    return np.concatenate([x, np.where(clear, 0, 65535).astype(np.uint16)], 2)
-
-
-def _srgb(im, icc: bytes | None) -> tuple[np.ndarray, str]:
-    """CMYK (by its profile) or Lab as sRGB uint8 [h, w, 3], and a note if it was by formula."""
-    from PIL import ImageCms
-
-    try:
-        if im.mode == "LAB":
-            profile = ImageCms.createProfile("LAB")
-        else:
-            profile = ImageCms.ImageCmsProfile(io.BytesIO(icc or b""))
-        made = ImageCms.profileToProfile(
-            im, profile, ImageCms.createProfile("sRGB"), ImageCms.Intent.RELATIVE_COLORIMETRIC,
-            "RGB", flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
-        )  # fmt: skip
-        return np.asarray(made), ""
-    except (ImageCms.PyCMSError, OSError) as e:
-        if im.mode == "LAB":
-            raise Unsupported(f"is a Lab picture that cannot be converted ({e})") from e
-        which = "with a profile that cannot be used" if icc else "without a profile"
-        return np.asarray(im.convert("RGB")), f"CMYK {which} is converted by a plain formula"
+    exif = im.info.get("exif") if orientation == 1 else tags.exif_upright(im)
+    xmp = tags.xmp_upright(im.info.get("xmp"), orientation)
+    x = tags.upright(x, orientation)
+    return x, Meta(im.mode, icc, tags.prefixed(exif), xmp, x.shape[2] in (2, 4), tuple(notes))
 
 
 def _frame_notes(im) -> list[str]:
@@ -341,57 +251,6 @@ def _depth_notes(im, file: BinaryIO) -> list[str]:
     elif (at := start.find(b"\xff\x4f\xff\x51")) >= 0 and len(start) > at + 42:
         bits = (start[at + 42] & 0x7F) + 1  # Ssiz of the first component
     return [f"{bits} bits per sample are read as 8"] if bits > 8 else []
-
-
-def _orientation(im) -> int:
-    if im.format == "TIFF":  # Pillow turns these itself
-        return 1
-    if im.format == "PNG" and not _TAGGED & set(im.info):
-        return 1  # asking would decode the picture, in search of tags after it
-    try:
-        value = im.getexif().get(_ORIENTATION, 1)
-    except Exception:  # damaged EXIF does not make a picture unreadable
-        return 1
-    return value if value in range(1, 9) else 1
-
-
-def _exif_upright(im) -> bytes | None:
-    """The EXIF of a picture that is being turned."""
-    tags = im.getexif()
-    if _ORIENTATION in tags:
-        tags[_ORIENTATION] = 1
-    return tags.tobytes() if len(tags) else None
-
-
-def _exif_of_tiff(tags) -> bytes | None:
-    """A TIFF's tags without those about its own layout."""
-    from PIL import Image
-
-    kept = Image.Exif()
-    kept.update({tag: tags[tag] for tag in deep.DESCRIBES & set(tags)})
-    for block in (deep.EXIF_IFD, deep.GPS_IFD):
-        if values := tags.get_ifd(block):
-            kept.get_ifd(block).update(values)
-            kept[block] = dict(values)
-    return kept.tobytes() if len(kept) else None
-
-
-def _xmp_upright(xmp: bytes | str | None, orientation: int) -> bytes | None:
-    xmp = xmp.encode() if isinstance(xmp, str) else xmp
-    if not isinstance(xmp, bytes) or orientation == 1:
-        return xmp or None
-    return re.sub(rb'(tiff:Orientation(="|>))\d', rb"\g<1>1", xmp)
-
-
-def upright(x: np.ndarray, orientation: int) -> np.ndarray:
-    """EXIF orientations 1 to 8: where row 0 and column 0 of the stored array belong."""
-    if orientation >= 5:
-        x = x.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        x = x[::-1]
-    if orientation in (2, 3, 6, 7):
-        x = x[:, ::-1]
-    return np.ascontiguousarray(x)
 
 
 # --- writing --------------------------------------------------------------------------------------
@@ -437,7 +296,7 @@ def write_image(
     if x.dtype == np.uint16 and suffix not in DEEP:
         x = to_uint8(x)
         notes.append(f"16 bits per sample are reduced to the 8 that {suffix} holds")
-    kept, lost = _held(meta, suffix, x.shape[2])
+    kept, lost = tags.held(meta, suffix, x.shape[2])
     try:
         with files.replacing(path) as part:
             if suffix in (".tif", ".tiff"):
@@ -451,23 +310,6 @@ def write_image(
     except Exception as e:  # an encoder refuses, such as WebP above 16,383 pixels
         raise UserError(f"cannot write {path}: {e or type(e).__name__}") from e
     return notes + lost
-
-
-def _held(meta: Meta, suffix: str, channels: int) -> tuple[dict[str, bytes | None], list[str]]:
-    """The metadata that a format holds, and what is lost."""
-    kept = {"icc": meta.icc, "exif": meta.exif, "xmp": meta.xmp}
-    lost = []
-    for name, value in kept.items():
-        reason = f"{suffix} holds none" if suffix == ".bmp" else ""
-        if suffix in (".jpg", ".jpeg") and len(value or b"") > _JPEG_LIMITS.get(name, 1 << 24):
-            reason = f"its {len(value or b''):,} bytes are more than {suffix} holds"
-        if name == "icc" and channels < 3 and suffix in (".webp", ".avif"):
-            if (value or b"")[16:20] == b"GRAY":
-                reason = f"it is one for gray, and {suffix} stores RGB"
-        if value and reason:
-            kept[name] = None
-            lost.append(f"the {dict(icc='ICC profile').get(name, name.upper())} is lost: {reason}")
-    return kept, lost
 
 
 def _write_pillow(path: Path, x, suffix: str, quality: int, icc, exif, xmp) -> None:
