@@ -118,3 +118,47 @@ def test_one_failure_of_any_kind_does_not_stop_the_others(capsys):
         "aejax: 1 of 4 done, 3 failed",
     ]
     assert files.each(["good"], "work", str, do) == 0
+
+
+@pytest.mark.parametrize("name", ["report.html", "table.md", "results.csv"])
+def test_a_report_into_a_folder_of_the_user_needs_force(tmp_path, capsys, name):
+    from aejax.cli import main
+
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("mine")
+    words = ["report", str(tmp_path / "study"), "-o", str(tmp_path / "out")]
+    assert main(words) == 2
+    assert f"{name} exists already; --force" in capsys.readouterr().err
+    assert main([*words, "--force"]) == 2
+    assert "exists already" not in capsys.readouterr().err, "there is no such study"
+    assert (tmp_path / "out" / name).read_text() == "mine"
+
+
+def test_eval_into_a_file_of_the_user_needs_force(tmp_path, capsys):
+    from aejax.cli import main
+
+    (tmp_path / "out.json").write_text("mine")
+    words = ["eval", "--workdir", str(tmp_path / "run"), "--out", str(tmp_path / "out.json")]
+    assert main(words) == 2
+    assert "out.json exists already; --force" in capsys.readouterr().err
+    assert (tmp_path / "out.json").read_text() == "mine"
+
+
+def test_every_verb_that_writes_files_the_user_names_takes_force():
+    import argparse
+
+    from aejax.cli import VERBS, load_verb, present
+
+    for name, verb in VERBS.items():
+        if not present(verb):
+            continue
+        parser = argparse.ArgumentParser()
+        load_verb(verb)[0](parser)
+        parsers = [parser]
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                parsers += action.choices.values()
+        for each in parsers:
+            flags = {flag for action in each._actions for flag in action.option_strings}
+            if flags & {"-o", "--out", "--output"} and name != "launch":
+                assert "--force" in flags, f"aejax {name}"
