@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from aejax import files
 from aejax.config import current, to_json
+from aejax.errors import UserError
 from aejax.evaluate import Evaluation, Evaluator
 from aejax.result import Result, read_result
 from aejax.training.build import Parts, build, build_evaluator, count_parameters, latent_size

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from aejax import files
 from aejax.errors import UserError
 from aejax.registry import did_you_mean
 
@@ -82,10 +83,11 @@ def save(path: str | os.PathLike, variables: Any, meta: dict[str, Any]) -> None:
 
     path = _path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(_flat(variables), path)
+    with files.replacing(path) as part:
+        save_file(_flat(variables), part)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     text = json.dumps(dict(meta) | {"sha256": digest}, indent=1, sort_keys=True)
-    path.with_suffix(".json").write_text(text + "\n")
+    files.write_atomically(path.with_suffix(".json"), text + "\n")
 
 
 def provenance(name: str | os.PathLike) -> dict[str, Any]:
