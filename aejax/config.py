@@ -393,6 +393,11 @@ def _with_start_in_model(stored: dict[str, Any]) -> dict[str, Any]:
     if "start" not in kwargs or not objective.get("name", "").startswith("aejax."):
         return stored
     start = kwargs.pop("start")
+    if start and model.get("start") not in (None, "", start):
+        raise UserError(
+            f'model.start = "{model["start"]}" and objective.kwargs.start = "{start}", its name in '
+            "0.1, say two things; give the first alone"
+        )
     return stored | {
         "objective": objective | {"kwargs": kwargs},
         "model": model | {"start": model.get("start") or start},

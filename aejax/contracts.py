@@ -72,7 +72,8 @@ class Objective(Protocol):
     A dataclass's fields `loss`, `terms`, `corrupt`, `init` are filled from the config, others from
     objective.kwargs. `aejax.objective.run_model` runs the model; Aux.collections are those that it
     returns, Aux.pictures holds "x" and "y" if train is False. Optional: `conditions(batch, key,
-    train) -> cond`, `initialise(model, variables, images) -> variables`.
+    train) -> cond`, `initialise(model, variables, images) -> variables`, `adapt_start(trained,
+    shape) -> variables` (those of model.start, for images of another shape).
     """
 
     def __call__(

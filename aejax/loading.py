@@ -14,13 +14,15 @@ from ml_collections import ConfigDict
 from aejax import weights
 from aejax.config import current, from_json, to_json
 from aejax.data.pipeline import make_pipeline
-from aejax.data.source import SOURCES
+from aejax.data.source import is_own
 from aejax.errors import UserError
 from aejax.nets.autoencoder import build_model
 from aejax.registry import did_you_mean, lookup
 from aejax.trained import Trained
 from aejax.training.checkpoint import Checkpoints
 from aejax.training.workdir import Spec, read_config
+
+TRUSTED = ("aejax", "optax")  # packages whose parts are never a stranger's
 
 
 def load(
@@ -158,19 +160,16 @@ def _tuples(values: Mapping[str, Any]) -> ConfigDict:
 
 def refuse_own_parts(config: ConfigDict, name: str) -> None:
     """Raises UserError if a config names a part that would be imported from outside the package."""
-    stored = json.loads(to_json(config))
-    for path, value in flatten_dict(
-        {k: stored[k] for k in ("data", "model", "objective", "optim", "corrupt", "eval")}, sep="."
-    ).items():
-        for text in _texts([path, value]):
+    for path, value in flatten_dict(json.loads(to_json(config))).items():
+        is_source = path[0] == "data" and path[-1] in ("source", "eval_source")
+        for text in _texts([*path, value]):
             module, _, attribute = text.rpartition(":")
             is_part = re.fullmatch(r"[A-Za-z_][\w.]*", module) and attribute.isidentifier()
-            is_source = path in ("data.source", "data.eval_source") and module in SOURCES
-            if not is_part or is_source or module.split(".")[0] == "aejax":
+            if not (is_own(text) if is_source else is_part) or module.split(".")[0] in TRUSTED:
                 continue
             raise UserError(
-                f'{name}: {path} names "{text}", a part outside aejax, and own_parts is False; '
-                "read that code first, then load with own_parts=True"
+                f'{name}: {".".join(path)} names "{text}", a part outside aejax, and own_parts is '
+                "False; read that code first, then load with own_parts=True"
             )
 
 

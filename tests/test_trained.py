@@ -183,16 +183,28 @@ def test_what_is_not_there_is_said_in_a_line(made, tmp_path, monkeypatch):
 
 
 def test_own_parts_are_refused_where_they_are_not_wanted(made, tmp_path):
-    shutil.copytree(made, tmp_path / "run")
-    file = tmp_path / "run" / "config.json"
-    config = json.loads(file.read_text())
-    config["model"]["f_E"]["name"] = "evil_parts:Encoder"
-    file.write_text(json.dumps(config))
+    file = shutil.copytree(made, tmp_path / "run") / "config.json"
     (tmp_path / "run" / "evil_parts.py").write_text("raise SystemExit('ran')")
-    with pytest.raises(UserError, match='model.f_E.name names "evil_parts:Encoder"'):
-        aejax.load(tmp_path / "run", own_parts=False)
+    config = json.loads(file.read_text())
+
+    def with_part(group, key, value):
+        file.write_text(json.dumps(config | {group: config[group] | {key: value}}))
+
+    for group, key, value in (
+        ("model", "f_E", {"name": "evil_parts:Encoder"}),
+        ("model", "kwargs", {"deep": [{"name": "evil_parts:Encoder"}]}),
+        ("objective", "loss", {"evil.parts:loss": 1.0}),
+        ("data", "source", "evil.parts:Faces:large"),
+        ("eval", "metrics", ["psnr", "evil_parts:metric"]),
+    ):
+        with_part(group, key, value)
+        with pytest.raises(UserError, match=f'{group}.{key}.* names "evil.parts:.*own_parts'):
+            aejax.load(tmp_path / "run", own_parts=False)
+    with_part("model", "f_E", {"name": "evil_parts:Encoder"})
     with pytest.raises(UserError, match="evil_parts"):  # a run's folder is on nobody's path
         aejax.load(tmp_path / "run")
+    with_part("objective", "loss", {"aejax.losses:mae": 1.0})
+    assert aejax.load(tmp_path / "run", own_parts=False).step == 6
     assert aejax.load(made, own_parts=False).step == 6
     assert aejax.load("gray", own_parts=False).step > 0
 

@@ -10,17 +10,21 @@
 Nothing outside the folder is needed to load the model.
 """
 
+import contextlib
 import dataclasses
 import json
 import pathlib
 import re
+from collections.abc import Iterator
 from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
-from aejax import files
+from aejax import files, lease
 from aejax.config import from_json, to_json, with_defaults
 from aejax.errors import UserError
+from aejax.training import distributed
 from aejax.training.provenance import provenance
 
 # Regex of the config keys that may change when a run goes on; all others make another run.
@@ -210,3 +214,53 @@ def record(
     files.write_atomically(file, json.dumps(values, indent=1) + "\n")
     spec.write(workdir)
     files.write_atomically(workdir / "config.json", to_json(config))
+
+
+def has_more_to_do(workdir: pathlib.Path, changed: dict[str, list[Any]]) -> bool:
+    """Whether a finished run goes on because of the keys that have changed.
+
+    Raises:
+      UserError: only such have that a finished run has no use for.
+    """
+    if any(WORTH_GOING_ON.fullmatch(key) for key in changed):
+        return True
+    late = [key for key in changed if LATE.fullmatch(key)]
+    if late:
+        raise UserError(
+            f"{workdir} is finished, so that {late[0]} changes nothing; give a longer "
+            "train.length as well, or another --workdir"
+        )
+    return False
+
+
+@contextlib.contextmanager
+def held(workdir: pathlib.Path) -> Iterator[None]:
+    """The folder, made if need be, with its lease: one process trains in it at a time.
+
+    Raises:
+      UserError: another process trains there, or it cannot be written.
+    """
+    refused, mine, is_new = "", None, not workdir.exists()
+    if jax.process_index() == 0:
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            mine = lease.take_or_explain(workdir)
+        except OSError as e:
+            refused = str(unusable(workdir, e))
+        except UserError as e:
+            refused = str(e)
+    if distributed.any_process(bool(refused)):
+        raise UserError(refused or f"process 0 cannot use {workdir} as workdir")
+    try:
+        yield
+    finally:
+        if mine is not None:
+            mine.release()
+        if is_new and jax.process_index() == 0:
+            with contextlib.suppress(OSError):
+                workdir.rmdir()  # only if nothing was written
+
+
+def unusable(workdir: pathlib.Path, error: OSError) -> UserError:
+    """The sentence for a folder that cannot be made or written."""
+    return UserError(f"cannot use {workdir} as workdir: {error.strerror or error}")

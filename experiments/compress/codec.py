@@ -58,29 +58,29 @@ def get_config(arg: str = "") -> ConfigDict:
     c.log.every = "30 seconds"
 
     if "more" in asked:
-        c.objective.kwargs = {"start": "codec"}
+        c.model.start = "codec"
         c.model.init = "random"  # what is started from replaces it
         c.optim.lr = 1e-3
         c.train.length = "25000 steps"
     if "ms-ssim" in asked:
-        c.objective.kwargs = {"metric": "ms-ssim", "start": "codec"}
+        c.objective.kwargs = {"metric": "ms-ssim"}
+        c.model.start = "codec"
         c.model.init = "random"  # what is started from replaces it
         c.data.crop, c.data.batch = 192, 2
         c.optim.lr = 5e-4
         c.train.length = "6000 steps"
     if "ms-ssim" in asked and "more" in asked:
-        c.objective.kwargs.start = "codec-ms-ssim"
+        c.model.start = "codec-ms-ssim"
         c.train.length = "15000 steps"
     if "ms-ssim" in asked and "little" in asked:
         # All but the large kernels, so that the new file differs from the old in few bytes.
-        c.objective.kwargs.start = "codec-ms-ssim"
+        c.model.start = "codec-ms-ssim"
         c.optim.only = "bias|norm|depthwise|quality|gain|base|z_mean|colour|weigh"
         c.optim.lr = 1e-3
         c.train.length = "4000 steps"
 
     if "smoke" in asked:
-        if "start" in c.objective.kwargs:
-            c.objective.kwargs.start = ""
+        c.model.start = ""
         c.data.source = "bundled:photos"
         c.data.crop, c.data.batch = 64, 2
         c.eval.crop = 64

@@ -15,7 +15,7 @@ def get_config(arg: str = "") -> ConfigDict:
     """`arg` "smoke" shrinks it to seconds on the bundled photos, "more" goes on from what ships."""
     c = gray(arg, channels=3)
     if not arg:
-        c.objective.kwargs.start = "gray"
+        c.model.start = "gray"
         c.optim.lr = 1.5e-3
         c.train.length = "10000 steps"
     return c

@@ -59,7 +59,7 @@ def get_config(arg: str = "", channels: int = 1) -> ConfigDict:
     c.log.every = "20 seconds"
 
     if "more" in asked:
-        c.objective.kwargs.start = "colour" if channels == 3 else "gray"
+        c.model.start = "colour" if channels == 3 else "gray"
         c.data.crop = 96  # fewer pixels beside a border, which tell the least
         c.optim.lr = 1e-3
         c.train.length = "13500 steps"

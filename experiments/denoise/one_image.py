@@ -5,7 +5,7 @@
     aejax denoise /path/to/noisy -o clean/ --model runs/mine
 
 Neighbor2Neighbor from the gray weights, 300 steps of 4 crops of 128 pixels with a small rate: about
-4 minutes on 2 cores. For colour: --config.data.channels=3 --config.objective.kwargs.start=colour.
+4 minutes on 2 cores. For colour: --config.data.channels=3 --config.model.start=colour.
 """
 
 from ml_collections import ConfigDict
@@ -29,7 +29,7 @@ def get_config(arg: str = ""):
     )
     c.objective.name = "aejax.denoising.objective:Neighbor2Neighbor"
     c.objective.loss = ConfigDict({"mse": 1.0})
-    c.objective.kwargs = ConfigDict({"start": "gray"})
+    c.model.start = "gray"
     c.optim.lr = 1e-4
     c.optim.clip = 1.0
     c.optim.ema = 0.98
@@ -37,7 +37,7 @@ def get_config(arg: str = ""):
     c.eval.metrics = ("psnr",)
     if "smoke" in flags(arg, "smoke"):
         c.data.source = "bundled:photos"
-        c.data.crop, c.data.batch, c.objective.kwargs.start = 32, 8, ""
+        c.data.crop, c.data.batch, c.model.start = 32, 8, ""
         c.model.kwargs = ConfigDict({"widths": (16, 32), "blocks": (1, 1, 1)})
         c.train.length, c.eval.examples, c.eval.crop = "4 steps", 4, 64
     return c

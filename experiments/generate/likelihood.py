@@ -84,7 +84,7 @@ def get_config(arg: str = ""):
             c.data.batch, c.train.length = 16, "9000 steps"
     start = next((w[6:] for w in words if w.startswith("start=")), "")
     if start:
-        c.objective.kwargs.start, c.optim.lr = start, 5e-4
+        c.model.start, c.optim.lr = start, 5e-4
     if smoke:
         c.data.source, c.data.batch, c.eval.batch = "bundled:digits", 32, 64
         c.train.length, c.optim.warmup = "3 steps", "1 steps"
