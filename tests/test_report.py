@@ -82,7 +82,7 @@ def test_the_table_has_means_spreads_and_the_baseline(tmp_path):
     report.write([where])
     header, _, *rows = rows_of((where / "table.md").read_text())
     assert header == [
-        *("model", "latent", "parameters", "compression", "PSNR, dB", "PCA", "SSIM", "PCA"),
+        *("model", "size of h", "parameters", "compression", "PSNR, dB", "PCA", "SSIM", "PCA"),
         "examples/s",
     ]
     assert [row[:4] for row in rows] == [
@@ -127,7 +127,7 @@ def test_the_page_is_one_file_with_everything_in_it(tmp_path):
     text = page.read_text()
     assert not re.search(r"""(src|href|srcset)=["'](https?:|//)""", text)
     assert "@import" not in text and "prefers-color-scheme: dark" in text
-    pictures = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", text)
+    pictures = re.findall(r"data:image/webp;base64,([A-Za-z0-9+/=]+)", text)
     assert len(pictures) == 4  # the curve and the sheet, light and dark
     for data in pictures:
         Image.open(io.BytesIO(base64.b64decode(data))).verify()
