@@ -288,7 +288,7 @@ def _html_figure(figure: Figure, kind: str = "") -> str:
 def _curves(collection: Collection) -> str:
     """Loss and metric of every run against its steps, apart by facet."""
     settings, parts = collection.settings, []
-    labels = [*label_columns(collection), *settings["over"]]
+    labels = [*label_columns(collection), settings["x"], *settings["over"]]
     varied = [c for c in labels if len({repr(value_of(r, c)) for r in collection.results}) > 1]
     for name, rows in facets(collection):
         results = [r for row in rows for r in row.results]
