@@ -3,17 +3,21 @@
 import base64
 import dataclasses
 import html
+import io
 import json
 import os
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from aejax import curves
+from aejax.figures import DARK, LIGHT
 from aejax.tables import (
     Collection,
     Table,
     comparison_table,
+    facets,
     label_columns,
     provenance,
     spelled,
@@ -22,11 +26,20 @@ from aejax.tables import (
     value_of,
 )
 
+PICTURE_QUALITY = 85  # of WebP; figures of lines are lossless
+
+
+def _lines(theme: Mapping[str, Any]) -> str:
+    return " ".join(f"--c{i}: {colour};" for i, colour in enumerate(theme["lines"]))
+
+
 STYLE = """
 :root { color-scheme: light dark; --paper: #ffffff; --ink: #1c1c1e; --quiet: #6e6e73;
-  --rule: #e4e4e8; --soft: #f6f6f8; --link: #0b62b0; --best: #00734f; }
+  --rule: #e4e4e8; --soft: #f6f6f8; --link: #0b62b0; --best: #00734f; --shade: #00000038;
+  LIGHT_LINES }
 @media (prefers-color-scheme: dark) { :root { --paper: #16171a; --ink: #ececef; --quiet: #a0a0a8;
-  --rule: #33343a; --soft: #1f2024; --link: #7db8f0; --best: #4fd0a2; } }
+  --rule: #33343a; --soft: #1f2024; --link: #7db8f0; --best: #4fd0a2;
+  --shade: #ffffff38; DARK_LINES } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink); line-height: 1.5;
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; }
@@ -40,7 +53,17 @@ a { color: var(--link); text-decoration: none; } a:hover { text-decoration: unde
 .facts { display: flex; flex-wrap: wrap; gap: .2rem 1.6rem; margin: 0 0 1.6rem; padding: 0;
   list-style: none; color: var(--quiet); font-size: .9rem; }
 .facts b { color: var(--ink); font-weight: 600; }
-.scroll { overflow-x: auto; margin: 0 0 .5rem; }
+.scroll { overflow-x: auto; margin: 0 0 .5rem;
+  /* shadows at the sides where there is more to see: Lea Verou's */
+  background: linear-gradient(to right, var(--paper) 30%, transparent) 0 0,
+    linear-gradient(to left, var(--paper) 30%, transparent) 100% 0,
+    linear-gradient(to right, var(--shade), transparent) 0 0,
+    linear-gradient(to left, var(--shade), transparent) 100% 0;
+  background-repeat: no-repeat; background-size: 40px 100%, 40px 100%, 14px 100%, 14px 100%;
+  background-attachment: local, local, scroll, scroll; }
+.hint { display: none; color: var(--quiet); font-size: .8rem; margin: 0 0 .3rem;
+  text-align: right; }
+.hint.on { display: block; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .38rem .9rem .38rem 0; text-align: left; white-space: nowrap; }
 th:last-child, td:last-child { padding-right: .2rem; }
@@ -56,16 +79,31 @@ tbody tr:hover { background: var(--soft); }
 td.best { font-weight: 650; color: var(--best); }
 figure { margin: 1rem 0 2rem; } figure img { max-width: 100%; height: auto; display: block; }
 figcaption { margin-top: .5rem; }
+.curves { display: flex; flex-wrap: wrap; gap: 0 2rem; } .curve { flex: 1 1 20rem; margin: 0; }
+.curve svg { width: 100%; height: auto; display: block; } .curve line { stroke: var(--rule); }
+.curve text { fill: var(--quiet); font-size: 12px; }
+.curve polyline { fill: none; stroke-width: 1.6; } .curve polyline:hover { stroke-width: 3.5; }
+.key { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; margin: .6rem 0 2rem; padding: 0;
+  list-style: none; font-size: .9rem; }
+.key i { display: inline-block; width: .8em; height: .8em; border-radius: 50%;
+  margin-right: .4em; }
+COLOUR_CLASSES
 code, pre { font: .85em/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
 pre { background: var(--soft); border-radius: 6px; padding: .8rem 1rem; overflow-x: auto;
   margin: 0 0 1rem; }
 details { margin: 1rem 0; } summary { cursor: pointer; color: var(--quiet); }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .3rem 1.4rem; font-size: .9rem;
   margin: 0 0 1.2rem; } dt { color: var(--quiet); } dd { margin: 0; overflow-wrap: anywhere; }
-@media print { main { padding: 0; } details { display: none; } }
+@media (max-width: 600px) { main { padding: 1.5rem 1rem 3rem; } h1 { font-size: 1.5rem; }
+  h1, h2, p { overflow-wrap: anywhere; } dl { grid-template-columns: 1fr; gap: 0; }
+  dd { margin: 0 0 .6rem; } }
+@media print { .hint { display: none; } main { padding: 0; } details { display: none; } }
 """
 
 SCRIPT = """
+const hints = () => { for (const box of document.querySelectorAll('.scroll'))
+  box.previousElementSibling.classList.toggle('on', box.scrollWidth > box.clientWidth + 1); };
+addEventListener('resize', hints); addEventListener('load', hints); hints();
 for (const head of document.querySelectorAll('th')) {
   const sort = () => {
     const table = head.closest('table'), body = table.tBodies[0];
@@ -88,6 +126,18 @@ for (const head of document.querySelectorAll('th')) {
     e.preventDefault(); } });
 }
 """
+
+
+# The colours of figures.py, as --c0, --c1, ... of a light and of a dark page.
+STYLE = STYLE.replace("LIGHT_LINES", _lines(LIGHT)).replace("DARK_LINES", _lines(DARK))
+STYLE = STYLE.replace(
+    "COLOUR_CLASSES",
+    "\n".join(
+        f"i.c{i} {{ background: var(--c{i}); }} circle.c{i} {{ fill: var(--c{i}); }} "
+        f"polyline.c{i} {{ stroke: var(--c{i}); }}"
+        for i in range(len(LIGHT["lines"]))
+    ),
+)
 
 
 @dataclasses.dataclass
@@ -116,6 +166,7 @@ def to_html(
         body += [f"<h3>{_e(table.title)}</h3>"] if table.title else []
         body.append(_html_table(table))
     body += [_html_figure(figure) for figure in made]
+    body.append(_curves(collection))
     compared = comparison_table(collection)
     if compared:
         body += ["<h2>Paired comparison</h2>", _html_table(compared)]
@@ -125,7 +176,7 @@ def to_html(
         body.append(f"<h2>{_e(section.get('title', ''))}</h2>")
         body += [f"<p>{_e(p)}</p>" for p in section.get("text", "").split("\n\n") if p.strip()]
         if section.get("picture"):
-            body.append(_html_figure(Figure(pathlib.Path(section["picture"]), "")))
+            body.append(_html_figure(Figure(pathlib.Path(section["picture"]), ""), "section"))
     body += ["<h2>Runs</h2>", _runs(collection, out), _differences(collection)]
     body += ["<h2>Provenance</h2>", _provenance(collection)]
     return (
@@ -186,38 +237,71 @@ def _html_table(table: Table) -> str:
         rows.append(f"<tr>{''.join(cells)}</tr>")
     notes = "".join(f'<p class="note">{_e(note)}</p>' for note in table.notes)
     return (
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n<tbody>'
-        + "\n".join(rows)
-        + f"</tbody></table></div>{notes}"
+        scrolling(
+            f"<table><thead><tr>{head}</tr></thead>\n<tbody>" + "\n".join(rows) + "</tbody></table>"
+        )
+        + notes
     )
 
 
-def _html_figure(figure: Figure, kind: str = "") -> str:
-    def inline(data: bytes) -> str:
-        return "data:image/png;base64," + base64.b64encode(data).decode()
+def scrolling(table: str) -> str:
+    """A table that scrolls inside the page, with a word above it where it does."""
+    hint = '<p class="hint">more columns: scroll &rarr;</p>'
+    return f'{hint}<div class="scroll" tabindex="0">{table}</div>'
 
+
+def webp(data: bytes, quality: int = 0) -> tuple[str, int, int]:
+    """A picture file as the address of a WebP, with its width and height; quality 0 = lossless."""
+    from PIL import Image
+
+    out = io.BytesIO()
+    with Image.open(io.BytesIO(data)) as picture:
+        kind = {"quality": quality} if quality else {"lossless": True, "quality": 60}
+        picture.convert("RGB").save(out, "WEBP", method=4, **kind)
+        width, height = picture.size
+    return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode(), width, height
+
+
+def _html_figure(figure: Figure, kind: str = "") -> str:
+    """A figure of lines (lossless), or of "pictures" (lossy: they are larger by far)."""
+    quality = PICTURE_QUALITY if kind else 0
     try:
-        light = figure.path.read_bytes()
-    except OSError:
+        light, width, height = webp(figure.path.read_bytes(), quality)
+    except OSError:  # not there, or no picture
         return ""
     dark = ""
     if figure.dark:
-        dark = f'<source srcset="{inline(figure.dark)}" media="(prefers-color-scheme: dark)">'
-    width, height = _png_size(light)
-    wide = width if kind else round(width / 1.6)  # figures are drawn at 160 dots per inch
+        source = webp(figure.dark, quality)[0]
+        dark = f'<source srcset="{source}" media="(prefers-color-scheme: dark)">'
+    wide = width if kind == "pictures" else round(width / 1.6)  # 160 dots per inch
     caption = f"{figure.title}. {figure.note[:1].upper()}{figure.note[1:]}".strip()
     caption = caption.rstrip(". ") + "." if caption.strip(". ") else ""
     return (
         f"<figure{f' class={kind}' if kind else ''}><picture>{dark}"
-        f'<img src="{inline(light)}" alt="{_e(figure.title)}" width="{wide}" '
+        f'<img src="{light}" alt="{_e(figure.title)}" width="{wide}" '
         f'style="aspect-ratio: {width} / {height}"></picture>'
         + (f"<figcaption>{_e(caption)}</figcaption>" if caption else "")
         + "</figure>"
     )
 
 
-def _png_size(data: bytes) -> tuple[int, int]:
-    return int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
+def _curves(collection: Collection) -> str:
+    """Loss and metric of every run against its steps, apart by facet."""
+    settings, parts = collection.settings, []
+    labels = [*label_columns(collection), settings["x"], *settings["over"]]
+    varied = [c for c in labels if len({repr(value_of(r, c)) for r in collection.results}) > 1]
+    for name, rows in facets(collection):
+        results = [r for row in rows for r in row.results]
+        names = []
+        for r in results:
+            values = [(spelled(c)[0], value_of(r, c)) for c in varied]
+            names.append(", ".join(f"{k} {v}" for k, v in values if v is not None) or r["id"])
+        groups = [str(value_of(r, settings["by"]) or "") for r in results]
+        drawn = curves.section(results, names, groups, settings["y"])
+        if drawn:
+            parts += [f"<h3>{_e(name)}</h3>"] if len(facets(collection)) > 1 else []
+            parts.append(drawn)
+    return "".join(["<h2>Training</h2>", *parts]) if parts else ""
 
 
 def _runs(collection: Collection, out: pathlib.Path) -> str:
@@ -251,9 +335,9 @@ def _runs(collection: Collection, out: pathlib.Path) -> str:
             cells.append(f"<td{sides[column]}{sort}>{_e('' if text is None else text)}</td>")
         cells.append(f"<td>{_e(r.get('date', ''))}</td>")
         rows.append(f"<tr>{''.join(cells)}</tr>")
-    return (
-        f'<div class="scroll"><table><thead><tr><th>run</th>{head}<th>date</th></tr></thead>\n'
-        f"<tbody>{chr(10).join(rows)}</tbody></table></div>"
+    return scrolling(
+        f"<table><thead><tr><th>run</th>{head}<th>date</th></tr></thead>\n"
+        f"<tbody>{chr(10).join(rows)}</tbody></table>"
     )
 
 
@@ -273,9 +357,12 @@ def _differences(collection: Collection) -> str:
     if rows:
         found = (
             "<details><summary>What differs between the configs</summary>"
-            '<div class="scroll"><table><thead><tr><th>key</th><th>values</th></tr></thead><tbody>'
-            + "\n".join(rows)
-            + "</tbody></table></div></details>"
+            + scrolling(
+                "<table><thead><tr><th>key</th><th>values</th></tr></thead><tbody>"
+                + "\n".join(rows)
+                + "</tbody></table>"
+            )
+            + "</details>"
         )
     first = collection.results[0].get("config")
     if first:

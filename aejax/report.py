@@ -73,7 +73,9 @@ def make_figures(collection: Collection, out: pathlib.Path) -> list[Figure]:
 def _figure_note(collection: Collection, front: bool) -> str:
     notes = []
     if any(len(row.results) > 1 for _, rows in facets(collection) for row in rows):
-        notes.append(f"bars: standard deviation over {repetition(collection)}")
+        every = [row for _, rows in facets(collection) for row in rows]
+        repeated = repetition(every, collection.settings["over"])
+        notes.append(f"bars: standard deviation over {repeated}")
     if front:
         notes.append("line: the Pareto front")
     return "; ".join(notes)
@@ -119,7 +121,7 @@ def _panel(collection: Collection, facet: str, rows: Sequence[Row], x: str, y: s
             xs = sorted(points)
             drawn.append(Line(BASELINES[name], xs, [points[v] for v in xs], baseline=True))
     header, _, better = spelled(y)
-    words = {"latent_size": "numbers in h", "parameters": "parameters"}
+    words = {"latent_size": "size of h", "parameters": "parameters"}
     return Panel(title, drawn, words.get(x, spelled(x)[0]), header, better, front)
 
 

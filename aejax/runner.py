@@ -46,14 +46,15 @@ class Progress:
     """What a study says while it runs: a line before and after each run, on stderr; on a terminal
     with a bar of what is done, above the one of the training."""
 
-    def __init__(self, study: Study, runs: Sequence[Run], quiet: bool):
+    def __init__(self, study: Study, runs: Sequence[Run], quiet: bool, expected: int = 0):
         self.columns, self.quiet = [study.y, *study.columns], quiet
+        self.expected = expected  # of a search: the runs that it will have in the end
         self.seconds: list[float] = []
         self.runs(runs)
 
     def runs(self, runs: Sequence[Run]) -> None:
         """All that are known by now."""
-        self.total, self.keys = len(runs), telling_keys(runs)
+        self.total, self.keys = max(len(runs), self.expected), telling_keys(runs)
 
     def say(self, text: str) -> None:
         if not self.quiet:
@@ -236,7 +237,9 @@ class _Engine:
         if study.more is not None:
             self.grow(ask=False)
         self.base = study.config() if callable(study.config) else study.config
-        self.progress = Progress(study, self.runs, extra["quiet"] or not self.is_first)
+        expected = len(plan(self.static)) + getattr(study.more, "total", 0)
+        quiet = extra["quiet"] or not self.is_first
+        self.progress = Progress(study, self.runs, quiet, expected)
 
     @property
     def train(self) -> Callable[..., dict[str, Any]]:
@@ -424,6 +427,8 @@ class _Engine:
         self.done.add(run.id)
         self.steps += result.get("steps") or 0
         left = sum(r.id not in self.done and r.id not in self.failed for r in self.mine())
+        if self.study.more is not None and not self.only:
+            left = self.progress.total - len(self.done) - len(self.failed)
         self.progress.end(result, time.monotonic() - began, left)
 
     @contextlib.contextmanager

@@ -190,6 +190,11 @@ class Halving:
     seed: int = 0
     key: str = "train.length"
 
+    @property
+    def total(self) -> int:
+        """Runs of all rungs."""
+        return sum(max(1, self.n // self.eta**i) for i in range(len(self.lengths)))
+
     def __call__(
         self, results: Sequence[Mapping[str, Any]], directory: pathlib.Path
     ) -> list[dict[str, Any]]:
@@ -258,6 +263,11 @@ class TPE:
                 self._ask(study)
             known = [t for t in study.get_trials(deepcopy=False) if "overrides" in t.user_attrs]
             return [t.user_attrs["overrides"] for t in known]
+
+    @property
+    def total(self) -> int:
+        """Trials of the whole search."""
+        return self.n
 
     def should_stop(self, workdir: pathlib.Path, others: Sequence[pathlib.Path]) -> bool:
         return self.pruner is not None and self.pruner.should_stop(workdir, others)

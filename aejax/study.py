@@ -96,6 +96,8 @@ class Study:
         names = "name title text columns over facet x y by pareto baselines published reference"
         names += " file arg overrides"
         found = {name: getattr(self, name) for name in names.split()}
+        if hasattr(self.more, "metric"):
+            found["search"] = {"metric": self.more.metric, "better": self.more.better}
         return json.loads(json.dumps(found, default=_plain))
 
 

@@ -11,7 +11,6 @@ import io
 import json
 import math
 import pathlib
-import re
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,7 +20,8 @@ from aejax.study import Study, load_results, read_json, read_result
 
 # column -> (header, format, +1 if more is better, -1 if less is)
 COLUMNS = {
-    "latent_size": ("latent", ",.0f", 0),
+    "latent_size": ("size of h", ",.0f", 0),
+    "model.latent": ("model.latent", ",.0f", 0),
     "input_size": ("input", ",.0f", 0),
     "parameters": ("parameters", ",.0f", 0),
     "compression": ("compression", ",.1f", 0),
@@ -39,6 +39,7 @@ COLUMNS = {
     "test/fid": ("Frechet distance", ".2f", -1),
 }
 BASELINES = {"pca": "PCA"}
+GLOSSARY = "size of h: all numbers of h for one image; model.latent: its channels"
 
 
 def spelled(column: str) -> tuple[str, str, int]:
@@ -259,7 +260,11 @@ def tables(collection: Collection) -> list[Table]:
     found = []
     for name, rows in parts:
         cells = [[_cell(row, column, column in labels) for column in columns] for row in rows]
-        _mark_best(rows, cells, columns, collection.settings["x"])
+        search = collection.settings.get("search")
+        if search:
+            _mark_winner(rows, cells, search)
+        else:
+            _mark_best(rows, cells, columns, collection.settings["x"])
         sources: dict[str, list[str]] = {}
         for entry in published:
             if str(entry.get("facet", name)) == name:
@@ -269,9 +274,12 @@ def tables(collection: Collection) -> list[Table]:
         numeric = [any(isinstance(r[i].value, float) for r in cells) for i in range(len(columns))]
         counts = {len(row.results) for row in rows}
         if max(counts) > 1:
-            count = " to ".join(map(str, sorted({min(counts), max(counts)})))
-            what = repetition(collection)
-            notes.insert(0, f"mean ± standard deviation over {count} {what}")
+            what = repetition(rows, collection.settings["over"])
+            notes.insert(0, f"mean ± standard deviation over {what}")
+        if search:
+            notes.append(f"in bold: the best of the search by {spelled(search['metric'])[0]}")
+        if "latent_size" in columns and any(_is_spatial(row) for row in rows):
+            notes.append(GLOSSARY)
         headers = [spelled(column)[0] for column in columns]
         title = name if len(parts) > 1 else ""
         aligned = "".join("r" if n else "l" for n in numeric)
@@ -279,14 +287,16 @@ def tables(collection: Collection) -> list[Table]:
     return found
 
 
-def repetition(collection: Collection) -> str:
-    """What is repeated in a row, in words: "seeds", "folds and seeds"."""
-    varied = [
-        key.rpartition(".")[2] + "s"
-        for key in collection.settings["over"]
-        if len({repr(value_of(r, key)) for r in collection.results}) > 1
-    ]
-    return " and ".join(varied) or "runs"
+def repetition(rows: Sequence[Row], over: Sequence[str]) -> str:
+    """What is repeated in a row, in words: "3 seeds", "2 seeds x 5 folds", "1 to 3 seeds"."""
+    words = []
+    for key in over:
+        counts = sorted({len({repr(value_of(r, key)) for r in row.results}) for row in rows})
+        if counts[-1] > 1:
+            count = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+            words.append(f"{count} {key.rpartition('.')[2]}s")
+    most = max((len(row.results) for row in rows), default=1)
+    return " x ".join(words) or f"{most} runs"
 
 
 def _cell(row: Row, column: str, is_label: bool) -> Cell:
@@ -319,6 +329,21 @@ def _published_cell(entry: Mapping[str, Any], column: str, is_first: bool) -> Ce
     if isinstance(value, int | float):
         return Cell(format(value, spelled(column)[1]), float(value))
     return Cell("" if value is None else str(value), value)
+
+
+def _is_spatial(row: Row) -> bool:
+    """Whether h has more numbers than channels."""
+    channels = row.first("model.latent")
+    return isinstance(channels, int) and row.first("latent_size") not in (None, 0, channels)
+
+
+def _mark_winner(rows: Sequence[Row], cells: Sequence[Sequence[Cell]], search: Mapping) -> None:
+    """All of the row that a search was for."""
+    metric, better = search["metric"], search["better"]
+    found = [(better * row.mean(metric), i) for i, row in enumerate(rows)
+             if row.mean(metric) is not None and math.isfinite(row.mean(metric))]  # fmt: skip
+    for cell in cells[max(found)[1]] if len(found) > 1 else ():
+        cell.best = bool(cell.text)
 
 
 def _mark_best(rows: Sequence[Row], cells, columns: Sequence[str], x: str) -> None:
@@ -539,7 +564,9 @@ def comparison_table(collection: Collection) -> Table | None:
         row = [Cell(c.name, c.name), Cell(f"{c.x:,}" if isinstance(c.x, int) else str(c.x), c.x),
                Cell(text, c.mean), Cell(str(c.n), float(c.n)), Cell(p, c.p)]  # fmt: skip
         rows.append([Cell(c.facet, c.facet), *row] if several else row)
-    pairs = re.sub(r"s\b", "", repetition(collection))
+    everything = [row for _, part in facets(collection) for row in part]
+    repeated = repetition(everything, settings["over"]).split(" x ")
+    pairs = " and ".join(words.split(" ")[-1].removesuffix("s") for words in repeated)
     note = (
         f"against {settings['reference']}, paired by {pairs}; "
         "p of the two-sided paired t-test, Holm-corrected"

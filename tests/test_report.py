@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aejax import figures, report, tables
+from aejax import curves, figures, page, report, tables
 from aejax.config import base
 from aejax.errors import UserError
 from aejax.runner import run_study
@@ -82,7 +82,7 @@ def test_the_table_has_means_spreads_and_the_baseline(tmp_path):
     report.write([where])
     header, _, *rows = rows_of((where / "table.md").read_text())
     assert header == [
-        *("model", "latent", "parameters", "compression", "PSNR, dB", "PCA", "SSIM", "PCA"),
+        *("model", "size of h", "parameters", "compression", "PSNR, dB", "PCA", "SSIM", "PCA"),
         "examples/s",
     ]
     assert [row[:4] for row in rows] == [
@@ -127,7 +127,7 @@ def test_the_page_is_one_file_with_everything_in_it(tmp_path):
     text = page.read_text()
     assert not re.search(r"""(src|href|srcset)=["'](https?:|//)""", text)
     assert "@import" not in text and "prefers-color-scheme: dark" in text
-    pictures = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", text)
+    pictures = re.findall(r"data:image/webp;base64,([A-Za-z0-9+/=]+)", text)
     assert len(pictures) == 4  # the curve and the sheet, light and dark
     for data in pictures:
         Image.open(io.BytesIO(base64.b64decode(data))).verify()
@@ -350,3 +350,113 @@ def test_figures_are_the_same_bytes_each_time(tmp_path):
         figures.curves([figures.Panel("t", lines, "x", "y")], tmp_path / f"{name}.png")
     assert (tmp_path / "1.png").read_bytes() == (tmp_path / "2.png").read_bytes()
     assert os.path.getsize(tmp_path / "1.png") > 5000
+
+
+# --- training curves, words, size -----------------------------------------------------------------
+
+
+def with_logs(where, rows=500):
+    """A log beside every result: the loss falls, the metric is measured twice."""
+    for result in load_results(where):
+        lines = [json.dumps({"step": i, "loss": 2.0 / i}) for i in range(1, rows + 1)]
+        lines += [json.dumps({"step": s, "eval/psnr": 10.0 + s / 100}) for s in (250, rows)]
+        log = pathlib.Path(result["directory"]) / "log.jsonl"
+        log.write_text("\n".join(lines) + '\n{"step": 501, "lo')  # the last line was cut
+    return where
+
+
+def test_the_page_has_the_training_curves_of_every_run(tmp_path):
+    where = with_logs(make(tmp_path))
+    text = report.write([where]).read_text()
+    assert "<h2>Training</h2>" in text and "training loss against step" in text
+    lines = re.findall(r'<polyline class="c(\d)" points="([^"]+)"><title>([^<]+)</title>', text)
+    assert len(lines) == 2 * 12  # loss and PSNR of 12 runs
+    assert {colour for colour, *_ in lines} == {"0", "1"}  # by model
+    assert len({name for *_, name in lines}) == 12 and "model conv, size of h 8, seed 2" in text
+    loss = [tuple(map(float, p.split(","))) for p in lines[0][1].split()]
+    assert len(loss) == curves.POINTS
+    heights = [y for _, y in loss]
+    assert heights == sorted(heights)  # it falls: y of an SVG grows downwards
+    places = [x for x, _ in loss]
+    # the loss is drawn in decades: from 2 down to 0.004, 0.2 (step 10) at 10 / 500 of the width
+    assert places == sorted(places)
+    assert "0.004" in text and ">2</text>" in text and ">500</text>" in text
+
+
+def test_no_curves_without_logs(tmp_path):
+    assert "<h2>Training</h2>" not in report.write([make(tmp_path)]).read_text()
+
+
+def test_one_value_is_a_dot():
+    svg = curves.panel("PSNR", [curves.Curve("a <b>", "g", [(5.0, 20.0)])], {"g": 3})
+    assert '<circle class="c3"' in svg and "a &lt;b&gt;" in svg
+    assert curves.panel("PSNR", [curves.Curve("a", "g", [])], {}) == ""
+
+
+def test_captions_say_what_is_repeated(tmp_path):
+    runs = product(named("model", MODELS), grid({"data.fold": range(3)}), seeds(2))
+    where = make(tmp_path / "both", runs)
+    report.write([where])
+    assert "over 2 seeds x 3 folds" in (where / "table.md").read_text()
+    # one set with seeds, the other with folds: each caption of its own
+    runs = product(named("model", MODELS), [{"data.source": "bundled:digits"}], seeds(3))
+    runs += product(named("model", MODELS), [{"data.source": "bundled:photos"}],
+                    grid({"data.fold": range(2)}))  # fmt: skip
+    where = make(tmp_path / "each", runs)
+    report.write([where])
+    digits, photos = (where / "table.md").read_text().split("## bundled:photos")
+    assert "over 3 seeds" in digits and "folds" not in digits
+    assert "over 2 folds" in photos and "seeds" not in photos.split("- runs")[0]
+
+
+def test_latent_is_one_thing(tmp_path):
+    """The size of h in numbers and its channels are not both called latent."""
+    where = make(tmp_path, grid({"model.latent": (2, 8), "optim.lr": (0.1, 0.2)}))
+    for result in load_results(where):  # a spatial h: 16 positions
+        file = pathlib.Path(result["directory"]) / "result.json"
+        found = json.loads(file.read_text())
+        file.write_text(json.dumps(found | {"latent_size": 16 * found["latent_size"]}))
+    text = report.write([where]).read_text()
+    table = (where / "table.md").read_text()
+    assert tables.GLOSSARY in table and tables.GLOSSARY in text
+    heads = re.findall(r"<th[^>]*>([^<]*)</th>", text)
+    assert "latent" not in heads and "size of h" in heads
+
+
+def test_a_search_marks_its_best_row(tmp_path):
+    class Search:
+        metric, better, total = "test/psnr", 1, 3
+
+        def __call__(self, results, directory):
+            return grid({"model.latent": (2, 8, 4)})
+
+    s = Study("s", base, [], more=Search(), train=train, baselines=(), by="@none")
+    run_study(s, tmp_path, quiet=True)
+    table = (tmp_path / "table.md").read_text()
+    rows = rows_of(table)[2:]
+    assert [row[0] for row in rows] == ["2", "**8**", "4"]
+    assert all(cell.startswith("**") for cell in rows[1] if cell)
+    assert "in bold: the best of the search by PSNR, dB" in table
+
+
+def test_pictures_are_small(tmp_path):
+    """A photograph is in the page with less than a quarter of its PNG file."""
+    from skimage import data
+
+    photo = np.tile(data.astronaut(), (1, 2, 1))
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    made = page.Figure(tmp_path / "photo.png", "A photograph")
+    inline = page._html_figure(made, "pictures")
+    assert len(inline) < 0.25 * (tmp_path / "photo.png").stat().st_size
+    data = base64.b64decode(re.search(r"webp;base64,([^\"]+)", inline)[1])
+    shown = np.asarray(Image.open(io.BytesIO(data)), float)
+    assert 10 * np.log10(255**2 / np.mean((shown - photo) ** 2)) > 33  # and hardly another picture
+    plain = page._html_figure(made)  # a figure of lines keeps every pixel
+    data = base64.b64decode(re.search(r"webp;base64,([^\"]+)", plain)[1])
+    assert (np.asarray(Image.open(io.BytesIO(data))) == photo).all()
+
+
+def test_wide_tables_scroll_with_a_hint(tmp_path):
+    text = report.write([make(tmp_path)]).read_text()
+    assert text.count('<p class="hint">') == text.count('<div class="scroll"') >= 2
+    assert text.count("<table") == text.count('<div class="scroll"')  # no table without one

@@ -225,3 +225,14 @@ def test_a_bad_run_is_ended_and_the_search_goes_on(tmp_path, optuna):
 
 def test_ids_of_draws_are_stable():
     assert run_id(random(SPACE, 1)[0]) == run_id(random(SPACE, 5)[0])
+
+
+def test_progress_counts_what_the_search_will_have(tmp_path, capfd):
+    """ "[2/3]", not "[2/2]", although the third trial is not drawn yet."""
+    pytest.importorskip("optuna")
+    s = Study("s", base, [], more=TPE(SPACE, 3), baselines=())
+    run_study(s, tmp_path, train=train, write_report=False)
+    err = capfd.readouterr().err
+    assert [f"[{i}/3]" in err for i in (1, 2, 3)] == [True] * 3
+    assert "about" in err.split("[2/3]")[0]  # what is left is estimated from the first run on
+    assert Halving(SPACE, 27, lengths=("1", "3", "9")).total == 27 + 9 + 3
