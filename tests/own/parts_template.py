@@ -136,7 +136,9 @@ class Laplace(Prior):
 
 
 def train(config, workdir, **options):
-    return usual_train(config, workdir, **options) | {"by": "my own train"}
+    result = usual_train(config, workdir, **options)
+    result.extra["by"] = "my own train"
+    return result
 
 
 def finish(results, directory):
