@@ -226,4 +226,36 @@ def in_colour(params: Mapping[str, Any]) -> dict[str, Any]:
     return jax.tree.map(jnp.asarray, out)
 
 
+def with_one_more_level(params: Mapping[str, Any], width: int) -> dict[str, Any]:
+    """Parameters of a bias-free U as those of a blind one with a coarser level below it.
+
+    The same function at first: the two bottom blocks become the last one on the way down and the
+    first one on the way up, and what comes up from the new level is zero. What the head was told
+    of the level is dropped.
+
+    Args:
+      params: of a UNetDenoiser with two blocks at the bottom.
+      width: channels of the new level, which gets two blocks of its own.
+    """
+    n = max(int(name[4]) for name in params if name.startswith("down")) + 1
+    above = params["bottom_0"]["Conv_0"]["kernel"].shape[-1]
+    make, keys = nn.initializers.he_normal(), jax.random.split(jax.random.key(0), 3)
+
+    def block(key):
+        zero = jnp.zeros((3, 3, width, width))
+        return {"Conv_0": {"kernel": make(key, zero.shape)}, "Conv_1": {"kernel": zero}}
+
+    moved = {"bottom_0": f"down{n}_0", "bottom_1": f"up{n}_0"}
+    seen = params["tail"]["kernel"].shape[-1]
+    kept = {moved.get(name, name): v for name, v in params.items()}
+    new = {
+        "head": {"kernel": params["head"]["kernel"][:, :, :seen]},
+        f"down{n}_to": {"Conv_0": {"kernel": make(keys[0], (1, 1, 4 * above, width))}},
+        f"up{n}_from": {"Conv_0": {"kernel": jnp.zeros((1, 1, width, 4 * above))}},
+        "bottom_0": block(keys[1]),
+        "bottom_1": block(keys[2]),
+    }
+    return jax.tree.map(jnp.asarray, kept | new)
+
+
 MODELS = {"unet": UNetDenoiser, "residual": ResidualDenoiser, "dncnn": DnCNN}

@@ -32,18 +32,24 @@ class _Denoiser:
 
     Args:
       loss: weights of losses.LOSSES; corrupt: specs for corrupt.chain.
+      deepen: width of a level below those of model.start, which a UNetDenoiser here has more; 0 for
+        the same model.
     """
 
     loss: Mapping[str, float]
     corrupt: Sequence[Mapping[str, Any]] = ()
+    deepen: int = 0
 
     def adapt_start(self, start: Trained, shape: Sequence[int]) -> Variables:
         """The variables of model.start for images of `shape` (h, w, c): the model must be the same,
-        but one in colour may start from a gray one."""
+        but one in colour may start from a gray one, and a U from one with a level less."""
         channels = start.shape[-1] if start.shape else start.config.data.channels
+        params = start.variables["params"]
         if shape[-1] == 3 and channels == 1:
-            return {**start.variables, "params": models.in_colour(start.variables["params"])}
-        return start.variables
+            params = models.in_colour(params)
+        if self.deepen:
+            params = models.with_one_more_level(params, self.deepen)
+        return {**start.variables, "params": params}
 
 
 FLOOR = 3.0 / 255  # levels below this weigh no more than this one
@@ -60,10 +66,13 @@ class Supervised(_Denoiser):
     Args:
       tell: names of conditions that the model is told, such as ("sigma",).
       balance: 0 = all examples alike; 0.7 for MAE, 1.4 for MSE.
+      measured: the level of an example is the root mean square of x_tilde - x; for corruptions
+        that tell no sigma.
     """
 
     tell: Sequence[str] = ()
     balance: float = 0.7
+    measured: bool = False
 
     def __call__(
         self, model: nn.Module, variables: Variables, batch: Batch, key: Array, train: bool
@@ -74,8 +83,11 @@ class Supervised(_Denoiser):
         told = {name: cond[name] for name in self.tell} or None
         out, collections = run_model(model, variables, x_tilde, told, inner, train)
         loss = mixture(dict(self.loss))(x, out.y)
-        if self.balance and "sigma" in cond:
-            loss = loss * ((25 / 255 + FLOOR) / (cond["sigma"] + FLOOR)) ** self.balance
+        sigma = cond.get("sigma")
+        if self.measured:
+            sigma = jnp.sqrt(jnp.mean((x_tilde - x) ** 2, (1, 2, 3)))
+        if self.balance and sigma is not None:
+            loss = loss * ((25 / 255 + FLOOR) / (sigma + FLOOR)) ** self.balance
         metrics = {"loss": loss, "mse": jnp.mean((out.y - x) ** 2, (1, 2, 3))}
         return loss, Aux(metrics, collections, {"x": x, "x_tilde": x_tilde, "y": out.y})
 

@@ -175,6 +175,25 @@ def quantise(key: Array, x: Images, levels: Level = 16) -> Images:
     return jnp.round(jnp.clip(x, 0, 1) * top) / top
 
 
+def one_of(
+    key: Array, x: Images, choices: Iterable[Mapping[str, Any]], weights: Iterable[float]
+) -> Images:
+    """Each image gets one of several corruptions, drawn with `weights` (which need not sum to 1).
+
+    Args:
+      choices: specs as `chain` takes them, one corruption each.
+
+    The images are taken one after the other, so that each pays for its own corruption alone.
+    """
+    steps = [chain((spec,)) for spec in choices]
+    odds = jnp.log(jnp.asarray(tuple(weights), jnp.float32))
+    branches = [lambda k, v, f=f: f(k, v[None])[0][0] for f in steps]
+    which, rest = jax.random.split(key)
+    index = jax.random.categorical(which, odds, shape=(x.shape[0],))
+    keys = jax.random.split(rest, x.shape[0])
+    return jax.lax.map(lambda a: jax.lax.switch(a[0], branches, a[1], a[2]), (index, keys, x))
+
+
 def chain(
     specs: Iterable[Mapping[str, Any]],
 ) -> Callable[[Array, Images], tuple[Images, dict[str, Array]]]:
@@ -217,6 +236,8 @@ def chain(
     return corrupt
 
 
+from aejax.corrupt.cameras import camera  # noqa: E402  (it uses blur, jpeg and level)
+
 CORRUPTIONS = {
     "identity": identity,
     "gaussian": gaussian,
@@ -228,4 +249,6 @@ CORRUPTIONS = {
     "blur": blur,
     "mask": mask,
     "quantise": quantise,
+    "camera": camera,
+    "one_of": one_of,
 }

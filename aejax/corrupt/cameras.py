@@ -1,0 +1,151 @@
+"""The noise of a camera's photograph: what a sensor's noise is after development and JPEG.
+
+A noisy development is n = t'(x) M g D(m): raw noise m (shot and read) demosaiced by D, balanced by
+g, saturated by the colour matrix M, and steepened by the tone curve's slope t' (Brooks et al. 2019,
+arXiv:1811.11127, to first order). Cameras then smooth it, chroma more than luma, sharpen, and
+resize, which leaves coarse blotches (Lebrun et al. 2015, "The Noise Clinic": a noise curve for each
+octave). Here the spectrum is drawn: octaves of 1, 2, 4 and 8 pixels with weights of their own in luma
+and chroma. Only the noise passes through the camera; the target stays x, so that no denoiser learns to
+demosaic.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from aejax.errors import UserError
+
+OCTAVES = 4
+PHASES = 8  # the grids of mosaic, octaves and JPEG blocks begin anywhere within so many pixels
+
+# Where each colour of the four Bayer patterns is measured: [pattern, row, column, colour].
+_RGGB = np.array([[[1, 0, 0], [0, 1, 0]], [[0, 1, 0], [0, 0, 1]]], np.float32)
+_PATTERNS = np.stack([np.roll(_RGGB, (i, j), (0, 1)) for i in (0, 1) for j in (0, 1)])
+_GREEN = np.array([[0, 1, 0], [1, 4, 1], [0, 1, 0]], np.float32) / 4
+_RED_BLUE = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], np.float32) / 4
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+Images = Float[Array, "b h w c"]
+
+
+def demosaiced(key: Array, mosaic: Images) -> Images:
+    """Bilinear demosaicing of an image of which each pixel keeps one colour, in a random phase."""
+    b, h, w, _ = mosaic.shape
+    pattern = jnp.asarray(_PATTERNS)[jax.random.randint(key, (b,), 0, 4)]
+    kept = mosaic * jnp.tile(pattern, (1, -(-h // 2), -(-w // 2), 1))[:, :h, :w]
+    p = jnp.pad(kept, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
+
+    def filtered(c, kernel):
+        parts = (kernel[i, j] * p[:, i : i + h, j : j + w, c] for i in range(3) for j in range(3))
+        return sum(parts)
+
+    return jnp.stack([filtered(0, _RED_BLUE), filtered(1, _GREEN), filtered(2, _RED_BLUE)], -1)
+
+
+def unit(x: Images) -> Images:
+    """Each image divided by its root mean square."""
+    return x * jax.lax.rsqrt(jnp.mean(jnp.square(x), (1, 2, 3), keepdims=True) + 1e-12)
+
+
+def octaves(key: Array, shape: tuple[int, int, int, int]) -> list[Images]:
+    """Noise of unit variance whose grain is 1, 2, 4, ... pixels; the finest one demosaiced."""
+    b, h, w, c = shape
+    fields = []
+    for i, k in enumerate(jax.random.split(key, OCTAVES)):
+        draw, phase = jax.random.split(k)
+        size = (b, -(-h // 2**i), -(-w // 2**i), c)
+        field = jax.random.normal(draw, size)
+        if i == 0:
+            field = demosaiced(phase, field)
+        else:
+            field = jax.image.resize(field, (b, size[1] * 2**i, size[2] * 2**i, c), "cubic")
+        fields.append(unit(field[:, :h, :w]))
+    return fields
+
+
+def camera_noise(key: Array, x: Images) -> Images:
+    """Noise of root mean square 1 for images x [b, h, w, 3], with the camera drawn per example.
+
+    Args:
+      x: clean images in [0, 1]; they decide where the noise is strong.
+    """
+    from aejax.corrupt import blur
+
+    if x.shape[-1] != 3:
+        raise UserError(f"corrupt camera: takes 3 channels, not {x.shape[-1]}")
+    b = x.shape[0]
+    draws = iter(jax.random.split(key, 16))
+
+    def uniform(low, high, *more):
+        shape = (b, *more, 1, 1, 1)
+        return jax.random.uniform(next(draws), shape, minval=low, maxval=high)
+
+    # the sensor: variance of shot and read noise in linear light, white balance, tone curve
+    gamma, contrast = uniform(1.8, 2.6), uniform(0.0, 0.7)
+    v = jnp.clip(x, 0, 1)
+    linear = v**gamma
+    balance = jnp.concatenate([uniform(1.2, 2.6), jnp.ones((b, 1, 1, 1)), uniform(1.2, 2.6)], -1)
+    read = jnp.exp(uniform(np.log(1e-3), np.log(0.5)))
+    spread = balance * jnp.sqrt(linear / balance + read)
+    slope = (linear + 0.01) ** (1 / gamma - 1) / gamma
+    slope = slope * (1 - contrast + contrast * 6 * v * (1 - v))
+    saturation = uniform(0.0, 1.0)
+
+    # the spectrum: the weights of the octaves, of luma and of chroma
+    fields = octaves(next(draws), x.shape)
+    softness = uniform(0.0, 1.3)[:, 0, 0, 0]
+    fields[0] = unit(blur(next(draws), fields[0], jnp.where(softness < 0.3, 0, softness), radius=4))
+    jitter = jnp.exp(jax.random.normal(next(draws), (2, OCTAVES, b, 1, 1, 1)) * 0.4)
+    falls = uniform(-0.1, 1.9), uniform(-0.5, 1.5)
+    parts = []
+    for fall, factor, strength in zip(falls, jitter, (1.0, uniform(0.3, 1.6)), strict=True):
+        weights = [2.0 ** (-fall * i) * factor[i] for i in range(OCTAVES)]
+        norm = jnp.sqrt(sum(jnp.square(w) for w in weights))
+        noise = spread * sum(w * f for w, f in zip(weights, fields, strict=True)) / norm
+        noise = noise + saturation * (noise - noise.mean(-1, keepdims=True))
+        parts.append(strength * slope * noise)
+    luma, chroma = parts
+    noise = luma @ _LUMA[:, None] + chroma - chroma @ _LUMA[:, None]
+
+    # smoothing spares edges, or sharpening raises them
+    edges = sum(jnp.abs(v - jnp.roll(v, 1, axis)) for axis in (1, 2)).mean(-1, keepdims=True)
+    edges = blur(next(draws), edges, 1.5, radius=4)
+    noise = noise * (1 + uniform(-0.4, 1.0) * edges / (edges + 0.05))
+    return unit(noise)
+
+
+def camera(
+    key: Array,
+    x: Images,
+    rms: tuple[float, float] | float = (0.7, 20.0),
+    quality: tuple[float, float] | float = (60.0, 100.0),
+    compressed: float = 0.75,
+) -> Images:
+    """A photograph as a camera would have delivered it; clipped, rounded to 8 bits.
+
+    Args:
+      rms: root mean square of the noise on the 0..255 scale before clipping and JPEG; of a pair the
+        logarithm is uniform.
+      quality: of the JPEG.
+      compressed: share of the images that are JPEGs.
+    """
+    from aejax.corrupt import jpeg, level
+
+    b, h, w, _ = x.shape
+    k = iter(jax.random.split(key, 6))
+    low, high = rms if isinstance(rms, (tuple, list)) else (rms, rms)
+    sizes = jnp.exp(level(next(k), (np.log(low), np.log(high)), b))[:, None, None, None] / 255
+    at = jax.random.randint(next(k), (b, 2), 0, PHASES)
+    padded = jnp.pad(x, ((0, 0), (PHASES, PHASES), (PHASES, PHASES), (0, 0)), mode="symmetric")
+
+    def cut(image, corner, side):
+        return jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), (*side, image.shape[-1]))
+
+    wide = jax.vmap(lambda i, c: cut(i, c, (h + PHASES, w + PHASES)))(padded, at)
+    noisy = wide + sizes * camera_noise(next(k), wide)
+    noisy = jnp.round(jnp.clip(noisy, 0, 1) * 255) / 255
+    packed = jpeg(next(k), noisy, quality)
+    chosen = jax.random.uniform(next(k), (b, 1, 1, 1)) < compressed
+    noisy = jnp.where(chosen, packed, noisy)
+    return jax.vmap(lambda i, c: cut(i, PHASES - c, (h, w)))(noisy, at)

@@ -1,0 +1,53 @@
+"""Clean pictures to learn camera noise from: versions of train/photos without grain.
+
+    python experiments/denoise/clean_photos.py $AEJAX_DATA/train/photos OUT
+
+A picture that holds grain teaches a denoiser to keep grain. OUT/train gets, of all photographs but
+every 20th (those go to OUT/test, the split of `data.holdout = 20`):
+
+    NAME.half.png     the 293 larger ones reduced to a half: sharp and clean
+    NAME.full.png     the 293 larger ones as they are (45 dB from lossless sources)
+    NAME.less.png     the 400 of BSDS reduced to two thirds: most of their JPEG noise is gone
+    NAME.soft.png     all of them reduced by 1.5 to 2.5 and enlarged again: clean, and as soft as the
+                      pixels of a camera with many megapixels
+
+OUT/test gets the halves, and BSDS in two thirds.
+"""
+
+import pathlib
+import sys
+
+import numpy as np
+from PIL import Image
+
+
+def versions(picture: Image.Image, small: bool, factor: float) -> dict[str, Image.Image]:
+    """{version: picture} of one photograph; `small` ones are reduced less."""
+
+    def to(scale, of=picture):
+        size = tuple(round(n * scale) for n in picture.size)
+        return of.resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC)
+
+    soft = to(1.0, to(1 / factor))
+    if small:
+        return {"less": to(2 / 3), "soft": soft}
+    return {"half": to(0.5), "full": picture, "soft": soft}
+
+
+def main(source: str, out: str) -> None:
+    files = sorted(p for p in pathlib.Path(source).iterdir() if p.is_file())
+    factors = np.random.default_rng(0).uniform(1.5, 2.5, len(files))
+    for i, file in enumerate(files):
+        picture = Image.open(file).convert("RGB")
+        small = min(picture.size) < 512
+        part = "test" if i % 20 == 19 else "train"
+        for name, image in versions(picture, small, factors[i]).items():
+            if part == "test" and name in ("full", "soft"):
+                continue
+            path = pathlib.Path(out, part, f"{file.stem}.{name}.png")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image.save(path, compress_level=1)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,50 @@
+"""The colour denoiser for photographs: camera noise, JPEG blocks and white noise, blind.
+
+    python experiments/denoise/clean_photos.py $AEJAX_DATA/train/photos photos_clean
+    aejax train --config experiments/denoise/colour_real.py --workdir runs/denoise_colour_real \\
+        --config.data.source=folder:photos_clean
+
+Started from the shipped colour weights, with one level more below for noise of 8 to 16 pixels.
+The rate stays constant, so that the run can be stopped and go on for as long as there is time;
+"finish" decays it from a run's weights:
+
+    aejax train --config experiments/denoise/colour_real.py:finish --workdir runs/denoise_real_finish \\
+        --config.model.start=runs/denoise_colour_real
+"""
+
+from gray import get_config as gray
+from ml_collections import ConfigDict
+
+WHITE = {"name": "gaussian", "sigma": (-4.0, 55.0)}
+CAMERA = {"name": "camera", "rms": (0.7, 20.0)}
+JPEG = {"name": "jpeg", "quality": (5.0, 95.0)}
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """`arg` "smoke" shrinks it to seconds on the bundled photos; "flat" has the shipped shape."""
+    c = gray("smoke" if "smoke" in arg else "", channels=3)
+    c.corrupt = (
+        {"name": "one_of", "choices": (WHITE, CAMERA, JPEG), "weights": (0.35, 0.5, 0.15)},
+    )
+    c.objective.kwargs = ConfigDict({"balance": 0.7, "measured": True})
+    if "smoke" in arg:
+        c.model.kwargs.told = "never"
+        return c
+    c.data.source, c.data.holdout = "folder:photos_clean", 0
+    c.data.crop, c.data.batch = 128, 6
+    c.model.kwargs = ConfigDict(
+        {"widths": (64, 128, 256, 256), "blocks": (1, 1, 1, 2, 1, 1, 1), "told": "never"}
+    )
+    c.model.start, c.objective.kwargs.deepen = "colour", 256
+    if "flat" in arg:
+        c.model.kwargs = ConfigDict(
+            {"widths": (64, 128, 256), "blocks": (1, 1, 2, 1, 1), "told": "sometimes"}
+        )
+        c.objective.kwargs.deepen = 0
+    c.optim.lr, c.optim.schedule, c.optim.ema = 7e-4, "constant", 0.9995
+    c.train.length = "200000 steps"
+    c.eval.every = "2000 steps"
+    if "finish" in arg:
+        c.optim.schedule, c.train.length, c.optim.ema = "cosine", "6000 steps", 0.999
+        c.objective.kwargs.deepen = 0
+    return c
