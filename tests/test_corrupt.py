@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aejax.corrupt import CORRUPTIONS, chain, gaussian, jpeg, level
+from aejax.corrupt import CORRUPTIONS, camera, chain, gaussian, jpeg, level, one_of
 from aejax.errors import UserError
 
 KEY = jax.random.key(0)
@@ -24,11 +24,15 @@ def texture(side=64, c=3):
     return jnp.asarray(np.stack([base * s for s in (1.0, 0.8, 0.6)[:c]], -1)[None], jnp.float32)
 
 
+CHOICES = {"choices": [{"name": "gaussian"}, {"name": "jpeg"}], "weights": [1, 2]}
+
+
 @pytest.mark.parametrize("name", CORRUPTIONS)
 @pytest.mark.parametrize("shape", [(2, 17, 23, 3), (1, 8, 8, 1)])
 def test_every_one_keeps_shape_and_is_a_function_of_the_key_under_jit(name, shape):
     x = jax.random.uniform(KEY, shape)
-    f = jax.jit(chain([{"name": name}]))
+    more = {"choices": [{"name": "gaussian"}], "weights": [1]} if name == "one_of" else {}
+    f = jax.jit(chain([{"name": name} | more]))
     a, b, other = f(KEY, x)[0], f(KEY, x)[0], f(jax.random.key(1), x)[0]
     assert a.shape == shape and a.dtype == jnp.float32 and bool(jnp.isfinite(a).all())
     np.testing.assert_array_equal(a, b)
@@ -149,3 +153,70 @@ def test_levels_may_be_arrays_ranges_or_numbers():
 def test_mistakes_in_a_chain_are_named(spec, words):
     with pytest.raises(UserError, match=words):
         chain([spec])
+
+
+def correlation(noise, lag):
+    """Of horizontal neighbours `lag` pixels apart, over all images and channels."""
+    n = noise - noise.mean((1, 2), keepdims=True)
+    return float((n[:, :, lag:] * n[:, :, :-lag]).mean() / (n * n).mean())
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    """(x, what the camera makes of it without JPEG, at 6 rms): a dark and a bright half."""
+    x = jnp.concatenate([flat(0.15, 16, 64), flat(0.6, 16, 64)], 2)
+    return x, jax.jit(lambda k, v: camera(k, v, rms=6.0, compressed=0.0))(KEY, x)
+
+
+def test_camera_noise_has_the_asked_strength_and_no_bias(photographs):
+    x, y = photographs
+    np.testing.assert_allclose(255 * jnp.sqrt(((y - x) ** 2).mean((1, 2, 3))), 6.0, rtol=0.15)
+    assert abs(float((y - x).mean())) * 255 < 0.5
+    assert float(y.min()) >= 0 and float(y.max()) <= 1
+    np.testing.assert_allclose(y * 255, jnp.round(y * 255), atol=1e-3)
+
+
+def test_camera_noise_is_coarse_and_depends_on_the_signal(photographs):
+    x, y = photographs
+    noise = y - x
+    white = gaussian(KEY, x, 6.0) - x
+    assert correlation(noise, 2) > 0.3 > 0.05 > abs(correlation(white, 2))
+    assert correlation(noise, 4) > 0.08 > 0.03 > abs(correlation(white, 4))  # blotches
+    dark, bright = noise[:, :, :64].std((1, 2, 3)), noise[:, :, 64:].std((1, 2, 3))
+    assert float(jnp.abs(jnp.log(dark / bright)).mean()) > 0.2
+
+
+@pytest.mark.parametrize("name", ["camera", "shuffled", "one_of", "film_grain"])
+def test_an_image_is_corrupted_alike_whatever_is_beside_it_and_without_jit(name):
+    params = CHOICES if name == "one_of" else {}
+    x = jax.random.uniform(KEY, (3, 24, 32, 3))
+    other = x.at[2].set(1 - x[2])
+    f = jax.jit(lambda v: CORRUPTIONS[name](KEY, v, **params))
+    np.testing.assert_allclose(f(x)[:2], f(other)[:2], atol=1e-6)
+    assert float(jnp.abs(f(x)[2] - f(other)[2]).max()) > 0.1
+    eager = CORRUPTIONS[name](KEY, x, **params)
+    # a rounding to 8 bits, or of a DCT coefficient, may fall on the other side
+    assert float((jnp.abs(f(x) - eager) > 2e-5).mean()) < 0.02
+
+
+def test_one_of_draws_by_its_weights():
+    x = flat(b=200, side=8)
+    noisy = jax.jit(lambda k, v: one_of(k, v, **CHOICES))(KEY, x)
+    share = float((noisy != jnp.round(noisy * 255) / 255).any((1, 2, 3)).mean())
+    assert abs(share - 1 / 3) < 0.1  # jpeg leaves whole values
+
+
+def test_film_grain_is_strongest_in_the_middle_tones():
+    for v, want in ((0.5, 10.0), (0.1, 10 * 2 * np.sqrt(0.1 * 0.9)), (0.0, 0.0)):
+        y = CORRUPTIONS["film_grain"](KEY, flat(v, 4), sigma=10.0)
+        np.testing.assert_allclose(255 * float((y - v).std()), want, rtol=0.03, atol=1e-4)
+    noise = CORRUPTIONS["film_grain"](KEY, flat(0.5, 4), size=1.0) - 0.5
+    assert correlation(noise, 1) > 0.6
+
+
+def test_shuffled_leaves_the_picture_recognisable_and_does_more_with_more_share():
+    x = jnp.repeat(texture(48), 8, 0)
+    error = [
+        float(jnp.square(CORRUPTIONS["shuffled"](KEY, x, share) - x).mean()) for share in (0.0, 1.0)
+    ]
+    assert 0 < error[0] < error[1] < 0.05

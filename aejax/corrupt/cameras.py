@@ -4,16 +4,19 @@ A noisy development is n = t'(x) M g D(m): raw noise m (shot and read) demosaice
 g, saturated by the colour matrix M, and steepened by the tone curve's slope t' (Brooks et al. 2019,
 arXiv:1811.11127, to first order). Cameras then smooth it, chroma more than luma, sharpen, and
 resize, which leaves coarse blotches (Lebrun et al. 2015, "The Noise Clinic": a noise curve for each
-octave). Here the spectrum is drawn: octaves of 1, 2, 4 and 8 pixels with weights of their own in luma
-and chroma. Only the noise passes through the camera; the target stays x, so that no denoiser learns to
-demosaic.
+octave). Here the spectrum is drawn: octaves of 1, 2, 4 and 8 pixels with weights of their own in
+luma and chroma. Only the noise passes through the camera; the target stays x, so that no denoiser
+learns to demosaic.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
+from aejax.corrupt.filters import blur
+from aejax.corrupt.jpegs import jpeg
+from aejax.corrupt.levels import Images, level
 from aejax.errors import UserError
 
 OCTAVES = 4
@@ -25,8 +28,6 @@ _PATTERNS = np.stack([np.roll(_RGGB, (i, j), (0, 1)) for i in (0, 1) for j in (0
 _GREEN = np.array([[0, 1, 0], [1, 4, 1], [0, 1, 0]], np.float32) / 4
 _RED_BLUE = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], np.float32) / 4
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-
-Images = Float[Array, "b h w c"]
 
 
 def demosaiced(key: Array, mosaic: Images) -> Images:
@@ -70,10 +71,6 @@ def camera_noise(key: Array, x: Images) -> Images:
     Args:
       x: clean images in [0, 1]; they decide where the noise is strong.
     """
-    from aejax.corrupt import blur
-
-    if x.shape[-1] != 3:
-        raise UserError(f"corrupt camera: takes 3 channels, not {x.shape[-1]}")
     b = x.shape[0]
     draws = iter(jax.random.split(key, 16))
 
@@ -130,9 +127,9 @@ def camera(
       quality: of the JPEG.
       compressed: share of the images that are JPEGs.
     """
-    from aejax.corrupt import jpeg, level
-
-    b, h, w, _ = x.shape
+    b, h, w, channels = x.shape
+    if channels not in (1, 3):
+        raise UserError(f"corrupt camera: takes 1 or 3 channels, not {channels}")
     k = iter(jax.random.split(key, 6))
     low, high = rms if isinstance(rms, (tuple, list)) else (rms, rms)
     sizes = jnp.exp(level(next(k), (np.log(low), np.log(high)), b))[:, None, None, None] / 255
@@ -143,7 +140,8 @@ def camera(
         return jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), (*side, image.shape[-1]))
 
     wide = jax.vmap(lambda i, c: cut(i, c, (h + PHASES, w + PHASES)))(padded, at)
-    noisy = wide + sizes * camera_noise(next(k), wide)
+    noise = camera_noise(next(k), jnp.broadcast_to(wide, (*wide.shape[:3], 3)))
+    noisy = wide + sizes * (noise if channels == 3 else unit(noise @ _LUMA[:, None]))
     noisy = jnp.round(jnp.clip(noisy, 0, 1) * 255) / 255
     packed = jpeg(next(k), noisy, quality)
     chosen = jax.random.uniform(next(k), (b, 1, 1, 1)) < compressed

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from aejax.denoising.noise import estimate_sigma
+from aejax.denoising.noise import NoiseReport, estimate_sigma, local_level, noise_report
 from aejax.denoising.tiling import tiled
 from aejax.errors import UserError
 from aejax.types import Variables
@@ -126,13 +126,16 @@ class Restored:
 
     Attributes:
       image: as the input: shape, type.
-      sigma: estimate from the noisy image alone.
+      sigma: level of the noise: root mean square of what the model takes away when it judges by
+        itself, or the estimate for white noise where that is higher and the model agrees.
       removed: root mean square of what was taken away.
+      report: what the noise is like (see `noise.NoiseReport`), if asked for.
     """
 
     image: np.ndarray
     sigma: float
     removed: float
+    report: NoiseReport | None = None
 
 
 def _checked(image: Any) -> np.ndarray:
@@ -168,46 +171,86 @@ def restore(
     strength: float = 1.0,
     self_ensemble: bool = False,
     tile: int = TILE,
+    report: bool = False,
     progress: Callable[[float], None] = lambda done: None,
 ) -> Restored:
     """As `denoise`, and says how much noise there was."""
     x = _checked(image)
-    if not 0 <= strength <= 1:
-        raise UserError(f"denoise: strength = {strength} is not between 0 and 1")
+    if not 0 <= strength <= 2:
+        raise UserError(f"denoise: strength = {strength} is not between 0 and 2")
     if sigma is not None and not (np.isfinite(sigma) and 0 <= sigma <= 255):
         raise UserError(f"denoise: sigma = {sigma} is not between 0 and 255 (8-bit levels)")
     white = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}.get(x.dtype, 1)
     flat = (x[..., None] if x.ndim == 2 else x).astype(np.float32)
     flat = flat / np.float32(white) if white > 1 else flat
-    estimate = 255 * estimate_sigma(flat)
+    white_level = 255 * estimate_sigma(flat)
     network = network_for(flat.shape[2], model)
-    if sigma is not None and not network.takes_sigma:
-        raise UserError(f'denoise: "{network.name}" is blind; leave sigma out')
-    if sigma == 0 or strength == 0:
-        return Restored(x.copy(), estimate, 0.0)
-    told = estimate if sigma is None and network.needs_sigma else sigma
-    options = {"tile": tile, "self_ensemble": self_ensemble}
-    c = flat.shape[2]
-    if network.channels == c:
-        y = network(flat, told, progress=progress, **options)
-    elif network.channels == 1:
-        y = np.concatenate(
-            [
-                network(flat[..., i : i + 1], told, **options,
-                        progress=lambda d, i=i: progress((i + d) / c))
-                for i in range(c)
-            ],
-            axis=2,
-        )  # fmt: skip
-    else:
-        y = network(np.repeat(flat, 3, 2), told, progress=progress, **options)
-        y = y.mean(2, keepdims=True)
-    if strength < 1:
-        y = flat + np.float32(strength) * (y - flat)
-    removed = 255 * float(np.sqrt(np.mean(np.square(y - flat), dtype=np.float64)))
+    if (sigma == 0 or strength == 0) and not report:
+        return Restored(x.copy(), white_level, 0.0)
+    told = None
+    if network.needs_sigma:
+        told = white_level if sigma is None else sigma
+
+    def run(x: np.ndarray) -> np.ndarray:
+        return _through(network, x, told, self_ensemble=self_ensemble, tile=tile, progress=progress)
+
+    blind = run(flat)
+    found = 255 * _rms(flat - blind)
+    amount = strength if sigma is None or told is not None else strength * sigma / max(found, 1e-3)
+    y = _as_much(run, flat, blind, amount, None if sigma is None else sigma * strength / 255)
+    removed = 255 * _rms(y - flat)
+    level = max(found, white_level) if found > 0.5 * white_level else found
+    about = noise_report(flat, blind) if report else None
     if white > 1:
         y = np.round(np.clip(y, 0, 1) * white)
-    return Restored(y.reshape(x.shape).astype(x.dtype), estimate, removed)
+    y = x.copy() if amount == 0 else y.reshape(x.shape).astype(x.dtype)
+    return Restored(y, level, removed, about)
+
+
+def _rms(v: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(v), dtype=np.float64)))
+
+
+def _through(
+    network: Network, x: np.ndarray, sigma: float | None, *, progress, **options
+) -> Float[np.ndarray, "h w c"]:
+    """x through a network for other channels, if need be: gray through colour as three equal
+    channels, colour through gray channel by channel."""
+    c = x.shape[2]
+    if network.channels == c:
+        return network(x, sigma, progress=progress, **options)
+    if network.channels == 1:
+        parts = [
+            network(x[..., i : i + 1], sigma, **options,
+                    progress=lambda d, i=i: progress((i + d) / c))
+            for i in range(c)
+        ]  # fmt: skip
+        return np.concatenate(parts, axis=2)
+    y = network(np.repeat(x, 3, 2), sigma, progress=progress, **options)
+    return y.mean(2, keepdims=True)
+
+
+def _as_much(
+    run: Callable[[np.ndarray], np.ndarray],
+    x: Float[np.ndarray, "h w c"],
+    y: Float[np.ndarray, "h w c"],
+    amount: float,
+    level: float | None,
+) -> Float[np.ndarray, "h w c"]:
+    """x, of which `amount` times the noise is taken away that y lacks.
+
+    Up to 1 that is a share of it. Beyond, x is denoised as though its noise were that much
+    stronger: with so much white noise added that the total is `amount` times what was found, place
+    by place, or `level` everywhere. Always the same noise, so that the result is reproducible.
+    """
+    if amount <= 1:
+        return x + np.float32(amount) * (y - x)
+    if level is None:
+        extra = local_level(x - y) * np.sqrt(amount**2 - 1)
+    else:
+        extra = np.sqrt(max(level**2 - _rms(x - y) ** 2, 0.0))
+    noise = np.random.default_rng(0).standard_normal(x.shape, np.float32)
+    return run(x + (extra * noise).astype(np.float32))
 
 
 def denoise(image: Any, sigma: float | None = None, **options) -> np.ndarray:
@@ -216,9 +259,12 @@ def denoise(image: Any, sigma: float | None = None, **options) -> np.ndarray:
     Args:
       image: [h, w], [h, w, 1] or [h, w, 3]; float with black 0 and white 1 (values outside are
         where noise goes: they are used, and the result is not clipped), uint8 or uint16.
-      sigma: standard deviation of the noise on the 0..255 scale, whatever the type; None = blind.
+      sigma: how much to take away: a standard deviation on the 0..255 scale, whatever the type.
+        Below what the model finds by itself, so much is taken away; above, the picture is denoised
+        as though its noise were that strong. None: what the model finds.
       model: "auto" (by the channels), "gray", "colour", the folder of a run, a weights file.
-      strength: 0 leaves the image as it is, 1 takes away all that looks like noise.
+      strength: 0 leaves the image as it is, 1 takes away all that looks like noise, 2 denoises as
+        though there were twice as much.
       self_ensemble: mean over 8 flips and turns: 8 times slower, a little better.
       tile: side of the windows that bound the memory, in pixels.
       progress: called with the share done, 0 to 1.

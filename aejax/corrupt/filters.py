@@ -1,0 +1,55 @@
+"""What loses detail rather than adds noise: blur, masks, coarse values."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from aejax.corrupt.levels import Images, Level, drawn, level
+from aejax.errors import UserError
+
+
+def identity(key: Array, x: Images) -> Images:
+    """x itself: the plain autoencoder."""
+    return x
+
+
+def blur(key: Array, x: Images, sigma: Level = 1.5, radius: int | None = None) -> Images:
+    """Gaussian blur of `sigma` *pixels*, edges repeated. `radius` (pixels; default 3 sigma) must be
+    given if sigma is a traced array, because it is a shape."""
+    if radius is None:
+        top = sigma[1] if isinstance(sigma, (tuple, list)) else sigma
+        if isinstance(top, jax.core.Tracer):
+            raise UserError("corrupt blur: give radius, since sigma is not known at trace time")
+        radius = max(1, math.ceil(3 * float(np.max(top))))
+    s = jnp.maximum(level(key, sigma, x.shape[0]), 1e-3)
+    t = jnp.arange(-radius, radius + 1)
+    k = jnp.exp(-0.5 * (t / s[:, None]) ** 2)
+    k = (k / k.sum(1, keepdims=True))[:, :, None, None, None]
+    for axis in (1, 2):
+        n = x.shape[axis]
+        pad = [(0, 0)] * 4
+        pad[axis] = (radius, radius)
+        p = jnp.pad(x, pad, mode="edge")
+        x = sum(
+            k[:, i] * jax.lax.slice_in_dim(p, i, i + n, axis=axis) for i in range(2 * radius + 1)
+        )
+    return x
+
+
+def mask(key: Array, x: Images, ratio: Level = 0.5, patch: int = 1, value: float = 0.0) -> Images:
+    """Squares of `patch` x `patch` pixels set to `value`, each with probability `ratio` (masking
+    noise of Vincent 2010 with patch 1 on gray, masked autoencoders with patch 4 to 16)."""
+    key, r = drawn(key, ratio, x)
+    b, h, w, _ = x.shape
+    grid = jax.random.uniform(key, (b, -(-h // patch), -(-w // patch), 1))
+    gone = jnp.repeat(jnp.repeat(grid, patch, 1), patch, 2)[:, :h, :w] < r
+    return jnp.where(gone, value, x)
+
+
+def quantise(key: Array, x: Images, levels: Level = 16) -> Images:
+    """Rounded to `levels` equidistant values from 0 to 1 (16 levels = 4 bits); clipped."""
+    top = jnp.maximum(jnp.round(level(key, levels, x.shape[0])), 2)[:, None, None, None] - 1
+    return jnp.round(jnp.clip(x, 0, 1) * top) / top

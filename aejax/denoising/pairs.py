@@ -1,0 +1,227 @@
+"""Real noise: photographs beside the truth, measured before and after.
+
+A pair is a noisy photograph and the mean of many shots of the same scene, taken as it is: nothing
+is added, and no method is told a level by an oracle. A baseline that must be told one is given one
+level for all pairs, the best of LEVELS on every `every`-th pair of the same set, which favours it.
+PSNR and SSIM as in `protocol`, over whole images of 8 bits.
+"""
+
+import dataclasses
+import pathlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from aejax.denoising.protocol import Denoiser, Method, psnr, rounded, ssim
+from aejax.errors import UserError
+
+ENDINGS = (("_real", "_mean"), ("_noisy", "_clean"), ("_noisy", "_gt"))
+LEVELS = (2.0, 3.0, 5.0, 7.0, 10.0, 15.0, 20.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """Files of one scene: `noisy` and, as the truth, `clean`."""
+
+    name: str
+    noisy: pathlib.Path
+    clean: pathlib.Path
+
+    def read(self) -> tuple[np.ndarray, np.ndarray]:
+        """(noisy, clean): uint8 [h, w, c].
+
+        Raises:
+          UserError: they differ in shape, or one cannot be read.
+        """
+        from aejax.data.decode import flatten, read_image
+
+        noisy, clean = (flatten(read_image(f)[0], 0) for f in (self.noisy, self.clean))
+        if noisy.shape != clean.shape:
+            raise UserError(
+                f"{self.noisy.name} is {list(noisy.shape)}, {self.clean.name} {list(clean.shape)}"
+            )
+        return noisy, clean
+
+
+def find_pairs(folder: str | pathlib.Path, clean: str | pathlib.Path | None = None) -> list[Pair]:
+    """The pairs of one folder with names that end in one of ENDINGS, or of two folders with equal
+    names but for the suffix, sorted.
+
+    Raises:
+      UserError: no such folder, no pairs, or a file without its partner.
+    """
+    from aejax.data.decode import images_in
+
+    files = images_in(folder)
+    if clean is not None:
+        partners = {f.stem: f for f in images_in(clean)}
+        missing = [f.name for f in files if f.stem not in partners]
+        if missing:
+            raise UserError(f'{len(missing)} images, such as {missing[0]}, are not in "{clean}"')
+        return [Pair(f.stem, f, partners[f.stem]) for f in files]
+    by_stem = {f.stem: f for f in files}
+    pairs, alone = [], []
+    for noisy_end, clean_end in ENDINGS:
+        for stem, f in by_stem.items():
+            if stem.endswith(noisy_end):
+                name = stem.removesuffix(noisy_end)
+                if name + clean_end in by_stem:
+                    pairs.append(Pair(name, f, by_stem[name + clean_end]))
+                else:
+                    alone.append(f.name)
+    matched = {p.noisy.name for p in pairs}
+    alone = [name for name in alone if name not in matched]
+    if alone:
+        raise UserError(f"{len(alone)} images, such as {alone[0]}, have no partner in {folder}")
+    if not pairs:
+        ends = ", ".join(f"NAME{a} / NAME{b}" for a, b in ENDINGS)
+        raise UserError(f'no pairs in "{folder}": name them {ends}, or give two folders')
+    return sorted(pairs, key=lambda p: p.name)
+
+
+def shuffled_apart(run: Denoiser, step: int = 2) -> Denoiser:
+    """A denoiser of white noise for correlated noise: on the `step`^2 pictures of every step-th
+    pixel, in which neighbours are nearly independent (Zhou et al. 2020, "When AWGN-based denoiser
+    meets real noises", arXiv:1904.03485; without its refinement)."""
+
+    def apart(x: np.ndarray, sigma: float | None) -> np.ndarray:
+        y = np.empty_like(x)
+        for i in range(step):
+            for j in range(step):
+                y[i::step, j::step] = run(np.ascontiguousarray(x[i::step, j::step]), sigma)
+        return y
+
+    return apart
+
+
+def told(method: Method, sigma: float) -> Method:
+    """The method with one level for everything."""
+    note = f"told {sigma:g}, the best single level on these pairs; {method.note}"
+    return dataclasses.replace(method, run=lambda x, _: method.run(x, sigma), note=note)
+
+
+def best_level(pairs: Sequence[Pair], method: Method, levels: Sequence[float] = LEVELS) -> float:
+    """The level with which the mean PSNR is highest. Levels are tried upwards until it falls."""
+    read = [p.read() for p in pairs]
+    scores: list[float] = []
+    for sigma in levels:
+        outputs = [method.run(x.astype(np.float32) / 255, sigma) for x, _ in read]
+        clean = [c for _, c in read]
+        scores.append(float(np.mean([_psnr(c, y) for c, y in zip(clean, outputs, strict=True)])))
+        if len(scores) > 1 and scores[-1] < scores[-2]:
+            break
+    return levels[int(np.argmax(scores))]
+
+
+def _psnr(clean: np.ndarray, y: np.ndarray) -> float:
+    return psnr(clean, rounded(y))
+
+
+def evaluate_pairs(
+    pairs: Sequence[Pair],
+    methods: Mapping[str, Method],
+    *,
+    with_ssim: bool = True,
+    progress: Callable[[str], None] = lambda line: None,
+) -> list[dict]:
+    """One row per method, the untouched pictures first.
+
+    Returns:
+      rows with method, psnr, ssim, worst (the smallest gain over the untouched picture, dB),
+      seconds_per_mp (compilation left out), params, kmac_per_px, note, and per_image PSNR.
+
+    Raises:
+      UserError: a pair cannot be read; a method returned a wrong shape or values not finite.
+    """
+    rows = []
+    base: list[float] = []
+    for name, method in {"untouched": Method(lambda x, _: x, blind=True), **methods}.items():
+        seen, values, similar, seconds, pixels = set(), [], [], 0.0, 0
+        for pair in pairs:
+            noisy, clean = pair.read()
+            x = noisy.astype(np.float32) / 255
+            if x.shape not in seen and name != "untouched":
+                method.run(x, None)
+                seen.add(x.shape)
+            start = time.perf_counter()
+            y = np.asarray(method.run(x, None))
+            seconds += time.perf_counter() - start
+            if y.shape != x.shape or not np.isfinite(y).all():
+                raise UserError(f"{name} on {pair.name}: shape {y.shape} or values not finite")
+            pixels += x.shape[0] * x.shape[1]
+            values.append(_psnr(clean, y))
+            if with_ssim:
+                similar.append(ssim(clean, rounded(y)))
+        base = base or values
+        rows.append(
+            {
+                "method": name,
+                "psnr": float(np.mean(values)),
+                "ssim": float(np.mean(similar)) if similar else None,
+                "worst": float(np.min(np.subtract(values, base))),
+                "seconds_per_mp": seconds / pixels * 1e6 if name != "untouched" else None,
+                "params": method.params,
+                "kmac_per_px": method.macs / 1e3,
+                "blind": method.blind,
+                "note": method.note,
+                "per_image": [round(v, 4) for v in values],
+            }
+        )
+        progress(line_of(rows[-1]))
+    return rows
+
+
+def line_of(row: Mapping) -> str:
+    """One row as text."""
+    similar = f"{row['ssim']:.4f}" if row.get("ssim") is not None else "-"
+    return f"{row['method']:<20} {row['psnr']:6.2f} dB  ssim {similar}  worst {row['worst']:+.2f}"
+
+
+def table(rows: Sequence[Mapping]) -> str:
+    """Markdown, a line per method."""
+    lines = [
+        "| method | PSNR, dB | SSIM | worst gain, dB | s/MP | settings |",
+        "|---|---|---|---|---|---|",
+    ]
+    for r in rows:
+        similar = f"{r['ssim']:.4f}" if r.get("ssim") is not None else ""
+        seconds = f"{r['seconds_per_mp']:.2f}" if r.get("seconds_per_mp") else ""
+        cells = [r["method"], f"{r['psnr']:.2f}", similar, f"{r['worst']:+.2f}", seconds, r["note"]]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def sheet(
+    pairs: Sequence[Pair],
+    methods: Mapping[str, Method],
+    path: str | pathlib.Path,
+    count: int = 6,
+    side: int = 160,
+) -> None:
+    """A picture of crops: a row per scene (`count` of them, evenly spaced); untouched, each method,
+    the truth. Crops are the middle, 2 screen pixels for each of theirs."""
+    from PIL import Image, ImageDraw
+
+    names = ["untouched", *methods, "mean of many shots"]
+    chosen = [pairs[i] for i in np.linspace(0, len(pairs) - 1, min(count, len(pairs))).astype(int)]
+    rows = []
+    for pair in chosen:
+        noisy, clean = pair.read()
+        x = noisy.astype(np.float32) / 255
+        views = [noisy, *(rounded(m.run(x, None)) for m in methods.values()), clean]
+        h, w = noisy.shape[:2]
+        top, left = max(0, (h - side) // 2), max(0, (w - side) // 2)
+        crops = []
+        for view in views:
+            crop = view[top : top + side, left : left + side]
+            crop = np.repeat(crop, 3, 2) if crop.shape[2] == 1 else crop
+            room = ((0, side - crop.shape[0]), (0, side - crop.shape[1]), (0, 0))
+            crops.append(np.pad(crop, room, constant_values=255))
+        rows.append(np.concatenate(crops, 1).repeat(2, 0).repeat(2, 1))
+    picture = np.concatenate([np.full((24, rows[0].shape[1], 3), 255, np.uint8), *rows])
+    image = Image.fromarray(picture)
+    draw = ImageDraw.Draw(image)
+    for i, name in enumerate(names):
+        draw.text((2 * side * i + 6, 6), name, fill=(0, 0, 0))
+    image.save(path)
