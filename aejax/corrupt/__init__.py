@@ -94,6 +94,18 @@ def chain(
     return corrupt
 
 
+def first_level(name: str) -> str:
+    """The parameter of a corruption that says how strong it is: "sigma", "quality", ...
+
+    Raises:
+      UserError: no such corruption, or one without parameters.
+    """
+    names = parameters(lookup(name, CORRUPTIONS, "corruption"))[2:]
+    if not names or name == "one_of":
+        raise UserError(f'corruption "{name}" has no level')
+    return names[0]
+
+
 CORRUPTIONS = {
     f.__name__: f
     for f in (
@@ -102,4 +114,4 @@ CORRUPTIONS = {
     )
 }  # fmt: skip
 
-__all__ = ["CORRUPTIONS", "Images", "Level", "chain", "level", *CORRUPTIONS]
+__all__ = ["CORRUPTIONS", "Images", "Level", "chain", "first_level", "level", *CORRUPTIONS]

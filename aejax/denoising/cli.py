@@ -1,15 +1,12 @@
-"""aejax denoise, aejax eval-denoise."""
+"""aejax denoise."""
 
 import argparse
-import os
 import pathlib
 import sys
 
 from aejax import files
 from aejax.errors import UserError
 from aejax.verbs import Verb
-
-# --- denoise --------------------------------------------------------------------------------------
 
 
 def _denoise_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +23,7 @@ def _denoise_arguments(parser: argparse.ArgumentParser) -> None:
         "--sigma",
         type=float,
         metavar="S",
-        help="standard deviation of the noise, 0 to 255, if you know it",
+        help="take S away (standard deviation, 0 to 255) instead of what the model finds",
     )
     level.add_argument("--blind", action="store_true", help="let the model judge (default)")
     parser.add_argument(
@@ -34,7 +31,7 @@ def _denoise_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=1.0,
         metavar="A",
-        help="0 changes nothing, 1 takes all noise away (default)",
+        help="0 changes nothing, 1 takes all noise away (default), 2 as for twice the noise",
     )
     parser.add_argument(
         "--model",
@@ -50,6 +47,11 @@ def _denoise_arguments(parser: argparse.ArgumentParser) -> None:
         "--compare",
         action="store_true",
         help="also write OUT.compare.png: before and after, side by side",
+    )
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        help="say what the noise is like, and draw it where in OUT.noise.png",
     )
     parser.add_argument(
         "--tile",
@@ -71,7 +73,7 @@ def jobs(inputs: list[str], output: str | None) -> list[tuple[pathlib.Path, path
     from aejax.data.walk import images_in
 
     def inside(folder: pathlib.Path) -> list[pathlib.Path]:
-        made = (".denoised", ".compare")
+        made = (".denoised", ".compare", ".noise")
         return [f for f in images_in(folder, deep=True) if not f.stem.endswith(made)]
 
     def suffix(file: pathlib.Path) -> str:
@@ -82,8 +84,8 @@ def jobs(inputs: list[str], output: str | None) -> list[tuple[pathlib.Path, path
     return list(zip((file for file, _ in named), made, strict=True))
 
 
-def _compared(target: pathlib.Path) -> pathlib.Path:
-    return target.with_name(f"{target.stem}.compare.png")
+def _beside(target: pathlib.Path, what: str) -> pathlib.Path:
+    return target.with_name(f"{target.stem}.{what}.png")
 
 
 def check_jobs(todo: list[tuple[pathlib.Path, pathlib.Path]], args: argparse.Namespace) -> None:
@@ -94,9 +96,9 @@ def check_jobs(todo: list[tuple[pathlib.Path, pathlib.Path]], args: argparse.Nam
     """
     sources = [source for source, _ in todo]
     outputs = [target for _, target in todo]
-    if args.compare:
-        outputs += [_compared(target) for target in outputs]
-    files.check_outputs(outputs, [*sources, args.model], args.force, sources * 2)
+    asked = ["compare"] * args.compare + ["noise"] * args.report
+    outputs += [_beside(target, what) for target in outputs for what in asked]
+    files.check_outputs(outputs, [*sources, args.model], args.force, sources * (1 + len(asked)))
 
 
 def denoise_file(source: pathlib.Path, target: pathlib.Path, *, quality: int = 95,
@@ -105,7 +107,7 @@ def denoise_file(source: pathlib.Path, target: pathlib.Path, *, quality: int = 9
     the target holds them; what it does not hold is said on stderr.
 
     Returns:
-      {"sigma": estimate, "removed": rms of what was taken away, "shape", "written"}.
+      {"sigma": level, "removed": rms of what was taken away, "shape", "written", "report": text}.
 
     Raises:
       UserError: it cannot be read, denoised or written.
@@ -131,9 +133,13 @@ def denoise_file(source: pathlib.Path, target: pathlib.Path, *, quality: int = 9
     files.say(source, meta.notes)
     files.say(target, write_image(target, y, meta, quality))
     if compare:
-        write_image(_compared(target), before_after(picture, found.image))
+        write_image(_beside(target, "compare"), before_after(picture, found.image))
+    if found.report:
+        with files.replacing(_beside(target, "noise")) as part:
+            found.report.draw(part)
     return {
         "sigma": found.sigma, "removed": found.removed, "shape": x.shape, "written": str(target),
+        "report": found.report.text() if found.report else "",
     }  # fmt: skip
 
 
@@ -169,7 +175,7 @@ def _denoise(args: argparse.Namespace) -> int:
     options = {
         "sigma": args.sigma, "strength": args.strength, "model": args.model,
         "self_ensemble": args.self_ensemble, "tile": args.tile or TILE,
-        "quality": args.quality, "compare": args.compare,
+        "quality": args.quality, "compare": args.compare, "report": args.report,
     }  # fmt: skip
     failed = []
     columns = (TextColumn("{task.description}", markup=False), BarColumn(),
@@ -201,6 +207,8 @@ def _denoise(args: argparse.Namespace) -> int:
                     f"{found['removed']:.1f} rms, {time.perf_counter() - start:.1f} s",
                     highlight=False, soft_wrap=True, markup=False,
                 )  # fmt: skip
+            if found["report"]:
+                bar.console.print(found["report"].rstrip(), highlight=False, markup=False)
     if failed:
         for line in failed:
             print(f"aejax: {line}", file=sys.stderr)
@@ -211,132 +219,3 @@ def _denoise(args: argparse.Namespace) -> int:
 
 
 denoise = Verb(_denoise_arguments, _denoise)
-
-
-# --- eval-denoise ---------------------------------------------------------------------------------
-
-
-def _eval_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "set",
-        metavar="SET",
-        help="folder of clean images; also NAME or test/NAME of the data folder",
-    )
-    parser.add_argument("--sigma", type=float, nargs="+", default=[15.0, 25.0, 50.0], metavar="S")
-    parser.add_argument("--out", metavar="FILE.json", help="rows as JSON, and FILE.png beside it")
-    files.add_force(parser)
-    parser.add_argument(
-        "--model",
-        nargs="+",
-        default=["auto"],
-        help="ours: auto, gray, colour, weights files, folders of runs",
-    )
-    parser.add_argument(
-        "--methods",
-        nargs="+",
-        metavar="M",
-        help="which baselines (default: all that are installed; none for none)",
-    )
-    parser.add_argument(
-        "--channels",
-        type=int,
-        choices=(0, 1, 3),
-        default=0,
-        help="1 gray, 3 RGB, 0 as stored (default)",
-    )
-    parser.add_argument("--limit", type=int, help="only the first images")
-    parser.add_argument("--told", action="store_true", help="also ours when told sigma")
-    parser.add_argument("--self-ensemble", action="store_true", help="also ours over 8 flips")
-    parser.add_argument("--no-ssim", action="store_true", help="PSNR only, which is faster")
-    parser.add_argument("--data-dir", help="the data folder (default: AEJAX_DATA)")
-    parser.add_argument("--no-figure", action="store_true", help="no quality-against-time figure")
-
-
-def find_set(name: str, data_dir: str | None = None) -> pathlib.Path:
-    """The folder a user means by a set's name: a path, or within the data folder, or its test/."""
-    root = data_dir or os.environ.get("AEJAX_DATA")
-    options = [pathlib.Path(name)]
-    if root:
-        options += [pathlib.Path(root, name), pathlib.Path(root, "test", name.lower())]
-    for path in options:
-        if path.is_dir():
-            return path
-    raise UserError(f'no folder "{name}"' + ("" if root else "; AEJAX_DATA names no data folder"))
-
-
-def our_methods(names: list[str], channels: int, told: bool = False, ensemble: bool = False):
-    """{label: protocol.Method} for networks by name."""
-    from aejax.denoising.api import network_for
-    from aejax.denoising.cost import macs_per_pixel
-    from aejax.denoising.protocol import Method
-
-    methods = {}
-    for name in names:
-        network = network_for(channels, name)
-        if network.channels != channels:
-            raise UserError(f'"{name}" is for {network.channels} channels, the set has {channels}')
-        import jax
-
-        params = sum(v.size for v in jax.tree.leaves(network.variables.get("params", {})))
-        macs = macs_per_pixel(network.model, channels)
-        label = "aejax" if name == "auto" else f"aejax {pathlib.Path(name).stem}"
-
-        def add(label, factor=1, *, network=network, params=params, macs=macs, **kwargs):
-            blind = not kwargs.pop("told", False)
-            methods[label] = Method(
-                lambda x, s: network(x, s, **kwargs), blind, params, factor * macs, network.name
-            )
-
-        if not network.needs_sigma:
-            add(label)
-        if network.needs_sigma or (told and network.takes_sigma):
-            add(f"{label} told", told=True)
-        if ensemble:
-            add(f"{label} x8", 8, self_ensemble=True, told=network.needs_sigma)
-    return methods
-
-
-def _eval(args: argparse.Namespace) -> int:
-    from aejax.data.walk import images_in
-    from aejax.denoising import baselines, protocol
-
-    if any(not 0 < s <= 255 for s in args.sigma):
-        raise UserError("--sigma: levels above 0 and up to 255")
-    if args.limit is not None and args.limit < 1:
-        raise UserError("--limit: 1 or more")
-    folder = find_set(args.set, args.data_dir)
-    if args.out:
-        out = pathlib.Path(args.out)
-        if not out.resolve().parent.is_dir():
-            raise UserError(f'no folder "{out.parent}" for --out')
-        if out.suffix != ".json":
-            raise UserError(f'--out "{out}": name a .json file')
-        outputs = [out] if args.no_figure else [out, out.with_suffix(".png")]
-        files.check_outputs(outputs, images_in(folder), args.force)
-    images = protocol.clean_images(folder, args.channels)[: args.limit]
-    channels = images[0][1].shape[2]
-    if any(x.shape[2] != channels for _, x in images):
-        raise UserError(f'"{folder}" mixes gray and colour; give --channels 1 or 3')
-    methods = our_methods(args.model, channels, args.told, args.self_ensemble)
-    names = args.methods if args.methods is not None else baselines.installed()
-    if names != ["none"]:
-        methods |= {name: baselines.method(name) for name in names}
-    say = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
-    rows = protocol.evaluate(images, methods, args.sigma, with_ssim=not args.no_ssim, progress=say)
-    printed = protocol.published(folder.name, channels) if args.limit is None else []
-    print(protocol.table(rows, printed))
-    if args.out:
-        protocol.write_json(
-            out, rows, set=folder.name, images=len(images), channels=channels, published=printed,
-            command=" ".join(["aejax", *sys.argv[1:]]),
-        )  # fmt: skip
-        if not args.no_figure:
-            shown = [p for p in printed if p["sigma"] in args.sigma]
-            marks = ("BM3D", "CBM3D", "DnCNN", "FFDNet", "DRUNet", "SwinIR", "Restormer")
-            shown = [p for p in shown if p["method"].startswith(marks)]
-            with files.replacing(out.with_suffix(".png")) as part:
-                protocol.figure(rows + shown, part, f"{folder.name}, blind unless told")
-    return 0
-
-
-eval_denoise = Verb(_eval_arguments, _eval)

@@ -51,7 +51,7 @@ def find_pairs(folder: str | pathlib.Path, clean: str | pathlib.Path | None = No
     Raises:
       UserError: no such folder, no pairs, or a file without its partner.
     """
-    from aejax.data.decode import images_in
+    from aejax.data.walk import images_in
 
     files = images_in(folder)
     if clean is not None:
@@ -93,6 +93,15 @@ def shuffled_apart(run: Denoiser, step: int = 2) -> Denoiser:
         return y
 
     return apart
+
+
+def white_model_apart(channels: int) -> Method:
+    """The shipped model for white noise behind `shuffled_apart`."""
+    from aejax.denoising.api import load_network
+
+    network = load_network("colour" if channels == 3 else "gray")
+    note = f"{network.name}, on the 4 pictures of every second pixel"
+    return Method(shuffled_apart(network), blind=True, note=note)
 
 
 def told(method: Method, sigma: float) -> Method:

@@ -69,6 +69,41 @@ def noisy_image(x: np.ndarray, sigma: float, index: int) -> Float[np.ndarray, "h
     return (x.astype(np.float64) / 255.0 + noise).astype(np.float32)
 
 
+def corrupted_image(
+    x: np.ndarray, corruption: str, value: float, index: int
+) -> Float[np.ndarray, "h w c"]:
+    """A float32 image from a clean uint8 one [h, w, c] by a corruption of `aejax.corrupt`.
+
+    Its first parameter is `value`: "gaussian" is `noisy_image`, "jpeg" a real file (libjpeg's
+    quality, 4:2:0), the others are drawn with a key of `value` and `index`.
+
+    Raises:
+      UserError: no such corruption, or one without a parameter.
+    """
+    if corruption == "gaussian":
+        return noisy_image(x, value, index)
+    if corruption == "jpeg":
+        return _jpeg(x, round(value))
+    import jax
+
+    from aejax.corrupt import chain, first_level
+
+    spec = {"name": corruption, first_level(corruption): value}
+    key = jax.random.key(int(round(1000 * value)) + index)
+    return np.asarray(chain((spec,))(key, x[None].astype(np.float32) / 255)[0][0])
+
+
+def _jpeg(x: np.ndarray, quality: int) -> Float[np.ndarray, "h w c"]:
+    import io
+
+    from PIL import Image
+
+    file = io.BytesIO()
+    picture = Image.fromarray(x[..., 0] if x.shape[2] == 1 else x)
+    picture.save(file, "JPEG", quality=quality, subsampling="4:2:0")
+    return np.asarray(Image.open(file), np.float32).reshape(x.shape) / 255
+
+
 def rounded(y: np.ndarray) -> np.ndarray:
     """Clipped to [0, 1] and rounded to 8 bits: uint8."""
     return np.round(np.clip(np.asarray(y, np.float64), 0, 1) * 255).astype(np.uint8)
@@ -102,10 +137,15 @@ def evaluate(
     methods: Mapping[str, Method],
     sigmas: Sequence[float],
     *,
+    corruption: str = "gaussian",
     with_ssim: bool = True,
     progress: Callable[[str], None] = lambda line: None,
 ) -> list[dict]:
     """One row per method and sigma, each method on the same noisy arrays.
+
+    Args:
+      corruption: other than "gaussian", `sigmas` are its levels (see `corrupted_image`) and nobody
+        is told them.
 
     Returns:
       rows with method, sigma, psnr, ssim, noisy_psnr, seconds_per_mp (wall time per million pixels;
@@ -121,8 +161,8 @@ def evaluate(
         for sigma in sigmas:
             values, similar, noisy_values, seconds, pixels = [], [], [], 0.0, 0
             for index, (file, x) in enumerate(images):
-                noisy = noisy_image(x, sigma, index)
-                told = None if method.blind else float(sigma)
+                noisy = corrupted_image(x, corruption, sigma, index)
+                told = None if method.blind or corruption != "gaussian" else float(sigma)
                 if x.shape not in seen:
                     method.run(noisy, told)
                     seen.add(x.shape)
@@ -151,6 +191,7 @@ def evaluate(
                     "note": method.note,
                     "per_image": [round(v, 4) for v in values],
                 }
+                | ({} if corruption == "gaussian" else {"corruption": corruption})
             )
             progress(line_of(rows[-1]))
     return rows
@@ -160,9 +201,15 @@ def line_of(row: Mapping) -> str:
     """One row as text."""
     similar = f"{row['ssim']:.4f}" if row.get("ssim") is not None else "-"
     return (
-        f"{row['method']:<16} sigma {row['sigma']:<4g} {row['psnr']:6.2f} dB  ssim {similar}  "
+        f"{row['method']:<16} {_level(row)} {row['sigma']:<4g} {row['psnr']:6.2f} dB  "
+        f"(noisy {row['noisy_psnr']:.2f})  ssim {similar}  "
         f"{row['seconds_per_mp']:8.3f} s/MP"
     )
+
+
+def _level(row: Mapping) -> str:
+    """What the numbers under "sigma" are levels of."""
+    return row.get("corruption", "sigma")
 
 
 def machine() -> dict:
@@ -220,8 +267,13 @@ def published(images: str, channels: int) -> list[dict]:
 def table(rows: Sequence[Mapping], printed: Sequence[Mapping] = ()) -> str:
     """Markdown: a line per method, PSNR / SSIM at each sigma, time, size; published ones below."""
     sigmas = sorted({r["sigma"] for r in rows})
-    head = ["method", *[f"sigma {s:g}: dB / SSIM" for s in sigmas], "s/MP", "params", "kMAC/px"]
+    level = _level(rows[0])
+    head = ["method", *[f"{level} {s:g}: dB / SSIM" for s in sigmas], "s/MP", "params", "kMAC/px"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    if level != "sigma":
+        first = [r for r in rows if r["method"] == rows[0]["method"]]
+        noisy = {r["sigma"]: f"{r['noisy_psnr']:.2f}" for r in first}
+        lines.append("| " + " | ".join(["untouched", *[noisy[s] for s in sigmas]]) + " | | | |")
     for group in (rows, [r for r in printed if r["sigma"] in sigmas]):
         names = dict.fromkeys(r["method"] for r in group)
         for name in names:
@@ -274,7 +326,10 @@ def figure(rows: Sequence[Mapping], path: str | pathlib.Path, title: str = "") -
                                                       "relpos": (0, 0.5)})  # fmt: skip
         ax.set_xlabel("seconds per megapixel")
         ax.set_ylabel("PSNR, dB")
-        ax.set_title(f"sigma {sigma:g}" + (" (dotted: published)" if printed else ""), fontsize=10)
+        ax.set_title(
+            f"{_level(timed[0])} {sigma:g}" + (" (dotted: published)" if printed else ""),
+            fontsize=10,
+        )
         ax.grid(alpha=0.3)
     fig.suptitle(title)
     fig.tight_layout()

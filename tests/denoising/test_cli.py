@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 
 import numpy as np
 import pytest
@@ -9,7 +11,8 @@ from PIL import Image
 
 from aejax.cli import main
 from aejax.data.images import Meta, read_image, write_image
-from aejax.denoising.cli import find_set, jobs
+from aejax.denoising.cli import jobs
+from aejax.denoising.eval_cli import find_set
 from aejax.errors import UserError
 
 
@@ -83,7 +86,7 @@ def test_a_folder_with_a_bad_file_finishes_the_others(run, tiny, tmp_path):
         (["missing.png"], "no such file"),
         (["a.png", "--sigma", "-3"], "between 0 and 255"),
         (["a.png", "--sigma", "3", "--blind"], "not allowed with"),
-        (["a.png", "--strength", "7"], "between 0 and 1"),
+        (["a.png", "--strength", "7"], "between 0 and 2"),
         (["a.png", "--tile", "3"], "too small"),
         (["a.png", "--quality", "0"], "between 1 and 100"),
         (["a.png", "-o", "a.png"], "is an input"),
@@ -135,6 +138,89 @@ def test_eval_writes_table_json_and_figure(run, tiny, tmp_path):
     ours = next(r for r in rows if r["method"] == "aejax tiny1")
     assert ours["blind"] and ours["kmac_per_px"] > 0.1 and ours["params"] > 500
     assert "| gaussian" in text and "(blind)" in text
+
+
+def test_eval_of_jpeg_shows_what_it_was_before(run, tiny, tmp_path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    write_image(folder / "a.png", picture((40, 48, 3)))
+    out = tmp_path / "r.json"
+    status, text, err = run("eval-denoise", folder, "--corrupt", "jpeg:10", "jpeg:40", "--model",
+                            tiny[3], "--methods", "none", "--out", out, "--no-figure")  # fmt: skip
+    assert status == 0, err
+    rows = json.loads(out.read_text())["rows"]
+    assert [(r["corruption"], r["sigma"]) for r in rows] == [("jpeg", 10), ("jpeg", 40)]
+    assert rows[0]["noisy_psnr"] < rows[1]["noisy_psnr"]
+    assert "jpeg 10: dB" in text and f"| untouched | {rows[0]['noisy_psnr']:.2f}" in text
+
+
+@pytest.fixture
+def real_pairs(tmp_path):
+    """Two scenes: NAME_mean.png, and with coarse noise NAME_real.png."""
+    folder = tmp_path / "real"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name in "ab":
+        y, x = np.mgrid[:48, :64]
+        clean = np.stack([120 + 50 * np.sin(x / 9 + y / 13)] * 3, -1)
+        noise = np.repeat(np.repeat(rng.normal(0, 9, (24, 32, 3)), 2, 0), 2, 1)
+        write_image(folder / f"{name}_mean.png", clean.astype(np.uint8))
+        write_image(folder / f"{name}_real.png", np.clip(clean + noise, 0, 255).astype(np.uint8))
+    return folder
+
+
+def test_eval_pairs_measures_before_and_after(run, tiny, real_pairs, tmp_path):
+    out = tmp_path / "r.json"
+    status, text, err = run("eval-denoise", real_pairs, "--pairs", "--model", tiny[3],
+                            "--methods", "tv", "--out", out)  # fmt: skip
+    assert status == 0, err
+    rows = {r["method"]: r for r in json.loads(out.read_text())["rows"]}
+    assert list(rows) == ["untouched", "aejax tiny3", "tv"]
+    assert rows["untouched"]["psnr"] == pytest.approx(20 * np.log10(255 / 9), abs=0.5)
+    assert rows["tv"]["psnr"] > rows["untouched"]["psnr"] + 2
+    gain = np.subtract(rows["tv"]["per_image"], rows["untouched"]["per_image"])
+    assert rows["tv"]["worst"] == pytest.approx(gain.min(), abs=1e-3)
+    assert "told" in rows["tv"]["note"] and "| tv |" in text
+    sheet = np.asarray(Image.open(out.with_suffix(".png")))
+    assert sheet.shape == (24 + 2 * 320, 4 * 320, 3)
+
+
+def test_pairs_may_be_two_folders_and_mistakes_are_named(run, tiny, real_pairs, tmp_path):
+    noisy, clean = tmp_path / "noisy", tmp_path / "clean"
+    for folder, end in ((noisy, "real"), (clean, "mean")):
+        folder.mkdir()
+        for name in "ab":
+            shutil.copy(real_pairs / f"{name}_{end}.png", folder / f"{name}.png")
+    words = ("--model", tiny[3], "--methods", "none")
+    outputs = [
+        run("eval-denoise", *args, *words)
+        for args in ((real_pairs, "--pairs"), (noisy, "--pairs", clean))
+    ]
+    scores = [re.findall(r"\| (\d+\.\d+) \|", text) for _, text, _ in outputs]
+    assert scores[0] and scores[0][:2] == scores[1][:2]
+    (clean / "b.png").unlink()
+    (real_pairs / "b_mean.png").unlink()
+    (tmp_path / "empty").mkdir()
+    write_image(tmp_path / "empty" / "x.png", picture())
+    for args, message in (
+        ((noisy, "--pairs", clean), "b.png, are not in"),
+        ((real_pairs, "--pairs"), "b_real.png, have no partner"),
+        ((tmp_path / "empty", "--pairs"), "no pairs in"),
+        ((real_pairs, "--corrupt", "jpeg"), "write NAME:LEVEL"),
+        ((real_pairs, "--corrupt", "jpeg:10", "blur:2"), "one corruption at a time"),
+        ((real_pairs, "--corrupt", "jpg:10"), 'did you mean "jpeg"'),
+    ):
+        status, _, err = run("eval-denoise", *args, *words)
+        assert status == 2 and message in err, err
+
+
+def test_the_report_of_the_noise_is_printed_and_drawn(run, tiny, tmp_path):
+    write_image(tmp_path / "a.png", picture((48, 64, 3)))
+    status, text, err = run("denoise", tmp_path / "a.png", "--report", "--model", tiny[3])
+    assert status == 0 and "by brightness" in text + err
+    assert (tmp_path / "a.denoised.noise.png").is_file()
+    again = run("denoise", tmp_path / "a.png", "--report", "--model", tiny[3])
+    assert again[0] == 2 and "noise.png exist already" in again[2]
 
 
 def test_eval_mistakes(run, tiny, tmp_path):

@@ -1,0 +1,236 @@
+"""aejax eval-denoise: denoisers on clean images made noisy, or on pairs of real photographs."""
+
+import argparse
+import os
+import pathlib
+import sys
+
+from aejax import files
+from aejax.errors import UserError
+from aejax.verbs import Verb
+
+
+def _eval_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "set",
+        metavar="SET",
+        help="folder of clean images; also NAME or test/NAME of the data folder",
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--sigma", type=float, nargs="+", default=[15.0, 25.0, 50.0], metavar="S")
+    what.add_argument(
+        "--corrupt",
+        nargs="+",
+        metavar="NAME:LEVEL",
+        help="other than white noise: jpeg:10 jpeg:20 (real files), camera:6, ...; one name",
+    )
+    what.add_argument(
+        "--pairs",
+        nargs="?",
+        const="",
+        metavar="CLEAN",
+        help="SET holds real noise: NAME_real beside NAME_mean, or the truth is in folder CLEAN",
+    )
+    parser.add_argument(
+        "--out", metavar="FILE.json", help="rows as JSON; FILE.png beside it: a figure, or crops"
+    )
+    files.add_force(parser)
+    parser.add_argument(
+        "--model",
+        nargs="+",
+        default=["auto"],
+        help="ours: auto, gray, colour, weights files, folders of runs",
+    )
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        metavar="M",
+        help="which baselines (default: all installed; for pairs bm3d nlm tv apart), or none",
+    )
+    parser.add_argument(
+        "--channels",
+        type=int,
+        choices=(0, 1, 3),
+        default=0,
+        help="1 gray, 3 RGB, 0 as stored (default)",
+    )
+    parser.add_argument("--limit", type=int, help="only the first images, or pairs")
+    parser.add_argument("--told", action="store_true", help="also ours when told sigma")
+    parser.add_argument("--self-ensemble", action="store_true", help="also ours over 8 flips")
+    parser.add_argument("--no-ssim", action="store_true", help="PSNR only, which is faster")
+    parser.add_argument("--data-dir", help="the data folder (default: AEJAX_DATA)")
+    parser.add_argument("--no-figure", action="store_true", help="no FILE.png")
+
+
+def find_set(name: str, data_dir: str | None = None) -> pathlib.Path:
+    """The folder a user means by a set's name: a path, or within the data folder, or its test/."""
+    root = data_dir or os.environ.get("AEJAX_DATA")
+    options = [pathlib.Path(name)]
+    if root:
+        options += [pathlib.Path(root, name), pathlib.Path(root, "test", name.lower())]
+    for path in options:
+        if path.is_dir():
+            return path
+    raise UserError(f'no folder "{name}"' + ("" if root else "; AEJAX_DATA names no data folder"))
+
+
+def our_methods(names: list[str], channels: int, told: bool = False, ensemble: bool = False):
+    """{label: protocol.Method} for networks by name."""
+    from aejax.denoising.api import network_for
+    from aejax.denoising.cost import macs_per_pixel
+    from aejax.denoising.protocol import Method
+
+    methods = {}
+    for name in names:
+        network = network_for(channels, name)
+        if network.channels != channels:
+            raise UserError(f'"{name}" is for {network.channels} channels, the set has {channels}')
+        import jax
+
+        params = sum(v.size for v in jax.tree.leaves(network.variables.get("params", {})))
+        macs = macs_per_pixel(network.model, channels)
+        label = "aejax" if name == "auto" else f"aejax {pathlib.Path(name).stem}"
+
+        def add(label, factor=1, *, network=network, params=params, macs=macs, **kwargs):
+            blind = not kwargs.pop("told", False)
+            methods[label] = Method(
+                lambda x, s: network(x, s, **kwargs), blind, params, factor * macs, network.name
+            )
+
+        if not network.needs_sigma:
+            add(label)
+        if network.needs_sigma or (told and network.takes_sigma):
+            add(f"{label} told", told=True)
+        if ensemble:
+            add(f"{label} x8", 8, self_ensemble=True, told=network.needs_sigma)
+    return methods
+
+
+def corruption_of(specs: list[str]) -> tuple[str, list[float]]:
+    """("jpeg", [10.0, 20.0]) of ["jpeg:10", "jpeg:20"].
+
+    Raises:
+      UserError: not NAME:LEVEL, or two names.
+    """
+    names, levels = [], []
+    for spec in specs:
+        name, _, value = spec.partition(":")
+        try:
+            levels.append(float(value))
+        except ValueError:
+            raise UserError(f'--corrupt "{spec}": write NAME:LEVEL, such as jpeg:10') from None
+        names.append(name)
+    if len(set(names)) > 1:
+        raise UserError(
+            f"--corrupt: one corruption at a time, not {' and '.join(sorted(set(names)))}"
+        )
+    from aejax.corrupt import first_level
+
+    first_level(names[0])
+    return names[0], levels
+
+
+def _checked_out(args: argparse.Namespace, inputs: list[pathlib.Path], picture: bool):
+    """The path of --out, or None.
+
+    Raises:
+      UserError: it cannot be written, or something is there already.
+    """
+    if not args.out:
+        return None
+    out = pathlib.Path(args.out)
+    if not out.resolve().parent.is_dir():
+        raise UserError(f'no folder "{out.parent}" for --out')
+    if out.suffix != ".json":
+        raise UserError(f'--out "{out}": name a .json file')
+    outputs = [out, out.with_suffix(".png")] if picture else [out]
+    files.check_outputs(outputs, inputs, args.force)
+    return out
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _eval(args: argparse.Namespace) -> int:
+    if args.limit is not None and args.limit < 1:
+        raise UserError("--limit: 1 or more")
+    return _eval_pairs(args) if args.pairs is not None else _eval_clean(args)
+
+
+def _eval_clean(args: argparse.Namespace) -> int:
+    """Clean images, made noisy at each level."""
+    from aejax.data.walk import images_in
+    from aejax.denoising import baselines, protocol
+
+    if any(not 0 < s <= 255 for s in args.sigma):
+        raise UserError("--sigma: levels above 0 and up to 255")
+    corruption, levels = corruption_of(args.corrupt) if args.corrupt else ("gaussian", args.sigma)
+    folder = find_set(args.set, args.data_dir)
+    out = _checked_out(args, images_in(folder), not args.no_figure)
+    images = protocol.clean_images(folder, args.channels)[: args.limit]
+    channels = images[0][1].shape[2]
+    if any(x.shape[2] != channels for _, x in images):
+        raise UserError(f'"{folder}" mixes gray and colour; give --channels 1 or 3')
+    methods = our_methods(args.model, channels, args.told, args.self_ensemble)
+    names = args.methods if args.methods is not None else baselines.installed()
+    if names != ["none"]:
+        methods |= {name: baselines.method(name) for name in names}
+    rows = protocol.evaluate(images, methods, levels, corruption=corruption,
+                             with_ssim=not args.no_ssim, progress=_say)  # fmt: skip
+    known = args.limit is None and corruption == "gaussian"
+    printed = protocol.published(folder.name, channels) if known else []
+    print(protocol.table(rows, printed))
+    if out:
+        protocol.write_json(
+            out, rows, set=folder.name, images=len(images), channels=channels, published=printed,
+            command=" ".join(["aejax", *sys.argv[1:]]),
+        )  # fmt: skip
+        if not args.no_figure:
+            shown = [p for p in printed if p["sigma"] in levels]
+            marks = ("BM3D", "CBM3D", "DnCNN", "FFDNet", "DRUNet", "SwinIR", "Restormer")
+            shown = [p for p in shown if p["method"].startswith(marks)]
+            with files.replacing(out.with_suffix(".png")) as part:
+                protocol.figure(rows + shown, part, f"{folder.name}, blind unless told")
+    return 0
+
+
+PAIRED = ("bm3d", "nlm", "tv")  # the baselines beside real photographs
+EVERY = 5  # their level is chosen on every fifth pair
+
+
+def _eval_pairs(args: argparse.Namespace) -> int:
+    """Real noise beside the truth."""
+    from aejax.denoising import baselines, protocol
+    from aejax.denoising import pairs as real
+
+    folder = find_set(args.set, args.data_dir)
+    pairs = real.find_pairs(folder, args.pairs or None)[: args.limit]
+    out = _checked_out(args, [f for p in pairs for f in (p.noisy, p.clean)], not args.no_figure)
+    channels = pairs[0].read()[0].shape[2]
+    methods = our_methods(args.model, channels, False, args.self_ensemble)
+    names = args.methods
+    if names is None:
+        names = [name for name in PAIRED if name in baselines.installed()] + ["apart"]
+    for name in names if names != ["none"] else []:
+        if name == "apart":  # the white-noise model, on pictures of every second pixel
+            methods["white, apart"] = real.white_model_apart(channels)
+            continue
+        method = baselines.method(name)
+        level = real.best_level(pairs[::EVERY], method)
+        _say(f"{name}: best told {level:g}, on {len(pairs[::EVERY])} of the {len(pairs)} pairs")
+        methods[name] = real.told(method, level)
+    rows = real.evaluate_pairs(pairs, methods, with_ssim=not args.no_ssim, progress=_say)
+    print(real.table(rows))
+    if out:
+        protocol.write_json(
+            out, rows, set=folder.name, pairs=len(pairs), channels=channels,
+            command=" ".join(["aejax", *sys.argv[1:]]),
+        )  # fmt: skip
+        if not args.no_figure:
+            with files.replacing(out.with_suffix(".png")) as part:
+                real.sheet(pairs, methods, part)
+    return 0
+
+
+eval_denoise = Verb(_eval_arguments, _eval)
