@@ -34,7 +34,8 @@ class Pair:
         Raises:
           UserError: they differ in shape, or one cannot be read.
         """
-        from aejax.data.decode import flatten, read_image
+        from aejax.data.decode import flatten
+        from aejax.data.images import read_image
 
         noisy, clean = (flatten(read_image(f)[0], 0) for f in (self.noisy, self.clean))
         if noisy.shape != clean.shape:

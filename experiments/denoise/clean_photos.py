@@ -8,8 +8,8 @@ every 20th (those go to OUT/test, the split of `data.holdout = 20`):
     NAME.half.png     the 293 larger ones reduced to a half: sharp and clean
     NAME.full.png     the 293 larger ones as they are (45 dB from lossless sources)
     NAME.less.png     the 400 of BSDS reduced to two thirds: most of their JPEG noise is gone
-    NAME.soft.png     all of them reduced by 1.5 to 2.5 and enlarged again: clean, and as soft as the
-                      pixels of a camera with many megapixels
+    NAME.soft.png     all of them reduced by 1.5 to 2.5 and enlarged again: clean, and as soft as
+                      the pixels of a camera with many megapixels
 
 OUT/test gets the halves, and BSDS in two thirds.
 """

@@ -8,7 +8,7 @@ Started from the shipped colour weights, with one level more below for noise of 
 The rate stays constant, so that the run can be stopped and go on for as long as there is time;
 "finish" decays it from a run's weights:
 
-    aejax train --config experiments/denoise/colour_real.py:finish --workdir runs/denoise_real_finish \\
+    aejax train --config experiments/denoise/colour_real.py:finish --workdir runs/finish \\
         --config.model.start=runs/denoise_colour_real
 """
 

@@ -9,7 +9,7 @@ from aejax.study import load as load_study
 from aejax.study import plan, resolve
 
 FOLDER = pathlib.Path(__file__).parents[2] / "experiments" / "denoise"
-FILES = sorted(p.name for p in FOLDER.glob("*.py"))
+FILES = sorted(p.name for p in FOLDER.glob("*.py") if "def get_config" in p.read_text())
 QUESTIONS = ("told", "range", "size", "balance", "residual", "optimiser", "supervision")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from aejax.denoising.cost import macs_per_pixel
-from aejax.denoising.models import DnCNN, ResidualDenoiser, UNetDenoiser
+from aejax.denoising.models import DnCNN, ResidualDenoiser, UNetDenoiser, with_one_more_level
 from aejax.errors import UserError
 
 SMALL = {"widths": (8, 16), "blocks": (1, 1, 1)}
@@ -124,3 +124,17 @@ def test_dncnn_normalises_by_the_batch_in_training_and_keeps_statistics():
     _, changed = model.apply(v, x, train=True, mutable=["batch_stats"])
     before, after = (jax.tree.leaves(s["batch_stats"]) for s in (v, changed))
     assert any(float(jnp.abs(a - b).max()) > 1e-4 for a, b in zip(before, after, strict=True))
+
+
+def test_one_more_level_is_the_same_function_until_it_is_trained():
+    x = jax.random.uniform(jax.random.key(0), (1, 32, 32, 3))
+    shallow = UNetDenoiser(widths=(8, 16), blocks=(1, 2, 1), told="sometimes")
+    deep = UNetDenoiser(widths=(8, 16, 24), blocks=(1, 1, 2, 1, 1))
+    v = trained(shallow, x, {"sigma": jnp.zeros(1)})
+    found = {"params": with_one_more_level(v["params"], 24)}
+    assert jax.tree.map(jnp.shape, found) == jax.tree.map(jnp.shape, dict(init(deep, x)))
+    np.testing.assert_allclose(apply(deep, found, x).y, apply(shallow, v, x).y, atol=1e-5)
+    moved = {
+        "params": {**found["params"], "up1_from": {"Conv_0": {"kernel": jnp.ones((1, 1, 24, 64))}}}
+    }
+    assert float(jnp.abs(apply(deep, moved, x).y - apply(deep, found, x).y).max()) > 1e-3

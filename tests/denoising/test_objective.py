@@ -12,6 +12,7 @@ from aejax.denoising.objective import (
     Noise2Noise,
     Noise2Self,
     Noise2Void,
+    Supervised,
     blind_spots,
     neighbours,
 )
@@ -181,3 +182,20 @@ def test_start_takes_weights_of_the_same_model_only(tmp_path, monkeypatch):
     other = ResidualDenoiser(width=16, blocks=1)
     with pytest.raises(UserError, match="another model"):
         start(jax.jit(other.init)(KEY, x), x)
+
+
+def test_a_measured_level_balances_corruptions_that_tell_none():
+    """As a told one does: an error weighs less where there is more noise."""
+    x = jnp.full((2, 64, 64, 1), 0.5)
+    copy = Spy(lambda v, x: x)
+    at = {s: ({"name": "gaussian", "sigma": s},) for s in (5.0, 50.0)}
+    coarse = {s: (*noise, {"name": "blur", "sigma": 0.01}) for s, noise in at.items()}
+
+    def loss(corrupt, **kwargs):
+        f = Supervised({"mae": 1.0}, corrupt, **kwargs)
+        return float(f(copy, {"params": {}}, {"image": x}, KEY, True)[0].mean())
+
+    for s in at:
+        told = loss(at[s])
+        np.testing.assert_allclose(loss(coarse[s], measured=True), told, rtol=0.03)
+    assert loss(at[50.0]) / loss(at[5.0]) == pytest.approx(10 * (8 / 53) ** 0.7, rel=0.03)
