@@ -37,7 +37,7 @@ WEIGHT_UNIT, WEIGHT_TOP = 0.25, 8.0  # of log2 weights
 COUPLING_UNIT, COUPLING_TOP = 1.0 / 64, 2.0
 LOW = np.array([0.0, -255.0, -255.0], np.float32)  # of Y, Co, Cg
 HIGH = 255.0
-KINDS = 4  # levels that are told apart; coarser ones are as the last
+KINDS = 3  # levels that are told apart; coarser ones are as the last
 
 # Parity (row, column) of k, t0, t1, t2.
 PARITY = ((0, 0), (1, 1), (0, 1), (1, 0))
@@ -121,9 +121,9 @@ def patches(planes, i: int, base) -> Float[Array, "b h w n"]:
 
 
 class Block(nn.Module):
-    """Residual: depthwise 3x3 (or none), two dense layers."""
+    """Residual: depthwise 3x3 (or none), two dense layers with `hidden` channels between."""
 
-    width: int
+    hidden: int
     spatial: bool
     frozen: bool
 
@@ -132,7 +132,7 @@ class Block(nn.Module):
         v = u
         if self.spatial:
             v = activation(ExactDepthwise(self.frozen)(v))
-        v = activation(ExactDense(self.frozen, self.width)(v), 0.0)
+        v = activation(ExactDense(self.frozen, self.hidden)(v), 0.0)
         return activation(u + ExactDense(self.frozen, u.shape[-1], 0.5)(v))
 
 
@@ -142,6 +142,7 @@ class Pass(nn.Module):
     index: int
     width: int
     blocks: tuple[bool, ...]  # of each: spatial or not
+    hidden: int
     head: int
     frozen: bool = False
 
@@ -150,7 +151,7 @@ class Pass(nn.Module):
         self.first = ExactDense(f, self.width)
         table = nn.initializers.zeros
         self.kind = self.param("kind", table, (KINDS, self.width))
-        self.trunk = [Block(self.width, s, f) for s in self.blocks]
+        self.trunk = [Block(self.hidden, s, f) for s in self.blocks]
         self.heads = [ExactDense(f, self.head) for _ in range(3)]
         self.outs = [ExactDense(f, 3 * K + c, 0.1) for c in range(3)]
 
@@ -173,9 +174,7 @@ class Pass(nn.Module):
         start = np.log(3.0 * np.array([0.5, 1.0, 2.2]) / S_MIN) / LOG_STEP
         at = base[..., c, None] + rounded(8.0 * o[..., :K], 1 / 16)
         for j, e in enumerate(earlier):
-            by = bounded(
-                rounded(o[..., 3 * K + j], COUPLING_UNIT), -COUPLING_TOP, COUPLING_TOP
-            )
+            by = bounded(rounded(o[..., 3 * K + j], COUPLING_UNIT), -COUPLING_TOP, COUPLING_TOP)
             at = at + rounded(by * e, 1 / 16)[..., None]
         level = rounded(8.0 * o[..., K : 2 * K]) + np.round(start).astype(np.float32)
         level = bounded(level, 0.0, SCALES - 1.0)
@@ -202,23 +201,29 @@ class Lossless(nn.Module):
 
     Args:
       width: channels of a pass's network; blocks: of each of its blocks, whether it looks at
-        neighbours; head: hidden channels of a sample's layer.
+        neighbours; hidden: channels between a block's dense layers; head: hidden channels of a
+        sample's layer.
+      levels: how many are counted in training.
     """
 
     width: int = 64
     blocks: tuple[bool, ...] = (True, True, True)
+    hidden: int = 128
     head: int = 32
-    levels: int = 4
+    levels: int = 3
     frozen: bool = False
 
     def setup(self):
         self.passes = [
-            Pass(i, self.width, tuple(self.blocks), self.head, self.frozen) for i in range(3)
+            Pass(i, self.width, tuple(self.blocks), self.hidden, self.head, self.frozen)
+            for i in range(3)
         ]
 
     def level_bits(self, x: Float[Array, "b h w 3"], kind: int) -> Float[Array, "b"]:
-        """Bits of what level x (Y, Co, Cg; even sides) has beyond its coarser grid."""
+        """Bits of what level x (Y, Co, Cg; even sides) has beyond its coarser grid. Gray images
+        have no colour differences to code."""
         planes, total = split(x), 0.0
+        coloured = jnp.any(x[..., 1:] != 0, (1, 2, 3))
         for i, net in enumerate(self.passes):
             base = base_of(planes, i)
             u = net.features(planes, base, kind)
@@ -226,7 +231,8 @@ class Lossless(nn.Module):
             for c in range(3):
                 found = net.parameters(u, base, earlier)
                 bits = -log2_likelihood(target[..., c], *found, float(LOW[c]), HIGH)
-                total = total + bits.sum((1, 2))
+                bits = bits.sum((1, 2))
+                total = total + (bits * coloured if c else bits)
                 earlier.append(target[..., c] - base[..., c])
         return total
 

@@ -33,11 +33,13 @@ class BitsPerSample:
         highest and adds no noise.
       noise: share of the images that get white noise, and its highest standard deviation in
         levels of 256.
+      gray: share of the images that lose their colour.
     """
 
     out: int = 96
     scale: tuple[float, float] = (1.4, 2.0)
     noise: tuple[float, float] = (0.3, 3.0)
+    gray: float = 0.05
 
     def reduced(self, x: Float[Array, "b h w 3"], key, train: bool) -> Float[Array, "b o o 3"]:
         """Multiples of 1/255 in [0, 1]."""
@@ -59,6 +61,8 @@ class BitsPerSample:
             sigma = jax.random.uniform(keys[2], (n,), maxval=most)
             sigma = sigma * (jax.random.uniform(keys[3], (n,)) < share)
             x = x + sigma[:, None, None, None] * jax.random.normal(keys[4], x.shape)
+            gray = jax.random.uniform(keys[5], (n, 1, 1, 1)) < self.gray
+            x = jnp.where(gray, x.mean(-1, keepdims=True), x)
         return jnp.clip(jnp.floor(x + 0.5), 0.0, 255.0) / 255.0
 
     def __call__(self, model, variables, batch, key, train):
