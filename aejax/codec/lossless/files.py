@@ -40,7 +40,8 @@ class Contents:
 
     Attributes:
       image: uint8 or uint16 [h, w, c].
-      complete: False if it was cut; scans: of how many, of the tile that has fewest.
+      complete: False if it was cut.
+      scans: how many of `of_scans` were there, of the tile that has fewest.
     """
 
     image: np.ndarray
@@ -163,10 +164,8 @@ def _front(image: np.ndarray, mode: int, model: bytes, metadata: Mapping[str, by
     flags = _flags(image) | (container.METADATA if metadata else 0)
     h, w = image.shape[:2]
     header = Header(model, mode, w, h, flags, container.LOSSLESS)
-    out = [header.pack(), crc_of(image).to_bytes(4, "little")]
-    if metadata:
-        out.append(container.pack_metadata(metadata))
-    return b"".join(out)
+    sections = container.pack_metadata(metadata) if metadata else b""
+    return header.pack() + sections + crc_of(image).to_bytes(4, "little")
 
 
 def crc_of(image: np.ndarray) -> int:
@@ -225,6 +224,14 @@ def _pack_low(colours: np.ndarray) -> bytes:
     return min((container.pack_section(container.LOW_BYTES, v) for v in found), key=len)
 
 
+def is_lossless(data: bytes) -> bool:
+    """Whether a file is of this kind, by its version."""
+    start = len(container.MAGIC)
+    return data[:start] == container.MAGIC and data[start : start + 1] == bytes(
+        [container.LOSSLESS]
+    )
+
+
 # --- decode ---------------------------------------------------------------------------------------
 
 
@@ -268,10 +275,10 @@ def parse(data: bytes, max_pixels: int) -> Parsed:
     tiles: list[list[Chunk]] = [[] for _ in tiles_of(header)]
     body = low = alpha = None
     try:
-        crc = int.from_bytes(reader.take(4), "little")
         if header.flags & container.METADATA:
-            metadata = container.read_metadata(reader)
+            container.read_metadata(reader, metadata)
         sizes["metadata"] = reader.at - sizes["header"]
+        crc = int.from_bytes(reader.take(4), "little")
         if header.quality == PLAIN:
             length, check = reader.number(), int.from_bytes(reader.take(4), "little")
             body = reader.data[reader.at : reader.at + length]
