@@ -6,6 +6,7 @@
 Arrays are uint8 or uint16, [h, w], [h, w, 1] (gray), [h, w, 2] (gray, alpha), [h, w, 3] (RGB) or
 [h, w, 4] (RGB, alpha), of any size from 1x1. What is decoded has the dtype and the channels of what
 was encoded; alpha is exact. Large images are coded in tiles of 1536 pixels, without seams.
+`encode(array, lossless=True)` keeps every sample; `decode` reads both kinds of files.
 """
 
 import dataclasses
@@ -20,6 +21,7 @@ from aejax.codec import container
 from aejax.codec.container import Chunk, Header, Reader
 from aejax.codec.errors import CodecError
 from aejax.codec.freeze import load
+from aejax.codec.lossless import files as lossless_files
 from aejax.codec.runtime import SHAPES, Frozen, Runtime, cores
 from aejax.tune import give_back
 from aejax.weights import FOLDER
@@ -103,7 +105,12 @@ def _picture(image) -> tuple[np.ndarray, dict[str, bytes]]:
     return x, {"icc_profile": meta.icc, "exif": meta.exif, "xmp": meta.xmp}
 
 
-def _planes(image: np.ndarray) -> Planes:
+def _checked(image) -> np.ndarray:
+    """uint8 or uint16 [h, w, 1 to 4].
+
+    Raises:
+      CodecError: it is something else.
+    """
     image = np.asarray(image)
     if image.dtype.kind != "u" or image.dtype.itemsize > 2:
         scale = ": from [0, 1], np.round(255 * x).astype(np.uint8)" * (image.dtype.kind == "f")
@@ -114,6 +121,11 @@ def _planes(image: np.ndarray) -> Planes:
     if image.ndim != 3 or image.shape[2] not in (1, 2, 3, 4) or 0 in image.shape:
         last = "; move the channels to the end" * (image.ndim == 3 and image.shape[0] in (1, 3))
         raise CodecError(f"images are [h, w] or [h, w, 1 to 4], not {list(image.shape)}{last}")
+    return image
+
+
+def _planes(image: np.ndarray) -> Planes:
+    image = _checked(image)
     c = image.shape[2]
     flags = container.DEEP if image.dtype == np.uint16 else 0
     flags |= (container.GRAY if c < 3 else 0) | (container.ALPHA if c in (2, 4) else 0)
@@ -133,8 +145,9 @@ def encode(
     psnr: float | None = None,
     effort: int = 0,
     metric: str = "mse",
+    lossless: bool = False,
     metadata: Mapping[str, bytes] | None = None,
-    runtime: Runtime | None = None,
+    runtime=None,
     progress: Callable[[float], None] | None = None,
 ) -> bytes:
     """An image as the bytes of an .aej file.
@@ -149,7 +162,10 @@ def encode(
       effort: 0 to 9: gradient steps on this image's latents, which cost time and save bits; the
         decoder does not notice. Used for images of one tile.
       metric: "mse" or "ms-ssim": the model.
+      lossless: every sample is kept; takes no quality, bpp, size, psnr or effort.
       metadata: "icc_profile", "exif", "xmp" -> bytes to carry; by default what a Pillow image has.
+      runtime: of weights of one's own: of `use`, or, for lossless files, of
+        `lossless.files.use`.
       progress: called with the share of the work that is done.
 
     Raises:
@@ -158,11 +174,15 @@ def encode(
     if hasattr(image, "getexif"):  # Pillow's
         image, own = _picture(image)
         metadata = own if metadata is None else metadata
-    planes = _planes(image)
-    runtime = runtime or runtime_for(metric)
     metadata = {k: v for k, v in (metadata or {}).items() if v}
     targets = {"quality": quality, "bpp": bpp, "size": size, "psnr": psnr}
     given = {name: v for name, v in targets.items() if v is not None}
+    if lossless:
+        if given or effort:
+            raise CodecError(f"lossless takes no {', '.join(given) or 'effort'}")
+        return lossless_files.encode(_checked(image), metadata, runtime, progress)
+    planes = _planes(image)
+    runtime = runtime or runtime_for(metric)
     if len(given) > 1:
         raise CodecError(f"give one of {', '.join(given)}, not {len(given)}")
     name, value = next(iter(given.items()), ("quality", 50.0))
@@ -286,7 +306,7 @@ class Decoded:
     Attributes:
       image: uint8 or uint16 [h, w] or [h, w, 2 to 4].
       complete: False if the file was cut, and the image is coarser than it was.
-      scans: how many of the file's scans were there, of the tile that has fewest.
+      scans: how many of the file's `of_scans` scans were there, of the tile that has fewest.
       metadata: "icc_profile", "exif", "xmp" -> bytes.
     """
 
@@ -295,6 +315,7 @@ class Decoded:
     scans: int
     metadata: dict[str, bytes]
     header: Header
+    of_scans: int
 
 
 def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, strict: bool = False) -> np.ndarray:
@@ -313,9 +334,9 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, strict: bool = False) -
             raise CodecError("the file was cut; strict=False decodes what is there")
         import warnings
 
-        total = len(_runtime_of(found.header.model).frozen.slices)
         warnings.warn(
-            f"the file was cut: the image is a coarser one ({found.scans} of {total} scans)",
+            f"the file was cut: the image is a coarser one ({found.scans} of {found.of_scans} "
+            "scans)",
             CutFile,
             stacklevel=2,
         )
@@ -394,14 +415,21 @@ def parse(data: bytes, scans: Callable[[bytes], int], max_pixels: int = MAX_PIXE
     return Parsed(header, metadata, tiles, alpha, complete, sizes)
 
 
+def _scans_of(model: bytes) -> int:
+    return len(_runtime_of(model).frozen.slices)
+
+
 def verify(data: bytes) -> None:
     """Checks every checksum of a file without decoding it.
 
     Raises:
       CodecError: the file is damaged or was cut, and how.
     """
-    scans = lambda model: len(_runtime_of(model).frozen.slices)  # noqa: E731
-    if not parse(data, scans, max_pixels=1 << 40).complete:
+    if lossless_files.is_lossless(data):
+        complete = lossless_files.parse(data, 1 << 40).complete
+    else:
+        complete = parse(data, _scans_of, max_pixels=1 << 40).complete
+    if not complete:
         raise CodecError("the file was cut")
 
 
@@ -411,7 +439,9 @@ def read(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Decoded:
     Raises:
       CodecError: the file is damaged, and how.
     """
-    parsed = parse(data, lambda model: len(_runtime_of(model).frozen.slices), max_pixels)
+    if lossless_files.is_lossless(data):
+        return _read_lossless(data, max_pixels)
+    parsed = parse(data, _scans_of, max_pixels)
     header, runtime = parsed.header, _runtime_of(parsed.header.model)
     image = _pixels(parsed, runtime)
     if header.flags & container.GRAY:
@@ -426,7 +456,14 @@ def read(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Decoded:
     if image.shape[-1] == 1:
         image = image[..., 0]
     scans = min(len(chunks) for chunks in parsed.tiles)
-    return Decoded(image, parsed.complete, scans, parsed.metadata, header)
+    of_scans = len(runtime.frozen.slices)
+    return Decoded(image, parsed.complete, scans, parsed.metadata, header, of_scans)
+
+
+def _read_lossless(data: bytes, max_pixels: int) -> Decoded:
+    found = lossless_files.read(data, max_pixels)
+    image = found.image[..., 0] if found.image.shape[2] == 1 else found.image
+    return Decoded(image, found.complete, found.scans, found.metadata, found.header, found.of_scans)
 
 
 def _pixels(parsed: Parsed, runtime: Runtime) -> np.ndarray:
@@ -483,6 +520,8 @@ def info(data: bytes) -> dict:
     Raises:
       CodecError: not an .aej file, or damaged.
     """
+    if lossless_files.is_lossless(data):
+        return lossless_files.info(data)
     reader = Reader(bytes(data))
     header = container.unpack_header(reader)
     try:

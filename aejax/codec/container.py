@@ -11,14 +11,17 @@ every byte but the last.
 
 import dataclasses
 import zlib
+from collections.abc import Mapping
 
 from aejax.codec.errors import CodecError
 
 MAGIC = b"\x89AEJ\r\n\x1a\n"
-VERSION = 1
+VERSION = 1  # of lossy files
+LOSSLESS = 2  # of lossless ones, codec/lossless/files.py
 GRAY, ALPHA, DEEP, METADATA = 1, 2, 4, 8  # flags; DEEP: 16 bits per sample
-ICC, EXIF, XMP, ALPHA_PLANE = 1, 2, 3, 4  # sections
-NAMES = {ICC: "icc_profile", EXIF: "exif", XMP: "xmp", ALPHA_PLANE: "alpha"}
+ICC, EXIF, XMP, ALPHA_PLANE, LOW_BYTES = 1, 2, 3, 4, 5  # sections
+METADATA_NAMES = {ICC: "icc_profile", EXIF: "exif", XMP: "xmp"}
+NAMES = METADATA_NAMES | {ALPHA_PLANE: "alpha", LOW_BYTES: "low bytes"}
 SECTION_LIMIT = 1 << 26  # bytes of a section once inflated (but for the alpha plane)
 TILE = 96  # latents per side: 1536 pixels
 STRIDE = 16
@@ -78,7 +81,7 @@ class Header:
     """What a file says of itself."""
 
     model: bytes  # 4
-    quality: int  # 0..255
+    quality: int  # 0..255; of a lossless file its mode
     width: int
     height: int
     flags: int = 0
@@ -120,7 +123,7 @@ def unpack_header(reader: Reader) -> Header:
     reader.at = len(MAGIC)
     try:
         version = reader.take(1)[0]
-        if version != VERSION:
+        if version not in (VERSION, LOSSLESS):
             raise CodecError(f"format version {version} is unknown; install a newer aejax")
         model = reader.take(4)
         flags, quality = reader.take(2)
@@ -171,6 +174,22 @@ def read_section(reader: Reader, limit: int = SECTION_LIMIT) -> tuple[int, bytes
     return kind, content
 
 
+def pack_metadata(metadata: Mapping[str, bytes]) -> bytes:
+    """All sections, and the zero that ends them.
+
+    Raises:
+      CodecError: it cannot be carried.
+    """
+    kinds, out = {v: k for k, v in METADATA_NAMES.items()}, []
+    for name, content in metadata.items():
+        if name not in kinds:
+            raise CodecError(f'metadata "{name}" is not carried; known: {", ".join(kinds)}')
+        if len(content) > SECTION_LIMIT:
+            raise CodecError(f"{name} has more than {SECTION_LIMIT} bytes")
+        out.append(pack_section(kinds[name], bytes(content)))
+    return b"".join([*out, b"\0"])
+
+
 def read_metadata(reader: Reader, into: dict[str, bytes] | None = None) -> dict[str, bytes]:
     """Name -> content of a list of metadata sections.
 
@@ -185,9 +204,9 @@ def read_metadata(reader: Reader, into: dict[str, bytes] | None = None) -> dict[
         kind, content = read_section(reader)
         if not kind:
             return metadata
-        if kind == ALPHA_PLANE or NAMES[kind] in metadata:
+        if kind not in METADATA_NAMES or METADATA_NAMES[kind] in metadata:
             raise CodecError("a misplaced section; the file is damaged")
-        metadata[NAMES[kind]] = content
+        metadata[METADATA_NAMES[kind]] = content
 
 
 # --- chunks ---------------------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""Lossless coding: interlaced prediction by exact integer networks."""

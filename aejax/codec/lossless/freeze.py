@@ -1,0 +1,113 @@
+"""From a training run to weights that ship: kernels as int8 with an exponent per channel.
+
+python -m aejax.codec.lossless.freeze RUN -o aejax/weights/lossless.safetensors
+"""
+
+import json
+import pathlib
+import time
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from aejax.codec import exact
+from aejax.codec.lossless.runtime import Weights
+from aejax.codec.runtime import flatten, unflatten
+from aejax.errors import UserError
+
+FIELDS = ("width", "blocks", "hidden", "head")
+EXPONENT = "_exponent"  # of a kernel's integers: a leaf beside it
+
+
+def frozen_params(params: Any) -> Any:
+    """Parameters as the frozen model takes them: integers times powers of two."""
+    out = {}
+    for path, value in flatten(params).items():
+        value = jnp.asarray(value, jnp.float32)
+        kernel = path.endswith("kernel")
+        value = exact.quantised(value) if kernel else exact.rounded(value, exact.BIAS_UNIT)
+        out[path] = np.asarray(value)
+    return unflatten(out)
+
+
+def save(weights: Weights, path: str | pathlib.Path) -> None:
+    """Writes PATH.safetensors and PATH.json."""
+    from aejax.weights import save as write
+
+    out = {}
+    for name, value in flatten(weights.params).items():
+        if name.endswith("kernel"):
+            unit = np.asarray(exact.weight_unit(value))
+            out[name] = np.round(value / unit).astype(np.int8)
+            out[name + EXPONENT] = np.round(np.log2(unit)).astype(np.int8)
+        else:
+            out[name] = value.astype(np.float32)
+    count = int(sum(v.size for v in flatten(weights.params).values()))
+    meta = dict(weights.meta) | {
+        "fields": weights.fields,
+        "id": weights.id.hex(),
+        "parameters": count,
+    }
+    write(path, {"params": unflatten(out)}, meta)
+
+
+def load(name: str | pathlib.Path) -> Weights:
+    """Reads what `save` wrote, by path or by the name of shipped weights.
+
+    Raises:
+      UserError: it is not there, or not whole.
+    """
+    from aejax.weights import load as read
+
+    variables, meta = read(name)
+    flat, params = flatten(variables["params"]), {}
+    for path, value in flat.items():
+        if path.endswith(EXPONENT):
+            continue
+        if path + EXPONENT in flat:
+            value = np.ldexp(value.astype(np.float32), flat[path + EXPONENT].astype(np.int32))
+        params[path] = value.astype(np.float32)
+    weights = Weights(unflatten(params), meta["fields"], meta)
+    if weights.id.hex() != meta["id"]:
+        raise UserError(f"weights {name} are not the model {meta['id']}; install them again")
+    return weights
+
+
+def from_run(workdir: str, which: str = "last") -> Weights:
+    """Freezes a training run."""
+    from aejax.config import to_json
+    from aejax.trained import load as load_run
+
+    trained = load_run(workdir, which)
+    fields = {name: getattr(trained.model, name) for name in FIELDS}
+    fields = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+    meta = {
+        "config": json.loads(to_json(trained.config)),
+        "step": trained.step,
+        "frozen": time.strftime("%Y-%m-%d %H:%M"),
+        "data": "photographs: BSDS500, CID22, CLIC 2025, GB82, wallpapers",
+    }
+    provenance = pathlib.Path(workdir) / "provenance.json"
+    if provenance.exists():
+        text = provenance.read_text().replace(str(workdir), f"runs/{pathlib.Path(workdir).name}")
+        meta["training"] = json.loads(text)
+    return Weights(frozen_params(trained.variables["params"]), fields, meta)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    import argparse
+
+    parser = argparse.ArgumentParser(description="freeze a lossless training run")
+    parser.add_argument("run", help="workdir of the training")
+    parser.add_argument("-o", "--out", required=True, help="NAME.safetensors")
+    parser.add_argument("--which", default="last", help="last, best or a step")
+    args = parser.parse_args(argv)
+    weights = from_run(args.run, args.which)
+    save(weights, args.out)
+    print(f"{args.out}: model {weights.id.hex()}, step {weights.meta['step']}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""Lossless coding: interlaced prediction by exact integer networks.
+
+aejax train --config experiments/compress/lossless.py --workdir runs/lossless
+"""
+
+from ml_collections import ConfigDict
+
+from aejax.config import base
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """arg: "smoke" for a run of seconds on bundled pictures."""
+    c = base()
+    c.task = "compress"
+    c.data.source = "folder:train/photos"
+    c.data.holdout = 20
+    c.data.eval_split = "test"
+    c.data.crop = 192
+    c.data.flip = True
+    c.data.rotate = True
+    c.data.channels = 3
+    c.data.batch = 4
+
+    c.model.name = "aejax.codec.lossless.nets:Lossless"
+    c.model.latent = 3
+    c.objective.name = "aejax.codec.lossless.objective:BitsPerSample"
+    c.objective.loss = {}
+
+    c.optim.lr = 1.5e-3
+    c.optim.schedule = "wsd"
+    c.optim.warmup = "200 steps"
+    c.optim.final_lr = 0.01
+    c.optim.clip = 1.0
+    c.optim.b2 = 0.99
+    c.optim.ema = 0.999
+
+    c.train.length = "60000 steps"
+    c.eval.every = "1000 steps"
+    c.eval.metrics = ()
+    c.eval.crop, c.eval.batch = 320, 5
+    c.eval.best = "-loss"
+    c.eval.pictures = 4
+    c.checkpoint.every = "300 seconds"
+    c.log.every = "30 seconds"
+
+    if "smoke" in arg:
+        c.data.source = "bundled:photos"
+        c.data.crop, c.data.batch = 64, 2
+        c.eval.crop = 64
+        c.model.kwargs = {"width": 16, "blocks": (True,), "hidden": 16, "head": 8, "levels": 2}
+        c.objective.kwargs = {"out": 32}
+        c.train.length = "3 steps"
+        c.optim.warmup = "0 steps"
+    return c
