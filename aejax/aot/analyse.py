@@ -204,14 +204,18 @@ def padding(text: str, worst: int = 5) -> dict[str, Any]:
 # --- products, loops, memory ----------------------------------------------------------------------
 
 
-def products(text: str) -> dict[str, int]:
-    """{"convolution bf16 x bf16 -> f32": how many}: matrix products and convolutions by type."""
+def products(text: str, inside: str = "") -> dict[str, int]:
+    """{"convolution bf16 x bf16 -> f32": how many}: matrix products and convolutions by type.
+
+    Args:
+      inside: a regex of the modules that they are counted of, as in "jvp(Codec)/entropy/...".
+    """
     types: dict[tuple[str, str], str] = {}
     wanted = []
     for line in lines(text):
         if match := _SHAPE.match(line.shape):
             types[line.computation, line.name] = match[1]
-        if line.op in ("convolution", "dot"):
+        if line.op in ("convolution", "dot") and _is_inside(line.rest, inside):
             wanted.append(line)
     found: collections.Counter[str] = collections.Counter()
     for line in wanted:
@@ -219,6 +223,11 @@ def products(text: str) -> dict[str, int]:
         given = [types.get((line.computation, name), "?") for name in operands]
         found[f"{line.op} {' x '.join(given)} -> {types[line.computation, line.name]}"] += 1
     return dict(found.most_common())
+
+
+def _is_inside(rest: str, inside: str) -> bool:
+    name = re.search(r'op_name="([^"]*)"', rest)
+    return not inside or bool(name and re.search(inside, name[1]))
 
 
 def loops(text: str) -> int:
