@@ -131,8 +131,20 @@ train = Verb(_train_arguments, _train)
 # --- check ----------------------------------------------------------------------------------------
 
 
+def _check_arguments(parser):
+    from aejax.aot.report import add_arguments
+
+    _config_arguments(parser)
+    add_arguments(parser)
+
+
 def _check(args) -> int:
     import time
+
+    if args.topology:
+        from aejax.aot.report import run_command
+
+        return run_command(args)
 
     import jax
     from rich.console import Console
@@ -210,7 +222,7 @@ def objective_notes(config) -> list[str]:
     return []
 
 
-check = Verb(_config_arguments, _check)
+check = Verb(_check_arguments, _check)
 
 # --- eval -----------------------------------------------------------------------------------------
 

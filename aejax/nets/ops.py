@@ -26,7 +26,7 @@ from jaxtyping import Array, Float
 
 from aejax import tune
 from aejax.errors import UserError
-from aejax.nets import winograd
+from aejax.nets import target, winograd
 
 FORMS = ("plain", "cpu_f32", "cpu_bf16")
 OPERATIONS = ("dense", "conv", "depthwise", "channel_sum")
@@ -94,8 +94,7 @@ def form(operation: str, x: Array | None = None, multiplications: float = float(
     asked = dict(_overrides.value).get(operation, "auto")
     if asked != "auto":
         return asked
-    device = jax.config.jax_default_device
-    if (getattr(device, "platform", device) or jax.default_backend()) != "cpu":
+    if target.platform() != "cpu":
         return "plain"
     if x is not None:
         # A loop over the batch is refused where the batch is sharded over an explicit mesh.

@@ -5,24 +5,36 @@
     fsdp  as jit, and parameters, averages and optimiser state sharded by rules
 
 In all three the gradient of a device's share of the batch is computed per device (fast forms in
-nets/ops.py loop over the batch, which must not be gathered first) and averaged over AXIS.
+nets/ops.py loop over the batch, which must not be gathered first) and averaged over all devices.
+In fsdp a step gathers the parameters once, and the sum of a sharded parameter's gradient is
+scattered: each device receives the part that it updates (ZeRO, Rajbhandari et al. 2020, arXiv
+1910.02054, stage 3 at rest and stage 2 within a step).
+
+Slices of TPUs that are joined by the data centre's network make a mesh of two axes, SLICE and AXIS:
+in fsdp the state is sharded within a slice and replicated across slices, so that only the scattered
+gradients, not the parameters, cross the slow network.
 """
 
 import dataclasses
+import functools
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from aejax.errors import UserError
+from aejax.nets import target
 from aejax.training import distributed
 from aejax.training.state import TrainState
 
-AXIS = "data"
+AXIS, SLICE = "data", "slice"
 Dispatch = Callable[[TrainState, Any, Any, Any], tuple[TrainState, Any]]
 
 
@@ -34,17 +46,23 @@ class Sharding:
       mode: pmap | jit | fsdp.
       rules: of fsdp, (regex of a leaf's path, axis) pairs; the first that matches decides, axis -1
         is the largest axis that divides evenly. What matches nothing is replicated.
-      devices: the devices of all processes; () = all there are.
+      devices: the devices of all processes; () = all there are. Those of a topology that is not
+        there (`aejax.aot`) can be lowered and compiled for, and no more.
+      slices: groups of devices joined by a slower network; 0 = as the devices say.
     """
 
     mode: str = "pmap"
     rules: Sequence[tuple[str, int]] = ((".*", -1),)
     devices: Sequence[Any] = ()
+    slices: int = 0
 
     def __post_init__(self):
         if self.mode not in ("pmap", "jit", "fsdp"):
             raise UserError(f'train.mode = "{self.mode}": pmap, jit or fsdp')
         object.__setattr__(self, "devices", tuple(self.devices or jax.devices()))
+        if not self.slices:
+            told = {getattr(d, "slice_index", None) for d in self.devices}
+            object.__setattr__(self, "slices", 1 if self.mode == "pmap" else len(told))
         if (
             self.mode == "pmap"
             and jax.process_count() > 1
@@ -52,9 +70,36 @@ class Sharding:
         ):
             raise UserError("train.mode = pmap uses all devices of all processes")
 
-    @property
+    @functools.cached_property
     def mesh(self) -> Mesh:
-        return Mesh(np.array(self.devices), (AXIS,))
+        per_slice = len(self.devices) // self.slices
+        shape, names = (self.slices, per_slice), (SLICE, AXIS)
+        if self.mode == "fsdp" and _is_torus(self.devices):
+            sides = torus(per_slice)
+            shape, names = (self.slices, *sides), (SLICE, *(f"{AXIS}{i}" for i in range(2)))
+        if self.slices == 1:
+            shape, names = shape[1:], names[1:]
+        if self.slices > 1 and getattr(self.devices[0], "slice_index", None) is not None:
+            within, across = (1, *shape[1:]), (self.slices, *(1 for _ in shape[1:]))
+            return Mesh(mesh_utils.create_hybrid_device_mesh(within, across, self.devices), names)
+        if len(shape) > 1 and self.slices == 1:
+            return Mesh(mesh_utils.create_device_mesh(shape, self.devices), names)
+        return Mesh(np.array(self.devices).reshape(shape), names)
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The axes that a batch is split over: all of the mesh's."""
+        return self.mesh.axis_names if self.mode != "pmap" else (AXIS,)
+
+    @property
+    def within(self) -> tuple[str, ...]:
+        """Those of one slice, over which fsdp shards the state."""
+        return tuple(name for name in self.axes if name != SLICE)
+
+    @property
+    def platform(self) -> str:
+        """Of the devices: "cpu", "gpu" or "tpu", whatever this process itself runs on."""
+        return self.devices[0].platform
 
     @property
     def local_count(self) -> int:
@@ -75,7 +120,7 @@ class Sharding:
 
     def state_shardings(self, state: Any) -> Any:
         """A NamedSharding for every leaf of a (possibly abstract) state."""
-        mesh, count = self.mesh, len(self.devices)
+        mesh, count = self.mesh, len(self.devices) // self.slices
 
         def spec(path, leaf):
             if self.mode != "fsdp":
@@ -88,7 +133,8 @@ class Sharding:
                 axis = max(even, key=lambda i: shape[i], default=None)
             if axis is None or axis not in even:
                 return NamedSharding(mesh, P())
-            return NamedSharding(mesh, P(*[AXIS if i == axis else None for i in range(len(shape))]))
+            over = self.within
+            return NamedSharding(mesh, P(*[over if i == axis else None for i in range(len(shape))]))
 
         return jax.tree_util.tree_map_with_path(spec, state)
 
@@ -108,7 +154,7 @@ class Sharding:
 
     def place_batch(self, batch: Any) -> Any:
         """This process's [k, local batch, ...] arrays as one dispatch on the devices."""
-        spec = P(AXIS) if self.mode == "pmap" else P(None, AXIS)
+        spec = P(AXIS) if self.mode == "pmap" else P(None, self.axes)
         sharding = NamedSharding(self.mesh, spec)
         return jax.tree.map(
             lambda v: jax.make_array_from_process_local_data(sharding, v), self._split(batch)
@@ -123,42 +169,121 @@ class Sharding:
             lambda v: np.moveaxis(v.reshape(v.shape[0], n, -1, *v.shape[2:]), 1, 0), batch
         )
 
-    def per_device(self, f: Callable) -> Callable:
-        """f(params, collections, batch, resident, key) on each device's share of the batch."""
-        if self.mode == "pmap":
-            return f  # the whole dispatch runs per device already
-        specs = (P(), P(), P(AXIS), P(), P())
-        return jax.shard_map(f, mesh=self.mesh, in_specs=specs, out_specs=P(), check_vma=False)
+    def averaged(self, f: Callable) -> Callable:
+        """f of each device's share of the batch, averaged over all devices.
+
+        Args:
+          f: (params, collections, batch, resident, key) -> (gradients like params, metrics,
+            collections), all means over the batch it is given.
+
+        Returns:
+          the same for whole batches. Its gradients are sharded as the parameters are; integers in
+          collections are equal on all devices already.
+        """
+
+        def on_a_device(specs, params, collections, batch, resident, key):
+            key = jax.random.fold_in(key, jax.lax.axis_index(self.axes))
+            params = jax.tree.map(self._gathered, params, specs)
+            grads, metrics, collections = f(params, collections, batch, resident, key)
+            grads = jax.tree.map(self._mean_scattered, grads, specs)
+            average = lambda v: jax.lax.pmean(v, self.axes)  # noqa: E731
+            floating = lambda v: jnp.issubdtype(v.dtype, jnp.floating)  # noqa: E731
+            collections = jax.tree.map(lambda v: average(v) if floating(v) else v, collections)
+            return grads, average(metrics), collections
+
+        def whole(params, collections, batch, resident, key):
+            shardings = self.state_shardings({"params": params})["params"]
+            specs = jax.tree.map(lambda s: s.spec, shardings)
+            run = functools.partial(on_a_device, specs)
+            if self.mode != "pmap":  # there the whole dispatch runs per device already
+                run = jax.shard_map(
+                    run,
+                    mesh=self.mesh,
+                    in_specs=(specs, P(), P(self.axes), P(), P()),
+                    out_specs=(specs, P(), P()),
+                    check_vma=False,
+                )
+            return run(params, collections, batch, resident, key)
+
+        return whole
+
+    def _gathered(self, shard: jax.Array, spec: P) -> jax.Array:
+        """The whole of a parameter that is sharded within a slice."""
+        axis = _sharded_axis(spec)
+        if axis is None:
+            return shard
+        return jax.lax.all_gather(shard, self.within, axis=axis, tiled=True)
+
+    def _mean_scattered(self, gradient: jax.Array, spec: P) -> jax.Array:
+        """The mean over all devices of a whole gradient: of a sharded one, this device's part.
+
+        One ring of the torus after the other: a sum over both at once is compiled for TPUs as an
+        all-reduce of the whole and a slice of it, twice the bytes.
+        """
+        axis = _sharded_axis(spec)
+        if axis is None:
+            return jax.lax.pmean(gradient, self.axes)
+        for name in self.within:
+            gradient = jax.lax.psum_scatter(gradient, name, scatter_dimension=axis, tiled=True)
+        if self.slices > 1:
+            gradient = jax.lax.psum(gradient, SLICE)
+        return gradient / len(self.devices)
+
+    def lower(self, dispatch: Dispatch, state: Any, batch: Any, resident: Any, key: Any) -> Any:
+        """`dispatch(state, batch, resident, key)` traced for these devices; donates the state.
+
+        Args:
+          state, resident, key: arrays or jax.ShapeDtypeStructs: only their shapes count (but in
+            pmap of several processes, where JAX wants arrays).
+          batch: this process's [k, local batch, ...], from the pipeline, or shapes of it.
+        """
+        with target.compiling_for(self.platform):
+            if self.mode == "pmap":
+                return self._lower_pmap(dispatch, state, batch, resident, key)
+            whole, over = (
+                NamedSharding(self.mesh, P()),
+                NamedSharding(self.mesh, P(None, self.axes)),
+            )
+            n = jax.process_count()
+            shardings = self.state_shardings(state)
+            run = jax.jit(dispatch, donate_argnums=0, out_shardings=(shardings, whole))
+            return run.lower(
+                jax.tree.map(lambda v, s: _shape(v, v.shape, s), state, shardings),
+                jax.tree.map(
+                    lambda v: _shape(v, (v.shape[0], v.shape[1] * n, *v.shape[2:]), over), batch
+                ),
+                *jax.tree.map(lambda v: _shape(v, v.shape, whole), (resident, key)),
+            )
+
+    def _lower_pmap(self, dispatch, state, batch, resident, key):
+        """For host-local batches, though it is called with global arrays: called directly, pmap
+        would return host-local states, which no checkpoint of many processes can hold."""
+        n, everywhere = len(self.devices), jax.process_count() > 1
+        run = jax.pmap(
+            dispatch,
+            axis_name=AXIS,
+            in_axes=(None, 0, None, None),
+            out_axes=None,
+            donate_argnums=0,
+            devices=None if everywhere else self.devices,
+        )
+        if everywhere:  # JAX makes global arrays of the arguments, which must be real then
+            return run.lower(state, self._split(batch), resident, key)
+        split = jax.tree.map(
+            lambda v: _shape(v, (n, v.shape[0], v.shape[1] // n, *v.shape[2:])), batch
+        )
+        state, resident, key = jax.tree.map(lambda v: _shape(v, v.shape), (state, resident, key))
+        return run.lower(state, split, resident, key)
 
     def compile(
         self, dispatch: Dispatch, state: TrainState, batch: Any, resident: Any, key: Any
     ) -> Any:
-        """`dispatch(state, batch, resident, key)` for arguments like these; donates the state.
+        """What `lower` traced, compiled: called with (state, place_batch(batch), resident, key).
 
-        `batch` is this process's, from the pipeline; what is compiled is called with
-        `place_batch(batch)`. Returns when every process has compiled: Gloo waits 30 seconds for
-        the others of a first collective, and then gives up for good.
+        Returns when every process has compiled: Gloo waits 30 seconds for the others of a first
+        collective, and then gives up for good.
         """
-        if self.mode == "pmap":
-            everywhere = jax.process_count() > 1
-            run = jax.pmap(
-                dispatch,
-                axis_name=AXIS,
-                in_axes=(None, 0, None, None),
-                out_axes=None,
-                donate_argnums=0,
-                devices=None if everywhere else self.devices,
-            )
-            # Lowered for host-local batches but called with global arrays: called directly, pmap
-            # would return host-local states, which no checkpoint of many processes can hold.
-            lowered = run.lower(state, self._split(batch), resident, key)
-        else:
-            whole = NamedSharding(self.mesh, P())
-            run = jax.jit(
-                dispatch, donate_argnums=0, out_shardings=(self.state_shardings(state), whole)
-            )
-            lowered = run.lower(state, self.place_batch(batch), resident, key)
-        compiled = lowered.compile()
+        compiled = self.lower(dispatch, state, batch, resident, key).compile()
         distributed.barrier("compiled")
         return compiled
 
@@ -180,6 +305,26 @@ def of_config(config: Any) -> Sharding:
     if not 0 <= count <= jax.device_count():
         raise UserError(f"train.devices = {count}: there are {jax.device_count()}")
     return Sharding(config.mode, config.fsdp, jax.devices()[: count or None])
+
+
+def torus(count: int) -> tuple[int, int]:
+    """The two sides, as equal as can be, that `count` devices are laid out in: 16 -> (4, 4)."""
+    side = max(d for d in range(1, math.isqrt(count) + 1) if count % d == 0)
+    return side, count // side
+
+
+def _is_torus(devices: Sequence[Any]) -> bool:
+    """Whether they are TPUs, whose links are rings along two or three axes."""
+    return devices[0].platform == "tpu" and math.prod(torus(len(devices))) > 3
+
+
+def _sharded_axis(spec: P) -> int | None:
+    return next((i for i, name in enumerate(spec) if name is not None), None)
+
+
+def _shape(value: Any, shape: Sequence[int], sharding: Any = None) -> jax.ShapeDtypeStruct:
+    dtype = jax.dtypes.canonicalize_dtype(value.dtype, allow_extended_dtype=True)
+    return jax.ShapeDtypeStruct(tuple(shape), dtype, sharding=sharding)
 
 
 def _from_equal_hosts(value: Any, sharding: NamedSharding) -> jax.Array:

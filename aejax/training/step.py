@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from aejax.nets import target
 from aejax.objective import evaluated
 from aejax.training.optim import held
-from aejax.training.sharding import AXIS, Sharding
+from aejax.training.sharding import Sharding
 from aejax.training.state import TrainState
 
 Images = Callable[[Any, Any, Any, bool], dict[str, Any]]
@@ -50,8 +51,7 @@ def make_train_step(
         return jnp.mean(loss), (metrics, aux.collections)
 
     def local_gradient(params, collections, batch, resident, key):
-        """Gradient, metrics and collections, averaged over micro-batches and devices."""
-        key = jax.random.fold_in(key, jax.lax.axis_index(AXIS))
+        """Gradient, metrics and collections of a device's share, averaged over micro-batches."""
         total = None
         for i in range(accumulate):  # unrolled: a scan is slow for convolutions on CPUs
             part = jax.tree.map(lambda v, i=i: jnp.split(v, accumulate)[i], batch)
@@ -63,13 +63,13 @@ def make_train_step(
             found = (grads, metrics)
             total = found if total is None else jax.tree.map(jnp.add, total, found)
         grads, metrics = jax.tree.map(lambda v: v / accumulate, total)
-        return jax.lax.pmean((grads, metrics), AXIS), _average(collections)
+        return grads, metrics, collections
 
-    gradient = sharding.per_device(local_gradient)
+    gradient = sharding.averaged(local_gradient)
 
     def train_step(state: TrainState, batch, resident, key):
         key = jax.random.fold_in(key, state.step)
-        (grads, metrics), collections = gradient(
+        grads, metrics, collections = gradient(
             state.params, state.collections, batch, resident, key
         )
         norm = optax.tree.norm(grads)
@@ -95,14 +95,6 @@ def make_train_step(
     return train_step
 
 
-def _average(collections: Any) -> Any:
-    """Code books and running statistics: the mean over devices; integers are equal already."""
-    return jax.tree.map(
-        lambda v: jax.lax.pmean(v, AXIS) if jnp.issubdtype(v.dtype, jnp.floating) else v,
-        collections,
-    )
-
-
 def make_dispatch(train_step: Callable, steps: int) -> Callable:
     """`steps` train steps in one program; batch leaves are [steps, b, ...].
 
@@ -117,7 +109,7 @@ def make_dispatch(train_step: Callable, steps: int) -> Callable:
         if steps == 1:
             return body(state, jax.tree.map(lambda v: v[0], batch))
         first = jax.tree.map(lambda v: v[0], batch)
-        slow = jax.default_backend() == "cpu" and has_lax_weight_gradient(
+        slow = target.platform() == "cpu" and has_lax_weight_gradient(
             jax.make_jaxpr(body)(state, first)
         )
         state, metrics = jax.lax.scan(body, state, batch, unroll=steps if slow else 1)

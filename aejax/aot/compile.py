@@ -1,0 +1,175 @@
+"""The program that `aejax train` would run, compiled for devices that are not here."""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from aejax.aot.topology import Topology
+from aejax.config import Clock
+from aejax.errors import UserError
+from aejax.nets.autoencoder import build_model
+from aejax.objective import build_objective
+from aejax.training import optim, run
+from aejax.training.sharding import Sharding
+from aejax.training.step import make_dispatch
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """One dispatch, compiled.
+
+    Attributes:
+      program: jax.stages.Compiled. batch: examples of a step over all chips; steps: in a dispatch.
+      parameters: numbers that are trained; state_bytes: of a whole state.
+      example_bytes: what a host sends to its chips per example.
+      seconds: (of tracing, of compiling).
+    """
+
+    program: Any
+    batch: int
+    steps: int
+    parameters: int
+    state_bytes: int
+    example_bytes: float
+    seconds: tuple[float, float]
+
+
+@dataclasses.dataclass
+class NoData:
+    """In the place of a pipeline where the data is not here: the shapes of its batches.
+
+    Attributes:
+      n: how many examples the set is said to have (it decides what "epochs" are).
+    """
+
+    n: int
+    batch: int
+    example_shape: tuple[int, int, int]
+    labels: bool = False
+    resident: None = None
+
+    def dispatch(self, step: int, k: int) -> dict[str, np.ndarray]:
+        """As the pipeline's, of black images."""
+        out = {"image": np.zeros((k, self.batch, *self.example_shape), np.uint8)}
+        if self.labels:
+            out["label"] = np.zeros((k, self.batch), np.int32)
+        return out
+
+    def images(self, resident: Any, batch: Any, key: Any = None, training: bool = True) -> dict:
+        """As the pipeline's."""
+        return {**batch, "image": batch["image"].astype(jnp.float32) / 255}
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def parts_without_data(config: ConfigDict, examples: int) -> run.Parts:
+    """`run.build` for a set that is not here: its images are as data.crop or data.size says.
+
+    Raises:
+      UserError: neither is set, or whatever else in the config cannot be.
+    """
+    data = config.data
+    size = tuple(data.size)
+    if data.crop:
+        size = (data.crop, data.crop)
+    if len(size) != 2:
+        raise UserError("--no-data: set data.crop or data.size = (height, width), which decide the "
+                        "shape of a batch")  # fmt: skip
+    shape = (*size, data.channels or 3)
+    pipeline = NoData(examples, data.batch, shape)
+    clock = Clock(data.batch, examples)
+    steps = clock.steps(config.train.length, "train.length")
+    schedule = optim.build_schedule(config.optim, steps, clock)
+    return run.Parts(
+        config, pipeline, build_model(config.model, shape), build_objective(config), steps,
+        schedule, optim.build_optimiser(config.optim, schedule),
+    )  # fmt: skip
+
+
+def compile_step(
+    parts: run.Parts, devices: Sequence[Any], batch: int = 0, steps: int = 0
+) -> Compiled:
+    """A dispatch of the config's step on `devices`.
+
+    Args:
+      batch: examples of a step; 0 = data.batch. steps: per dispatch; 0 = train.steps_per_dispatch.
+
+    Raises:
+      UserError: the batch does not divide, or the program does not fit into the chips' memory.
+    """
+    config = parts.config
+    batch, steps = batch or config.data.batch, steps or config.train.steps_per_dispatch
+    sharding = Sharding(config.train.mode, config.train.fsdp, devices)
+    sharding.check_batch(batch, config.optim.accumulate)
+    state = parts.abstract()
+    one = parts.pipeline.dispatch(0, 1)
+    shapes = jax.tree.map(
+        lambda v: jax.ShapeDtypeStruct((steps, batch, *v.shape[2:]), v.dtype), one
+    )
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    with config.data.unlocked():
+        given, config.data.batch = config.data.batch, batch  # step_on looks at it
+    try:
+        dispatch = make_dispatch(parts.step_on(sharding), steps)
+        begun = time.perf_counter()
+        lowered = sharding.lower(dispatch, state, shapes, parts.pipeline.resident, key)
+        traced = time.perf_counter()
+        program = lowered.compile()
+    except jax.errors.JaxRuntimeError as e:
+        text = " ".join(str(e).split())
+        if "RESOURCE_EXHAUSTED" not in text and "Ran out of memory" not in text:
+            raise
+        raise DoesNotFit(f"a batch of {batch} does not fit: {text[:220]}") from e
+    finally:
+        config.data.batch = given
+    sent = sum(v.size * v.dtype.itemsize for v in jax.tree.leaves(one))
+    return Compiled(
+        program,
+        batch,
+        steps,
+        run.count_parameters(state.params),
+        sum(v.size * v.dtype.itemsize for v in jax.tree.leaves(state)),
+        sent / config.data.batch,
+        (traced - begun, time.perf_counter() - traced),
+    )
+
+
+class DoesNotFit(UserError):
+    """The compiler found no room for the program in the chips' memory."""
+
+
+def largest_batch(
+    parts: run.Parts, topology: Topology, devices: Sequence[Any], limit: int = 1 << 16
+) -> Compiled:
+    """The step with the largest batch that fits, of those that are a power of two per device.
+
+    From two small batches the memory of an example is known, so few programs are compiled.
+
+    Args:
+      limit: examples of a step, beyond which nobody looks for more.
+    """
+    from aejax.aot.analyse import memory
+
+    unit = len(devices) * parts.config.optim.accumulate
+    room = topology.chip.hbm / topology.chip.devices
+    found = {n: compile_step(parts, devices, n * unit) for n in (1, 2)}
+    used = {n: memory(c.program)["peak"] for n, c in found.items()}
+    slope = max(used[2] - used[1], 1)
+    guess = 1 << max(1, int((room - used[1]) / slope)).bit_length()  # one too many, to be sure
+    guess = min(guess, 1 << (max(2, limit // unit).bit_length() - 1))
+    while guess > 2:
+        try:
+            compiled = compile_step(parts, devices, guess * unit)
+            if memory(compiled.program)["peak"] <= room:
+                return compiled
+        except DoesNotFit:
+            pass
+        guess //= 2
+    return found[2] if used[2] <= room else found[1]

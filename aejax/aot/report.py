@@ -1,0 +1,216 @@
+"""`aejax check --topology`: what the compiled step takes of each chip, and how fast it could be."""
+
+import argparse
+import json
+import pathlib
+from typing import Any
+
+from aejax.aot import analyse
+from aejax.aot.topology import GIB, Topology, devices, parse
+from aejax.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `aejax check` that concern devices which are not here."""
+    group = parser.add_argument_group("compile for devices that are not here")
+    group.add_argument("--topology", metavar="NAME",
+                       help="v5e:4x4, v5litepod-16, v5p:2x2x4, gpu:h100:1x1x8, ...")  # fmt: skip
+    group.add_argument("--slices", type=int, default=1, help="how many such slices (1)")
+    group.add_argument("--batch", help='examples of a step, or "auto": the most that fit')
+    group.add_argument("--no-data", type=int, metavar="N",
+                       help="the data is not here: N images of data.crop or data.size")  # fmt: skip
+    group.add_argument("--save", metavar="DIR", help="the program's text and the table as JSON")
+
+
+def run_command(args: argparse.Namespace) -> int:
+    """Compiles, prints, saves; 0."""
+    topology = parse(args.topology, args.slices)
+    if args.slices < 1:
+        raise UserError("--slices is at least 1")
+    where = devices(topology)  # before anything asks JAX for its own devices
+
+    from aejax import config as configs
+    from aejax.aot import compile as aot
+    from aejax.training import run
+
+    config = configs.load(args.config, args.overrides)
+    if args.no_data:
+        parts = aot.parts_without_data(config, args.no_data)
+    else:
+        parts = run.build(config, args.data_dir)
+    try:
+        if args.batch == "auto":
+            compiled = aot.largest_batch(parts, topology, where)
+        else:
+            batch = _batch(args.batch, config, len(where))
+            compiled = aot.compile_step(parts, where, batch)
+    finally:
+        parts.pipeline.close()
+    found = measure(compiled, topology, config.train.mode)
+    print(text(found, args.config))
+    if args.save:
+        save(pathlib.Path(args.save), compiled, found)
+        print(f"\nsaved in {args.save}: program.txt (HLO), table.json")
+    return 0
+
+
+def _batch(asked: str | None, config: Any, devices: int) -> int:
+    """The batch to compile for: as asked, or the config's, rounded up to what divides.
+
+    Raises:
+      UserError: not a number.
+    """
+    if asked:
+        if not (asked.isdigit() and int(asked)):
+            raise UserError(f'--batch {asked}: a number of examples, or "auto"')
+        return int(asked)
+    unit = devices * config.optim.accumulate
+    batch = -(-config.data.batch // unit) * unit
+    if batch != config.data.batch:
+        print(f"data.batch = {config.data.batch} does not divide over {devices} devices x "
+              f"{config.optim.accumulate} micro-batches: compiled for {batch}, which `train` is to "
+              "be told too\n")  # fmt: skip
+    return batch
+
+
+def measure(compiled: Any, topology: Topology, mode: str) -> dict[str, Any]:
+    """Everything that is reported of a compiled step, as plain numbers, bytes and seconds."""
+    program = compiled.program
+    hlo = program.as_text()
+    memory, cost = analyse.memory(program), analyse.cost(program)
+    # A loop over the steps of a dispatch is counted once by the compiler.
+    looped = compiled.steps if analyse.loops(hlo) == 0 else 1
+    cost = {name: value / looped for name, value in cost.items()}
+    room = topology.chip.hbm / topology.chip.devices
+    found = {
+        "topology": topology.name,
+        "slices": topology.slices,
+        "chips": topology.chips,
+        "hosts": topology.hosts,
+        "mode": mode,
+        "batch": compiled.batch,
+        "steps_per_dispatch": compiled.steps,
+        "parameters": compiled.parameters,
+        "state_bytes": compiled.state_bytes,
+        "example_bytes": compiled.example_bytes,
+        "memory": memory | {"room": int(room), "share": memory["peak"] / room},
+        "flops": cost["flops"],
+        "bytes": cost["bytes"],
+        "collectives": analyse.by_kind(analyse.collectives(hlo)),
+        "channels": len({c.channel for c in analyse.collectives(hlo)}),
+        "padding": analyse.padding(hlo),
+        "products": analyse.products(hlo),
+        "loops": analyse.loops(hlo),
+        "float64": analyse.double(hlo),
+        "trace_seconds": compiled.seconds[0],
+        "compile_seconds": compiled.seconds[1],
+        "versions": _versions(topology),
+    }
+    return found | {"estimate": estimate(found, topology)}
+
+
+def estimate(found: dict[str, Any], topology: Topology) -> dict[str, float]:
+    """A roofline of one step in seconds: no program is faster, most are two to four times slower.
+
+    compute = FLOPs / peak, memory = bytes / memory bandwidth, wire = bytes sent / bandwidth of the
+    links (across slices: of the hosts' network); step = max(compute, memory) + wire, as if no
+    exchange were hidden behind compute.
+    """
+    chip, each = topology.chip, topology.chip.devices
+    compute = found["flops"] * each / chip.peak
+    memory = found["bytes"] * each / chip.memory
+    rows = found["collectives"]
+    sent = sum(row["sent"] for kind, row in rows.items() if kind != "slices") * each
+    across = rows.get("slices", {"sent": 0.0})["sent"] * each * min(chip.host, topology.chips)
+    wire = sent / topology.links + across / chip.network
+    step = max(compute, memory) + wire
+    return {
+        "compute": compute,
+        "memory": memory,
+        "wire": wire,
+        "step": step,
+        "examples_per_second": found["batch"] / step,
+        "examples_per_second_per_host": found["batch"] / step / topology.hosts,
+        "host_bytes_per_second": found["batch"] / step / topology.hosts * found["example_bytes"],
+    }
+
+
+def text(found: dict[str, Any], config: str) -> str:
+    """The report as it is printed."""
+    memory, guess, chip = found["memory"], found["estimate"], parse_chip(found)
+    mib = lambda n: f"{n / (1 << 20):,.1f} MiB"  # noqa: E731
+    slices = f" x {found['slices']} slices" if found["slices"] > 1 else ""
+    lines = [
+        f"{config} compiled for {found['topology']}{slices}: {found['chips']} chips of "
+        f"{found['hosts']} host(s), {found['mode']}, a batch of {found['batch']:,}, "
+        f"{found['steps_per_dispatch']} step(s) per dispatch; never run on it",
+        "",
+        f"memory      {mib(memory['peak'])} of {memory['room'] / GIB:.0f} GiB per device "
+        f"({memory['share']:.1%}): arguments {mib(memory['arguments'])}, temporaries "
+        f"{mib(memory['temporaries'])}, code {mib(memory['code'])}; {mib(memory['shared'])} of the "
+        f"{mib(memory['outputs'])} of results take the place of arguments",
+        f"work        {found['flops'] / 1e9:,.4g} GFLOP and {found['bytes'] / 1e6:,.4g} MB of "
+        f"memory traffic per device and step; {found['parameters']:,} parameters",
+    ]
+    for kind, row in found["collectives"].items():
+        lines.append(
+            f"{'exchange' if kind == next(iter(found['collectives'])) else '':<11} "
+            f"{int(row['count'])} {kind}: {row['bytes'] / 1e6:,.4g} MB "
+            f"({row['bytes'] / found['parameters']:.2f} bytes per parameter), "
+            f"{row['sent'] / 1e6:,.4g} MB sent by a chip"
+        )
+    if not found["collectives"]:
+        lines.append("exchange    none")
+    lines.append(f"padding     {found['padding']['ratio']:.2f} x the bytes that are needed; worst:")
+    for row in found["padding"]["worst"]:
+        lines.append(
+            f"{'':<11} {row['buffers']} of {row['shape']}: {row['padded'] / 1e6:,.4g} MB for "
+            f"{row['logical'] / 1e6:,.4g} MB ({row['padded'] / row['logical']:.1f} x)"
+        )
+    products = ", ".join(f"{n} {name}" for name, n in found["products"].items())
+    lines += [
+        f"products    {products or 'none'}",
+        f"loops       {found['loops']} while; float64: {'yes' if found['float64'] else 'none'}",
+        f"compiled in {found['compile_seconds']:.1f} s (traced in {found['trace_seconds']:.1f} s)",
+        "",
+        f"estimate    {guess['step'] * 1e3:,.3g} ms a step, {guess['examples_per_second']:,.0f} "
+        f"examples/s at best: compute {guess['compute'] * 1e3:.3g} ms at the peak of "
+        f"{chip.peak / 1e12:.0f} TFLOP/s (bf16), memory {guess['memory'] * 1e3:.3g} ms at "
+        f"{chip.memory / 1e9:,.0f} GB/s, wire {guess['wire'] * 1e3:.3g} ms at "
+        f"{chip.links / 1e9:.0f} GB/s a chip (half on axes that are no ring), not hidden",
+        f"{'':<11} input: {guess['examples_per_second_per_host']:,.0f} examples/s and "
+        f"{guess['host_bytes_per_second'] / 1e6:,.3g} MB/s from each host",
+        f"{'':<11} A bound, not a measurement. Figures of the chip: {chip.source}",
+    ]
+    return "\n".join(lines)
+
+
+def parse_chip(found: dict[str, Any]) -> Any:
+    """The chip that a table is of."""
+    return parse(found["topology"]).chip
+
+
+def save(folder: pathlib.Path, compiled: Any, found: dict[str, Any]) -> None:
+    """program.txt and table.json.
+
+    Raises:
+      UserError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "program.txt").write_text(compiled.program.as_text())
+        (folder / "table.json").write_text(json.dumps(found, indent=1) + "\n")
+    except OSError as e:
+        raise UserError(f"--save {folder}: {e.strerror or e}") from e
+
+
+def _versions(topology: Topology) -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for name in ("jax", "jax-cuda13-plugin" if topology.is_gpu else "libtpu", "flax", "optax"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "?"
+    return found

@@ -1,0 +1,36 @@
+"""Flow matching (DiT) on the 32x32x4 latents of kl_f8: class-conditional samples of ImageNet.
+
+    aejax train --config experiments/tokenizer/latent_flow.py --workdir runs/latent_flow \
+        --config.objective.kwargs.autoencoder=runs/kl_f8
+    aejax check --config experiments/tokenizer/latent_flow.py --topology v5e:4x4 --no-data 1281167
+
+Anchor: SiT-XL/2 (675 M parameters, 7 M steps of 256) has gFID 8.61 without and 2.06 with guidance
+on SD-VAE's latents, DiT-XL/2 9.62 and 2.27 (table of the RAE paper of 2025, arXiv 2510.11690). This
+is the B/2 size (width 768, 12 blocks). "maskgit" is MaskGIT over the codes of fsq_f16 instead. Never
+trained here: ImageNet is not here, and no accelerator. What the step takes: docs/tpu-tables.md.
+"""
+
+from aejax.config import flags
+from experiments.tokenizer import fsq_f16, kl_f8
+
+
+def get_config(arg: str = ""):
+    """`arg` "smoke" shrinks it to seconds on the bundled photographs; "maskgit" is over codes."""
+    words = flags(arg, "smoke", "maskgit")
+    smoke = "smoke" in words
+    codes = "maskgit" in words
+    c = (fsq_f16 if codes else kl_f8).get_config("plain,smoke" if smoke else "plain")
+    prior = {"name": "flow_matching", "net": "dit", "patch": 2}
+    if codes:
+        prior = {"name": "maskgit"}
+    prior |= {"width": 32, "depth": 1, "heads": 2} if smoke else {
+        "width": 768, "depth": 12, "heads": 12}  # fmt: skip
+    c.model.kwargs = {"autoencoder": c.model.to_dict(), "prior": prior, "classes": 0 if smoke else 1000}
+    c.model.name = "aejax.generation.latent:LatentModel"
+    c.objective.name, c.objective.terms = "aejax.generation.objective:LatentPrior", {}
+    c.objective.kwargs = {"autoencoder": ""}
+    c.optim.b1, c.optim.b2, c.optim.ema = 0.9, 0.99, 0.9999
+    c.optim.schedule = "constant"
+    c.train.length = "3 steps" if smoke else "80 epochs"
+    c.eval.metrics, c.eval.best = (), "-prior"
+    return c
