@@ -208,6 +208,8 @@ def each(items: Sequence[Item], what: str, name: Callable[[Item], object], do: C
         except BrokenPipeError:  # aejax ... | head
             raise
         except Exception as e:
+            if len(items) == 1 and not isinstance(e, (UserError, OSError)):
+                raise  # a bug: the command line says so, and shows where with --debug
             failed += 1
             print(f"aejax: {failure(name(item), e)}", file=sys.stderr)
     if failed and len(items) > 1:

@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from aejax import files
+
 VERSION = "2"  # of what is kept: raise it when a decoded pixel, or its form, may change
 
 
@@ -31,9 +33,7 @@ def remembered(name: str) -> Iterator[dict]:
     if not known:
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_suffix(f".{os.getpid()}")
-            part.write_text(json.dumps(memory))
-            os.replace(part, path)
+            files.write_atomically(path, json.dumps(memory))
 
 
 @contextlib.contextmanager

@@ -216,6 +216,7 @@ def contact_sheet(source, rows, side: int = 150, width: int = 8):
         if source.class_names:
             caption.append(f"class {source.class_names[example['label']]}")
         for i, text in enumerate(caption):
+            text = text.encode("utf-8", "backslashreplace").decode()  # names need not be UTF-8
             while draw.textlength(text, font) > side:
                 text = text[: len(text) - 2 - text.endswith("…")] + "…"
             place = (left + side / 2, top + side + 4 + i * line)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from aejax import files
 from aejax.data.cache import cache_dir, locked, remembered
 from aejax.data.source import Source, without
 from aejax.errors import UserError
@@ -74,17 +75,12 @@ def _decode_to(data: Path, index: Path, source: Source) -> None:
         size = f"{source.bytes / 2**20:,.0f} MiB"
         print(f"decoding {source.name} once: {len(source):,} images, {size}, into {data.parent}",
               file=sys.stderr)  # fmt: skip
-    part = data.with_suffix(f".{os.getpid()}")
-    try:
-        with open(part, "wb") as f:  # written, not mapped: a full disk is an error then, no SIGBUS
-            labels, found = _read_all(source, lambda x: f.write(np.ascontiguousarray(x).data))
-        os.replace(part, data)
-        with open(part, "wb") as f:
-            why = np.array(list(found.values()), np.str_)
-            np.savez(f, labels=labels, bad=np.array(list(found), np.int64), why=why)
-        os.replace(part, index)
-    finally:
-        part.unlink(missing_ok=True)
+    # written, not mapped: a full disk is an error then, no SIGBUS
+    with files.replacing(data) as part, open(part, "wb") as f:
+        labels, found = _read_all(source, lambda x: f.write(np.ascontiguousarray(x).data))
+    with files.replacing(index) as part, open(part, "wb") as f:
+        why = np.array(list(found.values()), np.str_)
+        np.savez(f, labels=labels, bad=np.array(list(found), np.int64), why=why)
 
 
 def _no_room(source: Source, folder: Path) -> UserError:

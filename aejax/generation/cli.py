@@ -83,14 +83,21 @@ def write(pictures, path: str, columns: int | None = None, labels: Sequence[str]
     return f"{pathlib.Path(path)}/: {len(pictures)} files"
 
 
-def read(paths: Sequence[str | pathlib.Path], shape: Sequence[int]):
+def read(
+    paths: Sequence[str | pathlib.Path],
+    shape: Sequence[int],
+    failed: dict[pathlib.Path, Exception] | None = None,
+):
     """Picture files as uint8 [n, h, w, c] of the model's `shape` (h, w, c).
 
     Other sizes are cropped to the model's proportions and resized, other channels converted: one
     line on stderr says so.
 
+    Args:
+      failed: takes what is wrong with each file that is no picture, which is then left out.
+
     Raises:
-      UserError: a file that is no picture.
+      UserError: a file that is no picture, without `failed`.
     """
     import numpy as np
 
@@ -99,7 +106,13 @@ def read(paths: Sequence[str | pathlib.Path], shape: Sequence[int]):
     height, width, channels = shape
     pictures, unlike = [], []
     for path in paths:
-        stored, meta = images.read_image(path)
+        try:
+            stored, meta = images.read_image(path)
+        except Exception as e:
+            if failed is None:
+                raise
+            failed[path] = e
+            continue
         files.say(path, meta.notes)
         x = decode.flatten(stored, channels)
         if x.shape != stored.shape or x.shape[:2] != (height, width):
@@ -112,7 +125,7 @@ def read(paths: Sequence[str | pathlib.Path], shape: Sequence[int]):
         kind = "gray" if channels == 1 else "colour"
         fitted = f"cropped and resized to the model's {width}x{height}, {kind}"
         print(f"aejax: {fitted}: {unlike[0]}{more}", file=sys.stderr)
-    return np.stack(pictures)
+    return np.stack(pictures) if pictures else np.zeros((0, *shape), np.uint8)
 
 
 # sample -------------------------------------------------------------------------------------------
@@ -208,8 +221,6 @@ def _extend_arguments(parser):
 
 
 def _extend(args) -> int:
-    import numpy as np
-
     from aejax.data.walk import images_in
 
     root = pathlib.Path(args.input)
@@ -220,18 +231,35 @@ def _extend(args) -> int:
     made = outputs(args.out, args.n * len(sources), folders)
     files.check_outputs(made, sources, args.force)
     generator = _generator(args)
-    order = args.classes.split(",") if args.classes else sorted(set(names) - {""})
-    labels = None
-    if generator.classes and "" not in names and len(order) == generator.classes:
-        if set(names) - set(order):
-            raise UserError(f"sub-folders not in --classes: {', '.join(set(names) - set(order))}")
-        labels = np.array([order.index(n) for n in names])
-    pictures = read(sources, generator.shape)
-    made = generator.extend(pictures, args.n, args.strength, labels, args.seed)
-    print(write(made, args.out, columns=args.n, labels=folders))
+    failed: dict[pathlib.Path, Exception] | None = {} if len(sources) > 1 else None
+    pictures = read(sources, generator.shape, failed)
+    names = [n for f, n in zip(sources, names, strict=True) if f not in (failed or {})]
+    labels = _labels(names, generator.classes, args.classes)
+    if len(pictures):
+        made = generator.extend(pictures, args.n, args.strength, labels, args.seed)
+        folders = [n for n in names for _ in range(args.n)] if any(names) else ()
+        print(write(made, args.out, columns=args.n, labels=folders))
     if labels is None and generator.classes:
         print("the classes of the input are not told to the generator; see --classes")
-    return 0
+    for file, error in (failed or {}).items():
+        print(f"aejax: {files.failure(file, error)}", file=sys.stderr)
+    return 2 if failed else 0
+
+
+def _labels(names: Sequence[str], classes: int, told: str):
+    """The generator's class of each picture, by the sub-folder it is in; None if not known.
+
+    Raises:
+      UserError: a sub-folder that is not among the classes told.
+    """
+    import numpy as np
+
+    order = told.split(",") if told else sorted(set(names) - {""})
+    if not classes or "" in names or len(order) != classes:
+        return None
+    if set(names) - set(order):
+        raise UserError(f"sub-folders not in --classes: {', '.join(set(names) - set(order))}")
+    return np.array([order.index(n) for n in names])
 
 
 def box_mask(box: str, shape: Sequence[int]):

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 from PIL import Image
 
@@ -72,3 +74,14 @@ def test_small_images_are_enlarged_whole(tmp_path):
     sheet = contact_sheet(source, [0])
     box = sheet.crop((12 + 3, 12 + 3, 12 + 147, 12 + 147))  # 18 times 8 of 150 pixels
     assert len(set(box.convert("L").tobytes())) <= len(set(source.read(0)[0].tobytes())) + 1
+
+
+def test_names_that_are_not_utf_8_are_shown(tmp_path, capsys):
+    for name in (b"\xff.png", b"b.png"):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / os.fsdecode(name)).write_bytes(png(picture(20, 20)))
+    command = ["data", "show", f"folder:{tmp_path / 'in'}", "-o", str(tmp_path / "sheet.png")]
+    assert main(command) == 0, capsys.readouterr().err
+    (tmp_path / "in" / os.fsdecode(b"bad\xff.png")).write_bytes(b"no picture")
+    assert main([*command, "--skip-bad", "--force"]) == 0
+    assert "left out: bad\\udcff.png" in capsys.readouterr().out

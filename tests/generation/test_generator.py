@@ -302,6 +302,18 @@ def test_no_verb_destroys_an_input(stand_in, tmp_path, monkeypatch, words):
     assert {p: p.read_bytes() for p in tmp_path.rglob("*.png")} == before
 
 
+def test_a_bad_picture_does_not_stop_the_others(stand_in, tmp_path, capsys):
+    from PIL import Image
+
+    for name in "abc":
+        Image.fromarray(np.zeros((6, 6), np.uint8)).save(tmp_path / f"{name}.png")
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    assert run(cli.extend, tmp_path, "--n", 2, "-o", tmp_path / "more.npy") == 2
+    assert len(np.load(tmp_path / "more.npy")) == 4
+    err = capsys.readouterr().err
+    assert err.count("b.png") == 1 and "not an image" in err
+
+
 def test_existing_files_need_force(stand_in, tmp_path):
     for out in ("x.png", "x.npy", "folder"):
         words = (cli.sample, "--n", 2, "--steps", 1, "-o", tmp_path / out)
