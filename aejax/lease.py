@@ -155,6 +155,13 @@ def take_or_explain(directory: pathlib.Path, timeout: float = TIMEOUT) -> Lease 
                         f"{directory} is being trained by {holder(directory, timeout)}; wait until "
                         "it ends, or use another --workdir"
                     )
+                if seen is None:
+                    print(
+                        f"{directory}: {holder(directory, timeout)} trained here last and has not "
+                        f"ended properly; waiting up to {timeout:.0f} s for a sign of it",
+                        file=sys.stderr,
+                        flush=True,
+                    )
                 seen = sign
         time.sleep(0.5)
 

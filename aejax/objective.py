@@ -130,6 +130,9 @@ def build_objective(config: Mapping[str, Any]) -> Any:
       UserError: an unknown objective, loss, corruption or argument.
     """
     spec = config["objective"]
+    kwargs = dict(spec["kwargs"])
+    if spec["name"].startswith("aejax."):
+        kwargs.pop("start", None)  # of 0.1; config.current makes model.start of it
     cls = lookup(spec["name"], OBJECTIVES, "objective")
     arguments = {
         "loss": dict(spec["loss"]),
@@ -139,7 +142,7 @@ def build_objective(config: Mapping[str, Any]) -> Any:
     }
     fields = {f.name for f in dataclasses.fields(cls)} if dataclasses.is_dataclass(cls) else set()
     arguments = {name: v for name, v in arguments.items() if name in fields}
-    objective = build(cls, arguments | dict(spec["kwargs"]), f'objective "{spec["name"]}"')
+    objective = build(cls, arguments | kwargs, f'objective "{spec["name"]}"')
     if "loss" in arguments:
         mixture(arguments["loss"])  # an unknown loss is said before anything starts
     if "corrupt" in arguments:

@@ -115,6 +115,18 @@ def test_a_run_of_an_older_version_is_loaded():
     assert aejax.load(OLD, "best").step == 10
 
 
+def test_the_size_of_an_image_in_an_older_run_comes_from_whatever_tells_it(tmp_path, monkeypatch):
+    """Its config, the pictures of its last evaluation, or else its data."""
+    run = pathlib.Path(shutil.copytree(OLD, tmp_path / "run"))
+    shutil.rmtree(run / "pictures")
+    assert aejax.load(run).shape == (8, 8, 1)  # of the bundled digits
+    monkeypatch.setattr("aejax.data.splits.open_source", lambda *_, **__: 1 / 0)
+    config = json.loads((run / "config.json").read_text())
+    config["data"] |= {"size": [8, 8], "channels": 1}
+    (run / "config.json").write_text(json.dumps(config))
+    assert aejax.load(run).shape == (8, 8, 1)
+
+
 def test_a_run_of_an_older_version_is_resumed(tmp_path):
     shutil.copytree(OLD, tmp_path / "run")
     config = aejax.training.workdir.read_config(OLD)

@@ -43,6 +43,7 @@ def test_every_run_of_the_ablations_is_a_model_and_an_objective(arg):
 
 def test_the_shipped_models_are_those_of_the_configs():
     from aejax import weights
+    from aejax.registry import current_name
     from aejax.weights import ALIASES as MODELS
 
     for name, file in (("gray", "gray.py"), ("colour", "colour.py")):
@@ -50,7 +51,7 @@ def test_the_shipped_models_are_those_of_the_configs():
             continue
         kept = weights.provenance(MODELS[name])["config"]
         c = load(str(FOLDER / file))
-        assert kept["model"]["name"] == c.model.name
+        assert current_name(kept["model"]["name"]) == c.model.name
         assert kept["model"]["kwargs"]["widths"] == list(c.model.kwargs.widths)
         assert kept["data"]["channels"] == c.data.channels
 
