@@ -297,7 +297,7 @@ def _curves(collection: Collection) -> str:
             values = [(spelled(c)[0], value_of(r, c)) for c in varied]
             names.append(", ".join(f"{k} {v}" for k, v in values if v is not None) or r["id"])
         groups = [str(value_of(r, settings["by"]) or "") for r in results]
-        drawn = curves.section(results, names, groups, settings["y"])
+        drawn = curves.section(results, names, groups, settings["y"], spelled(settings["y"])[0])
         if drawn:
             parts += [f"<h3>{_e(name)}</h3>"] if len(facets(collection)) > 1 else []
             parts.append(drawn)
