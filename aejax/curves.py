@@ -110,19 +110,24 @@ def _axes(low: float, high: float, last: float, log: bool) -> str:
 
 
 def section(
-    results: Sequence[Mapping[str, Any]], names: Sequence[str], groups: Sequence[str], metric: str
+    results: Sequence[Mapping[str, Any]],
+    names: Sequence[str],
+    groups: Sequence[str],
+    metric: str,
+    header: str,
 ) -> str:
-    """Loss and `metric` ("test/psnr") of every run against its steps, with what the colours mean;
-    "" where no run has kept a log."""
+    """Loss and `metric` ("test/psnr", in words `header`) of every run against its steps, with what
+    the colours mean; "" where no run has kept a log, no metric that was measured once alone."""
     colours = {group: i % 7 for i, group in enumerate(dict.fromkeys(groups))}
-    tail = metric.removeprefix("test/")
+    measured = metric.replace("test/", "eval/", 1)
     panels = []
-    for title, column in (("training loss", "loss"), (f"{tail} of the test split", f"eval/{tail}")):
+    for title, column in (("Training loss", "loss"), (f"{header}, of the test split,", measured)):
         lines = [
             Curve(name, group, read(r["directory"], column))
             for r, name, group in zip(results, names, groups, strict=True)
         ]
-        panels.append(panel(title, lines, colours))
+        if any(len(line.points) > 1 for line in lines):
+            panels.append(panel(title, lines, colours))
     if not any(panels):
         return ""
     key = "".join(

@@ -96,7 +96,7 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .3rem 1.4rem; f
   margin: 0 0 1.2rem; } dt { color: var(--quiet); } dd { margin: 0; overflow-wrap: anywhere; }
 @media (max-width: 600px) { main { padding: 1.5rem 1rem 3rem; } h1 { font-size: 1.5rem; }
   h1, h2, p { overflow-wrap: anywhere; } dl { grid-template-columns: 1fr; gap: 0; }
-  dd { margin: 0 0 .6rem; } }
+  dd { margin: 0 0 .6rem; } .scroll img { max-width: none; } }
 @media print { .hint { display: none; } main { padding: 0; } details { display: none; } }
 """
 
@@ -244,10 +244,10 @@ def _html_table(table: Table) -> str:
     )
 
 
-def scrolling(table: str) -> str:
-    """A table that scrolls inside the page, with a word above it where it does."""
-    hint = '<p class="hint">more columns: scroll &rarr;</p>'
-    return f'{hint}<div class="scroll" tabindex="0">{table}</div>'
+def scrolling(content: str) -> str:
+    """A table or figure that scrolls inside the page, with a word above it where it does."""
+    hint = '<p class="hint">scroll for more &rarr;</p>'
+    return f'{hint}<div class="scroll" tabindex="0">{content}</div>'
 
 
 def webp(data: bytes, quality: int = 0) -> tuple[str, int, int]:
@@ -276,10 +276,13 @@ def _html_figure(figure: Figure, kind: str = "") -> str:
     wide = width if kind == "pictures" else round(width / 1.6)  # 160 dots per inch
     caption = f"{figure.title}. {figure.note[:1].upper()}{figure.note[1:]}".strip()
     caption = caption.rstrip(". ") + "." if caption.strip(". ") else ""
-    return (
-        f"<figure{f' class={kind}' if kind else ''}><picture>{dark}"
-        f'<img src="{light}" alt="{_e(figure.title)}" width="{wide}" '
+    image = (
+        f'<picture>{dark}<img src="{light}" alt="{_e(figure.title)}" width="{wide}" '
         f'style="aspect-ratio: {width} / {height}"></picture>'
+    )
+    return (
+        f"<figure{f' class={kind}' if kind else ''}>"
+        + (image if kind else scrolling(image))  # lines with words have a least width
         + (f"<figcaption>{_e(caption)}</figcaption>" if caption else "")
         + "</figure>"
     )
@@ -297,7 +300,7 @@ def _curves(collection: Collection) -> str:
             values = [(spelled(c)[0], value_of(r, c)) for c in varied]
             names.append(", ".join(f"{k} {v}" for k, v in values if v is not None) or r["id"])
         groups = [str(value_of(r, settings["by"]) or "") for r in results]
-        drawn = curves.section(results, names, groups, settings["y"])
+        drawn = curves.section(results, names, groups, settings["y"], spelled(settings["y"])[0])
         if drawn:
             parts += [f"<h3>{_e(name)}</h3>"] if len(facets(collection)) > 1 else []
             parts.append(drawn)

@@ -5,6 +5,7 @@ checkout in it and a few pictures. What cannot be run stands in NOT_RUN with its
 made shorter stands in SHORTER. A command that is added to a document is run without another word.
 """
 
+import importlib
 import os
 import pathlib
 import re
@@ -15,6 +16,9 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+
+from aejax.config import load_module
+from aejax.errors import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted(
@@ -174,3 +178,45 @@ def test_what_is_not_run_or_shortened_is_still_printed():
         assert re.search(pattern, printed, re.M), pattern
     for long in SHORTER:
         assert long in printed, long
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_name_that_is_printed_is_there(document):
+    """Dotted names can be imported, files exist, experiment files know their arguments."""
+    text = (ROOT / document).read_text()
+    for name in set(re.findall(r"(?<![\w/.])aejax(?:\.[A-Za-z_]\w*)+", text)):
+        assert importable(name), name
+    folders = [ROOT, (ROOT / document).parent, ROOT / "aejax", ROOT / "experiments"]
+    for path in set(re.findall(r"[`(\s]((?:[\w.-]+/)+[\w-]+\.(?:py|md|toml|sh|yaml))\b", text)):
+        assert any((folder / path).exists() for folder in folders), path
+    for file, arg in set(re.findall(r"(experiments/[\w/]+\.py):([\w,=-]+)", text)):
+        if not arg.isdigit():
+            argument_is_known(load_module(str(ROOT / file)), arg)
+
+
+def importable(name):
+    """Whether a dotted name is a module, or what a module has."""
+    module, tail = name, []
+    while module:
+        try:
+            found = importlib.import_module(module)
+            break
+        except ImportError:
+            module, _, last = module.rpartition(".")
+            tail.insert(0, last)
+    for attribute in tail:
+        if not hasattr(found, attribute):
+            return False
+        found = getattr(found, attribute)
+    return True
+
+
+def argument_is_known(module, arg):
+    """An experiment's argument fits its config or its study."""
+    errors = []
+    for name in ("get_config", "get_study"):
+        try:
+            getattr(module, name, lambda arg: None)(arg)
+        except UserError as e:
+            errors.append(str(e))
+    assert len(errors) < 2, errors
