@@ -43,7 +43,7 @@ def base() -> ConfigDict:
     c.seed = 0  # everything random follows from it and the step
 
     c.data = ConfigDict()
-    c.data.source = "bundled:digits"  # folder:PATH | tfds:NAME | hf:NAME | arrays:FILE | module:Class
+    c.data.source = "bundled:digits"  # folder:PATH, tfds:NAME, ..., module:Class
     c.data.split = "train"  # folders named train, val and test are splits; see data/folder.py
     c.data.eval_source = ""  # "" = the same source
     c.data.eval_split = "test"

@@ -53,6 +53,22 @@ def test_no_training_with_test_pictures(tmp_path):
 
 
 def test_arrays_are_trained_on(tmp_path, capsys):
-    images = np.stack([picture(8, 8, 1, seed=i) for i in range(30)])
-    train(tiny(), tmp_path / "run", data=(images, np.arange(30) % 2))
+    images, c = np.stack([picture(8, 8, 1, seed=i) for i in range(30)]), tiny()
+    train(c, tmp_path / "run", data=(images, np.arange(30) % 2))
     assert "27 pictures train, 3 test: every 10th held out" in capsys.readouterr().err
+    assert c.data.source == "bundled:digits", "the caller's config is not changed"
+    c.train.length = "4 steps"
+    with pytest.raises(UserError, match="holds a run of another config .*data.source"):
+        train(c, tmp_path / "run")  # without them
+    with pytest.raises(UserError, match="the train images of .* have changed"):
+        train(c, tmp_path / "run", data=(255 - images, np.arange(30) % 2))
+    assert train(c, tmp_path / "run", data=(images, np.arange(30) % 2)).steps == 4
+
+
+def test_a_run_on_arrays_is_measured_on_no_other_set_in_silence(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("AEJAX_NO_REEXEC", "1")
+    images = np.stack([picture(8, 8, 1, seed=i) for i in range(30)])
+    train(tiny(), tmp_path / "run", data=images)
+    assert main(["eval", "--workdir", str(tmp_path / "run")]) == 2
+    assert "trained on arrays from Python: give them again" in capsys.readouterr().err
+    assert main(["eval", "--workdir", str(tmp_path / "run"), "--source", "bundled:digits"]) == 0
