@@ -43,11 +43,11 @@ def base() -> ConfigDict:
     c.seed = 0  # everything random follows from it and the step
 
     c.data = ConfigDict()
-    c.data.source = "bundled:digits"  # tfds:NAME | folder:PATH | bundled:NAME | module:Class
-    c.data.split = "train"
+    c.data.source = "bundled:digits"  # folder:PATH, tfds:NAME, ..., module:Class
+    c.data.split = "train"  # folders named train, val and test are splits; see data/folder.py
     c.data.eval_source = ""  # "" = the same source
     c.data.eval_split = "test"
-    c.data.holdout = 10  # folders and bundled sets: every 10th file is the test split
+    c.data.holdout = 10  # of a set without splits every 10th picture is the test split
     c.data.folds = ""  # file of aejax.folds: train on all but fold j of the split, test on fold j
     c.data.fold = 0  # that j
     c.data.size = ()  # (height, width) or (short side,): resize on decode; () = as stored
@@ -57,7 +57,7 @@ def base() -> ConfigDict:
     c.data.channels = 0  # 1 = gray, 3 = RGB, 0 = as stored
     c.data.batch = 64  # examples per step, over all devices and processes
     c.data.cache = "auto"  # auto | device (resident, uint8) | memmap | stream
-    c.data.on_bad = "error"  # error | skip unreadable and too small images
+    c.data.on_bad = "error"  # error | skip unreadable, too small and tested-on images
     c.data.workers = 0  # decoding processes of a stream
 
     c.corrupt = ()  # x -> x_tilde: ({"name": "gaussian", "sigma": (0, 55)}, ...); () = identity

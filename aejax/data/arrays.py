@@ -196,6 +196,21 @@ def of_arrays(
     )
 
 
+MEMORY = "memory:arrays"  # what a config calls the arrays that Python gave
+
+
+def open_memory(rest: str, split: str, data_dir: Path | None, holdout: int):
+    """The arrays of another process cannot be had.
+
+    Raises:
+      UserError: always; it says what to do.
+    """
+    raise UserError(
+        "this run was trained on arrays from Python: give them again, train(..., data=(images, "
+        "labels)), or name another set (eval --source)"
+    )
+
+
 def open_arrays(file: str, split: str, data_dir: Path | None, holdout: int):
     """(source, {}) of a split of a file; see `aejax.data.source.SOURCES`."""
     given = Path(file).expanduser()

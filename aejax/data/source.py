@@ -329,6 +329,7 @@ SOURCES: dict[str, str | Callable] = {
     "bundled": "aejax.data.bundled:open_bundled",
     "arrays": "aejax.data.arrays:open_arrays",
     "hf": "aejax.data.hub:open_hub",
+    "memory": "aejax.data.arrays:open_memory",
 }
 FORMS = (
     "folder:PATH",

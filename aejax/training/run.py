@@ -13,7 +13,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from aejax import files
-from aejax.config import current, to_json
+from aejax.config import apply_overrides, current, to_json
+from aejax.data.arrays import MEMORY
 from aejax.errors import UserError
 from aejax.evaluate import Evaluation, Evaluator
 from aejax.result import Result, read_result
@@ -180,6 +181,8 @@ def train(
     """
     watch = Stopwatch()
     config, workdir = current(config), pathlib.Path(workdir)
+    if data is not None:
+        config = apply_overrides(config, {"data.source": MEMORY})
     changed = changed_keys(workdir, config)
     finished = read_result(workdir)
     if finished is not None and not has_more_to_do(workdir, changed):

@@ -1,7 +1,10 @@
 import os
+import pathlib
+import re
 
 import pytest
 
+import aejax
 from aejax.data.walk import files_in, images_in
 from aejax.errors import UserError
 from tests.data.data_helpers import picture, png
@@ -69,3 +72,30 @@ def test_mistakes(tree, monkeypatch):
     monkeypatch.setattr(os, "scandir", denied)
     with pytest.raises(UserError, match="cannot read the folder .*: permission denied"):
         files_in(tree)
+
+
+def test_there_is_no_other_walker():
+    """Verbs and sources list pictures by this one: whoever reads data walks no folder otherwise."""
+    package = pathlib.Path(aejax.__file__).parent
+    for file in package.rglob("*.py"):
+        if file.name != "walk.py":
+            text = file.read_text()
+            assert "aejax.data" not in text or not re.search(r'os\.walk\(|rglob\("\*"\)', text), (
+                file
+            )
+
+
+def test_verbs_skip_what_is_hidden(tree):
+    from aejax.codec import cli as codec
+    from aejax.codec.evaluation import read_images
+    from aejax.data.images import READ
+    from aejax.denoising import cli as denoising
+    from aejax.denoising.protocol import clean_images
+
+    (tree / "loop").symlink_to(tree)
+    wanted = ["a.JPG", "b.png", "sub/c.png", "sub/deep/d.png"]
+    assert [inside.as_posix() for _, inside in codec._named([str(tree)], READ)] == wanted
+    jobs = denoising.jobs([str(tree)], None)
+    assert [file.relative_to(tree).as_posix() for file, _ in jobs] == wanted
+    assert list(read_images(str(tree))) == ["a", "b"]
+    assert [name for name, _ in clean_images(tree)] == ["a.JPG", "b.png"]
