@@ -269,6 +269,29 @@ def test_a_table_shows_the_weight_of_a_loss_with_dots():
 
 
 @pytest.mark.parametrize(
+    "key, value",
+    [
+        ("model.f_E", "my_package.parts:Encoder"),
+        ("objective.loss", {"mse": 1.0, "my_package.parts:cubic": 1.0}),
+        ("optim.schedule", "my_package.parts:halving"),
+        ("eval.metrics", ("mse", "parts:worst")),
+        ("corrupt", ({"name": "my_package.parts:shift"},)),
+        ("data.source", "my_package.parts:Pictures:48"),
+        ("data.eval_source", "parts:Pictures"),
+    ],
+)
+def test_a_strangers_parts_are_refused_wherever_they_are_named(project, key, value):
+    from aejax.loading import refuse_own_parts
+
+    sys.path.append(str(project / "my_package"))
+    c = base()
+    c.optim.schedule = "optax:sgdr_schedule"
+    refuse_own_parts(c, "run")
+    with pytest.raises(UserError, match="outside aejax"):
+        refuse_own_parts(configs.apply_overrides(c, {key: value}), "run")
+
+
+@pytest.mark.parametrize(
     "text, module",
     [
         ("my_package.parts:cubic", "my_package.parts"),
