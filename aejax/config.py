@@ -4,6 +4,7 @@ An experiment file defines `get_config(arg="")`, which starts from `base()` and 
 about. Here every key stands once, with its unit or its consequence.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.util
@@ -11,13 +12,13 @@ import json
 import pathlib
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from aejax.errors import UserError
-from aejax.registry import did_you_mean, with_current_names
+from aejax.registry import did_you_mean, own_line, with_current_names
 
 
 class Dotted(ConfigDict):
@@ -156,24 +157,28 @@ def load_module(path: str) -> Any:
     sys.modules[name] = module
     sys.path.insert(0, str(file.parent))
     try:
-        spec.loader.exec_module(module)
-    except UserError:
-        raise
-    except Exception as e:
-        line = getattr(e, "lineno", None) or _line_in(e, file)
-        raise UserError(f'"{path}" line {line}: {type(e).__name__}: {e}') from e
+        with file_errors(path):
+            spec.loader.exec_module(module)
     finally:
         sys.path.remove(str(file.parent))
     return module
 
 
-def _line_in(error: BaseException, file: pathlib.Path) -> int | str:
-    trace, line = error.__traceback__, "?"
-    while trace:
-        if trace.tb_frame.f_code.co_filename == str(file):
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return line
+@contextlib.contextmanager
+def file_errors(path: str) -> Iterator[None]:
+    """Errors of a user's file as one line, with the line of the file (or of what it calls).
+
+    Raises:
+      UserError: in place of whatever else was raised.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as e:
+        dots = "; write losses as a plain dict: c.objective.loss = {...}"
+        hint = dots if "does not accept dots" in str(e) else ""
+        raise UserError(f"{own_line(e) or path}: {type(e).__name__}: {e}{hint}") from e
 
 
 def split_arg(spec: str) -> tuple[str, str]:
@@ -212,7 +217,11 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
     module = load_module(path)
     if not hasattr(module, "get_config"):
         raise UserError(f'"{path}" has no get_config(arg); is it a study? then: aejax study {path}')
-    return apply_overrides(module.get_config(arg), overrides)
+    with file_errors(path):
+        config = module.get_config(arg)
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"{path}: get_config returns {type(config).__name__}, not a config")
+    return apply_overrides(config, overrides)
 
 
 def apply_overrides(config: ConfigDict, overrides: Sequence[str] | dict[str, Any]) -> ConfigDict:
@@ -248,13 +257,13 @@ def _parse(text: str) -> Any:
 _OPEN = ("kwargs", "schedule_kwargs", "terms", "loss", "f_E", "f_D", "bottleneck", "ops")
 
 
-_LOSS = "objective.loss."
+def split_key(dotted: str) -> list[str]:
+    """ "model.f_E.width" -> ["model", "f_E", "width"]; the name of a loss may have dots itself."""
+    return dotted.split(".", 2 if dotted.startswith("objective.loss.") else -1)
 
 
 def _set(config: ConfigDict, dotted: str, value: Any) -> None:
-    *parents, key = dotted.split(".")
-    if dotted.startswith(_LOSS):  # the name of a loss may have dots
-        *parents, key = dotted.split(".", _LOSS.count("."))
+    *parents, key = split_key(dotted)
     node = config
     for name in parents:
         if not isinstance(node, ConfigDict) or name not in node:

@@ -108,7 +108,8 @@ class Source(Protocol):
     """A class or function (split) or (split, argument) -> a sequence of examples.
 
     data.source = "my_package.parts:Faces" calls Faces(split), "my_package.parts:Faces:large" calls
-    Faces(split, "large"); split is data.split or data.eval_split. What it returns has `len()` and
+    Faces(split, "large"). split is data.split or data.eval_split, or "all" where a whole set is
+    looked at (`aejax data show`, `aejax eval --source`). What it returns has `len()` and
     `[i]` -> {"image": uint8 [h, w, c], "label": int} (label optional). It may have `class_names`,
     and, so that not every image is read at the start, all three of `sizes` (int [n, 2], height and
     width), `channels` and `fingerprint` (text that changes with the content).

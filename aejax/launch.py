@@ -344,6 +344,8 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         for file, text in files.items():
             print(f"# ---- {out / file}\n{text}")
+        if engine.packs:
+            print(f"# ---- {out / 'project.tar.gz'}: {project.described(pathlib.Path.cwd())}\n")
         print(f"# ---- would run in {out}")
         for command in commands:
             print(shlex.join(command))

@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +16,7 @@ from aejax.data.pipeline import make_pipeline
 from aejax.data.source import is_own
 from aejax.errors import UserError
 from aejax.nets.autoencoder import build_model
-from aejax.registry import did_you_mean, lookup
+from aejax.registry import did_you_mean, lookup, part_module
 from aejax.trained import Trained
 from aejax.training.checkpoint import Checkpoints
 from aejax.training.workdir import Spec, read_config
@@ -163,9 +162,8 @@ def refuse_own_parts(config: ConfigDict, name: str) -> None:
     for path, value in flatten_dict(json.loads(to_json(config))).items():
         is_source = path[0] == "data" and path[-1] in ("source", "eval_source")
         for text in _texts([*path, value]):
-            module, _, attribute = text.rpartition(":")
-            is_part = re.fullmatch(r"[A-Za-z_][\w.]*", module) and attribute.isidentifier()
-            if not (is_own(text) if is_source else is_part) or module.split(".")[0] in TRUSTED:
+            module = part_module(text)
+            if not module or (is_source and not is_own(text)) or module.split(".")[0] in TRUSTED:
                 continue
             raise UserError(
                 f'{name}: {".".join(path)} names "{text}", a part outside aejax, and own_parts is '

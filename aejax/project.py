@@ -133,14 +133,13 @@ def files(folder: pathlib.Path) -> list[pathlib.Path]:
     return found
 
 
-def pack(folder: pathlib.Path, archive: pathlib.Path) -> None:
-    """Writes the project as a .tar.gz.
+def measured(folder: pathlib.Path) -> dict[pathlib.Path, int]:
+    """The files of a project with their bytes.
 
     Raises:
-      UserError: it is too large to be code alone, or cannot be written.
+      UserError: together they are too large to be code alone.
     """
-    chosen = files(folder)
-    sizes = {path: (folder / path).stat().st_size for path in chosen}
+    sizes = {path: (folder / path).stat().st_size for path in files(folder)}
     if sum(sizes.values()) > LIMIT:
         largest = max(sizes, key=sizes.__getitem__)
         raise UserError(
@@ -148,6 +147,23 @@ def pack(folder: pathlib.Path, archive: pathlib.Path) -> None:
             f"machine (at most {LIMIT / 2**20:.0f}); the largest file is {largest}: keep data in "
             "the bucket, and leave them out by .gitignore"
         )
+    return sizes
+
+
+def described(folder: pathlib.Path) -> str:
+    """ "12 files, 0.1 MiB: experiments, my_package, pyproject.toml"."""
+    sizes = measured(folder)
+    names = ", ".join(sorted({path.parts[0] for path in sizes}))
+    return f"{len(sizes):,} files, {sum(sizes.values()) / 2**20:.1f} MiB: {names}"
+
+
+def pack(folder: pathlib.Path, archive: pathlib.Path) -> None:
+    """Writes the project as a .tar.gz.
+
+    Raises:
+      UserError: it is too large to be code alone, or cannot be written.
+    """
+    chosen = measured(folder)
     try:
         with tarfile.open(archive, "w:gz") as tar:
             for path in chosen:

@@ -4,10 +4,10 @@ user's own parts need no registration at all. What each must have: contracts.py.
 
 import dataclasses
 import difflib
-import functools
 import importlib
 import inspect
 import os
+import re
 import sys
 import sysconfig
 from collections.abc import Callable, Iterable, Mapping
@@ -61,10 +61,18 @@ def with_current_names(value: Any) -> Any:
 def use_current_folder() -> None:
     """Puts the current folder at the end of `sys.path`: "my_package.parts:Thing" is then found in a
     package that lies there. Called once, by the command line; last, so that a file called
-    random.py there replaces nothing."""
+    random.py there replaces nothing. The folder of a run is left out: it may be a stranger's."""
     folder = os.getcwd()
-    if folder not in sys.path:
+    is_run = os.path.isfile("config.json") and os.path.isdir("checkpoints")
+    if folder not in sys.path and not is_run:
         sys.path.append(folder)
+
+
+def part_module(text: str) -> str:
+    """The module that "package.module:name" would import, or "package.module:Class:argument" as a
+    data source; "" for any other text. What is not of this form is never imported."""
+    match = re.fullmatch(r"([A-Za-z_]\w*(?:\.\w+)*):[A-Za-z_]\w*(?::.*)?", text, re.S)
+    return match[1] if match else ""
 
 
 def lookup(name: str, table: Mapping[str, Any], what: str) -> Any:
@@ -80,6 +88,8 @@ def lookup(name: str, table: Mapping[str, Any], what: str) -> Any:
         return table[name]
     if ":" not in name:
         raise UserError(f'unknown {what} "{name}"{_suggestion(name, table)}')
+    if not part_module(name):
+        raise UserError(f'{what} "{name}" is not of the form package.module:name')
     from aejax.contracts import checked
 
     return checked(imported(name, what), what, name)
@@ -125,7 +135,7 @@ def imported(name: str, what: str) -> Any:
             f"{type(e).__name__}: {e}"
         ) from e
     try:
-        return functools.reduce(getattr, attribute.split("."), found)
+        return getattr(found, attribute)
     except AttributeError as e:
         known = [n for n, v in vars(found).items() if callable(v) and not n.startswith("_")]
         raise UserError(

@@ -77,5 +77,5 @@ def read_result(workdir: str | os.PathLike) -> Result | None:
     file = pathlib.Path(workdir) / "result.json"
     try:
         return Result.from_dict(json.loads(file.read_text()))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None

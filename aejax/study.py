@@ -237,7 +237,10 @@ def load(spec: str, overrides: Sequence[str] = ()) -> Study:
     module = config.load_module(path)
     if not hasattr(module, "get_study"):
         raise UserError(f'"{path}" has no get_study(arg); is it one run? then: aejax train')
-    study = module.get_study(arg)
+    with config.file_errors(path):
+        study = module.get_study(arg)
+    if not isinstance(study, Study):
+        raise UserError(f"{path}: get_study returns {type(study).__name__}, not a Study")
     study.file, study.arg = path, arg
     study.text = study.text or (module.__doc__ or "").strip()
     study.overrides = tuple(overrides)

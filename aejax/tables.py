@@ -15,6 +15,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from aejax.config import split_key
 from aejax.errors import UserError
 from aejax.study import Study, load_results, read_json, read_result
 
@@ -151,7 +152,7 @@ def value_of(result: Mapping[str, Any], column: str) -> Any:
         return None
     for root in (result, result.get("config") or {}):
         found: Any = root
-        for part in column.split("."):
+        for part in split_key(column):
             found = found.get(part) if isinstance(found, dict) else None
         if found is not None and not isinstance(found, dict):
             return tuple(found) if isinstance(found, list) else found

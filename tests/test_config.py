@@ -6,6 +6,7 @@ import pathlib
 import pytest
 
 from aejax import config as configs
+from aejax import study as studies
 from aejax.errors import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -139,6 +140,15 @@ def test_missing_and_broken_files(tmp_path):
     bad.write_text("x = 1\ndef f(:\n")
     with pytest.raises(UserError, match="line 2: SyntaxError"):
         configs.load(str(bad))
+    bad.write_text("def get_config(arg):\n    return {}['x']\n")
+    with pytest.raises(UserError, match="bad.py line 2: KeyError"):
+        configs.load(str(bad))
+    bad.write_text("def get_config(arg):\n    pass\n")
+    with pytest.raises(UserError, match="returns NoneType, not a config"):
+        configs.load(str(bad))
+    bad.write_text("def get_study(arg):\n    pass\n")
+    with pytest.raises(UserError, match="returns NoneType, not a Study"):
+        studies.load(str(bad))
     bad.write_text("x = 1\n")
     with pytest.raises(UserError, match="no get_config"):
         configs.load(str(bad))

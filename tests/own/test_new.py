@@ -6,12 +6,13 @@ import re
 import stat
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
 from aejax.cli import main
 from aejax.errors import UserError
-from aejax.new import package_name
+from aejax.new import TEMPLATES, package_name
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -61,6 +62,14 @@ def test_everything_runs_as_printed(tmp_path, monkeypatch):
     }  # fmt: skip
     text = "".join(p.read_text() for p in project.rglob("*") if p.suffix in (".py", ".md", ".toml"))
     assert "my_package" not in text.replace("my_package.data:Set", "")
+
+
+def test_the_wheel_carries_every_template():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    carried = {p for pattern in settings["package-data"]["aejax"] for p in
+               (ROOT / "aejax").glob(pattern)}  # fmt: skip
+    templates = [p for p in TEMPLATES.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    assert len(templates) == 12 and set(templates) <= carried
 
 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path, monkeypatch, capsys):

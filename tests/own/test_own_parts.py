@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -63,6 +64,18 @@ def test_the_installed_command_and_its_workers_find_the_package(project):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert len(list(pathlib.Path("study").glob("*/result.json"))) == 2
+
+
+def test_the_folder_of_a_run_brings_no_code(project, monkeypatch, capsys):
+    """Not even to a user who stands in it."""
+    assert main(["train", "--config", "experiment.py", "--workdir", "run", "--quiet"]) == 0
+    shutil.move("my_package", "run/my_package")
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p != str(project)])
+    for name in [n for n in sys.modules if n.startswith("my_package")]:
+        del sys.modules[name]
+    monkeypatch.chdir("run")
+    status, error = said(capsys, "eval", "--workdir", ".")
+    assert status == 2 and 'no module "my_package"' in error
 
 
 def test_a_run_with_dropout_resumes_exactly(project):
@@ -239,6 +252,64 @@ def test_a_loss_with_dots_from_a_file_an_override_and_json():
     assert changed.objective.loss.to_dict() == {name: 1.0}
     changed = configs.apply_overrides(base(), [f'objective.loss={{"{name}": 2}}'])
     assert changed.objective.loss.to_dict() == {name: 2}
+
+
+def test_a_config_dict_of_losses_says_what_to_write_instead(project):
+    text = "from ml_collections import ConfigDict\n"
+    (project / "dots.py").write_text(text + f'def get_config(arg=""): ConfigDict({{"{P}x": 1}})\n')
+    with pytest.raises(UserError, match="plain dict"):
+        configs.load("dots.py")
+
+
+def test_a_table_shows_the_weight_of_a_loss_with_dots():
+    from aejax.tables import value_of
+
+    result = {"metrics": {}, "overrides": {}, "config": {"objective": {"loss": {P + "cubic": 0.5}}}}
+    assert value_of(result, f"objective.loss.{P}cubic") == 0.5
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("model.f_E", "my_package.parts:Encoder"),
+        ("objective.loss", {"mse": 1.0, "my_package.parts:cubic": 1.0}),
+        ("optim.schedule", "my_package.parts:halving"),
+        ("eval.metrics", ("mse", "parts:worst")),
+        ("corrupt", ({"name": "my_package.parts:shift"},)),
+        ("data.source", "my_package.parts:Pictures:48"),
+        ("data.eval_source", "parts:Pictures"),
+    ],
+)
+def test_a_strangers_parts_are_refused_wherever_they_are_named(project, key, value):
+    from aejax.loading import refuse_own_parts
+
+    sys.path.append(str(project / "my_package"))
+    c = base()
+    c.optim.schedule = "optax:sgdr_schedule"
+    refuse_own_parts(c, "run")
+    with pytest.raises(UserError, match="outside aejax"):
+        refuse_own_parts(configs.apply_overrides(c, {key: value}), "run")
+
+
+@pytest.mark.parametrize(
+    "text, module",
+    [
+        ("my_package.parts:cubic", "my_package.parts"),
+        ("parts:Pictures:/a/folder:x", "parts"),
+        ("aejax.launch:subprocess.run", ""),  # nothing that another module only imports
+        ("my-package:x", ""),
+        ("folder:/a/b", ""),
+        ("adam", ""),
+    ],
+)
+def test_what_names_a_module_is_told_by_one_rule(text, module):
+    """Loading a stranger's folder refuses by it, and looking up imports by it."""
+    from aejax.registry import part_module
+
+    assert part_module(text) == module
+    if ":" in text and not module:
+        with pytest.raises(UserError, match="not of the form"):
+            lookup(text, {}, "loss")
 
 
 def test_a_config_with_dots_is_copied_and_pickled():
