@@ -3,7 +3,7 @@
 import json
 from types import SimpleNamespace
 
-from aejax import trained
+from aejax import loading
 from aejax.codec import freeze
 from aejax.config import load
 from tests.test_config import ROOT
@@ -13,7 +13,7 @@ def test_the_data_in_the_weights_are_those_of_the_run(tmp_path, monkeypatch):
     config = load(str(ROOT / "experiments" / "compress" / "codec.py") + ":smoke")
     fields = SimpleNamespace(**dict.fromkeys(freeze.FIELDS, ()))
     run = SimpleNamespace(config=config, model=fields, step=3, variables={"params": {}})
-    monkeypatch.setattr(trained, "load", lambda *_: run)
+    monkeypatch.setattr(loading, "load", lambda *_: run)
     monkeypatch.setattr(freeze, "freeze", lambda params, fields, images, meta, scales: meta)
     meta = freeze.from_run(str(tmp_path))
     assert meta["data"] == "8 images of bundled:photos train"

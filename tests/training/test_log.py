@@ -87,7 +87,7 @@ def test_a_classifier_shows_no_psnr(tmp_path, capsys):
     config.train.devices = 1
     result = run.train(config, tmp_path)
     assert "PSNR" not in capsys.readouterr().err
-    assert set(result["metrics"]) == {"test/loss", "test/accuracy"}
+    assert set(result.metrics) == {"test/loss", "test/accuracy"}
     assert (tmp_path / "pictures" / "worst.png").exists()  # chosen by the loss
 
 
@@ -125,7 +125,7 @@ def test_every_log_ends_in_the_final_evaluation(tmp_path, monkeypatch):
     result = run.train(tiny(log__tensorboard=True), tmp_path, quiet=True)
     step, values = written[-1]
     assert step == 20
-    assert values == {k.replace("test/", "eval/"): v for k, v in result["metrics"].items()}
+    assert values == {k.replace("test/", "eval/"): v for k, v in result.metrics.items()}
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert rows[-1]["eval/psnr"] == pytest.approx(values["eval/psnr"], rel=1e-5)
     assert np.isfinite(rows[-1]["eval/psnr"])
