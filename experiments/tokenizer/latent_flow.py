@@ -25,7 +25,11 @@ def get_config(arg: str = ""):
         prior = {"name": "maskgit"}
     prior |= {"width": 32, "depth": 1, "heads": 2} if smoke else {
         "width": 768, "depth": 12, "heads": 12}  # fmt: skip
-    c.model.kwargs = {"autoencoder": c.model.to_dict(), "prior": prior, "classes": 0 if smoke else 1000}
+    c.model.kwargs = {
+        "autoencoder": c.model.to_dict(),
+        "prior": prior,
+        "classes": 0 if smoke else 1000,
+    }
     c.model.name = "aejax.generation.latent:LatentModel"
     c.objective.name, c.objective.terms = "aejax.generation.objective:LatentPrior", {}
     c.objective.kwargs = {"autoencoder": ""}

@@ -38,6 +38,7 @@ SHORTER = {
     "eval-denoise bsd68 ": "eval-denoise my/small ",
     "eval-denoise cbsd68 ": "eval-denoise my/small ",
     "eval-denoise set12 ": "eval-denoise my/small ",
+    '"--config.train.length=80 epochs"': '"--config.train.length=6 steps"',
     "launch gke experiments/quickstart.py": "launch gke experiments/quickstart.py --dry-run",
 }
 # What is not run: a regular expression of the command, and why.
