@@ -140,7 +140,8 @@ def _load_weights(name: str | os.PathLike, own_parts: bool) -> Trained:
     if not shape and data.crop and data.channels:
         shape = (data.crop, data.crop, data.channels)
     if "fields" in meta:  # a codec: its integers and tables have a form of their own
-        frozen = lookup("aejax.codec.freeze:load", {}, "reader")(name)
+        room = config.model.name.partition(":")[0].rpartition(".")[0]
+        frozen = lookup(f"{room}.freeze:load", {}, "reader")(name)
         config.model.kwargs = _tuples(frozen.fields | {"frozen": True})
         variables = {"params": frozen.params}
     elif "model" in meta:  # a classifier: the arguments of its class

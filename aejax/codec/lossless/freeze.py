@@ -77,7 +77,7 @@ def load(name: str | pathlib.Path) -> Weights:
 def from_run(workdir: str, which: str = "last") -> Weights:
     """Freezes a training run."""
     from aejax.config import to_json
-    from aejax.trained import load as load_run
+    from aejax.loading import load as load_run
 
     trained = load_run(workdir, which)
     fields = {name: getattr(trained.model, name) for name in FIELDS}
