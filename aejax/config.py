@@ -376,8 +376,8 @@ def from_json(text: str) -> ConfigDict:
             return {k: fix(v) for k, v in value.items()}
         return tuple(fix(v) for v in value) if isinstance(value, list) else value
 
-    found = fix(json.loads(text))
-    return ConfigDict(found | {k: Dotted(v) for k, v in found.items() if k == "objective"})
+    values = fix(json.loads(text))
+    return ConfigDict(values | {k: Dotted(v) for k, v in values.items() if k == "objective"})
 
 
 def with_defaults(stored: dict[str, Any], default: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -107,9 +107,9 @@ def sources_of(study: Any, runs: Iterable[Any]) -> list[str]:
     """Every data.source and data.eval_source of a study's runs."""
     config = study.config() if callable(study.config) else study.config
     keys = ("data.source", "data.eval_source")
-    found = [config.data.source, config.data.eval_source]
-    found += [run.overrides[key] for run in runs for key in keys if key in run.overrides]
-    return sorted({source for source in found if source})
+    sources = [config.data.source, config.data.eval_source]
+    sources += [run.overrides[key] for run in runs for key in keys if key in run.overrides]
+    return sorted({source for source in sources if source})
 
 
 def files(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -122,15 +122,15 @@ def files(folder: pathlib.Path) -> list[pathlib.Path]:
         return [pathlib.Path(n) for n in names if (folder / n).is_file()]
     except (OSError, subprocess.CalledProcessError):
         pass
-    found = []
+    paths = []
     for here, inner, names in os.walk(folder):
         inner[:] = sorted(
             d
             for d in inner
             if not LEFT_OUT.fullmatch(d) and not (pathlib.Path(here) / d / "pyvenv.cfg").exists()
         )
-        found += [pathlib.Path(here, n).relative_to(folder) for n in sorted(names) if n[0] != "."]
-    return found
+        paths += [pathlib.Path(here, n).relative_to(folder) for n in sorted(names) if n[0] != "."]
+    return paths
 
 
 def measured(folder: pathlib.Path) -> dict[pathlib.Path, int]:

@@ -116,7 +116,7 @@ def imported(name: str, what: str) -> Any:
     """
     module, _, attribute = current_name(name).partition(":")
     try:
-        found = importlib.import_module(module)
+        loaded = importlib.import_module(module)
     except ModuleNotFoundError as e:
         if e.name and (module == e.name or module.startswith(e.name + ".")):
             raise UserError(
@@ -135,9 +135,9 @@ def imported(name: str, what: str) -> Any:
             f"{type(e).__name__}: {e}"
         ) from e
     try:
-        return getattr(found, attribute)
+        return getattr(loaded, attribute)
     except AttributeError as e:
-        known = [n for n, v in vars(found).items() if callable(v) and not n.startswith("_")]
+        known = [n for n, v in vars(loaded).items() if callable(v) and not n.startswith("_")]
         raise UserError(
             f'{what} "{name}": {module} has no "{attribute}"{did_you_mean(attribute, known)}'
         ) from e

@@ -70,9 +70,9 @@ def open_own(spec: str, split: str) -> tuple[OwnItems, dict[str, Any]]:
     if not len(items):
         raise UserError(f'data source "{spec}" has no examples in its split "{split}"')
     about = {"class_names": tuple(map(str, getattr(examples, "class_names", ())))}
-    told = ("sizes", "channels", "fingerprint")
-    if all(hasattr(examples, name) for name in told):
-        sizes, channels, fingerprint = (getattr(examples, name) for name in told)
+    names = ("sizes", "channels", "fingerprint")
+    if all(hasattr(examples, name) for name in names):
+        sizes, channels, fingerprint = (getattr(examples, name) for name in names)
         sizes = np.asarray(sizes, np.int32)
         if sizes.shape != (len(items), 2) or channels not in (1, 3):
             raise UserError(
