@@ -5,13 +5,14 @@ inside is kept: away from the outer border the result is that of the whole pictu
 float rounding. All tiles have one shape, so there is one compilation whatever the photo.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-BUCKET = 32  # sides of small images are mirrored up to multiples of this: few compilations
+# Sides of small images are mirrored up to the next of these, or to the tile: a new shape costs
+# seconds of compilation, more than the pixels added.
+SIDES = (64, 128, 256, 384, 512, 768)
 
 
 class Tile(NamedTuple):
@@ -55,6 +56,17 @@ def tiles(h: int, w: int, tile: int, margin: int, stride: int) -> Iterator[Tile]
             yield Tile(y0, y1, x0, x1, ky0, ky1, kx0, kx1)
 
 
+def _up(n: int, multiple: int) -> int:
+    return -(-n // multiple) * multiple
+
+
+def _side(n: int, tile: int, stride: int) -> int:
+    """What n pixels are mirrored up to."""
+    if n > tile:
+        return _up(n, stride)
+    return min(s for s in (*(_up(s, stride) for s in SIDES), tile) if n <= s)
+
+
 def tiled(
     f: Callable[[np.ndarray], np.ndarray],
     x: np.ndarray,
@@ -67,18 +79,16 @@ def tiled(
     """f over an image [h, w, c] of any size, window by window.
 
     Args:
-      f: [h', w', c] -> [h', w', c] for sides up to `tile`, multiples of BUCKET or of `stride`.
+      f: [h', w', c] -> [h', w', c] for sides among SIDES, rounded up to multiples of `stride`, and
+        `tile` itself.
       tile: side of a window in pixels; what bounds the memory.
       margin: pixels of context around what is kept; the network's reach for an exact result.
       progress: called with the share of windows done.
     """
     h, w = x.shape[:2]
-    bucket = math.lcm(BUCKET, stride)
-    tile = max(bucket, tile // bucket * bucket)
-    margin = -(-margin // stride) * stride
-    if tile <= 2 * margin:
-        tile = -(-(2 * margin + 1) // bucket) * bucket
-    pads = [(0, -n % (bucket if n <= tile else stride)) for n in (h, w)]
+    margin = _up(margin, stride)
+    tile = max(tile // stride * stride, 2 * margin + stride, _up(SIDES[0], stride))
+    pads = [(0, _side(n, tile, stride) - n) for n in (h, w)]
     padded = np.pad(x, (*pads, (0, 0)), mode="symmetric") if any(p for _, p in pads) else x
     windows = list(tiles(*padded.shape[:2], tile, margin, stride))
     if len(windows) == 1:

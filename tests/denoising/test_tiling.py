@@ -61,8 +61,20 @@ def test_windows_are_bounded_and_of_one_shape():
 
 def test_small_images_are_mirrored_up_to_few_shapes():
     shapes = set()
-    for h in range(8, 65):
-        x = np.random.default_rng(0).random((h, 33, 1), np.float32)
-        y = tiled(lambda p: (shapes.add(p.shape), p)[1], x, tile=128, margin=16, stride=8)
-        np.testing.assert_array_equal(y, x)
-    assert shapes == {(32, 64, 1), (64, 64, 1)}
+    for h in range(8, 131, 3):
+        for w in (33, 64):
+            x = np.random.default_rng(0).random((h, w, 1), np.float32)
+            y = tiled(lambda p: (shapes.add(p.shape), p)[1], x, tile=256, margin=16, stride=8)
+            np.testing.assert_array_equal(y, x)
+    assert shapes == {(64, 64, 1), (128, 64, 1), (256, 64, 1)}
+
+
+def test_photographs_of_all_sizes_need_few_shapes():
+    shapes = set()
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        h, w = rng.integers(200, 3000, 2)
+        x = np.zeros((h, w, 1), np.float32)
+        tiled(lambda p: (shapes.add(p.shape), p)[1], x, tile=1024, margin=140, stride=16)
+    sides = {side for h, w, _ in shapes for side in (h, w)}
+    assert sides <= {256, 384, 512, 768, 1024} and len(shapes) <= 12
