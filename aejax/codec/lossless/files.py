@@ -108,18 +108,13 @@ def tiles_of(header: Header) -> list[tuple[int, int, int, int]]:
     ]
 
 
-def _scans_of(header: Header) -> int:
-    """Scans of a network's file: the coarsest samples, then the levels of its largest tile."""
+def scans_of(header: Header) -> tuple[int, list[int]]:
+    """(scans of a network's file: the coarsest samples, then the levels of its largest tile; in
+    which of them each tile begins: small tiles begin later)."""
     from aejax.codec.lossless.runtime import count_levels
 
-    return 1 + max(count_levels(h, w) for _, _, h, w in tiles_of(header))
-
-
-def _first_scan(header: Header, tile: tuple[int, int, int, int]) -> int:
-    """Which scan a tile's coarsest samples are in: small tiles begin later."""
-    from aejax.codec.lossless.runtime import count_levels
-
-    return _scans_of(header) - 1 - count_levels(*tile[2:])
+    levels = [count_levels(h, w) for _, _, h, w in tiles_of(header)]
+    return 1 + max(levels), [max(levels) - n for n in levels]
 
 
 # --- encode ---------------------------------------------------------------------------------------
@@ -189,16 +184,17 @@ def _predicted(image: np.ndarray, runtime, progress) -> tuple[int, bytes]:
     )
     header = Header(NO_MODEL, 0, image.shape[1], image.shape[0])
     coded, tiles = [], tiles_of(header)
+    scans, first = scans_of(header)
     for n, (i, j, h, w) in enumerate(tiles):
         part = colours[i : i + h, j : j + w]
         part = (part >> 8 if part.dtype == np.uint16 else part).astype(np.int32)
         chunks = [c.pack() for c in runtime.encode_tile(_to_ycc(part), gray)]
-        coded.append([b"\0"] * _first_scan(header, tiles[n]) + chunks)
+        coded.append([b"\0"] * first[n] + chunks)
         if len(tiles) > 1:
             give_back()
         if progress:
             progress((n + 1) / len(tiles))
-    out = [tile[scan] for scan in range(_scans_of(header)) for tile in coded]
+    out = [tile[scan] for scan in range(scans) for tile in coded]
     if image.dtype == np.uint16:
         out.append(_pack_low(colours))
     if image.shape[2] in (2, 4):
@@ -298,13 +294,13 @@ def parse(data: bytes, max_pixels: int) -> Parsed:
 
 
 def _read_chunks(reader: Reader, header: Header, tiles, sizes) -> None:
-    places = tiles_of(header)
-    for scan in range(_scans_of(header)):
+    scans, first = scans_of(header)
+    for scan in range(scans):
         start = reader.at
         for n, tile in enumerate(tiles):
             where = f"scan {scan + 1}" + (f" of tile {n + 1}" if len(tiles) > 1 else "")
             chunk = container.read_chunk(reader, where)
-            if (scan >= _first_scan(header, places[n])) != bool(chunk.data):
+            if (scan >= first[n]) != bool(chunk.data):
                 raise CodecError(f"{where} is damaged")
             if chunk.data:
                 tile.append(chunk)
@@ -345,12 +341,9 @@ def read(data: bytes, max_pixels: int = 1 << 27) -> Contents:
         scans, of_scans = int(parsed.complete), 1
         image = plain.decode(parsed.plain or b"", shape, dtype, cut=not parsed.complete)
     else:
-        of_scans = _scans_of(header)
-        places = tiles_of(header)
-        scans = min(
-            len(chunks) + (_first_scan(header, place) if chunks else 0)
-            for chunks, place in zip(parsed.tiles, places, strict=True)
-        )
+        of_scans, first = scans_of(header)
+        begun = zip(parsed.tiles, first, strict=True)
+        scans = min(len(chunks) + (start if chunks else 0) for chunks, start in begun)
         image = _decoded(parsed, shape, dtype)
     if parsed.complete and crc_of(image) != parsed.crc:
         raise CodecError(
