@@ -50,6 +50,14 @@ def use(weights: str | pathlib.Path | Frozen) -> Runtime:
     return runtime
 
 
+def use_any(weights: str | pathlib.Path) -> None:
+    """Makes files of these weights readable: of the lossy or of the lossless codec."""
+    from aejax import weights as stored
+
+    fields = stored.load(weights)[1].get("fields", {})
+    (use if "latent" in fields else lossless_files.use)(weights)
+
+
 def runtime_for(metric: str = "mse") -> Runtime:
     """The shipped model for a metric.
 

@@ -30,6 +30,7 @@ def _compress_arguments(parser):
     target.add_argument("--bpp", type=float, metavar="B", help="bits per pixel of the file")
     target.add_argument("--size", type=int, metavar="BYTES", help="bytes of the file")
     target.add_argument("--psnr", type=float, metavar="DB", help="decibels of the decoded image")
+    target.add_argument("--lossless", action="store_true", help="keep every sample")
     parser.add_argument("--effort", type=int, default=0, choices=range(10), metavar="0..9",
                         help="optimise the latents of each image: slower, fewer bits")  # fmt: skip
     parser.add_argument("--metric", default="mse", choices=("mse", "ms-ssim"))
@@ -45,7 +46,9 @@ def _compress(args) -> int:
     made = files.targets(named, args.output, lambda f: f"{f.stem}.aej", lambda _: ".aej", (".aej",))
     weights = [args.weights] if args.weights else []
     files.check_outputs(made, [*sources, *weights], args.force, sources)
-    runtime = codec.use(args.weights) if args.weights else codec.runtime_for(args.metric)
+    if args.lossless and args.effort:
+        raise UserError("--lossless takes no --effort")
+    runtime = _runtime(args)
 
     def one(item):
         source, target = item
@@ -56,7 +59,8 @@ def _compress(args) -> int:
             warnings.simplefilter("always", codec.TargetMissed)
             data = codec.encode(
                 array, args.quality, bpp=args.bpp, size=args.size, psnr=args.psnr,
-                effort=args.effort, metric=args.metric, metadata=metadata, runtime=runtime,
+                effort=args.effort, metric=args.metric, lossless=args.lossless,
+                metadata=metadata, runtime=runtime,
             )  # fmt: skip
         files.say(source, [*meta.notes, *(str(w.message) for w in missed)])
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -68,6 +72,16 @@ def _compress(args) -> int:
         )
 
     return files.each(list(zip(sources, made, strict=True)), "compressing", _source, one)
+
+
+def _runtime(args):
+    """The weights that were named, or those that ship."""
+    from aejax.codec import api as codec
+    from aejax.codec.lossless import files as lossless
+
+    if args.lossless:
+        return lossless.use(args.weights) if args.weights else None
+    return codec.use(args.weights) if args.weights else codec.runtime_for(args.metric)
 
 
 def _source(item: tuple[pathlib.Path, pathlib.Path]) -> pathlib.Path:
@@ -103,7 +117,7 @@ def _decompress(args) -> int:
     weights = [args.weights] if args.weights else []
     files.check_outputs(made, [*sources, *weights], args.force, sources)
     if args.weights:
-        codec.use(args.weights)
+        codec.use_any(args.weights)
 
     def one(item):
         source, target = item
@@ -154,12 +168,18 @@ def _eval_arguments(parser):
                         help="run ours with this effort too: minutes per image")  # fmt: skip
     parser.add_argument("--weights", metavar="FILE", help="weights of your own (.safetensors)")
     parser.add_argument("--images", type=int, default=0, metavar="N", help="only the first N")
+    parser.add_argument("--lossless", action="store_true",
+                        help="lossless files, beside PNG, WebP and JPEG XL")  # fmt: skip
 
 
 def _eval(args) -> int:
     from aejax.codec import evaluation
     from aejax.data.walk import images_in
 
+    if args.lossless:
+        if args.effort:
+            raise UserError("--lossless takes no --effort")
+        from aejax.codec.lossless import evaluation
     if args.out:
         outputs = evaluation.outputs(args.out)
         files.check_outputs(outputs, images_in(args.folder), args.force)

@@ -14,7 +14,14 @@ from aejax.codec import api as codec
 from aejax.codec import container
 from aejax.codec.errors import CodecError
 
-OPTIONS = ("bpp", "size", "psnr", "effort", "metric")  # of save(), beside quality and metadata
+OPTIONS = (
+    "bpp",
+    "size",
+    "psnr",
+    "effort",
+    "metric",
+    "lossless",
+)  # of save(), beside quality and metadata
 METADATA = ("icc_profile", "exif", "xmp")
 
 
@@ -67,8 +74,8 @@ def _metadata(image, given: dict) -> dict[str, bytes]:
 
 
 def _save(image, fp: BinaryIO, filename: str | bytes) -> None:
-    """Image.save: quality, bpp, size, psnr, effort, metric, icc_profile, exif, xmp; other options
-    are ignored, as other formats do."""
+    """Image.save: quality, bpp, size, psnr, effort, metric, lossless, icc_profile, exif, xmp;
+    other options are ignored, as other formats do."""
     from aejax.data import images
 
     given = image.encoderinfo
@@ -97,7 +104,7 @@ def _save_all(image, fp: BinaryIO, filename: str | bytes) -> None:
 
 def register() -> None:
     """Makes .aej a format of Pillow's: open() and save(quality=, bpp=, size=, psnr=, effort=,
-    metric=, icc_profile=, exif=, xmp=)."""
+    metric=, lossless=, icc_profile=, exif=, xmp=)."""
     from PIL import Image, ImageFile
 
     if "AEJ" in Image.OPEN:
