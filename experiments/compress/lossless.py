@@ -1,15 +1,18 @@
 """Lossless coding: interlaced prediction by exact integer networks.
 
-aejax train --config experiments/compress/lossless.py --workdir runs/lossless
+    aejax train --config experiments/compress/lossless.py --workdir runs/lossless
+
+Trials, cost and results: README.md beside this file.
 """
 
 from ml_collections import ConfigDict
 
-from aejax.config import base
+from aejax.config import base, flags
 
 
 def get_config(arg: str = "") -> ConfigDict:
     """arg: "smoke" for a run of seconds on bundled pictures."""
+    words = flags(arg, "smoke")
     c = base()
     c.task = "compress"
     c.data.source = "folder:train/photos"
@@ -43,7 +46,7 @@ def get_config(arg: str = "") -> ConfigDict:
     c.checkpoint.every = "300 seconds"
     c.log.every = "30 seconds"
 
-    if "smoke" in arg:
+    if "smoke" in words:
         c.data.source = "bundled:photos"
         c.data.crop, c.data.batch = 64, 2
         c.eval.crop = 64

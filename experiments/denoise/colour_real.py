@@ -15,6 +15,8 @@ The rate stays constant, so that the run can be stopped and go on for as long as
 from gray import get_config as gray
 from ml_collections import ConfigDict
 
+from aejax.config import flags
+
 WHITE = {"name": "gaussian", "sigma": (-4.0, 55.0)}
 CAMERA = {"name": "camera", "rms": (0.7, 20.0)}
 JPEG = {"name": "jpeg", "quality": (5.0, 95.0)}
@@ -22,12 +24,13 @@ JPEG = {"name": "jpeg", "quality": (5.0, 95.0)}
 
 def get_config(arg: str = "") -> ConfigDict:
     """`arg` "smoke" shrinks it to seconds on the bundled photos; "flat" has the shipped shape."""
-    c = gray("smoke" if "smoke" in arg else "", channels=3)
+    words = flags(arg, "smoke", "flat", "finish")
+    c = gray("smoke" if "smoke" in words else "", channels=3)
     c.corrupt = (
         {"name": "one_of", "choices": (WHITE, CAMERA, JPEG), "weights": (0.35, 0.5, 0.15)},
     )
     c.objective.kwargs = ConfigDict({"balance": 0.7, "measured": True})
-    if "smoke" in arg:
+    if "smoke" in words:
         c.model.kwargs.told = "never"
         return c
     c.data.source, c.data.holdout = "folder:photos_clean", 0
@@ -36,7 +39,7 @@ def get_config(arg: str = "") -> ConfigDict:
         {"widths": (64, 128, 256, 256), "blocks": (1, 1, 1, 2, 1, 1, 1), "told": "never"}
     )
     c.model.start, c.objective.kwargs.deepen = "colour", 256
-    if "flat" in arg:
+    if "flat" in words:
         c.model.kwargs = ConfigDict(
             {"widths": (64, 128, 256), "blocks": (1, 1, 2, 1, 1), "told": "sometimes"}
         )
@@ -44,7 +47,7 @@ def get_config(arg: str = "") -> ConfigDict:
     c.optim.lr, c.optim.schedule, c.optim.ema = 7e-4, "constant", 0.9995
     c.train.length = "200000 steps"
     c.eval.every = "2000 steps"
-    if "finish" in arg:
+    if "finish" in words:
         c.optim.schedule, c.train.length, c.optim.ema = "cosine", "6000 steps", 0.999
         c.objective.kwargs.deepen = 0
     return c

@@ -1,6 +1,8 @@
 """The picture of docs/corruptions.md: every corruption on one crop.
 
     python experiments/denoise/corruption_sheet.py PHOTO docs/corruptions.jpg
+
+PHOTO is any clean colour photograph.
 """
 
 import sys
