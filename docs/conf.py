@@ -1,5 +1,7 @@
 """Sphinx configuration: `sh run docs` builds docs/_build/html with warnings as errors."""
 
+import re
+
 import aejax
 
 project = "aejax"
@@ -42,3 +44,24 @@ html_theme_options = {
 }
 copybutton_prompt_text = r"\$ |>>> |\.\.\. "
 copybutton_prompt_is_regexp = True
+
+
+def plain_text(app, what, name, obj, options, lines):
+    """Docstrings are plain text with code in backticks: bars and lone stars are no markup."""
+    for i, line in enumerate(lines):
+        parts = re.split(r"(`[^`]*`)", line)
+        parts[::2] = [
+            re.sub(r"\|", r"\\|", re.sub(r"\*+(?=\S*)", escaped, part)) for part in parts[::2]
+        ]
+        lines[i] = "".join(parts)
+
+
+def escaped(match):
+    """A star that opens or closes *emphasis* stays; others are escaped."""
+    text, start = match.string, match.start()
+    is_alone = match.group() != "*" or text.count("*") % 2
+    return match.group().replace("*", r"\*") if is_alone else match.group()
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", plain_text)

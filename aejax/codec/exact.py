@@ -4,7 +4,7 @@ A decoder must choose its probability tables exactly as the encoder did, or ever
 first wrong symbol is garbage (Balle, Johnston, Minnen, ICLR 2019). Integer convolutions are slow
 everywhere; but a float32 sum of integers is exact, in any order, as long as it stays below 2^24,
 and so are products of integers up to 256 in bf16 and TF32. So everything here is an integer times
-a power of two:
+a power of two::
 
   activation   n * 2^-4, |n| <= 127
   weight       n * 2^e,  |n| <= 127, e per output channel

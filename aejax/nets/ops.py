@@ -1,4 +1,4 @@
-"""Fast primitives: one name per operation, its form chosen per platform and size at trace time.
+"""Fast primitives: one name per operation, its form chosen per platform and size at trace time::
 
   plain    what `lax` offers: right on GPU and TPU, and the reference that the tests compare with
   cpu_f32  float32 on a CPU: own backward passes, where XLA's are 2 to 80 times too slow, and 3x3

@@ -23,7 +23,7 @@ from aejax.errors import UserError
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted(
     p.relative_to(ROOT).as_posix()
-    for p in (ROOT / "README.md", *ROOT.glob("docs/*.md"), ROOT / "launch" / "README.md",
+    for p in (ROOT / "README.md", *ROOT.glob("docs/**/*.md"), ROOT / "launch" / "README.md",
               *ROOT.glob("experiments/*/README.md"))
     if p.is_file()
 )  # fmt: skip
