@@ -5,11 +5,12 @@ aejax train --config experiments/compress/lossless.py --workdir runs/lossless
 
 from ml_collections import ConfigDict
 
-from aejax.config import base
+from aejax.config import base, flags
 
 
 def get_config(arg: str = "") -> ConfigDict:
     """arg: "smoke" for a run of seconds on bundled pictures."""
+    asked = flags(arg, "smoke")
     c = base()
     c.task = "compress"
     c.data.source = "folder:train/photos"
@@ -43,7 +44,7 @@ def get_config(arg: str = "") -> ConfigDict:
     c.checkpoint.every = "300 seconds"
     c.log.every = "30 seconds"
 
-    if "smoke" in arg:
+    if "smoke" in asked:
         c.data.source = "bundled:photos"
         c.data.crop, c.data.batch = 64, 2
         c.eval.crop = 64
