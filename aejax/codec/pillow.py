@@ -14,14 +14,8 @@ from aejax.codec import api as codec
 from aejax.codec import container
 from aejax.codec.errors import CodecError
 
-OPTIONS = (
-    "bpp",
-    "size",
-    "psnr",
-    "effort",
-    "metric",
-    "lossless",
-)  # of save(), beside quality and metadata
+# Of save(), beside quality and metadata.
+OPTIONS = ("bpp", "size", "psnr", "effort", "metric", "lossless")
 METADATA = ("icc_profile", "exif", "xmp")
 
 

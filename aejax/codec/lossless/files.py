@@ -7,11 +7,15 @@ mode NETWORK, GRAY_NETWORK: chunks, scan by scan and within it tile by tile;
 mode PLAIN: length (base 128), crc (4), what plain.py makes of all channels
 """
 
+import collections
 import dataclasses
 import functools
+import os
 import pathlib
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
@@ -117,6 +121,21 @@ def scans_of(header: Header) -> tuple[int, list[int]]:
     return 1 + max(levels), [max(levels) - n for n in levels]
 
 
+def _each(count: int, one: Callable[[int], Any]) -> Iterator[Any]:
+    """one(0), one(1), ... in order, two tiles at a time: while one waits for the coder, which is
+    one thread's work, the other's networks have the other cores."""
+    if count == 1:
+        yield one(0)
+        return
+    with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
+        ahead = collections.deque(pool.submit(one, n) for n in range(min(3, count)))
+        for n in range(count):
+            yield ahead.popleft().result()
+            give_back()
+            if n + 3 < count:
+                ahead.append(pool.submit(one, n + 3))
+
+
 # --- encode ---------------------------------------------------------------------------------------
 
 
@@ -183,17 +202,21 @@ def _predicted(image: np.ndarray, runtime, progress) -> tuple[int, bytes]:
         (row[:, 0] == row[:, 1]).all() and (row[:, 0] == row[:, 2]).all() for row in colours
     )
     header = Header(NO_MODEL, 0, image.shape[1], image.shape[0])
-    coded, tiles = [], tiles_of(header)
+    tiles = tiles_of(header)
     scans, first = scans_of(header)
-    for n, (i, j, h, w) in enumerate(tiles):
+
+    def one(n: int) -> list[bytes]:
+        i, j, h, w = tiles[n]
         part = colours[i : i + h, j : j + w]
         part = (part >> 8 if part.dtype == np.uint16 else part).astype(np.int32)
         chunks = [c.pack() for c in runtime.encode_tile(_to_ycc(part), gray)]
-        coded.append([b"\0"] * first[n] + chunks)
-        if len(tiles) > 1:
-            give_back()
+        return [b"\0"] * first[n] + chunks
+
+    coded = []
+    for tile in _each(len(tiles), one):
+        coded.append(tile)
         if progress:
-            progress((n + 1) / len(tiles))
+            progress(len(coded) / len(tiles))
     out = [tile[scan] for scan in range(scans) for tile in coded]
     if image.dtype == np.uint16:
         out.append(_pack_low(colours))
@@ -362,16 +385,18 @@ def _decoded(parsed: Parsed, shape: tuple[int, int, int], dtype) -> np.ndarray:
     deep, gray = dtype == np.uint16, header.quality == GRAY_NETWORK
     image = np.zeros(shape, dtype)
     colours = _colours(image)
-    for n, ((i, j, h, w), chunks) in enumerate(zip(places, parsed.tiles, strict=True)):
-        name = f"tile {n + 1}" if len(places) > 1 else "the image"
-        ycc = runtime.decode_tile(chunks, h, w, gray, name)
+
+    def one(n: int) -> None:
+        (i, j, h, w), name = places[n], f"tile {n + 1}" if len(places) > 1 else "the image"
+        ycc = runtime.decode_tile(parsed.tiles[n], h, w, gray, name)
         found = ycc[..., :1] if gray else nets.rgb(ycc)
         if parsed.complete and ((found < 0) | (found > 255)).any():
             raise CodecError(f"{name} is damaged: a sample out of all bounds")
         found = np.clip(found, 0, 255).astype(np.uint8)
         colours[i : i + h, j : j + w] = found.astype(dtype) << 8 if deep else found
-        if len(places) > 1:
-            give_back()
+
+    for _ in _each(len(places), one):
+        pass
     if deep:
         high = (colours >> 8).astype(np.uint8)
         low = high

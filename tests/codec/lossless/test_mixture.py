@@ -75,3 +75,26 @@ def test_noise_is_refused_or_gives_samples():
         except mixture.CodedWrong:
             continue
         assert (x >= found.low).all() and (x < found.high).all()
+
+
+def test_the_coder_is_that_of_the_format():
+    """Decisions read by the arithmetic of docs/aej-format.md, in whole numbers."""
+    rng = np.random.default_rng(0)
+    q = np.concatenate([rng.integers(1, 65536, 2000), [1, 2, 65534, 65535, 32768]])
+    yes = rng.random(len(q)) < q / 65536
+    coder = Encoder()
+    coder.coder.encode(yes.astype(np.int32), mixture._decision, q / 65536.0)
+    data = coder.bytes()
+    words = np.frombuffer(data + bytes(-len(data) % 4 + 16), "<u4").tolist()
+    every, lower, size, at = (1 << 64) - 1, 0, (1 << 64) - 1, 2
+    point = words[0] << 32 | words[1]
+    for want, share in zip(yes, q.tolist(), strict=True):
+        no = 1 + (((1 << 24) - 2) * (65536 - share) >> 16)
+        scale = size >> 24
+        found = ((point - lower) & every) // scale >= no
+        assert found == want
+        lower = (lower + scale * no * found) & every
+        size = scale * ((1 << 24) - no if found else no)
+        if size < 1 << 32:
+            lower, size = lower << 32 & every, size << 32 & every
+            point, at = (point << 32 | words[at]) & every, at + 1
