@@ -50,17 +50,14 @@ def plain_text(app, what, name, obj, options, lines):
     """Docstrings are plain text with code in backticks: bars and lone stars are no markup."""
     for i, line in enumerate(lines):
         parts = re.split(r"(`[^`]*`)", line)
-        parts[::2] = [
-            re.sub(r"\|", r"\\|", re.sub(r"\*+(?=\S*)", escaped, part)) for part in parts[::2]
-        ]
+        parts[::2] = [escaped(part) for part in parts[::2]]
         lines[i] = "".join(parts)
 
 
-def escaped(match):
-    """A star that opens or closes *emphasis* stays; others are escaped."""
-    text, start = match.string, match.start()
-    is_alone = match.group() != "*" or text.count("*") % 2
-    return match.group().replace("*", r"\*") if is_alone else match.group()
+def escaped(text):
+    """Bars, and stars that are not those of *emphasis*, as reStructuredText prints them."""
+    is_emphasis = text.count("*") % 2 == 0 and "**" not in text
+    return re.sub(r"\|" if is_emphasis else r"[|*]", r"\\\g<0>", text)
 
 
 def setup(app):
