@@ -45,6 +45,7 @@ STEPS = {
     "classifier": ("generate/classifier.py:smoke", []),
     "flow": ("generate/table.py:smoke,ae,flow", []),
     "transformer": ("generate/table.py:smoke,fsq,transformer", []),
+    "tokenizer": ("tokenizer/vit_1d.py:smoke", []),
 }  # fmt: skip
 
 
@@ -79,8 +80,11 @@ def test_one_all_reduce_no_loop_no_float64(name):
     used = analyse.memory(found.program)
     assert used["shared"] >= 0.9 * used["outputs"], "the state is not donated"
     if name == "codec":
-        entropy = analyse.products(hlo, inside="entropy")
-        assert entropy and all(product.endswith("-> f32") for product in entropy), entropy
+        # whatever chooses a probability table is exact: sums in float32, never rounded to bfloat16
+        exact = r"jvp\(Codec\)/bottleneck/bottleneck\.(hyper_synthesis|_sequential)"
+        entropy = analyse.products(hlo, inside=exact)
+        assert sum(entropy.values()) > 10
+        assert all(product.endswith("-> f32") for product in entropy), entropy
 
 
 def test_jit_is_one_all_reduce_too():
