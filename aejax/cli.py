@@ -218,6 +218,7 @@ def dispatch(arguments: list[str]) -> int:
             )
     from aejax import tune
 
+    os.environ.update(tune.without_tpu())
     tune.reexec_if_useful()
     tune.compilation_cache()
     return run(args)

@@ -9,7 +9,9 @@ Importing this module imports no jax and changes nothing.
 """
 
 import functools
+import glob
 import hashlib
+import importlib.util
 import json
 import os
 import pathlib
@@ -28,6 +30,7 @@ ALLOCATOR = {
     "glibc.malloc.trim_threshold": 16 << 30,
     "glibc.malloc.top_pad": 256 << 20,
 }
+PCI = "/sys/bus/pci/devices"
 # Flags of CPUs that multiply bfloat16 faster than float32.
 BF16_FLAGS = ("amx_bf16", "avx512_bf16")
 
@@ -46,6 +49,16 @@ def expects_accelerator() -> bool:
         return asked.split(",")[0] != "cpu"
     files = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/accel0", "/dev/accel/accel0")
     return any(map(os.path.exists, files)) or "TPU_NAME" in os.environ
+
+
+def without_tpu() -> dict[str, str]:
+    """{"JAX_PLATFORMS": "cpu"} where libtpu is installed to compile with (`aejax[aot]`) and no TPU
+    is there: jax would start libtpu, which fails and says so in six lines. Empty elsewhere."""
+    vendors = {f.read_text().strip() for f in pathlib.Path(PCI).glob("*/vendor")}
+    google = "0x1ae0" in vendors or glob.glob("/dev/vfio/*")
+    if "JAX_PLATFORMS" in os.environ or expects_accelerator() or google:
+        return {}
+    return {"JAX_PLATFORMS": "cpu"} if importlib.util.find_spec("libtpu") else {}
 
 
 def allocator_tuned() -> bool:

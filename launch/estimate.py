@@ -3,8 +3,9 @@
     python launch/estimate.py --config experiments/compress/codec.py --batch 512
     python launch/estimate.py --config experiments/denoise/gray.py:smoke --check
 
-The step is compiled for one device and two batches; the compiler counts its FLOPs and the bytes it
-touches (before the fusions of a TPU: more than it will), the parameters say what gradients weigh.
+The step is compiled for one chip of a TPU and two batches (`pip install "aejax[aot]"`; no TPU is
+needed); its compiler counts FLOPs and the bytes it touches, the parameters say what gradients
+weigh.
 On n chips with a global batch B:
 
     compute     max(FLOPs / (peak * utilisation), bytes / memory bandwidth) of B / n examples,
@@ -25,15 +26,18 @@ import json
 import math
 import os
 import pathlib
-import re
 import subprocess
 import sys
 import time
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from aejax.aot import analyse, topology  # noqa: E402
+
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """What Google's pages say of a chip, and what a slice of it is made of.
+    """What Google's pages say of a chip (aejax/aot/topology.py), and what a slice is made of.
 
     Attributes:
       peak: bf16 FLOP/s. memory: bytes/s of HBM. links: bytes/s of an all-reduce, per chip
@@ -50,8 +54,9 @@ class Chip:
 
 
 CHIPS = {
-    "v5e": Chip(peak=197e12, memory=819e9, links=51.2e12 / 256),
-    "v6e": Chip(peak=918e12, memory=1640e9, links=102.4e12 / 256),
+    kind: Chip(chip.peak, chip.memory, chip.links, host_chips=chip.host)
+    for kind, chip in topology.CHIPS.items()
+    if chip.axes > 1
 }
 
 
@@ -115,60 +120,23 @@ def table(step: Step, chip: Chip, batch: int, grow: bool, utilisation: float, co
     return "\n".join(lines)
 
 
-def compile_step(config, data_dir, count_only=True):
-    """(compiled dispatch of one step, its arguments, parts) on all devices of this process."""
+def count(config, data_dir, kind: str = "v5e") -> Step:
+    """The step of `config` as a TPU's compiler counts it, at its batch and at half of it."""
+    where = topology.devices(topology.parse(f"{kind}:" + "x".join("1" * topology.CHIPS[kind].axes)))
+    from aejax.aot import compile as aot
     from aejax.training import run
-    from aejax.training.sharding import Sharding
-    from aejax.training.step import make_dispatch
 
-    if count_only:  # an accelerator takes the plain forms
-        config.ops = {"all": "plain"}
+    config.train.mode, config.optim.accumulate = "jit", 1
     parts = run.build(config, data_dir)
-    sharding = Sharding(config.train.mode)
-    step = parts.step_on(sharding)
-    state, resident, key = parts.placed(sharding)
-    batch = parts.pipeline.dispatch(0, 1)
-    compiled = sharding.compile(make_dispatch(step, 1), state, batch, resident, key)
-    return compiled, (state, sharding.place_batch(batch), resident, key), parts
-
-
-def analysis(compiled) -> dict[str, float]:
-    """FLOPs and bytes of one device."""
-    found = compiled.cost_analysis()
-    found = found[0] if isinstance(found, list) else found
-    return {"flops": found["flops"], "bytes": found["bytes accessed"]}
-
-
-def reduced_bytes(text: str) -> int:
-    """Bytes that a compiled program sums over devices: the operands of its all-reduces."""
-    size = {"f32": 4, "bf16": 2, "f16": 2, "f64": 8, "s32": 4, "u32": 4}
-    total = 0
-    for line in text.splitlines():
-        found = re.search(r"= (.*?) all-reduce(?:-start)?\(", line)
-        for kind, shape in re.findall(r"(\w+)\[([\d,]*)\]", found[1] if found else ""):
-            total += size.get(kind, 0) * math.prod(int(n) for n in shape.split(",") if n)
-    return total
-
-
-def count(config, data_dir) -> Step:
-    """The step of `config` as the compiler counts it, at its batch and at half of it."""
-    import jax
-
-    from aejax.training.run import count_parameters
-
-    config.train.mode = "jit"
-    config.optim.accumulate = 1
-    whole = max(2, config.data.batch)
+    whole = max(32, config.data.batch)  # of fewer the fixed part and each example's blur
     found = {}
     for batch in (whole // 2, whole):
-        config.data.batch = batch
-        compiled, arguments, parts = compile_step(config, data_dir)
-        found[batch] = analysis(compiled)
+        compiled = aot.compile_step(parts, where, batch, steps=1)
+        found[batch] = analyse.cost(compiled.program)
     each, fixed = {}, {}
     for name, value in found[whole].items():
-        each[name] = (value - found[whole // 2][name]) / (whole - whole // 2)
+        each[name] = max(0.0, (value - found[whole // 2][name]) / (whole - whole // 2))
         fixed[f"fixed_{name}"] = max(0.0, value - each[name] * whole)
-    sent = sum(v.size * v.dtype.itemsize for v in jax.tree.leaves(arguments[1]))
     parts.pipeline.dispatch(1, 1)  # the first one opens files
     begun, steps = time.process_time(), 20
     for i in range(steps):
@@ -176,9 +144,9 @@ def count(config, data_dir) -> Step:
     return Step(
         **each,
         **fixed,
-        parameters=count_parameters(arguments[0].params),
-        example_bytes=sent // whole,
-        read_seconds=(time.process_time() - begun) / steps / whole,
+        parameters=compiled.parameters,
+        example_bytes=round(compiled.example_bytes),
+        read_seconds=(time.process_time() - begun) / steps / config.data.batch,
     )
 
 
@@ -186,9 +154,18 @@ def measure(config, data_dir, steps: int = 20) -> dict:
     """On this process's emulated devices: FLOPs, all-reduced bytes, processor seconds of a step."""
     import jax
 
-    from aejax.training.run import count_parameters
+    from aejax.training import run
+    from aejax.training.sharding import Sharding
+    from aejax.training.step import make_dispatch
 
-    compiled, (state, batch, resident, key), _ = compile_step(config, data_dir, count_only=False)
+    parts = run.build(config, data_dir)
+    sharding = Sharding(config.train.mode)
+    state, resident, key = parts.placed(sharding)
+    batch = parts.pipeline.dispatch(0, 1)
+    dispatch = make_dispatch(parts.step_on(sharding), 1)
+    compiled = sharding.compile(dispatch, state, batch, resident, key)
+    batch = sharding.place_batch(batch)
+    reduced = analyse.by_kind(analyse.collectives(compiled.as_text()))["all-reduce"]["bytes"]
     for _ in range(2):
         state, metrics = compiled(state, batch, resident, key)
     jax.block_until_ready(state)
@@ -199,9 +176,9 @@ def measure(config, data_dir, steps: int = 20) -> dict:
     return {
         "devices": jax.device_count(),
         "seconds": (time.process_time() - begun) / steps,
-        "parameters": count_parameters(state.params),
-        "reduced": reduced_bytes(compiled.as_text()),
-        **analysis(compiled),
+        "parameters": run.count_parameters(state.params),
+        "reduced": reduced,
+        **analyse.cost(compiled),
     }
 
 
@@ -237,7 +214,6 @@ def check(arguments: list[str]) -> str:
 
 
 def main() -> None:
-    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
     from aejax import config as configs
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -259,7 +235,7 @@ def main() -> None:
         print(check(given))
         return
     own = config.data.batch
-    step, chip = count(config, args.data_dir), CHIPS[args.chip]
+    step, chip = count(config, args.data_dir, args.chip), CHIPS[args.chip]
     batch = args.batch or own
     each = f"{step.flops / 1e9:.3g} GFLOP, {step.bytes / 1e6:.3g} MB"
     once = f"{step.fixed_flops / 1e9:.3g} GFLOP, {step.fixed_bytes / 1e6:.3g} MB"

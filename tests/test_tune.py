@@ -140,3 +140,17 @@ def test_describe_says_what_was_chosen(bare):
     said = tune.describe()
     assert "cpu_f32" in said["forms of ops"] or "bfloat16" in said["forms of ops"]
     assert "removed" in said["compiled programs"] and "cores" in said["cpu"]
+
+
+@pytest.mark.parametrize("vendor, libtpu, wanted", [("0x8086", True, "cpu"), ("0x8086", False, ""),
+                                                    ("0x1ae0", True, "")])  # fmt: skip
+def test_libtpu_without_a_tpu_is_left_alone(monkeypatch, tmp_path, vendor, libtpu, wanted):
+    """Google's PCI vendor is a TPU's, or a network card's: then jax is to look for itself."""
+    (tmp_path / "0000:00:04.0").mkdir()
+    (tmp_path / "0000:00:04.0" / "vendor").write_text(vendor + "\n")
+    monkeypatch.setattr(tune, "PCI", str(tmp_path))
+    monkeypatch.setattr(tune, "expects_accelerator", lambda: False)
+    monkeypatch.setattr(tune.importlib.util, "find_spec", lambda name: object() if libtpu else None)
+    assert tune.without_tpu() == {}, "the user's JAX_PLATFORMS stays"
+    monkeypatch.delenv("JAX_PLATFORMS")
+    assert tune.without_tpu().get("JAX_PLATFORMS", "") == wanted

@@ -51,7 +51,7 @@ class NoData:
     n: int
     batch: int
     example_shape: tuple[int, int, int]
-    labels: bool = False
+    labels: bool = True
     resident: None = None
 
     def dispatch(self, step: int, k: int) -> dict[str, np.ndarray]:
@@ -89,7 +89,7 @@ def parts_without_data(config: ConfigDict, examples: int) -> run.Parts:
     schedule = optim.build_schedule(config.optim, steps, clock)
     return run.Parts(
         config, pipeline, build_model(config.model, shape), build_objective(config), steps,
-        schedule, optim.build_optimiser(config.optim, schedule),
+        schedule, optim.build_optimiser(config.optim, schedule), splits=None,
     )  # fmt: skip
 
 

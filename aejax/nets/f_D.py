@@ -14,6 +14,8 @@ from jaxtyping import Array, Float
 
 from aejax.nets import blocks, ops
 from aejax.nets.f_E import ACTIVATIONS
+from aejax.nets.vit import ViTDecoder
+from aejax.nets.vqgan import VQGANDecoder
 from aejax.types import Cond
 
 
@@ -102,4 +104,10 @@ class ResidualDecoder(nn.Module):
         return y + scale * self.net(h, cond, train)
 
 
-F_D = {"linear": LinearDecoder, "dense": DenseDecoder, "conv": ConvDecoder}
+F_D = {
+    "linear": LinearDecoder,
+    "dense": DenseDecoder,
+    "conv": ConvDecoder,
+    "vit": ViTDecoder,
+    "vqgan": VQGANDecoder,
+}

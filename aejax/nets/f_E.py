@@ -3,6 +3,8 @@
     linear  one matrix: reaches PCA's subspace (Baldi and Hornik, 1989)
     dense   matrices with a nonlinearity between them (Hinton and Salakhutdinov, 2006)
     conv    levels of 3x3 residual blocks, each half the size of the one before
+    vqgan   the same with norms, and attention at the lowest level: today's tokenizers
+    vit     a transformer over patches, to a grid of codes or to a few for the whole picture
 
 Every encoder takes images of any size whose shape was fixed at `init`; `conv` with spatial latents
 takes any size at any time. f_D.py mirrors this file name by name.
@@ -17,6 +19,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from aejax.nets import blocks, ops
+from aejax.nets.vit import ViTEncoder
+from aejax.nets.vqgan import VQGANEncoder
 from aejax.types import Cond
 
 ACTIVATIONS: dict[str, Callable] = {
@@ -126,15 +130,27 @@ def stride_of(part: nn.Module) -> int:
         return part.patch
     if isinstance(part, ConvEncoder) and part.spatial:
         return 2 ** len(part.widths)
+    if isinstance(part, VQGANEncoder):
+        return 2 ** (len(part.widths) - 1)
+    if isinstance(part, ViTEncoder) and not part.tokens:
+        return part.patch
     return 0
 
 
 def code_shape(part: nn.Module, shape: Sequence[int]) -> tuple[int, ...]:
     """Shape of h for one image of `shape` (h, w, c), without running anything."""
     stride = stride_of(part)
+    if isinstance(part, ViTEncoder) and part.tokens:
+        return (part.tokens, part.latent)
     if not stride:
         return (part.latent,)
     return (math.ceil(shape[0] / stride), math.ceil(shape[1] / stride), part.latent)
 
 
-F_E = {"linear": LinearEncoder, "dense": DenseEncoder, "conv": ConvEncoder}
+F_E = {
+    "linear": LinearEncoder,
+    "dense": DenseEncoder,
+    "conv": ConvEncoder,
+    "vit": ViTEncoder,
+    "vqgan": VQGANEncoder,
+}

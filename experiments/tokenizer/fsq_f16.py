@@ -10,8 +10,9 @@ are these. Beside it: vq_f16.py, of as many bits. Never trained here: ImageNet i
 accelerator. What the step takes: docs/tpu-tables.md.
 """
 
+from imagenet256 import imagenet, with_opponent
+
 from aejax.config import flags, part
-from experiments.tokenizer.common import imagenet, with_opponent
 
 
 def get_config(arg: str = ""):

@@ -5,13 +5,16 @@
     aejax check --config experiments/tokenizer/latent_flow.py --topology v5e:4x4 --no-data 1281167
 
 Anchor: SiT-XL/2 (675 M parameters, 7 M steps of 256) has gFID 8.61 without and 2.06 with guidance
-on SD-VAE's latents, DiT-XL/2 9.62 and 2.27 (table of the RAE paper of 2025, arXiv 2510.11690). This
-is the B/2 size (width 768, 12 blocks). "maskgit" is MaskGIT over the codes of fsq_f16 instead. Never
-trained here: ImageNet is not here, and no accelerator. What the step takes: docs/tpu-tables.md.
+on SD-VAE's latents, DiT-XL/2 9.62 and 2.27 (table of the RAE paper of 2025, arXiv 2510.11690).
+This is the B/2 size (width 768, 12 blocks). "maskgit" is MaskGIT over the codes of fsq_f16 instead.
+Never trained here: ImageNet is not here, and no accelerator. What the step takes:
+docs/tpu-tables.md.
 """
 
+import fsq_f16
+import kl_f8
+
 from aejax.config import flags
-from experiments.tokenizer import fsq_f16, kl_f8
 
 
 def get_config(arg: str = ""):

@@ -10,8 +10,9 @@ codes 7.94 (both from memory); few numbers per code are ViT-VQGAN's (Yu et al. 2
 docs/tpu-tables.md.
 """
 
+from imagenet256 import imagenet, with_opponent
+
 from aejax.config import flags, part
-from experiments.tokenizer.common import imagenet, with_opponent
 
 
 def get_config(arg: str = ""):

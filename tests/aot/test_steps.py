@@ -45,6 +45,7 @@ STEPS = {
     "classifier": ("generate/classifier.py:smoke", []),
     "flow": ("generate/table.py:smoke,ae,flow", []),
     "transformer": ("generate/table.py:smoke,fsq,transformer", []),
+    "tokenizer": ("tokenizer/vit_1d.py:smoke", []),
 }  # fmt: skip
 
 
@@ -72,15 +73,19 @@ def test_one_all_reduce_no_loop_no_float64(name):
     assert set(rows) == {"all-reduce"}, rows
     # gradients, and the mean of the metrics (and of code books) with them
     per_parameter = rows["all-reduce"]["bytes"] / found.parameters
-    assert 3.99 <= per_parameter < 4.3 or name in ("vq",), per_parameter
+    lowest = 3.9 if name in ("flow", "transformer") else 3.99  # their autoencoder is frozen
+    assert lowest <= per_parameter < 4.3 or name == "vq", per_parameter
     assert rows["all-reduce"]["count"] == 1
     assert analyse.loops(hlo) == 0
     assert not analyse.double(hlo)
     used = analyse.memory(found.program)
     assert used["shared"] >= 0.9 * used["outputs"], "the state is not donated"
     if name == "codec":
-        entropy = analyse.products(hlo, inside="entropy")
-        assert entropy and all(product.endswith("-> f32") for product in entropy), entropy
+        # whatever chooses a probability table is exact: sums in float32, never rounded to bfloat16
+        exact = r"jvp\(Codec\)/bottleneck/bottleneck\.(hyper_synthesis|_sequential)"
+        entropy = analyse.products(hlo, inside=exact)
+        assert sum(entropy.values()) > 10
+        assert all(product.endswith("-> f32") for product in entropy), entropy
 
 
 def test_jit_is_one_all_reduce_too():
@@ -91,7 +96,10 @@ def test_jit_is_one_all_reduce_too():
 
 def test_fsdp_scatters_gradients():
     found = compiled(
-        "autoencode", "train.mode=fsdp", "model.f_E.hidden=[1024]", "model.f_D.hidden=[1024]"
+        "autoencode",
+        "train.mode=fsdp",
+        "model.f_E.hidden=[2048,1024]",
+        "model.f_D.hidden=[1024,2048]",
     )
     rows = analyse.by_kind(analyse.collectives(found.program.as_text()))
     assert rows["reduce-scatter"]["count"] >= 2

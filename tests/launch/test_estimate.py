@@ -55,10 +55,8 @@ def test_a_row_per_number_of_chips_that_divides_the_batch():
     assert "100%" in lines[2]
 
 
-def test_all_reduced_bytes_of_a_compiled_program():
-    text = """
-  %add = f32[4]{0} add(f32[4]{0} %a, f32[4]{0} %b)
-  %all-reduce.1 = (f32[10,2]{1,0}, f32[]) all-reduce(f32[10,2] %x, f32[] %y), replica_groups={}
-  ROOT %all-reduce.2 = bf16[8]{0} all-reduce(bf16[8]{0} %z), to_apply=%sum
-"""
-    assert estimate.reduced_bytes(text) == 10 * 2 * 4 + 4 + 8 * 2
+def test_chips_are_those_of_one_table():
+    from aejax.aot import topology
+
+    assert set(estimate.CHIPS) == {"v4", "v5e", "v5p", "v6e", "tpu7x"}
+    assert estimate.CHIPS["v5e"].peak == topology.CHIPS["v5e"].peak == 197e12

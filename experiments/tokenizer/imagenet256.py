@@ -40,7 +40,7 @@ def imagenet(smoke: bool = False) -> ConfigDict:
         c.data.source, c.data.eval_source = "bundled:photos", ""
         c.data.split, c.data.eval_split = "train", "test"
         c.data.cache, c.data.workers, c.data.size = "auto", 0, ()
-        c.data.crop = c.eval.crop = 64
+        c.data.crop = c.eval.crop = 32
         c.data.batch, c.eval.batch, c.eval.examples = 8, 2, 2
         c.objective.kwargs.update({"perceptual": 0.0, "lpips": "", "begin": 1})
         c.model.dtype = "float32"
