@@ -83,10 +83,10 @@ def _train_config(args):
 
 
 def _train(args) -> int:
-    from aejax.training import distributed
+    from aejax.cluster import processes
 
     config = _train_config(args)
-    distributed.initialise()
+    processes.initialise()
     import jax
 
     from aejax.training.run import train
@@ -244,9 +244,9 @@ def _evaluate_arguments(parser):
 
 
 def _evaluate(args) -> int:
-    from aejax.training import distributed
+    from aejax.cluster import processes
 
-    distributed.initialise()
+    processes.initialise()
     import jax
 
     from aejax import config as configs
