@@ -24,8 +24,9 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from aejax import lease, tune
+from aejax import lease
 from aejax.errors import SavedAndStopped, UserError
+from aejax.machine.allocator import release_memory
 from aejax.result import Result
 from aejax.study import (
     Run,
@@ -422,7 +423,7 @@ class _Engine:
                 write_json(where / "result.json", result)
             (where / "failed.json").unlink(missing_ok=True)
         if time.monotonic() - self.given_back > 20:  # a large process takes 0.1 s for it
-            tune.give_back()  # or a thousand runs grow by what each left in pieces
+            release_memory()  # or a thousand runs grow by what each left in pieces
             self.given_back = time.monotonic()
         self.done.add(run.id)
         self.steps += result.get("steps") or 0

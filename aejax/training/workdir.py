@@ -25,7 +25,7 @@ from aejax import files, lease
 from aejax.cluster import processes
 from aejax.config import from_json, to_json, with_defaults
 from aejax.errors import UserError
-from aejax.training.provenance import provenance
+from aejax.machine.provenance import provenance
 
 # Regex of the config keys that may change when a run goes on; all others make another run.
 CHANGEABLE = re.compile(

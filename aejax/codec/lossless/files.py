@@ -19,7 +19,7 @@ from aejax.codec import container
 from aejax.codec.container import Chunk, Header, Reader
 from aejax.codec.errors import CodecError
 from aejax.codec.lossless import plain
-from aejax.tune import give_back
+from aejax.machine.allocator import release_memory
 from aejax.weights import FOLDER
 
 NETWORK, PLAIN, GRAY_NETWORK = 0, 1, 2  # modes; the last: R = G = B everywhere
@@ -191,7 +191,7 @@ def _predicted(image: np.ndarray, runtime, progress) -> tuple[int, bytes]:
         chunks = [c.pack() for c in runtime.encode_tile(_to_ycc(part), gray)]
         coded.append([b"\0"] * first[n] + chunks)
         if len(tiles) > 1:
-            give_back()
+            release_memory()
         if progress:
             progress((n + 1) / len(tiles))
     out = [tile[scan] for scan in range(scans) for tile in coded]
@@ -371,7 +371,7 @@ def _decoded(parsed: Parsed, shape: tuple[int, int, int], dtype) -> np.ndarray:
         found = np.clip(found, 0, 255).astype(np.uint8)
         colours[i : i + h, j : j + w] = found.astype(dtype) << 8 if deep else found
         if len(places) > 1:
-            give_back()
+            release_memory()
     if deep:
         high = (colours >> 8).astype(np.uint8)
         low = high
