@@ -24,7 +24,7 @@ _PUBLIC = {
     "Trained": "aejax.trained:Trained",
     "Result": "aejax.result:Result",
     "train": "aejax.training.run:train",
-    "tune_cpu": "aejax.tune:tune_cpu",
+    "tune_cpu": "aejax.machine.allocator:tune_cpu",
     "codec": "aejax.codec",
     "denoise": "aejax.denoising.api:denoise",
     "register_pillow": "aejax.codec.pillow:register",

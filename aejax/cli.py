@@ -216,9 +216,9 @@ def dispatch(arguments: list[str]) -> int:
                 f'"{value}" is an address, not a folder; mount the bucket (docs/tpu-pods.md, '
                 "section 9) and give the folder it is mounted at"
             )
-    from aejax import tune
+    from aejax.machine import allocator, cache, cpu
 
-    os.environ.update(tune.without_tpu())
-    tune.reexec_if_useful()
-    tune.compilation_cache()
+    os.environ.update(cpu.without_tpu())
+    allocator.reexec_if_useful()
+    cache.compilation_cache()
     return run(args)

@@ -24,8 +24,9 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from aejax import lease, tune
+from aejax import lease
 from aejax.errors import SavedAndStopped, UserError
+from aejax.machine.allocator import release_memory
 from aejax.result import Result
 from aejax.study import (
     Run,
@@ -422,7 +423,7 @@ class _Engine:
                 write_json(where / "result.json", result)
             (where / "failed.json").unlink(missing_ok=True)
         if time.monotonic() - self.given_back > 20:  # a large process takes 0.1 s for it
-            tune.give_back()  # or a thousand runs grow by what each left in pieces
+            release_memory()  # or a thousand runs grow by what each left in pieces
             self.given_back = time.monotonic()
         self.done.add(run.id)
         self.steps += result.get("steps") or 0
@@ -489,10 +490,10 @@ class _Group:
     def __init__(self):
         distributed = None
         if "jax" in sys.modules:  # without it nothing can have joined processes
-            from aejax.training import distributed
+            from aejax.cluster import processes as distributed
         self.is_first = distributed.is_first() if distributed else True
-        joined = distributed is not None and distributed.processes() > 1
-        self.client = distributed._client() if joined else None
+        joined = distributed is not None and distributed.count() > 1
+        self.client = distributed.client() if joined else None
 
     def share(self, runs: Iterator[Run]) -> Iterator[Run]:
         """The first process takes runs; the others are told which."""
@@ -683,9 +684,9 @@ def run_command(args: Any) -> int:
     directory = pathlib.Path(args.directory or pathlib.Path("runs") / study.name)
     since = _become_worker(args.worker) if args.worker else None
     if args.workers == 1 and not args.dry_run and study.train is None:
-        from aejax.training import distributed
+        from aejax.cluster import processes
 
-        distributed.initialise()
+        processes.initialise()
     seconds, steps = _parse_budgets(args.budget)
     only = _parse_part(args.run)
     results = run_study(

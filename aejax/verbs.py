@@ -83,10 +83,10 @@ def _train_config(args):
 
 
 def _train(args) -> int:
-    from aejax.training import distributed
+    from aejax.cluster import processes
 
     config = _train_config(args)
-    distributed.initialise()
+    processes.initialise()
     import jax
 
     from aejax.training.run import train
@@ -244,15 +244,15 @@ def _evaluate_arguments(parser):
 
 
 def _evaluate(args) -> int:
-    from aejax.training import distributed
+    from aejax.cluster import processes
 
-    distributed.initialise()
+    processes.initialise()
     import jax
 
     from aejax import config as configs
     from aejax.loading import load
+    from aejax.machine.provenance import provenance
     from aejax.training import run
-    from aejax.training.provenance import provenance
 
     if args.out:
         files.check_outputs([args.out], force=args.force)
@@ -326,13 +326,12 @@ report = Verb(_report_arguments, _report)
 def _info(args) -> int:
     import importlib.util
 
-    from aejax import tune
-    from aejax.training import provenance
+    from aejax.machine import provenance
 
     for name, version in provenance.versions().items():
         print(f"{name:<18} {version}")
     print(f"{'machine':<18} {provenance.machine()}")
-    for name, value in tune.describe().items():
+    for name, value in provenance.describe().items():
         print(f"{name:<18} {value}")
     print(f"{'data folder':<18} {os.environ.get('AEJAX_DATA') or 'not set (AEJAX_DATA)'}")
     extras = ("wandb", "optuna", "bm3d", "torch", "keras", "imagecodecs", "tensorboardX")

@@ -65,7 +65,7 @@ def test_no_two_files_import_each_other():
 
 @pytest.mark.parametrize("file", sorted((PACKAGE / "nets").glob("*.py")), ids=lambda p: p.name)
 def test_nets_know_no_config_no_data_no_files(file):
-    allowed = ("aejax.nets", "aejax.types", "aejax.errors", "aejax.registry", "aejax.tune")
+    allowed = ("aejax.nets", "aejax.types", "aejax.errors", "aejax.registry", "aejax.machine")
     allowed += ("aejax.contracts",)
     for name in imports(file):
         assert name.startswith(allowed), name

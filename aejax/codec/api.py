@@ -23,7 +23,7 @@ from aejax.codec.errors import CodecError
 from aejax.codec.freeze import load
 from aejax.codec.lossless import files as lossless_files
 from aejax.codec.runtime import SHAPES, Frozen, Runtime, cores
-from aejax.tune import give_back
+from aejax.machine.allocator import release_memory
 from aejax.weights import FOLDER
 
 __all__ = ["CodecError", "CutFile", "Decoded", "TargetMissed", "encode", "decode", "read", "info",
@@ -284,7 +284,7 @@ def _encode(planes: Planes, byte: int, metadata, runtime, effort, progress) -> b
             y = refine(runtime, planes.rgb, y, byte, effort)
         coded.append([c.pack() for c in runtime.encode_tile(y, byte)[0]])
         if len(header.tiles) > 1:
-            give_back()
+            release_memory()
         if progress:
             progress((n + 1) / len(header.tiles))
     out = [header.pack()]
@@ -518,7 +518,7 @@ def _pixels(parsed: Parsed, runtime: Runtime) -> np.ndarray:
             part = out[a : a + tile[2] * STRIDE, b : b + tile[3] * STRIDE]
             part[...] = x[: part.shape[0], : part.shape[1]]
             if len(tiles) > 1:
-                give_back()
+                release_memory()
     return out
 
 

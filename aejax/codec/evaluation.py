@@ -347,7 +347,7 @@ def outputs(out: str | pathlib.Path) -> list[pathlib.Path]:
 
 def write(args, rows, found, results, images, codecs, seconds: float) -> None:
     """results.json, and beside it every image at every setting as CSV, and the figures."""
-    from aejax.training.run import provenance
+    from aejax.machine.provenance import provenance
 
     def clean(v):
         if isinstance(v, dict):

@@ -6,7 +6,7 @@
   cpu_bf16 bfloat16 products with float32 sums on a CPU that has instructions for them (AVX-512
            BF16: twice as fast as float32; Intel AMX: three to five times)
 
-`cpu_bf16` is taken only where `aejax.tune` measured a gain that is worth it. Under
+`cpu_bf16` is taken only where `aejax.machine.speed` measured a gain that is worth it. Under
 `jax.default_matmul_precision("highest")` (as on a TPU, that is how to ask for float32 products) it
 never is, and forward convolutions of whole numbers below 2^24 are exact; dense always are.
 `with ops.forms(conv="plain")` overrides single operations, `ops.forms(all="plain")` all of them.
@@ -24,8 +24,8 @@ from jax import lax
 from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Float
 
-from aejax import tune
 from aejax.errors import UserError
+from aejax.machine import speed
 from aejax.nets import target, winograd
 
 FORMS = ("plain", "cpu_f32", "cpu_bf16")
@@ -101,7 +101,7 @@ def form(operation: str, x: Array | None = None, multiplications: float = float(
         if x.dtype not in (jnp.float32, jnp.bfloat16) or any(jax.typeof(x).sharding.spec):
             return "plain"
     gain = GAIN.get(operation)
-    if gain and multiplications >= FEW and not _exact() and tune.bf16_gain() >= gain:
+    if gain and multiplications >= FEW and not _exact() and speed.bf16_gain() >= gain:
         return "cpu_bf16"
     return "cpu_f32"
 

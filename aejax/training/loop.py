@@ -9,9 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from aejax.cluster.slow import Watch
 from aejax.config import duration_of
 from aejax.errors import SavedAndStopped, UserError
-from aejax.training import distributed
 from aejax.training.checkpoint import Checkpoints
 from aejax.training.log import Log, Progress, Stopwatch
 from aejax.training.sharding import Sharding
@@ -147,7 +147,7 @@ def run_loop(job: Job, state: TrainState, start: int) -> tuple[TrainState, dict[
         window.append(metrics)
         return metrics
 
-    with Signals() as signals, distributed.Watch() as hosts:
+    with Signals() as signals, Watch() as hosts:
         try:
             while step < job.total and not note["stopped_by"]:
                 if job.profile and step <= job.profile[0] < step + job.steps_per_dispatch:

@@ -17,12 +17,12 @@ from aejax.config import apply_overrides, current, to_json
 from aejax.data.arrays import MEMORY
 from aejax.errors import UserError
 from aejax.evaluate import Evaluation, Evaluator
+from aejax.machine.provenance import provenance
 from aejax.result import Result, read_result
 from aejax.training.build import Parts, build, build_evaluator, count_parameters, latent_size
 from aejax.training.checkpoint import Checkpoints
 from aejax.training.log import Log, Stopwatch
 from aejax.training.loop import Job, every, run_loop
-from aejax.training.provenance import provenance
 from aejax.training.sharding import Sharding, of_config
 from aejax.training.state import TrainState
 from aejax.training.step import make_dispatch

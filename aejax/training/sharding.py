@@ -29,9 +29,9 @@ from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from aejax.cluster import processes
 from aejax.errors import UserError
 from aejax.nets import target
-from aejax.training import distributed
 from aejax.training.state import TrainState
 
 AXIS, SLICE = "data", "slice"
@@ -287,7 +287,7 @@ class Sharding:
         collective, and then gives up for good.
         """
         compiled = self.lower(dispatch, state, batch, resident, key).compile()
-        distributed.barrier("compiled")
+        processes.barrier("compiled")
         return compiled
 
     def local(self, tree: Any) -> Any:

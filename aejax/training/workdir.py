@@ -22,10 +22,10 @@ import jax
 from ml_collections import ConfigDict
 
 from aejax import files, lease
+from aejax.cluster import processes
 from aejax.config import from_json, to_json, with_defaults
 from aejax.errors import UserError
-from aejax.training import distributed
-from aejax.training.provenance import provenance
+from aejax.machine.provenance import provenance
 
 # Regex of the config keys that may change when a run goes on; all others make another run.
 CHANGEABLE = re.compile(
@@ -249,7 +249,7 @@ def held(workdir: pathlib.Path) -> Iterator[None]:
             refused = str(unusable(workdir, e))
         except UserError as e:
             refused = str(e)
-    if distributed.any_process(bool(refused)):
+    if processes.any_process(bool(refused)):
         raise UserError(refused or f"process 0 cannot use {workdir} as workdir")
     try:
         yield

@@ -53,9 +53,9 @@ def begin(doc: str, *more: tuple[str, dict]) -> argparse.Namespace:
     root = str(pathlib.Path(__file__).resolve().parents[2])
     if root not in sys.path:
         sys.path.insert(0, root)
-    from aejax import tune
+    from aejax.machine import allocator, cache
 
-    wanted = tune.environment()
+    wanted = allocator.environment()
     if wanted:
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **wanted})
     if args.one_core:
@@ -65,7 +65,7 @@ def begin(doc: str, *more: tuple[str, dict]) -> argparse.Namespace:
     global ONE_CORE
     ONE_CORE = args.one_core
     os.environ.setdefault("KERAS_BACKEND", "torch")
-    tune.compilation_cache()
+    cache.compilation_cache()
     return args
 
 
@@ -116,10 +116,10 @@ def matrix_peak(rounds: int, n: int = 2048) -> float:
 
 
 def machine() -> str:
-    from aejax import tune
+    from aejax.machine import cpu, provenance
 
     load = f", load {os.getloadavg()[0]:.0f}" if os.getloadavg()[0] > 1.5 else ""
-    return f"{tune.cpu_model()}, {tune.describe()['instructions']}{load}"
+    return f"{cpu.name_and_cores()}, {provenance.describe()['instructions']}{load}"
 
 
 def versions(*names: str) -> str:

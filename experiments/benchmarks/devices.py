@@ -31,9 +31,9 @@ def settings(smoke: bool):
 
 def child(mode: str, steps: int, smoke: bool):
     """One process of a run: prints {"loss", "seconds"} per step."""
-    from aejax.training import distributed
+    from aejax.cluster import processes
 
-    distributed.initialise()
+    processes.initialise()
     c = settings(smoke)
     c.train.mode = mode
     training = common.Training(c)

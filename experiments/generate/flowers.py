@@ -68,7 +68,7 @@ def main() -> None:
     from aejax.data.source import open_source
     from aejax.generation.generator import load_generator
     from aejax.generation.metrics import memorisation, nearest
-    from aejax.training.run import provenance
+    from aejax.machine.provenance import provenance
 
     parser = argparse.ArgumentParser()
     parser.add_argument("workdir", type=pathlib.Path)

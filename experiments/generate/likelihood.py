@@ -98,7 +98,7 @@ def main() -> None:
     from aejax.data.decoded import decoded
     from aejax.data.source import open_source
     from aejax.generation.nll import importance_nll
-    from aejax.training.run import provenance
+    from aejax.machine.provenance import provenance
 
     parser = argparse.ArgumentParser()
     parser.add_argument("workdir", type=pathlib.Path)

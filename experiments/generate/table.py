@@ -251,7 +251,8 @@ def measured(
       same_ema: trained priors take config.optim.ema instead of 0.999.
     """
     from aejax.generation.metrics import score
-    from aejax.training.run import provenance, train
+    from aejax.machine.provenance import provenance
+    from aejax.training.run import train
 
     folder = pathlib.Path(workdir)
     options = {"data_dir": data_dir, "command": command, "quiet": True}

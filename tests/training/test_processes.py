@@ -28,9 +28,9 @@ def get_config(arg=""):
 SLOW = """
 import functools, os, time
 from aejax.data.pipeline import Pipeline
-from aejax.training import distributed
+from aejax.training import loop
 
-distributed.Watch = functools.partial(distributed.Watch, every=0.5)
+loop.Watch = functools.partial(loop.Watch, every=0.5)
 if os.environ["AEJAX_PROCESS_ID"] == "1":
     dispatch = Pipeline.dispatch
     def late(self, step, k):

@@ -174,7 +174,7 @@ def outputs(out: str | pathlib.Path) -> list[pathlib.Path]:
 def run(args) -> int:
     """`aejax eval-codec DIR --lossless`."""
     from aejax.codec.lossless.files import is_installed, use
-    from aejax.training.run import provenance
+    from aejax.machine.provenance import provenance
 
     images = read_images(args.folder, args.images)
     codecs = contenders(use(args.weights) if args.weights else None)

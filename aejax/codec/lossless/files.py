@@ -23,7 +23,7 @@ from aejax.codec import container
 from aejax.codec.container import Chunk, Header, Reader
 from aejax.codec.errors import CodecError
 from aejax.codec.lossless import plain
-from aejax.tune import give_back
+from aejax.machine.allocator import release_memory
 from aejax.weights import FOLDER
 
 NETWORK, PLAIN, GRAY_NETWORK = 0, 1, 2  # modes; the last: R = G = B everywhere
@@ -131,7 +131,7 @@ def _each(count: int, one: Callable[[int], Any]) -> Iterator[Any]:
         ahead = collections.deque(pool.submit(one, n) for n in range(min(3, count)))
         for n in range(count):
             yield ahead.popleft().result()
-            give_back()
+            release_memory()
             if n + 3 < count:
                 ahead.append(pool.submit(one, n + 3))
 

@@ -1,5 +1,6 @@
 """Processes that find each other: what the environment says, who is missing, who is slow."""
 
+import dataclasses
 import json
 import os
 import socket
@@ -8,12 +9,13 @@ import sys
 import threading
 import time
 
-import jax
 import pytest
 
+from aejax.cluster import detect, missing, processes
+from aejax.cluster.detect import Cluster
+from aejax.cluster.missing import HostsMissing, Report
+from aejax.cluster.slow import Sign, Watch
 from aejax.errors import UserError
-from aejax.training import distributed
-from aejax.training.distributed import Cluster, HostsMissing
 
 
 def free_port() -> int:
@@ -36,11 +38,11 @@ SLURM = {
 
 
 def test_nothing_is_detected_on_a_laptop():
-    assert distributed.detect({}) is None
+    assert detect.detect({}) is None
 
 
 def test_slurm_inside_srun():
-    found = distributed.detect(SLURM)
+    found = detect.detect(SLURM)
     port = 70001 % 4096 + 61440
     assert found == Cluster(
         "SLURM", f"gpu01:{port}", 4, 3, ("gpu01", "gpu01", "gpu02", "gpu02"), (1,)
@@ -49,20 +51,20 @@ def test_slurm_inside_srun():
 
 def test_slurm_batch_script_without_srun_is_one_process():
     env = {"SLURM_JOB_ID": "1", "SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_NODELIST": "a"}
-    assert distributed.detect(env) is None
+    assert detect.detect(env) is None
 
 
 def test_slurm_with_one_task_is_one_process():
-    assert distributed.detect(SLURM | {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}) is None
+    assert detect.detect(SLURM | {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}) is None
 
 
 def test_slurm_one_process_per_node_takes_all_its_gpus():
     env = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_TASKS_PER_NODE": "1(x2)", "SLURM_PROCID": "1"}
-    assert distributed.detect(SLURM | env).local_devices is None
+    assert detect.detect(SLURM | env).local_devices is None
 
 
 def test_slurm_with_gpus_bound_to_tasks_takes_the_one_it_sees():
-    assert distributed.detect(SLURM | {"CUDA_VISIBLE_DEVICES": "1"}).local_devices == (0,)
+    assert detect.detect(SLURM | {"CUDA_VISIBLE_DEVICES": "1"}).local_devices == (0,)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +77,7 @@ def test_slurm_with_gpus_bound_to_tasks_takes_the_one_it_sees():
     ],
 )
 def test_expand_nodelist(text, names):
-    assert distributed.expand_nodelist(text) == names
+    assert detect.expand_nodelist(text) == names
 
 
 def test_explicit_variables_come_first():
@@ -84,14 +86,14 @@ def test_explicit_variables_come_first():
         "AEJAX_NUM_PROCESSES": "2",
         "AEJAX_PROCESS_ID": "1",
     }
-    assert distributed.detect(env) == Cluster("AEJAX_COORDINATOR", "10.0.0.1:5000", 2, 1)
+    assert detect.detect(env) == Cluster("AEJAX_COORDINATOR", "10.0.0.1:5000", 2, 1)
     env = {"JAX_COORDINATOR_ADDRESS": "h", "NUM_PROCESSES": "2", "PROCESS_ID": "0"}
-    assert distributed.detect(env).coordinator == f"h:{distributed.PORT}"
-    assert distributed.detect(SLURM | {"AEJAX_COORDINATOR": "off"}) is None
+    assert detect.detect(env).coordinator == f"h:{detect.PORT}"
+    assert detect.detect(SLURM | {"AEJAX_COORDINATOR": "off"}) is None
 
 
 @pytest.mark.parametrize(
-    ("env", "said"),
+    ("env", "message"),
     [
         ({}, "AEJAX_NUM_PROCESSES"),
         ({"AEJAX_NUM_PROCESSES": "2"}, "AEJAX_PROCESS_ID"),
@@ -99,9 +101,9 @@ def test_explicit_variables_come_first():
         ({"AEJAX_NUM_PROCESSES": "2", "AEJAX_PROCESS_ID": "2"}, "not below"),
     ],
 )
-def test_contradictions_are_the_users_mistake(env, said):
-    with pytest.raises(UserError, match=said):
-        distributed.detect({"AEJAX_COORDINATOR": "localhost:1"} | env)
+def test_contradictions_are_the_users_mistake(env, message):
+    with pytest.raises(UserError, match=message):
+        detect.detect({"AEJAX_COORDINATOR": "localhost:1"} | env)
 
 
 # --- the roll call, each process a thread ---------------------------------------------------------
@@ -110,22 +112,22 @@ def test_contradictions_are_the_users_mistake(env, said):
 def roll_calls(clusters, timeout, later=(), until=lambda i: time.sleep(1.0)):
     """What roll_call returned or raised for each of `clusters`; i in `later` starts after
     `until(i)`."""
-    said = {}
+    answers = {}
 
     def one(key, cluster):
         if key in later:
             until(key)
         try:
-            said[key] = distributed.roll_call(cluster, timeout)
+            answers[key] = missing.roll_call(cluster, timeout)
         except Exception as e:
-            said[key] = e
+            answers[key] = e
 
     threads = [threading.Thread(target=one, args=it) for it in enumerate(clusters)]
     for t in threads:
         t.start()
     for t in threads:
         t.join()
-    return [said[i] for i in range(len(clusters))]
+    return [answers[i] for i in range(len(clusters))]
 
 
 def cluster_of(n, hosts=()):
@@ -144,35 +146,36 @@ def test_all_come_even_if_the_first_is_late():
 
 def test_who_did_not_come_is_named_to_all_who_did():
     clusters = cluster_of(4, hosts=("w0", "w1", "w2", "w3"))
-    for said in roll_calls(clusters[:2], 1.5):
-        assert isinstance(said, HostsMissing)
-        assert "2 of 4" in str(said) and "2 (w2), 3 (w3)" in str(said)
+    for message in roll_calls(clusters[:2], 1.5):
+        assert isinstance(message, HostsMissing)
+        assert "2 of 4" in str(message) and "2 (w2), 3 (w3)" in str(message)
 
 
 def test_a_missing_coordinator_is_named():
-    (said,) = roll_calls(cluster_of(2)[1:], 1.0)
-    assert isinstance(said, HostsMissing) and "did not reach process 0 at localhost:" in str(said)
+    (message,) = roll_calls(cluster_of(2)[1:], 1.0)
+    assert isinstance(message, HostsMissing) and "did not reach process 0 at localhost:" in str(
+        message
+    )
 
 
 def test_two_processes_with_one_number():
     a, b, _ = cluster_of(3)
-    for said in roll_calls([a, b, b], 10, later=[2]):
-        assert isinstance(said, UserError) and "AEJAX_PROCESS_ID" in str(said)
+    for message in roll_calls([a, b, b], 10, later=[2]):
+        assert isinstance(message, UserError) and "AEJAX_PROCESS_ID" in str(message)
 
 
 def test_different_numbers_of_processes():
     a, b = cluster_of(2)
     c = Cluster("test", a.coordinator, 3, 1)
-    for said in roll_calls([a, c], 10):
-        assert isinstance(said, UserError) and "expects 3 processes" in str(said)
+    for message in roll_calls([a, c], 10):
+        assert isinstance(message, UserError) and "expects 3 processes" in str(message)
 
 
 def test_different_versions_are_refused():
-    me = {"process": 0, "processes": 2, "host": "a", "jax": "0.12.0", "aejax": "1"}
-    other = me | {"process": 1, "host": "b"}
-    assert distributed._disagreement(me, other, {0: (me, None)}) == ""
-    said = distributed._disagreement(me, other | {"jax": "0.10.2"}, {0: (me, None)})
-    assert "process 1 on b has jax 0.10.2" in said
+    first, present = Report(0, 2, "a", "0.12.0", "1"), {}
+    assert missing.disagreement(first, Report(1, 2, "b", "0.12.0", "1"), present) == ""
+    message = missing.disagreement(first, Report(1, 2, "b", "0.10.2", "1"), present)
+    assert "process 1 on b has jax 0.10.2" in message
 
 
 def test_a_process_restarted_during_the_roll_call_counts_once():
@@ -181,14 +184,13 @@ def test_a_process_restarted_during_the_roll_call_counts_once():
     b, c = (Cluster("test", a.coordinator, 3, i) for i in (1, 2))
     port = int(a.coordinator.split(":")[1])
 
-    def killed():  # says hello as process 1, then dies
+    def killed():  # reports as process 1, then dies
         end = time.monotonic() + 5
         while time.monotonic() < end:
             try:
                 with socket.create_connection(("localhost", port)) as s:
-                    hello = {"process": 1, "processes": 3, "host": "x", "jax": jax.__version__}
-                    s.sendall(json.dumps(hello | {"aejax": distributed._version()}).encode())
-                    s.sendall(b"\n")
+                    report = dataclasses.asdict(Report.of_this_process(b)) | {"host": "x"}
+                    s.sendall(json.dumps(report).encode() + b"\n")
                     time.sleep(0.3)
                 return
             except OSError:
@@ -201,8 +203,8 @@ def test_a_process_restarted_during_the_roll_call_counts_once():
         first.join()
         time.sleep(1.0 if i == 1 else 0.0)
 
-    said = roll_calls([a, b, c], 20, later=[1, 2], until=until)
-    assert said == [(socket.gethostname(),) * 3] * 3
+    answers = roll_calls([a, b, c], 20, later=[1, 2], until=until)
+    assert answers == [(socket.gethostname(),) * 3] * 3
 
 
 def test_garbage_on_the_port_is_ignored():
@@ -228,28 +230,29 @@ def test_garbage_on_the_port_is_ignored():
 
 PROGRAM = """
 import sys, time
-from aejax.training import distributed as d
+from aejax.cluster import processes
+from aejax.cluster.slow import Watch
 from aejax.errors import SavedAndStopped
 try:
-    d.initialise()
+    processes.initialise()
     import jax
-    assert (d.process(), d.processes()) == (jax.process_index(), jax.process_count())
+    assert (processes.index(), processes.count()) == (jax.process_index(), jax.process_count())
     assert jax.device_count() == 2, jax.devices()
-    d.barrier("start", 30); d.barrier("start", 30)
-    print("together", d.named(1), flush=True)
-    with d.Watch(every=0.2, say=lambda line: print("watch:", line, flush=True)) as watch:
+    processes.barrier("start", 30); processes.barrier("start", 30)
+    print("together", processes.named(1), flush=True)
+    with Watch(every=0.2, warn=lambda line: print("watch:", line, flush=True)) as watch:
         for step in range(8):
-            watch.note(step, (0.01, 0.5)[d.process()])
+            watch.note(step, (0.01, 0.5)[processes.index()])
             time.sleep(0.1)
-        d.barrier("watched", 30)
-    if d.process() == 1:
+        processes.barrier("watched", 30)
+    if processes.index() == 1:
         time.sleep(4)
-    d.barrier("late", 2.0)
+    processes.barrier("late", 2.0)
 except SavedAndStopped as e:
     print("named:", e, flush=True)
-    d.barrier("end", 20)
+    processes.barrier("end", 20)
     sys.exit(75)
-d.barrier("end", 20)
+processes.barrier("end", 20)
 """
 
 
@@ -269,50 +272,52 @@ def test_two_processes_meet_and_a_barrier_names_the_late_one():
         )
         for i in range(2)
     ]
-    said = [p.communicate(timeout=120) for p in started]
+    texts = [p.communicate(timeout=120) for p in started]
     here = socket.gethostname()
-    assert started[0].returncode == 75, said
-    assert f"together process 1 ({here})" in said[0][0]
-    assert f'named: process 1 ({here}) did not come to "late" within 2 s' in said[0][0]
-    assert "2 processes on 1 hosts" in said[0][1]
-    assert f"watch: process 1 ({here}) needs 0.50 s of its own" in said[0][0]
-    assert "watch:" not in said[1][0]
+    assert started[0].returncode == 75, texts
+    assert f"together process 1 ({here})" in texts[0][0]
+    assert f'named: process 1 ({here}) did not come to "late" within 2 s' in texts[0][0]
+    assert "2 processes on 1 hosts" in texts[0][1]
+    assert f"watch: process 1 ({here}) needs 0.50 s of its own" in texts[0][0]
+    assert "watch:" not in texts[1][0]
 
 
 def test_one_process_needs_no_cluster(monkeypatch):
     for name in [n for n in os.environ if n.startswith(("SLURM_", "AEJAX_"))]:
         monkeypatch.delenv(name)
-    assert distributed.initialise() is None
-    distributed.barrier("alone", 0.1)
-    assert (distributed.process(), distributed.processes()) == (0, 1) and distributed.is_first()
+    assert processes.initialise() is None
+    processes.barrier("alone", 0.1)
+    assert (processes.index(), processes.count()) == (0, 1) and processes.is_first()
 
 
 # --- the watch ------------------------------------------------------------------------------------
 
 
-def report(step, seconds=0.1, sign=0):
-    return {"step": step, "seconds": seconds, "sign": sign}
+def sign(step, seconds=0.1, number=0):
+    return Sign(step, seconds, number)
 
 
 def test_watch_names_the_host_all_wait_for():
-    watch = distributed.Watch(silent=60)
-    assert watch.compare({0: report(5), 1: report(5), 2: report(5)}, now=0) == []
-    assert watch.compare({0: report(9), 1: report(8), 2: report(9)}, now=10) == []
-    signs = {0: report(9, sign=2), 1: report(8, sign=2), 2: report(9, sign=2)}
-    (said,) = watch.compare(signs, now=80)
-    assert "all wait for process 1 at step 8, the others are at 9" in said
-    assert watch.compare({i: r | {"sign": 3} for i, r in signs.items()}, now=90) == []  # once
+    watch = Watch(silent=60)
+    assert watch.compare({0: sign(5), 1: sign(5), 2: sign(5)}, now=0) == []
+    assert watch.compare({0: sign(9), 1: sign(8), 2: sign(9)}, now=10) == []
+    signs = {0: sign(9, number=2), 1: sign(8, number=2), 2: sign(9, number=2)}
+    (message,) = watch.compare(signs, now=80)
+    assert "all wait for process 1 at step 8, the others are at 9" in message
+    assert (
+        watch.compare({i: dataclasses.replace(s, number=3) for i, s in signs.items()}, now=90) == []
+    )  # once
 
 
 def test_watch_names_the_silent_and_the_slow_host():
-    watch = distributed.Watch(silent=60)
-    watch.compare({0: report(1), 1: report(1), 2: report(1)}, now=0)
-    said = watch.compare({0: report(99), 1: report(99), 2: report(1)}, now=70)
-    assert len(said) == 1 and "process 2 has given no sign for 70 s" in said[0]
-    watch = distributed.Watch(slow=2)
-    (said,) = watch.compare({0: report(1, 0.1), 1: report(1, 0.5), 2: report(1, 0.1)}, now=0)
-    assert "process 1 needs 0.50 s" in said and "the others need 0.10 s" in said
+    watch = Watch(silent=60)
+    watch.compare({0: sign(1), 1: sign(1), 2: sign(1)}, now=0)
+    message = watch.compare({0: sign(99), 1: sign(99), 2: sign(1)}, now=70)
+    assert len(message) == 1 and "process 2 has given no sign for 70 s" in message[0]
+    watch = Watch(slow=2)
+    (message,) = watch.compare({0: sign(1, 0.1), 1: sign(1, 0.5), 2: sign(1, 0.1)}, now=0)
+    assert "process 1 needs 0.50 s" in message and "the others need 0.10 s" in message
     # A steady pace warns nobody.
-    watch = distributed.Watch(slow=2)
+    watch = Watch(slow=2)
     for i in range(100):
-        assert watch.compare({0: report(i, 0.1, i), 1: report(i, 0.12, i)}, now=i * 10) == []
+        assert watch.compare({0: sign(i, 0.1, i), 1: sign(i, 0.12, i)}, now=i * 10) == []

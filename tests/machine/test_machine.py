@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from aejax import tune
+from aejax.machine import allocator, cache, cpu, provenance, speed
 
-LINUX = pytest.mark.skipif(not tune._glibc(), reason="glibc only")
+LINUX = pytest.mark.skipif(not allocator.has_glibc(), reason="glibc only")
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def bare(monkeypatch):
 
 @LINUX
 def test_environment_names_the_allocator_settings(bare, capsys):
-    wanted = tune.tune_cpu()
+    wanted = allocator.tune_cpu()
     assert wanted["GLIBC_TUNABLES"].startswith("glibc.malloc.hugetlb=1:")
     assert f"export GLIBC_TUNABLES={wanted['GLIBC_TUNABLES']}" in capsys.readouterr().out
 
@@ -33,24 +33,26 @@ def test_environment_names_the_allocator_settings(bare, capsys):
 @LINUX
 def test_environment_keeps_the_users_settings(bare, capsys):
     bare.setenv("GLIBC_TUNABLES", "glibc.cpu.x86_shstk=on")
-    assert tune.environment()["GLIBC_TUNABLES"].startswith("glibc.cpu.x86_shstk=on:glibc.malloc.")
+    assert allocator.environment()["GLIBC_TUNABLES"].startswith(
+        "glibc.cpu.x86_shstk=on:glibc.malloc."
+    )
     bare.setenv("GLIBC_TUNABLES", "glibc.malloc.arena_max=1")
-    assert tune.environment() == {}
-    tune.tune_cpu()
+    assert allocator.environment() == {}
+    allocator.tune_cpu()
     assert "set already" in capsys.readouterr().out
 
 
 def test_environment_is_empty_with_an_accelerator(bare):
     bare.setenv("JAX_PLATFORMS", "cuda,cpu")
-    assert tune.environment() == {}
+    assert allocator.environment() == {}
     bare.setenv("JAX_PLATFORMS", "")
     bare.setattr(os.path, "exists", lambda path: path == "/dev/nvidiactl")
-    assert tune.expects_accelerator() and tune.environment() == {}
+    assert cpu.expects_accelerator() and allocator.environment() == {}
 
 
 def test_a_host_of_our_main_is_never_replaced(bare):
     bare.setattr(os, "execve", lambda *a: pytest.fail("replaced the test process"))
-    tune.reexec_if_useful()
+    allocator.reexec_if_useful()
 
 
 @LINUX
@@ -61,10 +63,10 @@ def test_the_command_line_starts_itself_again_once(bare, tmp_path, env, expected
     script.write_text(
         "import os, sys\n"
         "with open(sys.argv[1], 'a') as f: f.write(f'{os.getpid()} ')\n"
-        "from aejax import tune\n"
-        "tune.reexec_if_useful()\n"
+        "from aejax.machine import allocator\n"
+        "allocator.reexec_if_useful()\n"
         "assert 'jax' not in sys.modules\n"
-        "print(os.environ.get('AEJAX_REEXEC'), tune.allocator_tuned(), *sys.argv[1:])\n"
+        "print(os.environ.get('AEJAX_REEXEC'), allocator.is_tuned(), *sys.argv[1:])\n"
     )
     log = tmp_path / "a log"
     out = subprocess.run(
@@ -79,7 +81,7 @@ def test_the_command_line_starts_itself_again_once(bare, tmp_path, env, expected
 
 def test_compilation_cache_of_a_process_without_jax(tmp_path):
     code = (
-        "import os, sys; from aejax import tune; folder = tune.compilation_cache()\n"
+        "import os, sys; from aejax.machine import cache; folder = cache.compilation_cache()\n"
         "assert 'jax' not in sys.modules\n"
         "import jax; jax.jit(lambda x: x * 3.5 + 1)(2.0)\n"
         "assert jax.config.jax_compilation_cache_dir == str(folder)\n"
@@ -101,43 +103,43 @@ def test_compilation_cache_folder_that_cannot_be_written(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     monkeypatch.setenv("AEJAX_CACHE", str(tmp_path / "file"))
-    assert tune.compilation_cache() is None
+    assert cache.compilation_cache() is None
 
 
 def test_the_gain_of_bfloat16_is_timed_once_where_the_flags_are(monkeypatch, tmp_path):
     monkeypatch.setenv("AEJAX_CACHE", str(tmp_path))
-    monkeypatch.setattr(tune, "cpu_features", lambda: frozenset({"avx512f"}))
-    monkeypatch.setattr(tune, "measure", lambda: pytest.fail("timed a CPU without the flags"))
-    assert tune.bf16_gain() == 1
-    monkeypatch.setattr(tune, "cpu_features", lambda: frozenset({"avx512_bf16"}))
-    for speed, expected in (({"f32": 100.0, "bf16": 120.0}, 1.2), ({"f32": 1, "bf16": 3}, 3)):
-        tune._measured.cache_clear()
+    monkeypatch.setattr(cpu, "features", lambda: frozenset({"avx512f"}))
+    monkeypatch.setattr(speed, "measure", lambda: pytest.fail("timed a CPU without the flags"))
+    assert speed.bf16_gain() == 1
+    monkeypatch.setattr(cpu, "features", lambda: frozenset({"avx512_bf16"}))
+    for gflops, expected in (({"f32": 100.0, "bf16": 120.0}, 1.2), ({"f32": 1, "bf16": 3}, 3)):
+        speed.measured.cache_clear()
         for file in tmp_path.glob("speed-*"):
             file.unlink()
-        monkeypatch.setattr(tune, "measure", lambda speed=speed: speed)
-        assert tune.bf16_gain() == expected
+        monkeypatch.setattr(speed, "measure", lambda gflops=gflops: gflops)
+        assert speed.bf16_gain() == expected
         (file,) = tmp_path.glob("speed-*.json")
-        assert json.loads(file.read_text()) == speed
-        tune._measured.cache_clear()
-        monkeypatch.setattr(tune, "measure", lambda: pytest.fail("timed twice"))
-        assert tune.bf16_gain() == expected
-    tune._measured.cache_clear()
+        assert json.loads(file.read_text()) == gflops
+        speed.measured.cache_clear()
+        monkeypatch.setattr(speed, "measure", lambda: pytest.fail("timed twice"))
+        assert speed.bf16_gain() == expected
+    speed.measured.cache_clear()
 
 
 def test_measure_inside_a_trace():
-    found = {}
+    gflops = {}
 
     @jax.jit
     def f(x):
-        found.update(tune.measure(n=256, repeats=1))
+        gflops.update(speed.measure(n=256, repeats=1))
         return x + 1
 
     assert f(jnp.float32(1)) == 2
-    assert found["f32"] > 0 and found["bf16"] > 0
+    assert gflops["f32"] > 0 and gflops["bf16"] > 0
 
 
 def test_describe_says_what_was_chosen(bare):
-    said = tune.describe()
+    said = provenance.describe()
     assert "cpu_f32" in said["forms of ops"] or "bfloat16" in said["forms of ops"]
     assert "removed" in said["compiled programs"] and "cores" in said["cpu"]
 
@@ -148,9 +150,9 @@ def test_libtpu_without_a_tpu_is_left_alone(monkeypatch, tmp_path, vendor, libtp
     """Google's PCI vendor is a TPU's, or a network card's: then jax is to look for itself."""
     (tmp_path / "0000:00:04.0").mkdir()
     (tmp_path / "0000:00:04.0" / "vendor").write_text(vendor + "\n")
-    monkeypatch.setattr(tune, "PCI", str(tmp_path))
-    monkeypatch.setattr(tune, "expects_accelerator", lambda: False)
-    monkeypatch.setattr(tune.importlib.util, "find_spec", lambda name: object() if libtpu else None)
-    assert tune.without_tpu() == {}, "the user's JAX_PLATFORMS stays"
+    monkeypatch.setattr(cpu, "PCI", str(tmp_path))
+    monkeypatch.setattr(cpu, "expects_accelerator", lambda: False)
+    monkeypatch.setattr(cpu.importlib.util, "find_spec", lambda name: object() if libtpu else None)
+    assert cpu.without_tpu() == {}, "the user's JAX_PLATFORMS stays"
     monkeypatch.delenv("JAX_PLATFORMS")
-    assert tune.without_tpu().get("JAX_PLATFORMS", "") == wanted
+    assert cpu.without_tpu().get("JAX_PLATFORMS", "") == wanted

@@ -1,0 +1,163 @@
+"""Names the host that is slow or silent while the others wait for it in a collective."""
+
+import dataclasses
+import json
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import jax
+
+from aejax.cluster import processes
+
+NOTICEABLE = 0.01  # seconds per step: below it a ratio is noise and nobody waits
+
+
+@dataclasses.dataclass(frozen=True)
+class Sign:
+    """A sign of life of one process.
+
+    Attributes:
+      step: its latest one; -1 before the first.
+      seconds: its own work per step (reading data, no waiting).
+      number: how many signs it has given.
+    """
+
+    step: int = -1
+    seconds: float = 0.0
+    number: int = 0
+
+
+@dataclasses.dataclass
+class _Seen:
+    """The latest sign of a process and the times, in seconds, at which it and its step were new."""
+
+    sign: Sign
+    received: float
+    moved: float
+
+
+def _print(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+class Watch:
+    """Watches the processes of a run, as a context.
+
+    Each process calls `note` once per dispatch; a thread sends it to the coordinator every `every`
+    seconds; process 0 compares. On one process it does nothing.
+
+    Args:
+      every: seconds between two signs.
+      silent: seconds without a new step after which the processes that are behind are named.
+      slow: a process is named when its own work on a step takes so many times the median.
+      warn: takes a warning, one line; default stderr.
+    """
+
+    def __init__(
+        self,
+        every: float = 10.0,
+        silent: float = 60.0,
+        slow: float = 2.0,
+        warn: Callable[[str], None] = _print,
+    ):
+        self.every, self.silent, self.slow, self.warn = every, silent, slow, warn
+        self._sign = Sign()
+        self._step = -1
+        self._seconds: list[float] = []  # of the steps since the last sign
+        self._seen: dict[int, _Seen] = {}
+        self._warned: set[str] = set()
+        self._end = threading.Event()
+        self._thread: threading.Thread | None = None
+        if processes.client() is not None and processes.count() > 1:
+            self._thread = threading.Thread(target=self._run, daemon=True)
+            self._thread.start()
+
+    def note(self, step: int, seconds: float) -> None:
+        """This process is at `step`; its own work (reading data, no waiting) took `seconds`."""
+        if self._thread is not None:
+            self._step = int(step)
+            self._seconds.append(float(seconds))
+
+    def close(self) -> None:
+        """Ends the thread."""
+        self._end.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def __enter__(self) -> "Watch":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        client = processes.client()
+        while not self._end.wait(self.every):
+            seconds, self._seconds = self._seconds, []
+            if seconds:  # the mean: one late batch is nobody's fault
+                mean = statistics.fmean(seconds)
+                self._sign = dataclasses.replace(self._sign, step=self._step, seconds=mean)
+            self._sign = dataclasses.replace(self._sign, number=self._sign.number + 1)
+            try:
+                client.key_value_set(
+                    f"aejax/watch/{processes.index()}",
+                    json.dumps(dataclasses.asdict(self._sign)),
+                    allow_overwrite=True,
+                )
+                if processes.index() == 0:
+                    rows = client.key_value_dir_get("aejax/watch/")
+                    signs = {int(k.rsplit("/", 1)[1]): Sign(**json.loads(v)) for k, v in rows}
+                    for line in self.compare(signs, time.monotonic()):
+                        self.warn(line)
+            except (jax.errors.JaxRuntimeError, RuntimeError):
+                return  # the coordinator is gone: the program is ending, and JAX says why
+
+    def compare(self, signs: dict[int, Sign], now: float) -> list[str]:
+        """The warnings that are new.
+
+        Args:
+          signs: the latest of each process.
+          now: seconds, of any clock.
+        """
+        for i, sign in signs.items():
+            before = self._seen.get(i)
+            if before is None or before.sign != sign:
+                moved = now if before is None or before.sign.step != sign.step else before.moved
+                self._seen[i] = _Seen(sign, now, moved)
+        lines = self._silent(now) | self._behind(now) | self._slow()
+        new = [line for fault, line in lines.items() if fault not in self._warned]
+        self._warned = set(lines)
+        return new
+
+    def _silent(self, now: float) -> dict[str, str]:
+        return {
+            f"silent {i}": f"{processes.named(i)} has given no sign for {now - seen.received:.0f} "
+            "s: dead or cut off"
+            for i, seen in self._seen.items()
+            if now - seen.received > self.silent
+        }
+
+    def _behind(self, now: float) -> dict[str, str]:
+        steps = {i: seen.sign.step for i, seen in self._seen.items()}
+        still = min((now - seen.moved for seen in self._seen.values()), default=0.0)
+        behind = [i for i, step in steps.items() if step < max(steps.values())]
+        if still <= self.silent or not behind:
+            return {}
+        names = ", ".join(f"{processes.named(i)} at step {steps[i]}" for i in behind)
+        text = f"no step for {still:.0f} s: all wait for {names}, the others are at "
+        return {f"behind {behind}": f"{text}{max(steps.values())}"}
+
+    def _slow(self) -> dict[str, str]:
+        seconds = {i: s.sign.seconds for i, s in self._seen.items() if s.sign.step >= 0}
+        if len(seconds) < 2:
+            return {}
+        usual = statistics.median_low(seconds.values())  # of two, the quick one
+        return {
+            f"slow {i}": f"{processes.named(i)} needs {s:.2f} s of its own per step where the "
+            f"others need {usual:.2f} s: everyone waits for it"
+            for i, s in seconds.items()
+            if s > self.slow * usual and s > NOTICEABLE
+        }
