@@ -11,9 +11,9 @@ returns when it is traced, which is before training starts: a misfit is one line
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from aejax.errors import UserError
 from aejax.types import Aux, Batch, Cond, Output, Variables
@@ -54,6 +54,22 @@ class Bottleneck(Protocol):
     def __call__(
         self, h: Float[Array, "b *s k"], cond: Cond, train: bool
     ) -> tuple[Float[Array, "b *s k"], dict[str, PerImage]]: ...
+
+
+@runtime_checkable
+class Codes(Protocol):
+    """What a bottleneck that passes integers has besides, for a prior over codes.
+
+    `vocabulary`: the number of values of one code; `codes(h [b, ..., k])` -> integers [b, ..., g]
+    in [0, vocabulary); `lookup(codes)` -> h_hat [b, ..., k] without a gradient to the codes.
+    """
+
+    @property
+    def vocabulary(self) -> int: ...
+
+    def codes(self, h: Float[Array, "b *s k"]) -> Int[Array, "b *s g"]: ...
+
+    def lookup(self, codes: Int[Array, "b *s g"]) -> Float[Array, "b *s k"]: ...
 
 
 class Model(Protocol):

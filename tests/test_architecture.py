@@ -63,7 +63,7 @@ def test_no_two_files_import_each_other():
     list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError and names it
 
 
-@pytest.mark.parametrize("file", sorted((PACKAGE / "nets").glob("*.py")), ids=lambda p: p.name)
+@pytest.mark.parametrize("file", sorted((PACKAGE / "nets").rglob("*.py")), ids=lambda p: p.name)
 def test_nets_know_no_config_no_data_no_files(file):
     allowed = ("aejax.nets", "aejax.types", "aejax.errors", "aejax.registry", "aejax.machine")
     allowed += ("aejax.contracts",)

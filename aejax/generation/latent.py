@@ -19,6 +19,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from aejax.config import plain
+from aejax.contracts import Codes
 from aejax.errors import UserError
 from aejax.generation.priors import PRIORS
 from aejax.nets.autoencoder import build_model
@@ -38,7 +39,7 @@ def _latent_shapes(config: str, shape: tuple[int, ...]) -> tuple[tuple[int, ...]
         return model.init_with_output({"params": key, "bottleneck": key}, x, method=method)[0]
 
     h = jax.eval_shape(functools.partial(run, method="encode"), x)
-    if not hasattr(model.bottleneck, "codes"):
+    if not isinstance(model.bottleneck, Codes):
         return h.shape[1:], None
     codes = jax.eval_shape(functools.partial(run, method=_codes_of), x)
     return h.shape[1:], codes.shape[1:]

@@ -21,8 +21,8 @@ from jax.nn import log_sigmoid, logsumexp, softplus
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from aejax.errors import UserError
-from aejax.nets.bottleneck import log_normal
 from aejax.nets.f_D import F_D
+from aejax.nets.normal import log_normal
 from aejax.registry import build, lookup, parameters
 from aejax.types import Output
 

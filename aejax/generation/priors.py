@@ -26,7 +26,7 @@ from aejax.errors import UserError
 from aejax.generation import samplers
 from aejax.generation.nets import MLP, Condition, Transformer
 from aejax.nets.blocks import Dense
-from aejax.nets.bottleneck import log_normal
+from aejax.nets.normal import log_normal
 
 Label = Int[Array, "b"] | None
 

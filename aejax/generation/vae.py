@@ -14,7 +14,7 @@ from aejax.config import plain
 from aejax.nets import ops
 from aejax.nets.autoencoder import build_model
 from aejax.nets.blocks import Conv, Dense
-from aejax.nets.bottleneck import log_normal
+from aejax.nets.normal import log_normal
 from aejax.registry import lookup
 from aejax.types import Output
 

@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from aejax.errors import UserError
 from aejax.generation.nll import importance_nll
-from aejax.nets.bottleneck import log_normal
+from aejax.nets.normal import log_normal
 from aejax.types import Output
 
 

@@ -74,7 +74,7 @@ class Conjugate(nn.Module):
 
     @nn.compact
     def __call__(self, x, cond=None, train=False):
-        from aejax.nets.bottleneck import kl_normal, log_normal
+        from aejax.nets.normal import kl_normal, log_normal
         from aejax.types import Output
 
         flat = x.reshape(-1)

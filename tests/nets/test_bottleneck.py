@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from aejax.errors import UserError
-from aejax.nets import bottleneck as B
+from aejax.nets.bottleneck import BOTTLENECKS, FSQ, base, gaussian
+from aejax.nets.normal import kl_normal, kl_normals
 
 KEY = jax.random.key(0)
 SMALL = {
@@ -24,7 +25,7 @@ DISCRETE = ["vq", "residual_vq", "fsq", "lfq"]
 
 
 def make(name, shape=(12, 8), **kwargs):
-    module = B.BOTTLENECKS[name](latent=shape[-1], **(SMALL[name] | kwargs))
+    module = BOTTLENECKS[name](latent=shape[-1], **(SMALL[name] | kwargs))
     h = jax.random.normal(KEY, shape)
     init = jax.jit(module.init, static_argnames="train")
     variables = init({"params": KEY, "bottleneck": KEY}, h, None, train=True)
@@ -50,7 +51,7 @@ def train(module, variables, h, steps):
 
 
 @pytest.mark.parametrize("shape", [(12, 8), (6, 2, 3, 8)])
-@pytest.mark.parametrize("name", list(B.BOTTLENECKS))
+@pytest.mark.parametrize("name", list(BOTTLENECKS))
 def test_shape_terms_and_finite_gradient(name, shape):
     module, variables, h = make(name, shape)
     (h_hat, terms), _ = apply(module, variables, h)
@@ -60,7 +61,7 @@ def test_shape_terms_and_finite_gradient(name, shape):
     assert bool(jnp.all(jnp.isfinite(grad))) and float(jnp.abs(grad).max()) > 0
 
 
-@pytest.mark.parametrize("name", list(B.BOTTLENECKS))
+@pytest.mark.parametrize("name", list(BOTTLENECKS))
 def test_without_training_nothing_is_random_and_nothing_moves(name):
     module, variables, h = make(name)
     (first, _), after = apply(module, variables, h, train=False, key=jax.random.key(1))
@@ -101,12 +102,19 @@ def test_kl_is_the_mean_of_log_q_minus_log_p():
 def test_kl_against_the_closed_form_by_hand():
     mean, sd = 0.7, 0.3
     by_hand = math.log(1 / sd) + (sd**2 + mean**2) / 2 - 0.5
-    assert float(B.kl_normal(mean, 2 * math.log(sd))) == pytest.approx(by_hand, rel=1e-6)
+    assert float(kl_normal(mean, 2 * math.log(sd))) == pytest.approx(by_hand, rel=1e-6)
+
+
+def test_kl_of_two_normals_is_that_to_the_standard_one_in_other_units():
+    mean, logvar, at, scale = 0.7, -1.3, 0.2, 1.1
+    standardised = (mean - at) / math.exp(scale / 2), logvar - scale
+    by_units = float(kl_normal(*standardised))
+    assert float(kl_normals(mean, logvar, at, scale)) == pytest.approx(by_units, rel=1e-6)
 
 
 def test_free_bits_gives_idle_coordinates_no_gradient():
     kl = jnp.array([[0.1, 3.0], [0.2, 1.0]])
-    value, grad = jax.value_and_grad(lambda k: B.free_bits(k, 0.5).sum())(kl)
+    value, grad = jax.value_and_grad(lambda k: gaussian.free_bits(k, 0.5).sum())(kl)
     assert float(value) == pytest.approx(2 * 0.5 + 4.0)
     np.testing.assert_array_equal(grad, [[0, 1], [0, 1]])
 
@@ -123,8 +131,8 @@ def test_capacity_rises_with_the_steps():
 def test_mmd_tells_the_prior_from_something_else():
     k1, k2, k3 = jax.random.split(KEY, 3)
     prior = jax.random.normal(k1, (400, 4))
-    same = float(jnp.mean(B.mmd(jax.random.normal(k2, (400, 4)), prior)))
-    other = float(jnp.mean(B.mmd(1.0 + jax.random.normal(k3, (400, 4)), prior)))
+    same = float(jnp.mean(gaussian.mmd(jax.random.normal(k2, (400, 4)), prior)))
+    other = float(jnp.mean(gaussian.mmd(1.0 + jax.random.normal(k3, (400, 4)), prior)))
     assert abs(same) < 0.02 and other > 0.1
 
 
@@ -142,7 +150,9 @@ def test_mmd_against_plain_loops():
             total -= 2 * kernel(z[i], p[j]) / 25
             if i != j:
                 total += (kernel(z[i], z[j]) + kernel(p[i], p[j])) / 20
-    assert float(jnp.mean(B.mmd(jnp.array(z), jnp.array(p)))) == pytest.approx(total, abs=1e-5)
+    assert float(jnp.mean(gaussian.mmd(jnp.array(z), jnp.array(p)))) == pytest.approx(
+        total, abs=1e-5
+    )
 
 
 def test_total_correlation_sees_a_shared_factor():
@@ -151,10 +161,10 @@ def test_total_correlation_sees_a_shared_factor():
     b, small = 1000, jnp.full((1000, 2), math.log(0.05))
     u = jax.random.normal(KEY, (b, 2))
     noise = jnp.exp(0.5 * small) * jax.random.normal(jax.random.key(1), (b, 2))
-    free = B.total_correlation(u + noise, u, small, b).mean()
+    free = gaussian.total_correlation(u + noise, u, small, b).mean()
     r = 0.9
     tied = jnp.stack([u[:, 0], r * u[:, 0] + math.sqrt(1 - r * r) * u[:, 1]], axis=1)
-    bound = B.total_correlation(tied + noise, tied, small, b).mean()
+    bound = gaussian.total_correlation(tied + noise, tied, small, b).mean()
     true = -0.5 * math.log(1 - (r / 1.05) ** 2)
     # minibatch weighting is biased by a constant; the difference is what the penalty moves
     assert float(bound - free) == pytest.approx(true, abs=0.15)
@@ -178,7 +188,7 @@ def test_unknown_noise_is_the_users_error():
 
 @pytest.mark.parametrize("levels", [2, 3, 4, 5, 8])
 def test_fsq_takes_each_level_and_no_other(levels):
-    fsq = B.FSQ(latent=1, levels=(levels,))
+    fsq = FSQ(latent=1, levels=(levels,))
     u = jnp.linspace(-20, 20, 4001)[:, None]
     rounded = np.unique(np.round(np.asarray(fsq.bound(u))))
     np.testing.assert_array_equal(rounded, np.arange(levels) - levels // 2)
@@ -274,7 +284,7 @@ def test_vq_groups_must_divide():
 
 def test_perplexity_counts_codes_in_use():
     codes = jnp.array([[0], [1], [2], [3]])
-    np.testing.assert_allclose(B.perplexity(codes, 10), 4.0, rtol=1e-5)
+    np.testing.assert_allclose(base.perplexity(codes, 10), 4.0, rtol=1e-5)
 
 
 def test_lfq_entropy_is_lowest_for_sure_and_balanced_bits():
@@ -285,12 +295,12 @@ def test_lfq_entropy_is_lowest_for_sure_and_balanced_bits():
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("name", list(B.BOTTLENECKS))
+@pytest.mark.parametrize("name", list(BOTTLENECKS))
 def test_no_nan_in_20_seeds_of_500_steps(name):
     """A linear autoencoder around each bottleneck, large learning rate, all seeds at once."""
     import optax
 
-    module = B.BOTTLENECKS[name](latent=8, **SMALL[name])
+    module = BOTTLENECKS[name](latent=8, **SMALL[name])
     weights = {"kl": 1e-2, "commit": 0.25, "codebook": 1.0, "entropy": 0.1}
     optimiser = optax.adam(1e-2)
 
