@@ -222,10 +222,10 @@ def test_an_own_prior_trains_and_draws(project):
         lookup(P + "Half", {}, "prior")
 
 
-def test_the_readme_lists_every_contract_and_every_dictionary():
+def test_the_guide_lists_every_contract_and_every_dictionary():
     from aejax.contracts import CONTRACTS
 
-    table = (ROOT / "README.md").read_text().split("## Adding a part")[1].split("## Licence")[0]
+    table = (ROOT / "docs/guides/extend.md").read_text().split("## The contracts")[0]
     for contract, _ in CONTRACTS.values():
         assert f"`{contract.__name__}`" in table and contract.__doc__
     for name, file in re.findall(r"`([A-Z_]+)` in `([\w/.]+)`", table):
