@@ -161,7 +161,8 @@ class Prior(Protocol):
 
     Fields `shape` (of one z) and `classes` (0 = no labels), for codes `vocabulary` too. `exact`:
     the loss is -log p(z) in nats; `discrete`: z are codes. `draw(variables, key, n, label) -> z`.
-    `aejax.generation.priors.Prior` is a base class with the fields.
+    `aejax.generation.priors.Prior` is a base class with the fields. One that is fitted without the
+    training loop is a FittedPrior too.
     """
 
     exact: ClassVar[bool]
@@ -170,6 +171,23 @@ class Prior(Protocol):
     def __call__(self, z: Array, label: Any, train: bool) -> PerImage: ...
 
     def draw(self, variables: Variables, key: PRNGKeyArray, n: int, label: Any) -> Array: ...
+
+
+@runtime_checkable
+class FittedPrior(Protocol):
+    """A prior that needs no training: fit(z [n, *shape], label [n] | None, seed) -> variables."""
+
+    def fit(self, z: Any, label: Any, seed: int) -> Variables: ...
+
+
+@runtime_checkable
+class Generative(Protocol):
+    """A model that makes pictures: draw(variables, key, n, label | None, **options of its prior)
+    -> [n, h, w, c] in [0, 1]."""
+
+    def draw(
+        self, variables: Variables, key: PRNGKeyArray, n: int, label: Any, **options: Any
+    ) -> Images: ...
 
 
 # What `registry.lookup` calls a kind of part -> (its contract, what it returns in words)

@@ -159,11 +159,11 @@ def _sample(args) -> int:
     pictures = generator.sample(args.n, args.seed, args.label, **options)
     print(write(pictures, args.out))
     if args.score:
-        from aejax.generation import judge, metrics
+        from aejax.generation.score import open_reference, score
 
-        real = judge.reference(args.score, args.fid_weights, args.data_dir, args.any_hash)
-        result = metrics.score(real, pictures, seed=args.seed)
-        print(f"{metrics.caption(result)}\n{metrics.company(result)}")
+        real = open_reference(args.score, args.fid_weights, args.data_dir, args.any_hash)
+        result = score(real, pictures, seed=args.seed)
+        print(f"{result.caption()}\n{result.other_figures()}")
     return 0
 
 

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int, UInt8
 
 from aejax import weights
 from aejax.config import plain
+from aejax.contracts import Generative
 from aejax.errors import UserError
 from aejax.generation.latent import LatentModel, fit_prior
 from aejax.generation.priors import FlowMatching
@@ -303,7 +304,7 @@ def load_generator(
             raise UserError(own)
         return _shipped(model)
     trained = load(workdir, data_dir=data_dir)
-    if hasattr(trained.model, "draw"):
+    if isinstance(trained.model, Generative):
         if prior:
             raise UserError(own)
         name = pathlib.Path(workdir).name
@@ -346,6 +347,6 @@ def _shipped(name: str) -> Generator:
     if name not in known and "/" not in name:
         raise UserError(f'no generator "{name}"{did_you_mean(name, known)}')
     trained = load(name)
-    if not hasattr(trained.model, "draw"):
+    if not isinstance(trained.model, Generative):
         raise UserError(f'"{name}" is no generator{did_you_mean(name, known)}')
     return Generator(trained.model, trained.variables, name, trained.class_names)

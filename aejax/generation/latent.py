@@ -19,8 +19,9 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from aejax.config import plain
-from aejax.contracts import Codes
+from aejax.contracts import Codes, FittedPrior
 from aejax.errors import UserError
+from aejax.generation.features.batches import padded_batches
 from aejax.generation.priors import PRIORS
 from aejax.nets.autoencoder import build_model
 from aejax.registry import build, lookup
@@ -199,12 +200,8 @@ def latents(model: LatentModel, variables: dict, images: Any, batch: int = 500) 
     import numpy as np
 
     run = jax.jit(lambda v, x: model.apply(v, x.astype(jnp.float32) / 255.0, method="to_z"))
-    found = []
-    for i in range(0, len(images), batch):
-        part = images[i : i + batch]
-        full = np.concatenate([part, np.repeat(part[-1:], batch - len(part), axis=0)])
-        found.append(np.asarray(run(variables, full))[: len(part)])
-    return np.concatenate(found)
+    z = [np.asarray(run(variables, x))[:count] for x, count in padded_batches(images, batch)]
+    return np.concatenate(z)
 
 
 def with_autoencoder(variables: Variables, trained: Variables, start: str) -> Variables:
@@ -245,7 +242,7 @@ def fit_prior(model: LatentModel, variables: dict, images: Any, labels: Any = No
     """`variables` with statistics and, for "mixture", its parameters fitted to the images' h."""
     variables = measure_statistics(model, variables, images)
     prior = model.make_prior(parent=None, name=None)
-    if hasattr(prior, "fit"):
+    if isinstance(prior, FittedPrior):
         fitted = prior.fit(latents(model, variables, images), labels, seed)["params"]
         params = dict(variables["params"]) | {"density": fitted}
         variables = dict(variables) | {"params": params}

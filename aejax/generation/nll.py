@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
 
+from aejax.generation.features.batches import padded_batches
 from aejax.generation.likelihood import log_weight
 from aejax.generation.metrics import bits_per_dim, iwae_nll
 from aejax.generation.objective import binarise
@@ -51,19 +52,17 @@ def importance_nll(
 
         return jax.vmap(one)(jax.random.split(key, chunk))  # x is encoded once for all of them
 
-    found, bound, key = [], [], jax.random.key(seed)
-    for i in range(0, len(images), batch):
-        part = images[i : i + batch]
-        full = np.concatenate([part, np.repeat(part[-1:], batch - len(part), axis=0)])
-        keys = jax.random.split(jax.random.fold_in(key, i), rounds)
-        log_w = np.concatenate([log_weights(variables, full, k) for k in keys])[:samples]
-        found.append(iwae_nll(log_w)[: len(part)])
-        bound.append(-np.asarray(log_w, np.float64).mean(0)[: len(part)])
-    nll = np.concatenate(found)
+    nlls, bounds, key = [], [], jax.random.key(seed)
+    for i, (x, count) in enumerate(padded_batches(images, batch)):
+        keys = jax.random.split(jax.random.fold_in(key, i * batch), rounds)
+        log_w = np.concatenate([log_weights(variables, x, k) for k in keys])[:samples]
+        nlls.append(iwae_nll(log_w)[:count])
+        bounds.append(-np.asarray(log_w, np.float64).mean(0)[:count])
+    nll = np.concatenate(nlls)
     levels = 256 if likelihood in ("normal", "gaussian") else 1
     return {
         "nll": float(nll.mean()),
-        "elbo": float(np.concatenate(bound).mean()),
+        "elbo": float(np.concatenate(bounds).mean()),
         "bits_per_dim": bits_per_dim(float(nll.mean()), int(np.prod(images.shape[1:])), levels),
         "stderr": float(nll.std() / np.sqrt(len(nll))),
         "n": len(nll),

@@ -86,7 +86,7 @@ class Evidence:
         if "kl" in out.terms:
             metrics["bound"] = distortion + out.terms["kl"]
         if self.perceptual:
-            from aejax.generation.classifier import perceptual
+            from aejax.generation.features.classifier import perceptual
 
             some = max(1, round(len(x) * self.perceptual_share))
             near = jnp.mean(perceptual(self.perceptual_model, x[:some], out.y[:some]))

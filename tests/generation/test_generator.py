@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from aejax.errors import UserError
-from aejax.generation import cli, vae
+from aejax.generation import cli
 from aejax.generation import latent as T
 from aejax.generation.adversarial import GAN
 from aejax.generation.generator import Generator, load_generator
+from aejax.generation.vae import HierarchicalVAE, VampAutoEncoder
 
 KEY = jax.random.key(0)
 SHAPE = (6, 6, 1)
@@ -174,8 +175,8 @@ def test_wrong_requests_are_the_users_errors(flow, pictures):
     "model",
     [
         GAN((4, 4, 1), latent=4, widths=(4,)),
-        vae.HierarchicalVAE((4, 4, 1), (1, 2), (1, 1), (8, 8), (2, 2), fine=4),
-        vae.VampAutoEncoder((4, 4, 1), config({"name": "gaussian"}), components=3),
+        HierarchicalVAE((4, 4, 1), (1, 2), (1, 1), (8, 8), (2, 2), fine=4),
+        VampAutoEncoder((4, 4, 1), config({"name": "gaussian"}), components=3),
     ],
     ids=lambda m: type(m).__name__,
 )
