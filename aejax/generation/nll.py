@@ -27,13 +27,17 @@ def importance_nll(
     chunk: int = 10,
     seed: int = 0,
 ) -> dict[str, float | int]:
-    """-log mean_k p(x|z_k) p(z_k) / q(z_k|x) in nats, mean over the images (IWAE-`samples`).
+    """-log mean_k p(x|z_k) p(z_k) / q(z_k|x) in nats, mean over the images (IWAE-`samples`, Burda
+    et al. 2016, arXiv 1509.00519).
 
-    Any model whose output, with train=True, has the terms "log_q" and "log_p" of the drawn z.
+    Args:
+      model: one whose output, with train=True, has the terms "log_q" and "log_p" of the drawn z.
+      likelihood, arguments: as in objective.Evidence. binarised: as `binarise`'s `how`.
+      samples: of z for each image, `chunk` of them at once.
 
     Returns:
-      "nll" and "elbo" (nats per image; elbo as a loss, the same weights without the logarithm of
-      the mean), "bits_per_dim", "stderr" of nll over images, "n", "samples".
+      "nll", "elbo" (nats per image; the latter is -mean_k of the log weights, an upper bound of the
+      former), "bits_per_dim", "stderr" of nll over images, "n", "samples".
 
     Raises:
       UserError: the model draws no latents.
@@ -46,11 +50,12 @@ def importance_nll(
     def log_weights(variables, x, key):
         x = binarise(x.astype(jnp.float32) / 255.0, binarised, jax.random.key(seed))
 
-        def one(key):
+        def one_sample(key):
             out = model.apply(variables, x, None, train=True, rngs=rngs_of(key))
             return log_weight(likelihood, x, out, **dict(arguments or {}))
 
-        return jax.vmap(one)(jax.random.split(key, chunk))  # x is encoded once for all of them
+        # under vmap x is encoded once for all samples
+        return jax.vmap(one_sample)(jax.random.split(key, chunk))
 
     nlls, bounds, key = [], [], jax.random.key(seed)
     for i, (x, count) in enumerate(padded_batches(images, batch)):

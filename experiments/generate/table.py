@@ -217,7 +217,7 @@ def codes_used(workdir, images, data_dir=None) -> float:
     found = load(workdir, data_dir=data_dir)
     codes = latents(found.model, found.variables, images)
     groups = np.moveaxis(codes.reshape(len(codes), -1), 1, 0)
-    prior = found.model.make_prior(parent=None, name=None)
+    prior = found.model.unbound_prior()
     return float(np.mean([len(np.unique(g)) for g in groups]) / prior.vocabulary)
 
 

@@ -96,7 +96,7 @@ def test_mixture_on_latents_and_codes_prior_on_codes(pictures):
     np.testing.assert_allclose(np.cov(np.asarray(drawn).T), np.cov(z.T), atol=0.15)
     prior = {"name": "autoregressive", "width": 8, "depth": 1, "heads": 2}
     codes, variables, _ = make(prior, {"name": "fsq", "levels": [3, 3], "groups": 2})
-    assert codes.make_prior(parent=None, name=None).vocabulary == 9
+    assert codes.unbound_prior().vocabulary == 9
     assert jax.eval_shape(lambda v: codes.draw(v, KEY, 3), variables).shape == (3, *SHAPE)
     drawn = jax.jit(lambda v: codes.draw_z(v, KEY, 3))(variables)
     assert 0 <= int(drawn.min()) and int(drawn.max()) < 9
@@ -162,7 +162,7 @@ def test_wrong_requests_are_the_users_errors(flow, pictures):
         (lambda: load_generator("digits", prior="mixture"), "its own prior"),
         (lambda: flow.extend(pictures, strength=2.0), "strength"),
         (lambda: flow.encode(pictures[:, :4]), "pictures of"),
-        (lambda: flow.inpaint(pictures[0], np.ones((6, 6))), "all or nothing"),
+        (lambda: flow.inpaint(pictures[0], np.ones((6, 6))), "all true or all false"),
         (lambda: flow.inpaint(pictures[0], np.ones((5, 6))), "a mask of"),
         (lambda: load_generator(), "either"),
         (lambda: load_generator("fashon-mnist-x"), "no generator"),

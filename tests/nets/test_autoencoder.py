@@ -13,7 +13,8 @@ from aejax.config import base, part
 from aejax.errors import UserError
 from aejax.nets.autoencoder import build_model
 from aejax.nets.f_E import F_E, code_shape
-from aejax.nets.init import at_linear_optimum, principal_components
+from aejax.nets.init import at_linear_optimum
+from aejax.nets.linear import principal_components
 from aejax.training import run
 from tests.helpers import tiny
 

@@ -22,7 +22,16 @@ from aejax.generation.priors.coupling import CouplingFlow
 from aejax.generation.priors.fitted import Mixture, Normal
 from aejax.generation.priors.flow import FlowMatching
 
-__all__ = ["PRIORS", "Prior"]
+__all__ = [
+    "PRIORS",
+    "Autoregressive",
+    "CouplingFlow",
+    "FlowMatching",
+    "MaskGIT",
+    "Mixture",
+    "Normal",
+    "Prior",
+]
 
 PRIORS = {
     "normal": Normal,
