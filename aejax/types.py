@@ -10,10 +10,11 @@ y        f_D(h_hat): the image that comes out, like x
 from typing import Any
 
 import flax.struct
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 Variables = dict[str, Any]  # Flax collections: {"params": ..., perhaps "ema": code books, ...}
 Cond = dict[str, Array] | None  # what the model is told of each example: quality, sigma, label
+Label = Int[Array, "b"] | None  # the class of each example, from 0
 Batch = dict[str, Array]  # {"image": Float[Array, "b h w c"], "label": Int[Array, "b"]}
 
 

@@ -20,7 +20,7 @@ from aejax.generation.objective import Evidence
 from aejax.nets.autoencoder import build_model
 from aejax.nets.blocks import Conv, Dense, Downsample
 from aejax.nets.f_D import ConvDecoder
-from aejax.types import Aux, Batch, Output, Variables
+from aejax.types import Aux, Batch, Cond, Label, Output, Variables
 
 
 class Discriminator(nn.Module):
@@ -105,7 +105,7 @@ class GAN(nn.Module):
         return self.discriminator(x)
 
     def __call__(
-        self, x: Float[Array, "b h w c"], cond: dict | None = None, train: bool = False
+        self, x: Float[Array, "b h w c"], cond: Cond = None, train: bool = False
     ) -> Output:
         """As many samples y as images; extra has the logits "real" of x and "fake" of y."""
         key = self.make_rng("bottleneck") if self.has_rng("bottleneck") else jax.random.key(0)
@@ -116,7 +116,7 @@ class GAN(nn.Module):
 
     @nn.nowrap
     def draw(
-        self, variables: Variables, key: PRNGKeyArray, n: int, label: Any = None
+        self, variables: Variables, key: PRNGKeyArray, n: int, label: Label = None
     ) -> Float[Array, "n h w c"]:
         """n samples in [0, 1]; the label is not used."""
         z = jax.random.normal(key, (n, self.latent))
@@ -177,11 +177,11 @@ class AutoEncoderWithOpponent(nn.Module):
         self.discriminator = Discriminator(self.widths)
         self.steps = self.variable("adversarial", "steps", lambda: jnp.zeros(()))
 
-    def encode(self, x: Float[Array, "b h w c"], cond: Any = None) -> Float[Array, "b *s k"]:
+    def encode(self, x: Float[Array, "b h w c"], cond: Cond = None) -> Float[Array, "b *s k"]:
         """As the autoencoder's."""
         return self.ae.encode(x, cond)
 
-    def decode(self, h: Float[Array, "b *s k"], cond: Any = None) -> Float[Array, "b h w c"]:
+    def decode(self, h: Float[Array, "b *s k"], cond: Cond = None) -> Float[Array, "b h w c"]:
         """As the autoencoder's."""
         return self.ae.decode(h, cond)
 
@@ -190,7 +190,7 @@ class AutoEncoderWithOpponent(nn.Module):
         return self.discriminator(x)
 
     def __call__(
-        self, x: Float[Array, "b h w c"], cond: dict | None = None, train: bool = False
+        self, x: Float[Array, "b h w c"], cond: Cond = None, train: bool = False
     ) -> Output:
         """The autoencoder's output."""
         if self.is_initializing():

@@ -8,12 +8,12 @@ import dataclasses
 import functools
 import math
 import pathlib
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
 from aejax import weights
 from aejax.config import plain
@@ -24,6 +24,7 @@ from aejax.generation.priors import FlowMatching
 from aejax.generation.samplers import guided
 from aejax.loading import load
 from aejax.registry import did_you_mean
+from aejax.types import Label, Variables
 
 Pictures = UInt8[np.ndarray, "n h w c"]
 
@@ -37,8 +38,8 @@ class Generator:
       name: for captions. class_names: of the labels, if known.
     """
 
-    model: Any
-    variables: Any
+    model: Generative
+    variables: Variables
     name: str = ""
     class_names: tuple[str, ...] = ()
 
@@ -286,7 +287,7 @@ class Generator:
         filled = self.decode(run(noise))
         return np.where(mask[None, ..., None], filled, np.asarray(picture)[None])
 
-    def _velocity(self, n: int, label: Any):
+    def _velocity(self, n: int, label: Label) -> Callable[[Array, Array], Array]:
         def velocity(z, t, c):
             return self._prior.apply(self._density, z, jnp.full(n, t), c, method="velocity")
 

@@ -12,22 +12,25 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from aejax.config import plain
 from aejax.contracts import Codes, FittedPrior
 from aejax.errors import UserError
-from aejax.generation.features.batches import padded_batches
+from aejax.generation.features.batches import Images, padded_batches
 from aejax.generation.priors import PRIORS, Prior
 from aejax.nets.autoencoder import build_model
 from aejax.registry import build, lookup
 from aejax.training.start import check_fit
-from aejax.types import Cond, Output, Variables
+from aejax.types import Cond, Label, Output, Variables
+
+Shape = tuple[int, ...]
 
 
 @functools.lru_cache(16)
-def _latent_shapes(config: str, shape: tuple[int, ...]) -> tuple[tuple[int, ...], Any]:
+def _latent_shapes(config: str, shape: Shape) -> tuple[Shape, Shape | None]:
     """(shape of one example's h, shape of its codes or None if the bottleneck has none)."""
     model = build_model(json.loads(config), shape)
     x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
@@ -93,7 +96,7 @@ class LatentModel(nn.Module):
         return _latent_shapes(json.dumps(plain(self.autoencoder)), tuple(self.shape))
 
     @property
-    def latent_shape(self) -> tuple[int, ...]:
+    def latent_shape(self) -> Shape:
         """The shape of one example's h."""
         return self._shapes[0]
 
@@ -124,23 +127,23 @@ class LatentModel(nn.Module):
         """Standard deviation of h per channel, as measured so far."""
         return jnp.sqrt(jnp.maximum(self.square.value - self.mean.value**2, 1e-8))
 
-    def to_z(self, x: Float[Array, "b h w c"]) -> Any:
+    def to_z(self, x: Float[Array, "b h w c"]) -> Array:
         """Images -> z: standardised h, or codes."""
         if self.density.discrete:
             return _codes_of(self.ae, x)
         return (self.ae.encode(x) - self.mean.value) / self.std
 
-    def to_h(self, z: Any) -> Float[Array, "b *s k"]:
+    def to_h(self, z: Array) -> Float[Array, "b *s k"]:
         """z -> h."""
         if self.density.discrete:
             return self.ae.bottleneck.lookup(z)
         return z * self.std + self.mean.value
 
-    def encode(self, x: Float[Array, "b h w c"], cond: Any = None) -> Float[Array, "b *s k"]:
+    def encode(self, x: Float[Array, "b h w c"], cond: Cond = None) -> Float[Array, "b *s k"]:
         """h of images."""
         return self.ae.encode(x)
 
-    def decode(self, h: Float[Array, "b *s k"], cond: Any = None) -> Float[Array, "b h w c"]:
+    def decode(self, h: Float[Array, "b *s k"], cond: Cond = None) -> Float[Array, "b h w c"]:
         """Images of h, cropped to `shape`."""
         return self.ae.decode(h)[:, : self.shape[0], : self.shape[1]]
 
@@ -190,7 +193,7 @@ class LatentModel(nn.Module):
 
     @nn.nowrap
     def draw_z(
-        self, variables: Variables, key: PRNGKeyArray, n: int, label: Any = None, **options: Any
+        self, variables: Variables, key: PRNGKeyArray, n: int, label: Label = None, **options: Any
     ) -> Array:
         """n samples of the prior, [n, *z]; options are the prior's own (guidance, steps, ...)."""
         prior = self.unbound_prior()
@@ -203,7 +206,7 @@ class LatentModel(nn.Module):
         variables: Variables,
         key: PRNGKeyArray,
         n: int,
-        label: Int[Array, "n"] | None = None,
+        label: Label = None,
         **options: Any,
     ) -> Float[Array, "n h w c"]:
         """n new images in [0, 1]; options are the prior's own."""
@@ -212,10 +215,10 @@ class LatentModel(nn.Module):
         return jnp.clip(self.apply(variables, h, method="decode"), 0.0, 1.0)
 
 
-def latents(model: LatentModel, variables: dict, images: Any, batch: int = 500) -> Any:
+def latents(
+    model: LatentModel, variables: Variables, images: Images, batch: int = 500
+) -> np.ndarray:
     """z of uint8 images [n, h, w, c], as NumPy, in batches."""
-    import numpy as np
-
     run = jax.jit(lambda v, x: model.apply(v, x.astype(jnp.float32) / 255.0, method="to_z"))
     z = [np.asarray(run(variables, x))[:count] for x, count in padded_batches(images, batch)]
     return np.concatenate(z)
@@ -238,11 +241,9 @@ def with_autoencoder(variables: Variables, trained: Variables, start: str) -> Va
     return {**variables, **jax.tree.map(jnp.asarray, placed)}
 
 
-def measure_statistics(model: LatentModel, variables: dict, images: Any) -> dict:
+def measure_statistics(model: LatentModel, variables: Variables, images: Images) -> Variables:
     """The variables, with mean and std of h over uint8 images, for priors that are fitted without
     training."""
-    import numpy as np
-
     if model.unbound_prior().discrete:
         return variables
     k = model.latent_shape[-1]
@@ -259,7 +260,11 @@ def measure_statistics(model: LatentModel, variables: dict, images: Any) -> dict
 
 
 def fit_prior(
-    model: LatentModel, variables: Variables, images: Any, labels: Any = None, seed: int = 0
+    model: LatentModel,
+    variables: Variables,
+    images: Images,
+    labels: np.ndarray | None = None,
+    seed: int = 0,
 ) -> Variables:
     """The variables, with the statistics of h over uint8 images and, for a prior that can be fitted
     (`contracts.FittedPrior`), its parameters."""

@@ -17,13 +17,14 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.nn import log_sigmoid, logsumexp, softplus
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from aejax.errors import UserError
 from aejax.nets.f_D import F_D
 from aejax.nets.normal import log_normal
 from aejax.registry import build, lookup, parameters
-from aejax.types import Output
+from aejax.types import Cond, Output
 
 Images = Float[Array, "b h w c"]
 PerImage = Float[Array, "b"]
@@ -147,7 +148,7 @@ class LikelihoodDecoder(nn.Module):
     likelihood: str = "bernoulli"
     mixtures: int = 5
     arguments: Mapping[str, Any] | None = None
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def setup(self):
         c = self.shape[-1]
@@ -166,7 +167,7 @@ class LikelihoodDecoder(nn.Module):
             self.shared = self.param("logvar", nn.initializers.constant(-3.0), ())
 
     def __call__(
-        self, h: Float[Array, "b *s k"], cond: dict | None = None, train: bool = False
+        self, h: Float[Array, "b *s k"], cond: Cond = None, train: bool = False
     ) -> dict[str, Array]:
         """h -> {"y": [b, h, w, c], parameters}."""
         out = self.net(h, cond, train).astype(jnp.float32)

@@ -1,9 +1,9 @@
 """Pictures of where latents lie, in two dimensions."""
 
-from typing import Any
+import pathlib
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from aejax.errors import UserError
 from aejax.nets.linear import principal_components
@@ -31,9 +31,9 @@ def project(z: Float[np.ndarray, "n *s"], method: str = "pca", seed: int = 0) ->
 
 
 def draw(
-    path: Any,
+    path: str | pathlib.Path,
     z: Float[np.ndarray, "n *s"],
-    labels: Any = None,
+    labels: Int[np.ndarray, "n"] | None = None,
     method: str = "pca",
     title: str = "",
 ) -> None:

@@ -1,13 +1,12 @@
 """Networks of the priors: a residual MLP for vectors, a transformer for everything else."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from aejax.nets.blocks import Dense
+from aejax.types import Label
 
 zeros = nn.initializers.zeros_init()
 Cache = list[tuple[Array, Array]]
@@ -31,7 +30,7 @@ class Condition(nn.Module):
     classes: int = 0
 
     @nn.compact
-    def __call__(self, n: int, t: Float[Array, "b"] | None, label: Any) -> Float[Array, "b w"]:
+    def __call__(self, n: int, t: Float[Array, "b"] | None, label: Label) -> Float[Array, "b w"]:
         c = jnp.zeros((n, self.width))
         if t is not None:
             c = Dense(self.width)(jax.nn.silu(Dense(self.width)(sinusoids(t, 64))))
@@ -111,8 +110,8 @@ class Transformer(nn.Module):
         c: Float[Array, "b w"],
         causal: bool = False,
         cache: Cache | None = None,
-        position: Any = None,
-    ) -> Any:
+        position: Int[Array, ""] | None = None,
+    ) -> Float[Array, "b l o"] | tuple[Float[Array, "b 1 o"], Cache]:
         """All positions -> their outputs. With a cache, x is the one at `position`, and the result
         is (its output [b, 1, outputs], the new cache).
 

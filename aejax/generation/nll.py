@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,11 +14,12 @@ from aejax.generation.likelihood import log_weight
 from aejax.generation.metrics import bits_per_dim, iwae_nll
 from aejax.generation.objective import binarise
 from aejax.objective import rngs_of
+from aejax.types import Variables
 
 
 def importance_nll(
-    model: Any,
-    variables: Any,
+    model: nn.Module,
+    variables: Variables,
     images: UInt8[np.ndarray, "n h w c"],
     likelihood: str,
     arguments: Mapping[str, Any] | None = None,

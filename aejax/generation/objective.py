@@ -174,7 +174,7 @@ class LatentPrior:
         """{"label": ...} if the data have labels."""
         return {"label": batch["label"]} if "label" in batch else None
 
-    def initialise(self, model: nn.Module, variables: Variables, images: Any) -> Variables:
+    def initialise(self, model: nn.Module, variables: Variables, images: Array) -> Variables:
         """The variables, with the trained autoencoder's in place.
 
         Raises:

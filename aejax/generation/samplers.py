@@ -1,16 +1,18 @@
 """From noise to samples: an ODE solver, guidance, unmasking in rounds. Pure functions."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from aejax.errors import UserError
+from aejax.types import Label
 
 
-def guided(f: Callable, label: Any, any_class: int, guidance: float) -> Callable:
+def guided(
+    f: Callable[[Array, Array, Label], Array], label: Label, any_class: int, guidance: float
+) -> Callable[[Array, Array], Array]:
     """Classifier-free guidance: (z, t) -> f(any) + guidance * (f(label) - f(any)).
 
     Ho and Salimans 2022, arXiv 2207.12598.
@@ -34,7 +36,10 @@ def guided(f: Callable, label: Any, any_class: int, guidance: float) -> Callable
 
 
 def ode(
-    velocity: Callable, noise: Float[Array, "n *s"], steps: int, solver: str = "heun"
+    velocity: Callable[[Array, Array], Array],
+    noise: Float[Array, "n *s"],
+    steps: int,
+    solver: str = "heun",
 ) -> Float[Array, "n *s"]:
     """The solution at t = 1 of dz/dt = velocity(z, t) from `noise` at t = 0, in equal steps.
 
@@ -59,7 +64,7 @@ def ode(
 
 
 def unmask(
-    logits: Callable,
+    logits: Callable[[Int[Array, "n l"]], Float[Array, "n l v"]],
     key: PRNGKeyArray,
     n: int,
     length: int,

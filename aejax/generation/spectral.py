@@ -7,6 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from aejax.nets.f_D import F_D
@@ -47,7 +48,7 @@ class SpectralDecoder(nn.Module):
     decoder: str = "conv"
     bound: float = 1.0
     arguments: Mapping[str, Any] | None = None
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(

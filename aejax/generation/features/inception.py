@@ -221,7 +221,7 @@ def load(path: str | pathlib.Path, any_hash: bool = False) -> tuple[Variables, s
     return variables, f"{kind} {digest[:8]}"
 
 
-def expected() -> Any:
+def expected() -> dict[str, dict[str, tuple[int, ...]]]:
     """The shapes of the parameters, a tree of tuples."""
     abstract = jax.eval_shape(InceptionV3().init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
     return jax.tree.map(lambda a: a.shape, abstract["params"])

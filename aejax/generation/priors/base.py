@@ -6,9 +6,10 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Int, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
-Label = Int[Array, "b"] | None
+from aejax.types import Label
+
 FORGOTTEN = 0.1  # share of the labels that training replaces by "any class"
 
 

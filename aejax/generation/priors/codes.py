@@ -9,8 +9,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from aejax.generation import samplers
 from aejax.generation.nets import Cache, Condition, Transformer
-from aejax.generation.priors.base import Label, Prior
-from aejax.types import Variables
+from aejax.generation.priors.base import Prior
+from aejax.types import Label, Variables
 
 
 class CodePrior(Prior):

@@ -9,10 +9,10 @@ from flax import linen as nn
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from aejax.generation.nets import Condition
-from aejax.generation.priors.base import Label, Prior
+from aejax.generation.priors.base import Prior
 from aejax.nets.blocks import Dense
 from aejax.nets.normal import log_normal
-from aejax.types import Variables
+from aejax.types import Label, Variables
 
 
 class CouplingFlow(Prior):

@@ -11,9 +11,9 @@ from jax.nn import logsumexp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from aejax.errors import UserError
-from aejax.generation.priors.base import Label, Prior
+from aejax.generation.priors.base import Prior
 from aejax.nets.normal import log_normal
-from aejax.types import Variables
+from aejax.types import Label, Variables
 
 
 class Normal(Prior):

@@ -8,9 +8,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from aejax.errors import UserError
 from aejax.generation import samplers
 from aejax.generation.nets import MLP, Condition, Transformer
-from aejax.generation.priors.base import Label, Prior
+from aejax.generation.priors.base import Prior
 from aejax.nets.blocks import Dense
-from aejax.types import Variables
+from aejax.types import Label, Variables
 
 
 class FlowMatching(Prior):

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -14,7 +13,7 @@ from aejax.nets import ops
 from aejax.nets.blocks import Conv, Dense
 from aejax.nets.normal import kl_normals, log_normal
 from aejax.registry import lookup
-from aejax.types import Cond, Output, Variables
+from aejax.types import Cond, Label, Output, Variables
 
 Map = Float[Array, "b i j k"]
 
@@ -266,7 +265,7 @@ class HierarchicalVAE(nn.Module):
         variables: Variables,
         key: PRNGKeyArray,
         n: int,
-        label: Any = None,
+        label: Label = None,
         temperature: float = 1.0,
     ) -> Float[Array, "n h w c"]:
         """n pictures in [0, 1], drawn from the top down; the label is not used."""

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from aejax.config import plain
 from aejax.nets.autoencoder import build_model
 from aejax.nets.normal import log_normal
-from aejax.types import Cond, Output, Variables
+from aejax.types import Cond, Label, Output, Variables
 
 
 class VampAutoEncoder(nn.Module):
@@ -86,7 +86,7 @@ class VampAutoEncoder(nn.Module):
 
     @nn.nowrap
     def draw(
-        self, variables: Variables, key: PRNGKeyArray, n: int, label: Any = None
+        self, variables: Variables, key: PRNGKeyArray, n: int, label: Label = None
     ) -> Float[Array, "n h w c"]:
         """n pictures in [0, 1], each from the posterior at a random pseudo-input; the label is not
         used."""
