@@ -49,14 +49,14 @@ def likelihoods(hidden) -> dict:
         }
 
     fixed = {"likelihood": "normal", "arguments": {"sigma": 0.15}}
-    found = {
+    changes = {
         "normal, sigma 0.15": {"objective.kwargs": fixed},
         "normal, best sigma": {"objective.kwargs": {"likelihood": "normal"}},
         "bernoulli": with_decoder("bernoulli"),
         "variance per pixel": with_decoder("gaussian"),
         "logistic mixture": with_decoder("mixture"),
     }
-    return {k: model("vae") | v for k, v in found.items()}
+    return {k: model("vae") | v for k, v in changes.items()}
 
 
 def variants(hidden=(512, 256)) -> dict[str, tuple[dict, tuple[str, ...]]]:
@@ -101,7 +101,7 @@ def get_study(arg: str = ""):
     config = TABLE.get_config("fashion,ae" + ",smoke" * smoke)
     if smoke:
         config.train.devices = 1
-    more = {"beta": ("test/kl", "test/distortion"), "bits": ("test/bits", "test/kl")}
+    extra_columns = {"beta": ("test/kl", "test/distortion"), "bits": ("test/bits", "test/kl")}
     return Study(
         name=f"generate-{which}",
         title=f"Generators: {which}",
@@ -110,7 +110,13 @@ def get_study(arg: str = ""):
         train=functools.partial(TABLE.measured, priors=priors, same_ema=which == "ema"),
         columns=(
             *(f"test/fd, {p}" for p in priors),
-            *("test/density", "test/coverage", "test/psnr", *more.get(which, ()), "test/fit_s"),
+            *(
+                "test/density",
+                "test/coverage",
+                "test/psnr",
+                *extra_columns.get(which, ()),
+                "test/fit_s",
+            ),
         ),
         x="test/kl" if which == "beta" else "test/psnr",
         y="test/distortion" if which == "beta" else "test/fd",

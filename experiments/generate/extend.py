@@ -81,8 +81,12 @@ def main():
             folder = (args.root / f"{name}-{seed}").absolute()
             if not (folder / "images").exists():
                 write(folder / "images", x, k)
-            over = {"data.source": f"folder:{folder / 'images'}", "data.holdout": 0, "seed": seed}
-            result = train(apply_overrides(get_config(), over), folder / "run", quiet=True)
+            changes = {
+                "data.source": f"folder:{folder / 'images'}",
+                "data.holdout": 0,
+                "seed": seed,
+            }
+            result = train(apply_overrides(get_config(), changes), folder / "run", quiet=True)
             result = result.to_dict()
             row[name] = result["metrics"]["test/accuracy"]
         rows.append(row)

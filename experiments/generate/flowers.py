@@ -90,7 +90,7 @@ def main() -> None:
     # blurred is near to everything.
     views = {"pixels": (generator.decode(h), again, flat), "h": (h, h_held, h_made)}
     views = {name: [v.reshape(len(v), -1) for v in sets] for name, sets in views.items()}
-    found = {name: memorisation(*sets) for name, sets in views.items()}
+    checks = {name: memorisation(*sets) for name, sets in views.items()}
     shown = np.arange(0, len(flat), max(1, len(flat) // 12))[:12]
     _, near = nearest(views["h"][2][shown], views["h"][0])
 
@@ -103,7 +103,7 @@ def main() -> None:
     for name, rows in sheets.items():
         pictures.save(args.out / f"{name}.jpg", pictures.rows_sheet(rows, side=64), "JPEG")
     result = {
-        "memorisation": found,
+        "memorisation": checks,
         "psnr": float(np.mean(10 * np.log10(255**2 / error))),
         "samples": len(flat), "train": len(train), "held_out": len(held), "source": source,
     }  # fmt: skip

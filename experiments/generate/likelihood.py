@@ -88,15 +88,15 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=10000)
     parser.add_argument("--out", type=pathlib.Path)
     args = parser.parse_args()
-    found = load(args.workdir)
-    test = decoded(open_source(found.config.data.source, "test"))
+    trained = load(args.workdir)
+    test = decoded(open_source(trained.config.data.source, "test"))
     images = np.asarray(test.data).reshape(-1, *test.source.shape)[: args.n]
     begun = time.perf_counter()
     result = importance_nll(
-        found.model,
-        found.variables,
+        trained.model,
+        trained.variables,
         images,
-        found.config.objective.kwargs.likelihood,
+        trained.config.objective.kwargs.likelihood,
         binarised="static",
         samples=args.samples,
         batch=20,  # a third faster than 100 on a CPU: so many maps stay in its cache

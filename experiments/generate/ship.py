@@ -39,7 +39,7 @@ def started(run: str, step: int) -> dict:
 
 
 def half(tree):
-    """Floats as float16: an eighth of a thousandth, below what training leaves uncertain."""
+    """Floats as float16, exact to 1 part in 2,000."""
     return jax.tree.map(
         lambda a: np.asarray(a, np.float16 if a.dtype.kind == "f" else a.dtype), tree
     )
@@ -108,7 +108,7 @@ def mixture(run: str, name: str) -> None:
 
 
 def score(name: str, data: str) -> None:
-    """FD and its company of 10,000 samples and of 10,000 reconstructions, into the .json."""
+    """The metrics of 10,000 samples, and the FD of 10,000 reconstructions, into the .json."""
     import time
 
     from aejax import weights
@@ -139,24 +139,26 @@ def score(name: str, data: str) -> None:
 
 
 def rivals(study: str) -> None:
-    """Twelve draws of the plain VAE and of the GAN, and what was measured of 10,000."""
+    """Twelve samples of the plain VAE and of the GAN, and the metrics of 10,000."""
     from aejax.config import from_json, load_module
     from aejax.generation.demo import RIVALS
 
     table = load_module(str(pathlib.Path(__file__).parent / "table.py"))
     root = pathlib.Path(study)
     runs = json.loads((root / "manifest.json").read_text())["runs"]
-    real, pictures, told = table.judged("tfds:fashion_mnist", None, ""), {}, {}
+    real, pictures, models = table.judged("tfds:fashion_mnist", None, ""), {}, {}
     for name, model, prior in (("plain VAE", "vae", "normal"), ("GAN", "gan", "own")):
         folder = next(root / r["id"] for r in runs if r["labels"]["model"] == model)
         result = json.loads((folder / "result.json").read_text())
         config = from_json(json.dumps(result["config"]))
         pictures[name] = table.drawn(config, prior, folder, real, 12, None, {})[0]
         score = json.loads((folder / "scores.json").read_text())[prior]
-        told[name] = {k: score[k] for k in ("fd", "fd_floor", "n", "n_real", "extractor", "fit_s")}
-        told[name] |= {k: result[k] for k in ("command", "versions", "machine", "date", "git")}
+        models[name] = {
+            k: score[k] for k in ("fd", "fd_floor", "n", "n_real", "extractor", "fit_s")
+        }
+        models[name] |= {k: result[k] for k in ("command", "versions", "machine", "date", "git")}
     np.savez_compressed(RIVALS.with_suffix(".npz"), **pictures)
-    text = json.dumps({"models": told}, indent=1)
+    text = json.dumps({"models": models}, indent=1)
     RIVALS.with_suffix(".json").write_text(text + "\n")
 
 

@@ -120,7 +120,7 @@ def with_prior(ae, prior: str, autoencoder: str = "", ema: float = 0.999):
 
 
 def priors_of(c) -> tuple[str, ...]:
-    """What can be put on the latents of this run."""
+    """The priors that fit the latents of this run."""
     if c.model.name == "pca":
         return ("gmm-10", "gmm-100")
     if c.model.name:
@@ -148,7 +148,8 @@ def pca_gmm(images, components, k, n, seed):
 
 @functools.lru_cache(2)
 def judged(source: str, data_dir: str | None, judge: str):
-    """The real images; of the smoke form's, a fifth of the pixels stand for a classifier."""
+    """The real images and their features; in the smoke form the features are a fifth of the
+    pixels."""
     from aejax.generation.score import Reference, open_reference
 
     if not source.startswith("bundled"):
@@ -172,11 +173,11 @@ def sampled(model, variables, n: int, seed: int) -> tuple[np.ndarray, float]:
     batch = min(500, n)
     draw = jax.jit(lambda v, k: model.draw(v, k, batch))
     draw(variables, jax.random.key(0)).block_until_ready()
-    begun, found = time.perf_counter(), []
+    begun, samples = time.perf_counter(), []
     for i in range(-(-n // batch)):
         y = np.asarray(draw(variables, jax.random.key(1000 * seed + i)))
-        found.append(np.round(y * 255).astype(np.uint8))
-    return np.concatenate(found)[:n], time.perf_counter() - begun
+        samples.append(np.round(y * 255).astype(np.uint8))
+    return np.concatenate(samples)[:n], time.perf_counter() - begun
 
 
 def drawn(config, prior: str, folder: pathlib.Path, real, n: int, ema: float | None, options):
@@ -194,11 +195,11 @@ def drawn(config, prior: str, folder: pathlib.Path, real, n: int, ema: float | N
         ema = 0.999 if ema is None else ema
         c = with_prior(config, prior, str((folder / "model").absolute()), ema)
         fit = train(c, folder / prior, **options).seconds["total"]
-        found = load(folder / prior, data_dir=data_dir)
-        net, variables = found.model, found.variables
+        trained = load(folder / prior, data_dir=data_dir)
+        net, variables = trained.model, trained.variables
     else:
-        found = load(folder / "model", data_dir=data_dir)
-        net, variables = found.model, found.variables
+        trained = load(folder / "model", data_dir=data_dir)
+        net, variables = trained.model, trained.variables
     if prior in FITTED:
         begun, shape = time.perf_counter(), tuple(images.shape[1:])
         net = LatentModel(shape=shape, autoencoder=plain(config.model), prior=PRIORS[prior])
@@ -210,27 +211,27 @@ def drawn(config, prior: str, folder: pathlib.Path, real, n: int, ema: float | N
 
 
 def codes_used(workdir, images, data_dir=None) -> float:
-    """Share of the codes, mean over their groups, that some image has: 1 = none is dead."""
+    """Share of the codes that occur in the images, mean over the groups: 1 = all are in use."""
     from aejax import load
     from aejax.generation.latent import latents
 
-    found = load(workdir, data_dir=data_dir)
-    codes = latents(found.model, found.variables, images)
+    trained = load(workdir, data_dir=data_dir)
+    codes = latents(trained.model, trained.variables, images)
     groups = np.moveaxis(codes.reshape(len(codes), -1), 1, 0)
-    prior = found.model.unbound_prior()
+    prior = trained.model.unbound_prior()
     return float(np.mean([len(np.unique(g)) for g in groups]) / prior.vocabulary)
 
 
 def measured(
     config, workdir, data_dir=None, command="", judge="", priors=(), same_ema=False, n=N
 ):  # fmt: skip
-    """One run of the study: the model is trained, then each of its priors, and their samples are
-    judged. Whatever is done is found again when it is begun anew.
+    """One run of the study: trains the model and each of its priors, and scores their samples. A
+    run that was interrupted continues with what is missing.
 
     Args:
       judge: name for features.extractor; default the shipped classifier of the set.
-      priors: those to take of the ones that can be put on this model; () = all.
-      same_ema: trained priors take config.optim.ema instead of 0.999.
+      priors: which of those that fit this model; () = all.
+      same_ema: trained priors use config.optim.ema instead of 0.999.
     """
     from aejax.generation.score import score
     from aejax.machine.provenance import provenance
@@ -277,15 +278,15 @@ CHANGED = (
 
 
 def overrides(model: str, arg: str) -> dict:
-    """The run of a model as a study wants it."""
+    """The overrides of a model's run in the study."""
     c = get_config(f"{arg},{'ae' if model == 'pca' else model}")
     if model == "pca":
-        c.model.name = "pca"  # of no class: `measured` knows it
-    found = {"@model": model}
+        c.model.name = "pca"  # no class: `measured` knows it
+    changes = {"@model": model}
     for dotted in CHANGED:
         section, key = dotted.split(".")
-        found[dotted] = c[section][key]
-    return found
+        changes[dotted] = c[section][key]
+    return changes
 
 
 def seeds_in(words) -> int:
@@ -294,7 +295,7 @@ def seeds_in(words) -> int:
 
 
 def get_study(arg: str = ""):
-    """Every model with all of its priors, three seeds; see above."""
+    """Every model with all of its priors, three seeds; see the docstring of the file."""
     words = flags(
         arg.replace("rae-paper", RAE_PAPER),
         *(*SETS, *MODELS, *PRIORS, "gan", "pca", "own", "smoke", "seeds=", "fid="),
@@ -339,8 +340,8 @@ def whole_table(results, directory):
     text = markdown(rows)
     (pathlib.Path(directory) / "rows.json").write_text(json.dumps(rows, indent=1) + "\n")
     (pathlib.Path(directory) / "rows.md").write_text(text)
-    said = text.strip().splitlines()[-1] + " All rows: rows.md, rows.json."
-    return [{"title": "What the figures rest on", "text": said}]
+    caption = text.strip().splitlines()[-1] + " All rows: rows.md, rows.json."
+    return [{"title": "What the figures rest on", "text": caption}]
 
 
 def markdown(rows) -> str:
@@ -352,15 +353,15 @@ def markdown(rows) -> str:
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     names = list(dict.fromkeys(key.split(" / ")[0] for key in rows))
     for name in names:
-        found = [r for key, r in rows.items() if key.startswith(name + " / ")]
+        of_seeds = [r for key, r in rows.items() if key.startswith(name + " / ")]
         cells = []
         for column in columns:
-            v = np.array([r[column] for r in found])
+            v = np.array([r[column] for r in of_seeds])
             spread = f" ± {(v.max() - v.min()) / 2:.2g}" if len(v) > 1 else ""
             cells.append(f"{v.mean():.4g}{spread}")
         if printed:
             cells.append(str(PUBLISHED.get(name, "")))
-        lines.append(f"| {name} | {len(found)} | " + " | ".join(cells) + " |")
+        lines.append(f"| {name} | {len(of_seeds)} | " + " | ".join(cells) + " |")
     lines.append("")
     floors = sorted({f"{r['fd_floor']:.4f}" for r in rows.values()})  # other images each seed
     lines.append(

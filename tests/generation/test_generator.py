@@ -131,8 +131,8 @@ def test_joint_training_has_its_kl_against_the_learned_prior():
         return model.apply({**variables, "params": params}, x, None, True,
                            rngs={"bottleneck": KEY}).terms  # fmt: skip
 
-    found = terms(variables["params"])
-    np.testing.assert_allclose(found["kl"], found["log_q"] + found["prior"], rtol=1e-5)
+    sampled = terms(variables["params"])
+    np.testing.assert_allclose(sampled["kl"], sampled["log_q"] + sampled["prior"], rtol=1e-5)
     grad = jax.grad(lambda p: terms(p)["kl"].mean())(variables["params"])
     assert max(float(jnp.abs(g).max()) for g in jax.tree.leaves(grad["ae"]["f_E"])) > 0
 
@@ -184,8 +184,10 @@ def test_whatever_draws_can_be_sampled_and_nothing_else(model, pictures):
     rngs = {"params": KEY, "bottleneck": KEY}
     variables = jax.jit(lambda: model.init(rngs, jnp.zeros((2, 4, 4, 1))))()
     generator = Generator(model, variables)
-    found = generator.sample(5, batch=3)
-    assert found.shape == (5, 4, 4, 1) and found.dtype == np.uint8 and len(np.unique(found)) > 1
+    samples = generator.sample(5, batch=3)
+    assert (
+        samples.shape == (5, 4, 4, 1) and samples.dtype == np.uint8 and len(np.unique(samples)) > 1
+    )
     for call, words in (
         (lambda: generator.sample(2, guidance=2.0), 'no "guidance"'),
         (lambda: generator.sample(2, label=0), "knows no classes"),
@@ -365,6 +367,6 @@ def test_the_quickstarts_row_shows_every_shipped_generator(tmp_path):
     from aejax.generation.demo import drawn_pictures
     from aejax.generation.generator import names
 
-    found = drawn_pictures(tmp_path, n=4)
-    assert names() == ["digits", "fashion-mnist"] and all(n in found["text"] for n in names())
-    assert (tmp_path / found["picture"]).stat().st_size > 4000
+    section = drawn_pictures(tmp_path, n=4)
+    assert names() == ["digits", "fashion-mnist"] and all(n in section["text"] for n in names())
+    assert (tmp_path / section["picture"]).stat().st_size > 4000

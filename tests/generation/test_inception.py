@@ -26,9 +26,9 @@ def test_shapes_are_those_of_the_published_network():
     count = sum(np.prod(s) for unit in shapes.values() for s in unit.values())
     assert count == 21_751_136 + 17_216 + 1008 * 2049  # kernels and channels of the port, fc
     assert shapes["Mixed_7c.branch3x3dbl_3b"]["kernel"] == (3, 1, 384, 384)
-    found = jax.eval_shape(inception.InceptionV3().init_with_output, jax.random.key(0),
+    outputs = jax.eval_shape(inception.InceptionV3().init_with_output, jax.random.key(0),
                            jnp.zeros((2, 28, 28, 3)))[0]  # fmt: skip
-    assert [f.shape for f in found] == [(2, 2048), (2, 1008)]
+    assert [f.shape for f in outputs] == [(2, 2048), (2, 1008)]
 
 
 def test_extractor_is_a_function_of_each_picture(pictures):

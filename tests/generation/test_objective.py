@@ -163,8 +163,8 @@ def test_classification_needs_labels():
 
 def test_latent_prior_tells_the_label():
     assert LatentPrior().conditions({"image": images()}, KEY, True) is None
-    told = LatentPrior().conditions({"image": images(), "label": jnp.arange(6)}, KEY, True)
-    np.testing.assert_array_equal(told["label"], jnp.arange(6))
+    cond = LatentPrior().conditions({"image": images(), "label": jnp.arange(6)}, KEY, True)
+    np.testing.assert_array_equal(cond["label"], jnp.arange(6))
 
 
 # Adversaries

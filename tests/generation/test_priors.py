@@ -132,8 +132,8 @@ def test_coupling_is_invertible_and_its_log_det_is_the_jacobians(classes):
     )[0][0]
     jacobian = jax.jit(jax.jacobian(forward))
     for i in range(3):
-        found = jacobian(z[i], None if label is None else label[i])
-        assert float(log_det[i]) == pytest.approx(np.linalg.slogdet(found)[1], abs=1e-4)
+        matrix = jacobian(z[i], None if label is None else label[i])
+        assert float(log_det[i]) == pytest.approx(np.linalg.slogdet(matrix)[1], abs=1e-4)
     assert float(jnp.abs(log_det).max()) > 1e-3
 
 
