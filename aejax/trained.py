@@ -19,9 +19,9 @@ from aejax import weights
 from aejax.config import to_json
 from aejax.data.pipeline import Pipeline, make_pipeline
 from aejax.errors import UserError
-from aejax.evaluate import Evaluation, Evaluator
 from aejax.nets import ops
 from aejax.objective import build_objective
+from aejax.training.evaluate import Evaluation, Evaluator
 from aejax.types import Output, Variables
 
 WHITE = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0}  # of integer images

@@ -9,19 +9,20 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from aejax.config import Clock, current
+from aejax.config import current
 from aejax.data.pipeline import make_pipeline
 from aejax.data.splits import Splits, open_splits
-from aejax.evaluate import Evaluator
 from aejax.metrics.image import metric_functions
 from aejax.nets import ops
 from aejax.nets.autoencoder import build_model
 from aejax.objective import build_objective
 from aejax.training import optim
+from aejax.training.evaluate import Evaluator
 from aejax.training.sharding import Sharding, of_config
 from aejax.training.start import started
 from aejax.training.state import TrainState, create
 from aejax.training.step import make_train_step
+from aejax.units import Clock
 
 
 @dataclasses.dataclass

@@ -10,9 +10,9 @@ import jax
 import optax
 
 from aejax import contracts
-from aejax.config import Clock
 from aejax.errors import UserError
 from aejax.registry import build, lookup
+from aejax.units import Clock
 
 OPTIMISERS = {
     "gd": lambda c, lr: optax.sgd(lr),

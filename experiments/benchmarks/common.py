@@ -173,7 +173,7 @@ class Training:
     """
 
     def __init__(self, config, data_dir: str | None = None, devices: Sequence = ()):
-        from aejax.training.run import build
+        from aejax.training.build import build
         from aejax.training.sharding import Sharding
         from aejax.training.step import make_dispatch
 
