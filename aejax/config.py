@@ -1,7 +1,6 @@
-"""One equation, four tasks: what fills its slots, as a config.
+"""The config of a run: every key with its default, its unit and its meaning.
 
-An experiment file defines `get_config(arg="")`, which starts from `base()` and changes what it is
-about. Here every key stands once, with its unit or its consequence.
+An experiment file defines `get_config(arg="")`, which starts from `base()` and changes some keys.
 """
 
 import contextlib

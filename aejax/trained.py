@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from aejax import weights
 from aejax.config import to_json
+from aejax.contracts import Decodes, Encodes
 from aejax.data.pipeline import Pipeline, make_pipeline
 from aejax.errors import UserError
 from aejax.nets import ops
@@ -66,14 +67,14 @@ class Trained:
         Raises:
           UserError: images of a type, size or number of channels that the model does not take.
         """
-        self._has("encode")
+        self._check("encode", Encodes)
         x, is_single = self._images(x)
         h = self._run("_encode", x, cond)
         return h[0] if is_single else h
 
     def decode(self, h: Float[Array, "b *h k"], cond: Any = None) -> Float[Array, "b h w c"]:
         """Images of codes [b, ...], as float in about [0, 1]; one code gives one image."""
-        self._has("decode")
+        self._check("decode", Decodes)
         h = jnp.asarray(_native(h))
         is_single = self.shape is not None and h.ndim == self._code_rank - 1
         y = self._run("_decode", h[None] if is_single else h, cond)
@@ -110,8 +111,7 @@ class Trained:
           UserError: no such source, or images that the model does not take.
         """
         if source is not None and not isinstance(source, str):
-            x, is_single = self._images(source)
-            x = x[:0] if not len(x) else x
+            x, _ = self._images(source)
             h = [np.asarray(self.encode(x[i : i + batch])) for i in range(0, len(x), batch)]
             return np.concatenate(h) if h else np.zeros((0,)), None
         pipeline = self.pipeline(source, split, data_dir)
@@ -133,8 +133,8 @@ class Trained:
                 "pass arrays of one size"
             )
         order = sorted(codes)
-        found = np.array([labels[i] for i in order], np.int32) if labels else None
-        return np.stack([codes[i] for i in order]), found
+        h = np.stack([codes[i] for i in order])
+        return h, np.array([labels[i] for i in order], np.int32) if labels else None
 
     def evaluate(
         self,
@@ -194,7 +194,7 @@ class Trained:
         weights.save(path, jax.device_get(self.variables), meta)
         return path
 
-    # --- how it is done ---------------------------------------------------------------------------
+    # --- compiled functions and checks of their arguments -----------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
         state = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
@@ -224,8 +224,8 @@ class Trained:
         x = jax.ShapeDtypeStruct((1, *self.shape), jnp.float32)
         return jax.eval_shape(self._encode, self.variables, x, None).ndim
 
-    def _has(self, method: str) -> None:
-        if not hasattr(self.model, method):
+    def _check(self, method: str, contract: type) -> None:
+        if not isinstance(self.model, contract):
             raise UserError(f"{self.name or 'the model'} has no `{method}`; call apply")
 
     def _run(self, name: str, x: Array, cond: Any) -> Any:

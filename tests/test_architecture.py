@@ -52,6 +52,26 @@ def test_who_may_import_whom(file):
             assert mine == target, f"{file.name} imports {name}"
 
 
+# Imports go down: what is here imports only what is in the same line or in one above it. What is in
+# no line is of a later one (studies, reports, launching, the task rooms).
+GROUND = {"errors", "registry", "contracts", "types", "files", "result", "lease", "pictures"}
+GROUND |= {"units", "machine", "cluster"}
+SPINE = {"config", "corrupt", "objective", "losses", "loading", "trained", "weights", "folds"}
+SPINE |= {"data", "nets", "metrics", "training"}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_down(file):
+    first = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    is_door = file.name in ("cli.py", "verbs.py")
+    if is_door or first not in GROUND | SPINE:
+        return
+    allowed = GROUND if first in GROUND else GROUND | SPINE
+    for name in imports(file):
+        target = name.split(".")[1] if "." in name else ""
+        assert target in allowed, f"{file.relative_to(PACKAGE)} imports {name}"
+
+
 def test_no_two_files_import_each_other():
     """Nor any longer circle; an import inside a function counts."""
     modules = {".".join(("aejax", *f.relative_to(PACKAGE).with_suffix("").parts)): f for f in FILES}

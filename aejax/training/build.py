@@ -1,4 +1,4 @@
-"""A config, made: data, model, objective, optimiser and the first state."""
+"""What a config describes, built: data, model, objective, optimiser and the first state."""
 
 import dataclasses
 import math
@@ -10,6 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from aejax.config import current
+from aejax.contracts import Conditions, Encodes, Initialises
 from aejax.data.pipeline import make_pipeline
 from aejax.data.splits import Splits, open_splits
 from aejax.metrics.image import metric_functions
@@ -27,7 +28,16 @@ from aejax.units import Clock
 
 @dataclasses.dataclass
 class Parts:
-    """A config, made: everything but the devices."""
+    """What a config describes, built; nothing is on a device yet.
+
+    Attributes:
+      config: the whole config, all keys.
+      pipeline: the training batches.
+      model: the Flax module; objective: what is minimised.
+      steps: of the whole run.
+      schedule: step -> learning rate; tx: the optimiser that follows it.
+      splits: which images are trained on and which tested.
+    """
 
     config: ConfigDict
     pipeline: Any
@@ -86,7 +96,7 @@ class Parts:
         variables = jax.jit(make, compiler_options=quick)()
         # What all of a start replaces need not be computed first.
         whole_start = config.model.start and not config.model.start_only
-        if hasattr(self.objective, "initialise") and not whole_start:
+        if isinstance(self.objective, Initialises) and not whole_start:
             images = example
             if config.model.init == "pca":  # crops: more of them than there are files
                 images = self.example(1024 if config.data.crop else min(self.pipeline.n, 4096))
@@ -99,20 +109,20 @@ class Parts:
     def init_variables(self, example, key):
         """Flax's `init` of the model with what its objective tells it."""
         cond = None
-        if hasattr(self.objective, "conditions"):
+        if isinstance(self.objective, Conditions):
             cond = self.objective.conditions(example, key, True)
         rngs = {"params": key, "bottleneck": key}
         return self.model.init(rngs, example["image"], cond, train=False)
 
     def example(self, count: int) -> dict[str, Any]:
         """The first `count` training examples as the step sees them."""
-        found, step = [], 0
-        while sum(len(f["image"]) for f in found) < count:
+        batches, step = [], 0
+        while sum(len(batch["image"]) for batch in batches) < count:
             part = jax.tree.map(lambda v: v[0], self.pipeline.dispatch(step, 1))
             key = jax.random.fold_in(jax.random.key(0), step)
-            found.append(self.pipeline.images(self.pipeline.resident, part, key, True))
+            batches.append(self.pipeline.images(self.pipeline.resident, part, key, True))
             step += 1
-        return jax.tree.map(lambda *v: jnp.concatenate(v)[:count], *found)
+        return jax.tree.map(lambda *v: jnp.concatenate(v)[:count], *batches)
 
     def abstract(self) -> TrainState:
         """Shapes and types of the state, without computing it."""
@@ -184,12 +194,13 @@ def build_evaluator(parts: Parts) -> Evaluator:
 
 
 def count_parameters(params: Any) -> int:
+    """Numbers in a tree of arrays or shapes."""
     return sum(math.prod(np.shape(p)) for p in jax.tree.leaves(params))
 
 
 def latent_size(parts: Parts) -> int:
     """Numbers in h for one image; 0 for a model that has no `encode`."""
-    if not hasattr(parts.model, "encode"):
+    if not isinstance(parts.model, Encodes):
         return 0
     shape = jax.ShapeDtypeStruct((1, *parts.pipeline.example_shape), jnp.float32)
     variables = parts.abstract().variables

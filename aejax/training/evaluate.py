@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import pathlib
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -15,6 +15,8 @@ from flax.errors import ScopeParamShapeError
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from aejax.contracts import Encodes, Objective
+from aejax.data.pipeline import Pipeline
 from aejax.errors import UserError
 from aejax.metrics.image import metric_functions
 from aejax.nets import ops
@@ -87,14 +89,14 @@ class Evaluator:
 
     def __init__(
         self,
-        objective,
+        objective: Objective,
         model: nn.Module,
-        pipeline,
-        metrics,
-        batch,
-        pictures=16,
-        devices=(),
-        forms=None,
+        pipeline: Pipeline,
+        metrics: Iterable[str],
+        batch: int,
+        pictures: int = 16,
+        devices: Sequence[jax.Device] = (),
+        forms: Mapping[str, str] | None = None,
     ):
         self.pipeline, self.batch, self.keep = pipeline, batch, pictures
         self.model = model
@@ -107,7 +109,7 @@ class Evaluator:
             x, y = aux.pictures["x"], jnp.clip(aux.pictures["y"], 0, 1)
             values = dict(aux.metrics) | {name: f(x, y) for name, f in self.functions.items()}
             shown = {name: _to_uint8(v) for name, v in aux.pictures.items()}
-            if not hasattr(model, "encode"):
+            if not isinstance(model, Encodes):
                 return values, shown, None
             # compiled here and not apart: where the model saw the same x, f_E is compiled once
             return values, shown, model.apply(variables, batch["image"], method="encode")
@@ -217,7 +219,7 @@ class Evaluator:
 
 
 def _extreme_batches(
-    pipeline: Any, batch: int
+    pipeline: Pipeline, batch: int
 ) -> Iterator[tuple[tuple[int, int, int], dict[str, jax.ShapeDtypeStruct]]]:
     """(h, w, c) of the smallest and the largest evaluation images (one where all are equal), with
     shapes and types of the batch that `pipeline.eval_batches` makes of them."""

@@ -150,13 +150,13 @@ def trained(params: Any, only: str) -> Any:
     except re.error as e:
         raise UserError(f'optim.only = "{only}" is not a regular expression: {e}') from e
     path = functools.partial(jax.tree_util.keystr, simple=True, separator="/")
-    found = jax.tree_util.tree_map_with_path(
+    is_trained = jax.tree_util.tree_map_with_path(
         lambda p, _: wanted.search(path(p)) is not None, params
     )
-    if not any(jax.tree.leaves(found)):
+    if not any(jax.tree.leaves(is_trained)):
         first = path(jax.tree_util.tree_leaves_with_path(params)[0][0])
         raise UserError(f'optim.only = "{only}" is in no parameter\'s path, such as {first}')
-    return found
+    return is_trained
 
 
 def held(params: Any, only: str) -> Any:

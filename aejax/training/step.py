@@ -60,8 +60,8 @@ def make_train_step(
             (_, (metrics, collections)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
                 params, collections, part, key_loss
             )
-            found = (grads, metrics)
-            total = found if total is None else jax.tree.map(jnp.add, total, found)
+            share = (grads, metrics)
+            total = share if total is None else jax.tree.map(jnp.add, total, share)
         grads, metrics = jax.tree.map(lambda v: v / accumulate, total)
         return grads, metrics, collections
 
