@@ -155,11 +155,11 @@ def measure(config, data_dir, steps: int = 20) -> dict:
     import jax
 
     from aejax.training.build import build, count_parameters
-    from aejax.training.sharding import Sharding
+    from aejax.training.sharding import of_mode
     from aejax.training.step import make_dispatch
 
     parts = build(config, data_dir)
-    sharding = Sharding(config.train.mode)
+    sharding = of_mode(config.train.mode)
     state, resident, key = parts.placed(sharding)
     batch = parts.pipeline.dispatch(0, 1)
     dispatch = make_dispatch(parts.step_on(sharding), 1)

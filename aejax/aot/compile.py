@@ -16,7 +16,7 @@ from aejax.nets.autoencoder import build_model
 from aejax.objective import build_objective
 from aejax.training import optim
 from aejax.training.build import Parts, count_parameters
-from aejax.training.sharding import Sharding
+from aejax.training.sharding import of_mode
 from aejax.training.step import make_dispatch
 from aejax.units import Clock
 
@@ -105,7 +105,7 @@ def compile_step(parts: Parts, devices: Sequence[Any], batch: int = 0, steps: in
     """
     config = parts.config
     batch, steps = batch or config.data.batch, steps or config.train.steps_per_dispatch
-    sharding = Sharding(config.train.mode, config.train.fsdp, devices)
+    sharding = of_mode(config.train.mode, config.train.fsdp, devices)
     sharding.check_batch(batch, config.optim.accumulate)
     state = parts.abstract()
     one = parts.pipeline.dispatch(0, 1)

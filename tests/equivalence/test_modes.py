@@ -7,7 +7,7 @@ import pytest
 from aejax.config import part
 from aejax.errors import UserError
 from aejax.training.build import build
-from aejax.training.sharding import Sharding
+from aejax.training.sharding import of_mode
 from aejax.training.step import make_dispatch, make_train_step
 from tests.helpers import tiny
 
@@ -17,7 +17,7 @@ CONV = {"model__f_E": part("conv", widths=(8, 8)), "model__f_D": part("conv", wi
 def trained(config, devices=8, per_dispatch=1, steps=4):
     """Parameters and metrics after some steps of a config on the first devices."""
     parts = build(config)
-    sharding = Sharding(config.train.mode, config.train.fsdp, jax.devices()[:devices])
+    sharding = of_mode(config.train.mode, config.train.fsdp, jax.devices()[:devices])
     state, resident, key = parts.placed(sharding)
     step, first = parts.step_on(sharding), parts.pipeline.dispatch(0, per_dispatch)
     compiled = sharding.compile(make_dispatch(step, per_dispatch), state, first, resident, key)
@@ -64,7 +64,7 @@ def test_steps_per_dispatch(reference):
 def test_a_step_without_a_finite_gradient_changes_nothing():
     config = tiny()
     parts = build(config)
-    sharding = Sharding("jit", devices=jax.devices()[:1])
+    sharding = of_mode("jit", devices=jax.devices()[:1])
     state = parts.init()
     bad = lambda *a: {"image": parts.pipeline.images(*a)["image"] * np.nan}  # noqa: E731
     step = make_train_step(parts.objective, parts.model, parts.tx, parts.schedule, sharding, bad)

@@ -15,7 +15,7 @@ from tests.helpers import tiny
 def trained(mode, devices, slices, steps=3):
     """(state, loss, compiled text) after some steps."""
     parts = build(tiny(**SGD, **CONV, train__mode=mode))
-    where = sharding.Sharding(mode, devices=jax.devices()[:devices], slices=slices)
+    where = sharding.of_mode(mode, devices=jax.devices()[:devices], slices=slices)
     state, resident, key = parts.placed(where)
     step, first = parts.step_on(where), parts.pipeline.dispatch(0, 1)
     compiled = where.compile(make_dispatch(step, 1), state, first, resident, key)
@@ -56,7 +56,7 @@ def test_what_is_lowered_needs_no_values():
     parts = build(tiny(train__mode="fsdp"))
     key = jax.eval_shape(lambda: jax.random.key(0))
     for mode in ("pmap", "jit", "fsdp"):
-        where = sharding.Sharding(mode, devices=jax.devices()[:4])
+        where = sharding.of_mode(mode, devices=jax.devices()[:4])
         dispatch = make_dispatch(parts.step_on(where), 2)
         batch = parts.pipeline.dispatch(0, 2)
         lowered = where.lower(dispatch, parts.abstract(), batch, parts.pipeline.resident, key)

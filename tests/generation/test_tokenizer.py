@@ -9,7 +9,7 @@ from aejax import config as configs
 from aejax.errors import UserError
 from aejax.generation.tokenizer import Tokenize
 from aejax.training.build import build
-from aejax.training.sharding import Sharding
+from aejax.training.sharding import of_mode
 from aejax.training.step import make_dispatch
 from tests.test_config import ROOT
 
@@ -86,7 +86,7 @@ def test_smoke_forms_learn(name):
     """On bundled photographs, pixels alone: lower after 30 steps."""
     config = configs.load(str(FOLDER / f"{name}.py:smoke,plain"), ["train.length=30 steps"])
     parts = build(config)
-    where = Sharding("jit", devices=jax.devices()[:1])
+    where = of_mode("jit", devices=jax.devices()[:1])
     state, resident, key = parts.placed(where)
     first = parts.pipeline.dispatch(0, 1)
     compiled = where.compile(make_dispatch(parts.step_on(where), 1), state, first, resident, key)
