@@ -90,11 +90,11 @@ class Parts:
         def make():
             return self.init_variables(example, key)
 
-        # It runs once: on a CPU, compiling it well takes seconds and earns nothing.
+        # It runs once: on a CPU, optimising its program would take seconds and save none.
         quick = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
         make = ops.traced_with(config.ops, make)
         variables = jax.jit(make, compiler_options=quick)()
-        # What all of a start replaces need not be computed first.
+        # If model.start gives all variables, the objective's own start would be wasted.
         whole_start = config.model.start and not config.model.start_only
         if isinstance(self.objective, Initialises) and not whole_start:
             images = example
@@ -107,7 +107,7 @@ class Parts:
         return create(variables, self.tx, config.optim.ema)
 
     def init_variables(self, example, key):
-        """Flax's `init` of the model with what its objective tells it."""
+        """Flax's `init` of the model, with the conditions of its objective."""
         cond = None
         if isinstance(self.objective, Conditions):
             cond = self.objective.conditions(example, key, True)
@@ -157,7 +157,9 @@ def build(config: ConfigDict, data_dir: str | None = None, data: Any = None) -> 
     splits = dataclasses.replace(splits, train=pipeline.source)
     model = build_model(config.model, pipeline.example_shape)
     objective = build_objective(config)
-    metric_functions(config.eval.metrics, pipeline.example_shape)  # said before anything starts
+    metric_functions(
+        config.eval.metrics, pipeline.example_shape
+    )  # raises now, not in the first evaluation
     clock = Clock(config.data.batch, pipeline.n)
     steps = clock.steps(config.train.length, "train.length")
     schedule = optim.build_schedule(config.optim, steps, clock)

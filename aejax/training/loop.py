@@ -1,5 +1,9 @@
-"""The only training loop of the package. One pass of `Loop.run` is one dispatch; its phases have a
-fixed order, which is said there."""
+"""The only training loop of the package.
+
+One pass of `Loop.run` is one dispatch, that is train.steps_per_dispatch steps in one program. Its
+phases have a fixed order: batch, step, metrics of the step before, log, stopping, evaluation,
+checkpoint, signals.
+"""
 
 import signal
 import time
@@ -84,7 +88,7 @@ class Loop:
 
     Attributes:
       step: how many steps of the run are sent; dispatches: how many programs, by this process.
-      pending: the dispatch whose metrics nobody has waited for yet.
+      pending: the last dispatch, while its metrics may still be computed.
       window: metrics of the dispatches since the last line of the log.
       skipped: steps in a row, up to now, without a finite gradient.
     """

@@ -134,16 +134,16 @@ def build_optimiser(
     tx = _named_optimiser(config, schedule)
     if config["clip"]:
         tx = optax.chain(optax.clip_by_global_norm(config["clip"]), tx)
-    if config["only"]:  # the others' gradients are zero (`held`) and pass as they are
+    if config["only"]:  # the others' gradients are zero (`frozen`) and pass as they are
         tx = optax.masked(tx, lambda params: trained(params, config["only"]))
     return tx
 
 
 def trained(params: Any, only: str) -> Any:
-    """A tree of whether each parameter is trained: whether the regex is in its path, "f_E/a/bias".
+    """A tree of booleans: whether the regex is in a parameter's path, such as "f_E/a/bias".
 
     Raises:
-      UserError: not a regex, or none is.
+      UserError: not a regex, or it is in no path.
     """
     try:
         wanted = re.compile(only)
@@ -159,8 +159,8 @@ def trained(params: Any, only: str) -> Any:
     return is_trained
 
 
-def held(params: Any, only: str) -> Any:
-    """`params`, those that are not trained as constants: nothing is computed for them backward."""
+def frozen(params: Any, only: str) -> Any:
+    """`params` with those that are not trained as constants, which have no backward pass."""
     if not only:
         return params
     return jax.tree.map(

@@ -10,7 +10,7 @@ import optax
 
 from aejax.nets import target
 from aejax.objective import evaluated
-from aejax.training.optim import held
+from aejax.training.optim import frozen
 from aejax.training.sharding import Sharding
 from aejax.training.state import TrainState
 
@@ -44,7 +44,7 @@ def make_train_step(
     """
 
     def loss_fn(params, collections, batch, key):
-        params = held(params, only)
+        params = frozen(params, only)
         variables = {"params": params, **collections}
         loss, aux = evaluated(objective, model, variables, batch, key, True)
         metrics = {name: jnp.mean(v) for name, v in aux.metrics.items()} | {"loss": jnp.mean(loss)}
