@@ -157,9 +157,7 @@ def build(config: ConfigDict, data_dir: str | None = None, data: Any = None) -> 
     splits = dataclasses.replace(splits, train=pipeline.source)
     model = build_model(config.model, pipeline.example_shape)
     objective = build_objective(config)
-    metric_functions(
-        config.eval.metrics, pipeline.example_shape
-    )  # raises now, not in the first evaluation
+    metric_functions(config.eval.metrics, pipeline.example_shape)  # their errors, before the start
     clock = Clock(config.data.batch, pipeline.n)
     steps = clock.steps(config.train.length, "train.length")
     schedule = optim.build_schedule(config.optim, steps, clock)

@@ -19,7 +19,7 @@ from aejax.training.build import count_parameters, latent_size
 from aejax.training.log import Stopwatch
 from aejax.training.loop import Loop
 from aejax.training.prepared import PreparedRun, prepare
-from aejax.training.workdir import changed_keys, has_more_to_do, held
+from aejax.training.workdir import changed_keys, has_more_to_do, leased
 
 
 def train(
@@ -61,7 +61,7 @@ def train(
     finished = read_result(workdir)
     if finished is not None and not has_more_to_do(workdir, changed):
         return finished
-    with held(workdir):
+    with leased(workdir):
         changed = changed_keys(workdir, config)  # again: another process may just have ended
         with watch("init"):
             run = prepare(
