@@ -185,7 +185,7 @@ def split_arg(spec: str) -> tuple[str, str]:
 
 
 def flags(arg: str, *known: str) -> list[str]:
-    """The words of an experiment's argument, apart by commas or spaces.
+    """The words of an experiment's argument, separated by commas or spaces.
 
     Args:
       known: the words there are; "name=" stands for "name=VALUE", "N" for a whole number.

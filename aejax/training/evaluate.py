@@ -21,7 +21,7 @@ from aejax.errors import UserError
 from aejax.metrics.image import metric_functions
 from aejax.nets import ops
 from aejax.objective import evaluated
-from aejax.pictures import common_crop, over, save
+from aejax.pictures import common_crop, contact_sheet, save
 from aejax.registry import did_you_mean
 from aejax.result import Metric
 from aejax.training.sharding import AXIS
@@ -52,7 +52,7 @@ class Evaluation:
 
     def sheets(self) -> dict[str, np.ndarray]:
         """Contact sheets, uint8: originals over reconstructions, the best and the worst cases."""
-        return {name: over(rows) for name, rows in self.pictures.items() if rows}
+        return {name: contact_sheet(rows) for name, rows in self.pictures.items() if rows}
 
     def write_pictures(self, workdir: pathlib.Path) -> None:
         """pictures/first.png, best.png, worst.png; the first examples (of photos, crops) as arrays.

@@ -220,7 +220,7 @@ def has_more_to_do(workdir: pathlib.Path, changed: dict[str, list[Any]]) -> bool
     """Whether a finished run goes on because of the keys that have changed.
 
     Raises:
-      UserError: none of the keys that have changed gives a finished run something to do.
+      UserError: a key has changed that changes nothing in a finished run, such as optim.lr.
     """
     if any(WORTH_GOING_ON.fullmatch(key) for key in changed):
         return True
