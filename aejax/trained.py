@@ -5,9 +5,10 @@ import functools
 import json
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,7 +24,7 @@ from aejax.errors import UserError
 from aejax.nets import ops
 from aejax.objective import build_objective
 from aejax.training.evaluate import Evaluation, Evaluator
-from aejax.types import Output, Variables
+from aejax.types import Cond, Output, Variables
 
 WHITE = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0}  # of integer images
 BRIGHTEST = 20.0  # float images above it were never divided by their white
@@ -50,7 +51,7 @@ class Trained:
     >>> h = model.encode(images)
     """
 
-    model: Any
+    model: nn.Module
     variables: Variables
     config: ConfigDict
     step: int
@@ -58,7 +59,7 @@ class Trained:
     class_names: tuple[str, ...] = ()
     name: str = ""
 
-    def encode(self, x: Float[Array, "b h w c"], cond: Any = None) -> Float[Array, "b *h k"]:
+    def encode(self, x: Float[Array, "b h w c"], cond: Cond = None) -> Float[Array, "b *h k"]:
         """h of images.
 
         Args:
@@ -72,7 +73,7 @@ class Trained:
         h = self._run("_encode", x, cond)
         return h[0] if is_single else h
 
-    def decode(self, h: Float[Array, "b *h k"], cond: Any = None) -> Float[Array, "b h w c"]:
+    def decode(self, h: Float[Array, "b *h k"], cond: Cond = None) -> Float[Array, "b h w c"]:
         """Images of codes [b, ...], as float in about [0, 1]; one code gives one image."""
         self._check("decode", Decodes)
         h = jnp.asarray(_native(h))
@@ -80,7 +81,7 @@ class Trained:
         y = self._run("_decode", h[None] if is_single else h, cond)
         return y[0] if is_single else y
 
-    def apply(self, x: Float[Array, "b h w c"], cond: Any = None) -> Output:
+    def apply(self, x: Float[Array, "b h w c"], cond: Cond = None) -> Output:
         """Everything between x and y: h, h_hat, y and the bottleneck's terms.
 
         Raises:
@@ -160,7 +161,7 @@ class Trained:
         return self.measure(self.pipeline(source, split, data_dir), metrics, examples)
 
     def measure(
-        self, pipeline: Any, metrics: Sequence[str] | None = None, examples: int = 0
+        self, pipeline: Pipeline, metrics: Sequence[str] | None = None, examples: int = 0
     ) -> Evaluation:
         """As `evaluate`, on an evaluation pipeline, which is closed."""
         config = self.config
@@ -200,7 +201,7 @@ class Trained:
         state = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return state | {"variables": jax.device_get(self.variables)}  # and nothing compiled
 
-    def _jit(self, function: Any) -> Any:
+    def _jit(self, function: Callable) -> Callable:
         return jax.jit(ops.traced_with(self.config.get("ops", {}), function))
 
     @functools.cached_property
@@ -228,7 +229,7 @@ class Trained:
         if not isinstance(self.model, contract):
             raise UserError(f"{self.name or 'the model'} has no `{method}`; call apply")
 
-    def _run(self, name: str, x: Array, cond: Any) -> Any:
+    def _run(self, name: str, x: Array, cond: Cond) -> Any:
         cond = None if cond is None else jax.tree.map(jnp.asarray, cond)
         try:
             return getattr(self, name)(self.variables, x, cond)

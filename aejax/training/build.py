@@ -2,16 +2,20 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from aejax.config import current
-from aejax.contracts import Conditions, Encodes, Initialises
-from aejax.data.pipeline import make_pipeline
+from aejax.contracts import Conditions, Encodes, Initialises, Objective
+from aejax.data.pipeline import Pipeline, make_pipeline
 from aejax.data.splits import Splits, open_splits
 from aejax.metrics.image import metric_functions
 from aejax.nets import ops
@@ -23,6 +27,7 @@ from aejax.training.sharding import Sharding, of_config
 from aejax.training.start import started
 from aejax.training.state import TrainState, create
 from aejax.training.step import make_train_step
+from aejax.types import Batch
 from aejax.units import Clock
 
 
@@ -40,19 +45,19 @@ class Parts:
     """
 
     config: ConfigDict
-    pipeline: Any
-    model: Any
-    objective: Any
+    pipeline: Pipeline
+    model: nn.Module
+    objective: Objective
     steps: int
-    schedule: Any
-    tx: Any
+    schedule: optax.Schedule
+    tx: optax.GradientTransformation
     splits: Splits
 
     @property
     def clock(self) -> Clock:
         return Clock(self.config.data.batch, self.pipeline.n)
 
-    def step_on(self, sharding: Sharding) -> Any:
+    def step_on(self, sharding: Sharding) -> Callable:
         """The step of this config on those devices; see step.py.
 
         Raises:
@@ -73,7 +78,7 @@ class Parts:
         )
         return ops.traced_with(self.config.ops, step)
 
-    def placed(self, sharding: Sharding) -> tuple[TrainState, Any, Any]:
+    def placed(self, sharding: Sharding) -> tuple[TrainState, PyTree, jax.Array]:
         """(first state, resident data, key) on the devices."""
         resident = self.pipeline.resident
         return (
@@ -114,7 +119,7 @@ class Parts:
         rngs = {"params": key, "bottleneck": key}
         return self.model.init(rngs, example["image"], cond, train=False)
 
-    def example(self, count: int) -> dict[str, Any]:
+    def example(self, count: int) -> Batch:
         """The first `count` training examples as the step sees them."""
         batches, step = [], 0
         while sum(len(batch["image"]) for batch in batches) < count:
@@ -193,7 +198,7 @@ def build_evaluator(parts: Parts) -> Evaluator:
     return evaluator
 
 
-def count_parameters(params: Any) -> int:
+def count_parameters(params: PyTree) -> int:
     """Numbers in a tree of arrays or shapes."""
     return sum(math.prod(np.shape(p)) for p in jax.tree.leaves(params))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 from etils import epath
+from jaxtyping import PyTree
 from orbax.checkpoint import v1 as ocp
 
 from aejax.errors import UserError
@@ -198,7 +199,7 @@ class Checkpoints:
                 self._damaged(candidate, e)
         return None
 
-    def _difference(self, step: int, abstract: Any) -> str:
+    def _difference(self, step: int, abstract: PyTree) -> str:
         """The first leaf whose shape differs from what is stored, '' if none (or unreadable)."""
         try:
             stored = self.checkpointer.metadata(step).metadata
@@ -225,7 +226,7 @@ def _tree(state: TrainState) -> dict[str, Any]:
     return {name: getattr(state, name) for name in TrainState.__dataclass_fields__}
 
 
-def _write_error(error: BaseException, directory: Any) -> UserError:
+def _write_error(error: BaseException, directory: epath.Path) -> UserError:
     chain, cause = [], error
     while cause is not None:
         chain.append(cause)

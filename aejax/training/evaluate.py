@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import pathlib
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -197,7 +197,7 @@ class Evaluator:
             latent=_latent_statistics(np.concatenate(codes)) if codes else {},
         )
 
-    def _program(self, count: int) -> Any:
+    def _program(self, count: int) -> Callable:
         """The compiled function for `count` examples."""
         return self.sharded if count % self.device_count == 0 else self.single
 

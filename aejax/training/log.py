@@ -39,7 +39,7 @@ class Log:
                 why = f"{e.name} is not installed (pip install {e.name})"
             warnings.warn(f"{key}: {why}; the run goes on without it", stacklevel=2)
 
-    def write(self, step: int, values: Mapping[str, Any]) -> None:
+    def write(self, step: int, values: Mapping[str, float]) -> None:
         """Numbers of a step."""
         self._each("scalars", step, {name: float(v) for name, v in values.items()})
 

@@ -7,10 +7,12 @@ checkpoint, signals.
 
 import signal
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import PyTree
 
 from aejax.cluster.slow import Watch
 from aejax.errors import SavedAndStopped, UserError
@@ -98,7 +100,7 @@ class Loop:
         self.prepared, self.config, self.stopping = run, config, run.stopping
         self.stopping.follow(config.eval.best)
         self.step, self.total, self.dispatches = start, run.parts.steps, 0
-        self.pending: tuple[int, int, Any] | None = None  # step, count, metrics on the devices
+        self.pending: tuple[int, int, PyTree] | None = None  # step, count, metrics on the devices
         self.window: list[Metrics] = []
         self.skipped, self.is_save_wanted = 0, False
         self.log_due = Due(config.log.every, clock, "log.every", start)
@@ -156,7 +158,7 @@ class Loop:
             "examples_per_sec": round(self.throughput.average(), 1),
         }
 
-    def _next_batch(self, batches: Any) -> tuple[Any, int, float]:
+    def _next_batch(self, batches: Iterator[PyTree]) -> tuple[PyTree, int, float]:
         """A batch on the devices, its number of steps, and the seconds that it was waited for."""
         with self.prepared.watch("data wait"):
             begun = time.perf_counter()
@@ -165,7 +167,7 @@ class Loop:
             batch = self.prepared.sharding.place_batch(batch)
             return batch, count, time.perf_counter() - begun
 
-    def _send(self, batch: Any, count: int) -> Any:
+    def _send(self, batch: PyTree, count: int) -> PyTree:
         """Sends `count` steps to the devices; their metrics, still to be computed."""
         run, begun = self.prepared, time.perf_counter()
         if count not in self.announced:

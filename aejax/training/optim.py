@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import optax
+from jaxtyping import PyTree
 
 from aejax import contracts
 from aejax.errors import UserError
@@ -43,7 +44,7 @@ SCHEDULES = {
 }
 
 
-def _matrices(params: Any) -> Any:
+def _matrices(params: PyTree) -> PyTree:
     """Weight decay is for kernels, not for biases and scales."""
     return jax.tree.map(lambda p: p.ndim > 1, params)
 
@@ -139,7 +140,7 @@ def build_optimiser(
     return tx
 
 
-def trained(params: Any, only: str) -> Any:
+def trained(params: PyTree, only: str) -> PyTree:
     """A tree of booleans: whether the regex is in a parameter's path, such as "f_E/a/bias".
 
     Raises:
@@ -159,7 +160,7 @@ def trained(params: Any, only: str) -> Any:
     return is_trained
 
 
-def frozen(params: Any, only: str) -> Any:
+def frozen(params: PyTree, only: str) -> PyTree:
     """`params` with those that are not trained as constants, which have no backward pass."""
     if not only:
         return params

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -19,7 +20,7 @@ from aejax.training.sharding import Dispatch, Sharding, of_config
 from aejax.training.state import TrainState
 from aejax.training.step import make_dispatch
 from aejax.training.stopping import Stopping
-from aejax.training.workdir import Spec, record, unusable
+from aejax.training.workdir import Changes, Spec, record, unusable
 
 
 @dataclasses.dataclass
@@ -41,7 +42,7 @@ class PreparedRun:
 
     parts: Parts
     sharding: Sharding
-    step: Any
+    step: Callable
     evaluator: Evaluator
     spec: Spec
     state: TrainState
@@ -51,16 +52,16 @@ class PreparedRun:
     checkpoints: Checkpoints | None = None
     log: Log | None = None
     evaluation: Evaluation | None = None
-    cost: dict[str, Any] = dataclasses.field(default_factory=dict)
+    cost: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         self.start = int(self.state.step)
         resident = self.parts.pipeline.resident
         self.resident = None if resident is None else self.sharding.replicate(resident)
         self.key = self.sharding.replicate_key(self.parts.config.seed + 1)
-        self.compiled: dict[int, Any] = {}
+        self.compiled: dict[int, Dispatch] = {}
 
-    def claim(self, overrides: dict[str, Any], command: str, changed: dict[str, list[Any]]) -> None:
+    def claim(self, overrides: dict[str, Any], command: str, changed: Changes) -> None:
         """Makes the folder this run's: config.json, spec.json, provenance.json, log, checkpoints.
 
         Raises:
@@ -137,7 +138,7 @@ def prepare(
     config: ConfigDict,
     workdir: pathlib.Path,
     watch: Stopwatch,
-    changed: dict[str, list[Any]],
+    changed: Changes,
     *,
     data_dir: str | None = None,
     data: Any = None,
@@ -198,7 +199,7 @@ def _restored(
         saved.close()
 
 
-def cost_of(compiled: Any, steps: int, devices: int) -> dict[str, Any]:
+def cost_of(compiled: Any, steps: int, devices: int) -> dict[str, float]:
     """{"flops_per_step": over all devices, "bytes": the peak of one device}, as the compiler counts
     them; {} where a backend does not count."""
     cost = {}

@@ -28,6 +28,8 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
 
 from aejax.cluster import processes
 from aejax.errors import UserError
@@ -35,7 +37,7 @@ from aejax.nets import target
 from aejax.training.state import TrainState
 
 AXIS, SLICE = "data", "slice"
-Dispatch = Callable[[TrainState, Any, Any, Any], tuple[TrainState, Any]]
+Dispatch = Callable[[TrainState, PyTree, PyTree, jax.Array], tuple[TrainState, PyTree]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Sharding:
     """
 
     rules: Sequence[tuple[str, int]] = ((".*", -1),)
-    devices: Sequence[Any] = ()
+    devices: Sequence[jax.Device] = ()
     slices: int = 0
     mode: ClassVar[str]
 
@@ -95,7 +97,7 @@ class Sharding:
         return len(self.local_devices)
 
     @property
-    def local_devices(self) -> list[Any]:
+    def local_devices(self) -> list[jax.Device]:
         return [d for d in self.devices if d.process_index == jax.process_index()]
 
     def check_batch(self, batch: int, accumulate: int) -> None:
@@ -107,16 +109,16 @@ class Sharding:
                 f"{accumulate} micro-batches; try {max(1, round(batch / parts)) * parts}"
             )
 
-    def state_shardings(self, state: Any) -> Any:
+    def state_shardings(self, state: PyTree) -> PyTree:
         """A NamedSharding for every leaf of a (possibly abstract) state."""
         whole = NamedSharding(self.mesh, P())
         return jax.tree.map(lambda _: whole, state)
 
-    def place(self, tree: Any) -> Any:
+    def place(self, tree: PyTree) -> PyTree:
         """Puts equal host values of every process on the devices, sharded as a state."""
         return jax.tree.map(_from_equal_hosts, tree, self.state_shardings(tree))
 
-    def replicate(self, tree: Any) -> Any:
+    def replicate(self, tree: PyTree) -> PyTree:
         """The same, one whole copy per device."""
         whole = NamedSharding(self.mesh, P())
         return jax.tree.map(lambda v: _from_equal_hosts(v, whole), tree)
@@ -126,7 +128,7 @@ class Sharding:
         data = self.replicate(np.asarray(jax.random.key_data(jax.random.key(seed))))
         return jax.random.wrap_key_data(data)
 
-    def place_batch(self, batch: Any) -> Any:
+    def place_batch(self, batch: PyTree) -> PyTree:
         """This process's [k, local batch, ...] arrays as one dispatch on the devices."""
         sharding = NamedSharding(self.mesh, self._batch_spec())
         return jax.tree.map(
@@ -136,7 +138,7 @@ class Sharding:
     def _batch_spec(self) -> P:
         return P(None, self.axes)
 
-    def _split(self, batch: Any) -> Any:
+    def _split(self, batch: PyTree) -> PyTree:
         """A batch as the compiled dispatch takes it."""
         return batch
 
@@ -170,7 +172,7 @@ class Sharding:
 
         return whole
 
-    def _per_device(self, run: Callable, specs: Any) -> Callable:
+    def _per_device(self, run: Callable, specs: PyTree) -> Callable:
         """`run(params, collections, batch, resident, key)`, called once per device on its share."""
         return jax.shard_map(
             run,
@@ -188,7 +190,9 @@ class Sharding:
         """The mean over all devices of a whole gradient; of a sharded one, this device's part."""
         return jax.lax.pmean(gradient, self.axes)
 
-    def lower(self, dispatch: Dispatch, state: Any, batch: Any, resident: Any, key: Any) -> Any:
+    def lower(
+        self, dispatch: Dispatch, state: PyTree, batch: PyTree, resident: PyTree, key: jax.Array
+    ) -> jax.stages.Lowered:
         """`dispatch(state, batch, resident, key)` traced for these devices; donates the state.
 
         Args:
@@ -199,7 +203,9 @@ class Sharding:
         with target.compiling_for(self.platform):
             return self._lower(dispatch, state, batch, resident, key)
 
-    def _lower(self, dispatch: Dispatch, state: Any, batch: Any, resident: Any, key: Any) -> Any:
+    def _lower(
+        self, dispatch: Dispatch, state: PyTree, batch: PyTree, resident: PyTree, key: jax.Array
+    ) -> Any:
         whole = NamedSharding(self.mesh, P())
         split = NamedSharding(self.mesh, self._batch_spec())
         n = jax.process_count()
@@ -214,8 +220,8 @@ class Sharding:
         )
 
     def compile(
-        self, dispatch: Dispatch, state: TrainState, batch: Any, resident: Any, key: Any
-    ) -> Any:
+        self, dispatch: Dispatch, state: TrainState, batch: PyTree, resident: PyTree, key: jax.Array
+    ) -> Dispatch:
         """What `lower` traced, compiled: called with (state, place_batch(batch), resident, key).
 
         Returns when every process has compiled: Gloo waits 30 seconds for the others of a first
@@ -225,7 +231,7 @@ class Sharding:
         processes.barrier("compiled")
         return compiled
 
-    def local(self, tree: Any) -> Any:
+    def local(self, tree: PyTree) -> PyTree:
         """Whole arrays on one of this process's devices, for evaluation and export."""
         return jax.tree.map(lambda v: v.addressable_data(0), tree)
 
@@ -244,17 +250,19 @@ class Pmap(Sharding):
     def _batch_spec(self) -> P:
         return P(AXIS)
 
-    def _split(self, batch: Any) -> Any:
+    def _split(self, batch: PyTree) -> PyTree:
         """With a leading axis of this process's devices."""
         n = self.local_count
         return jax.tree.map(
             lambda v: np.moveaxis(v.reshape(v.shape[0], n, -1, *v.shape[2:]), 1, 0), batch
         )
 
-    def _per_device(self, run: Callable, specs: Any) -> Callable:
+    def _per_device(self, run: Callable, specs: PyTree) -> Callable:
         return run
 
-    def _lower(self, dispatch: Dispatch, state: Any, batch: Any, resident: Any, key: Any) -> Any:
+    def _lower(
+        self, dispatch: Dispatch, state: PyTree, batch: PyTree, resident: PyTree, key: jax.Array
+    ) -> Any:
         """For host-local batches, though it is called with global arrays: called directly, pmap
         would return host-local states, which no checkpoint of many processes can hold."""
         n, everywhere = len(self.devices), jax.process_count() > 1
@@ -295,7 +303,7 @@ class Fsdp(Sharding):
         """The axes of one slice."""
         return tuple(name for name in self.axes if name != SLICE)
 
-    def state_shardings(self, state: Any) -> Any:
+    def state_shardings(self, state: PyTree) -> PyTree:
         count = len(self.devices) // self.slices
 
         def sharding(path, leaf):
@@ -334,7 +342,7 @@ class Fsdp(Sharding):
             gradient = jax.lax.psum(gradient, SLICE)
         return gradient / len(self.devices)
 
-    def local(self, tree: Any) -> Any:
+    def local(self, tree: PyTree) -> PyTree:
         whole = NamedSharding(self.mesh, P())
         gather = jax.jit(lambda t: t, out_shardings=jax.tree.map(lambda _: whole, tree))
         return super().local(gather(tree))
@@ -346,7 +354,7 @@ MODES: dict[str, type[Sharding]] = {cls.mode: cls for cls in (Pmap, Jit, Fsdp)}
 def of_mode(
     mode: str,
     rules: Sequence[tuple[str, int]] = ((".*", -1),),
-    devices: Sequence[Any] = (),
+    devices: Sequence[jax.Device] = (),
     slices: int = 0,
 ) -> Sharding:
     """The sharding of config.train.mode; arguments as Sharding's.
@@ -359,7 +367,7 @@ def of_mode(
     return MODES[mode](tuple(rules), devices, slices)
 
 
-def of_config(config: Any) -> Sharding:
+def of_config(config: ConfigDict) -> Sharding:
     """The sharding that a `config.train` asks for.
 
     Raises:
@@ -377,7 +385,7 @@ def torus(count: int) -> tuple[int, int]:
     return side, count // side
 
 
-def _is_torus(devices: Sequence[Any]) -> bool:
+def _is_torus(devices: Sequence[jax.Device]) -> bool:
     """Whether they are TPUs, whose links are rings along two or three axes."""
     return devices[0].platform == "tpu" and math.prod(torus(len(devices))) > 3
 

@@ -9,14 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from aejax.contracts import AdaptsStart
+from aejax.contracts import AdaptsStart, Objective
 from aejax.errors import UserError
 from aejax.loading import load
 from aejax.types import Variables
 
 
 def started(
-    variables: Variables, config: Mapping[str, Any], objective: Any, shape: Sequence[int]
+    variables: Variables, config: Mapping[str, Any], objective: Objective, shape: Sequence[int]
 ) -> Variables:
     """`variables` with those of config.model.start in place.
 

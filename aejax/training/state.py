@@ -6,7 +6,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int
+from jaxtyping import Array, Int, PyTree
 
 from aejax.errors import UserError
 from aejax.types import Variables
@@ -25,9 +25,9 @@ class TrainState:
     """
 
     step: Int[Array, ""]
-    params: Any
+    params: PyTree
     opt_state: optax.OptState
-    ema: Any
+    ema: PyTree
     collections: dict[str, Any]
 
     @property

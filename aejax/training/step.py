@@ -7,18 +7,21 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import PyTree
 
+from aejax.contracts import Objective
 from aejax.nets import target
 from aejax.objective import evaluated
 from aejax.training.optim import frozen
 from aejax.training.sharding import Sharding
 from aejax.training.state import TrainState
+from aejax.types import Batch
 
-Images = Callable[[Any, Any, Any, bool], dict[str, Any]]
+Images = Callable[[PyTree, PyTree, jax.Array, bool], Batch]
 
 
 def make_train_step(
-    objective: Any,
+    objective: Objective,
     model: nn.Module,
     tx: optax.GradientTransformation,
     schedule: optax.Schedule,

@@ -24,9 +24,12 @@ from ml_collections import ConfigDict
 from aejax import files, lease
 from aejax.cluster import processes
 from aejax.config import from_json, to_json, with_defaults
+from aejax.data.pipeline import Pipeline
+from aejax.data.source import Source
 from aejax.errors import UserError
 from aejax.machine.provenance import provenance
 
+Changes = dict[str, list[Any]]  # dotted key of the config -> [old value, new value]
 # Regex of the config keys that may change when a run goes on; a change of any other is refused.
 CHANGEABLE = re.compile(
     r"(log|eval|checkpoint)\..*|train\.(length|profile)"
@@ -55,7 +58,7 @@ class Split:
     fingerprint: str
 
     @classmethod
-    def of(cls, source: Any) -> "Split":
+    def of(cls, source: Source) -> "Split":
         """That of an open data.source.Source."""
         return cls(source.name, len(source), source.shape, source.fingerprint)
 
@@ -92,7 +95,7 @@ class Spec:
     splits: dict[str, Split] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def of(cls, train: Any, test: Any) -> "Spec":
+    def of(cls, train: Pipeline, test: Pipeline) -> "Spec":
         """That of a training and an evaluation pipeline."""
         return cls(
             tuple(map(int, train.example_shape)),
@@ -162,7 +165,7 @@ def read_config(workdir: str | pathlib.Path) -> ConfigDict:
         raise UserError(f"{file} is damaged ({e}); copy the run anew") from e
 
 
-def changed_keys(workdir: pathlib.Path, config: ConfigDict) -> dict[str, list[Any]]:
+def changed_keys(workdir: pathlib.Path, config: ConfigDict) -> Changes:
     """{"optim.lr": [old, new], ...} of the run in `workdir` and `config`; {} where there is no run.
 
     Raises:
@@ -200,7 +203,7 @@ def record(
     *,
     overrides: dict[str, Any],
     command: str,
-    changed: dict[str, list[Any]],
+    changed: Changes,
 ) -> None:
     """Writes config.json, spec.json and provenance.json: the folder is this run's from now on."""
     file = workdir / "provenance.json"
@@ -216,7 +219,7 @@ def record(
     files.write_atomically(workdir / "config.json", to_json(config))
 
 
-def has_more_to_do(workdir: pathlib.Path, changed: dict[str, list[Any]]) -> bool:
+def has_more_to_do(workdir: pathlib.Path, changed: Changes) -> bool:
     """Whether a finished run goes on because of the keys that have changed.
 
     Raises:
