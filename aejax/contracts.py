@@ -75,8 +75,8 @@ class Codes(Protocol):
 class Model(Protocol):
     """A class of flax.linen.Module in place of f_E, bottleneck and f_D: (x, cond, train) -> Output.
 
-    Fields as Encoder's. With methods `encode(x, cond=None) -> h` and `decode(h, cond=None) -> y`
-    it can do what needs h: latents, sizes, interpolation.
+    Fields as Encoder's. With the methods of Encodes and Decodes it can do what needs h: latents,
+    sizes, interpolation.
     """
 
     def __call__(self, x: Images, cond: Cond, train: bool) -> Output: ...
@@ -87,14 +87,53 @@ class Objective(Protocol):
 
     A dataclass's fields `loss`, `terms`, `corrupt`, `init` are filled from the config, others from
     objective.kwargs. `aejax.objective.run_model` runs the model; Aux.collections are those that it
-    returns, Aux.pictures holds "x" and "y" if train is False. Optional: `conditions(batch, key,
-    train) -> cond`, `initialise(model, variables, images) -> variables`, `adapt_start(trained,
-    shape) -> variables` (those of model.start, for images of another shape).
+    returns, Aux.pictures holds "x" and "y" if train is False. Optional methods: those of
+    Conditions, Initialises and AdaptsStart.
     """
 
     def __call__(
         self, model: Any, variables: Variables, batch: Batch, key: PRNGKeyArray, train: bool
     ) -> tuple[PerImage, Aux]: ...
+
+
+@runtime_checkable
+class Encodes(Protocol):
+    """A model with a code: `aejax.load(...).encode`, latents, their size and statistics."""
+
+    def encode(self, x: Images, cond: Cond = None) -> Float[Array, "b *s k"]: ...
+
+
+@runtime_checkable
+class Decodes(Protocol):
+    """A model that makes images of codes: `aejax.load(...).decode`."""
+
+    def decode(self, h: Float[Array, "b *s k"], cond: Cond = None) -> Images: ...
+
+
+@runtime_checkable
+class Conditions(Protocol):
+    """An objective that tells its model something of each example, such as the noise level.
+
+    `conditions(batch, key, train)` -> {name: [b]} as the model gets it; its shapes are needed to
+    initialise the model.
+    """
+
+    def conditions(self, batch: Batch, key: PRNGKeyArray, train: bool) -> Cond: ...
+
+
+@runtime_checkable
+class Initialises(Protocol):
+    """An objective that sets the first variables by some training images, [n, h, w, c]."""
+
+    def initialise(self, model: Any, variables: Variables, images: Images) -> Variables: ...
+
+
+@runtime_checkable
+class AdaptsStart(Protocol):
+    """An objective that makes the variables of another model (model.start, a gray one, say) fit its
+    own (one in colour), for images of `shape` (h, w, c)."""
+
+    def adapt_start(self, trained: Any, shape: tuple[int, int, int]) -> Variables: ...
 
 
 class Loss(Protocol):

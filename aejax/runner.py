@@ -723,7 +723,7 @@ def _parse_part(text: str | None) -> tuple[int, int] | None:
 
 def _parse_budgets(texts: Sequence[str]) -> tuple[float, float]:
     """(seconds, steps) of budgets, 0 = none."""
-    from aejax.config import duration_of
+    from aejax.units import duration_of
 
     found = {"second": 0.0, "step": 0.0}
     for text in texts:

@@ -4,10 +4,10 @@ import pathlib
 
 import pytest
 
-from aejax.config import Clock
 from aejax.runner import run_study
 from aejax.study import load, plan, resolve
 from aejax.training.optim import build_schedule
+from aejax.units import Clock
 
 PAPERS = pathlib.Path(__file__).resolve().parents[2] / "experiments" / "papers"
 FILES = sorted(PAPERS.glob("*.py"))
