@@ -1,8 +1,9 @@
 """The program that `aejax train` would run, compiled for devices that are not here."""
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -120,7 +121,8 @@ def compile_step(parts: Parts, devices: Sequence[Any], batch: int = 0, steps: in
         begun = time.perf_counter()
         lowered = sharding.lower(dispatch, state, shapes, parts.pipeline.resident, key)
         traced = time.perf_counter()
-        program = lowered.compile()
+        with _nothing_cached():
+            program = lowered.compile()
     except jax.errors.JaxRuntimeError as e:
         text = " ".join(str(e).split())
         if "RESOURCE_EXHAUSTED" not in text and "Ran out of memory" not in text:
@@ -138,6 +140,18 @@ def compile_step(parts: Parts, devices: Sequence[Any], batch: int = 0, steps: in
         sent / config.data.batch,
         (traced - begun, time.perf_counter() - traced),
     )
+
+
+@contextlib.contextmanager
+def _nothing_cached() -> Iterator[None]:
+    """What is compiled for absent devices cannot be read back from JAX's compilation cache."""
+    name = "jax_persistent_cache_min_compile_time_secs"
+    before = getattr(jax.config, name)
+    jax.config.update(name, float("inf"))
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
 
 
 class DoesNotFit(UserError):
