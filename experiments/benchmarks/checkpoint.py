@@ -20,9 +20,9 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import optax  # noqa: E402
+from aejax.training.provenance import machine, versions  # noqa: E402
 
 from aejax.training.checkpoint import Checkpoints  # noqa: E402
-from aejax.training.provenance import machine, versions  # noqa: E402
 from aejax.training.sharding import Sharding  # noqa: E402
 from aejax.training.state import create  # noqa: E402
 
