@@ -49,7 +49,7 @@ def base() -> ConfigDict:
     c.data.eval_source = ""  # "" = the same source
     c.data.eval_split = "test"
     c.data.holdout = 10  # of a set without splits every 10th picture is the test split
-    c.data.folds = ""  # file of aejax.folds: train on all but fold j of the split, test on fold j
+    c.data.folds = ""  # file of data/folds.py: train on all but fold j of the split, test on j
     c.data.fold = 0  # that j
     c.data.size = ()  # (height, width) or (short side,): resize on decode; () = as stored
     c.data.crop = 0  # side of the square training crop; 0 = whole images

@@ -238,13 +238,13 @@ def plan(engine_name: str, args: argparse.Namespace) -> tuple[dict[str, str], li
         )
 
     study = studies.load(args.study, args.overrides)
-    runs = studies.plan(study.runs)
+    runs = studies.list_runs(study.runs)
     units = args.units or engine.units or len(runs)
     if args.units and engine_name == "local":
         raise UserError("local has one unit, the whole study; --set workers=N shares it")
     if not units:
         raise UserError(f'"{args.study}" is a search; say how many units share it: --units N')
-    if study.more is None and units > len(runs):
+    if study.search is None and units > len(runs):
         raise UserError(f"--units {units} is more than the {len(runs)} runs of {args.study}")
 
     # Kubernetes: lower case, digits and "-", and at most 63 with "-UNIT-slice-0-0" behind it.

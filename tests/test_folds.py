@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aejax import folds
+from aejax.data import folds
 from aejax.errors import UserError
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from aejax import folds
 from aejax.config import base
+from aejax.data import folds
 from aejax.data.source import Source, finished, open_source, without
 from aejax.errors import UserError
 

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 
 from aejax import files
+from aejax.cli import Verb
 from aejax.errors import UserError
-from aejax.verbs import Verb
 
 
 def _which(parser: argparse.ArgumentParser) -> None:

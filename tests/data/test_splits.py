@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from aejax import folds
+from aejax.data import folds
 from aejax.data.images import write_image
 from aejax.data.pipeline import make_pipeline
 from aejax.data.source import ordinal

@@ -4,9 +4,8 @@ import json
 
 import pytest
 
-from aejax import folds
-from aejax.runner import run_study
-from aejax.study import load
+from aejax.data import folds
+from aejax.study import load, run_study
 from tests.test_config import ROOT
 
 FOLDER = ROOT / "experiments" / "reconstruct"

@@ -1,4 +1,4 @@
-"""What the verbs of the spine do: train, check, eval, study, report, info."""
+"""aejax train, check, eval and info."""
 
 import argparse
 import dataclasses
@@ -6,37 +6,17 @@ import json
 import os
 import pathlib
 import re
-import sys
-from collections.abc import Callable
 
 from aejax import files
+from aejax.cli import Verb, add_data_dir, command_line
 from aejax.errors import UserError
 from aejax.result import Result
 
 
-@dataclasses.dataclass(frozen=True)
-class Verb:
-    """The two halves of a verb, as the command line wants them."""
-
-    add_arguments: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], int]
-
-
 def _config_arguments(parser: argparse.ArgumentParser, required: bool = True) -> None:
     parser.add_argument("--config", required=required, metavar="FILE[:arg]", help="experiment file")
-    _data_argument(parser)
+    add_data_dir(parser)
     parser.usage = "%(prog)s --config FILE[:arg] [--config.a.b=value ...] [options]"
-
-
-def _data_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data-dir", help="the data folder (default: AEJAX_DATA)")
-
-
-def command_line() -> str:
-    """This command as one would type it."""
-    import shlex
-
-    return shlex.join(["aejax", *sys.argv[1:]])
 
 
 # --- train ----------------------------------------------------------------------------------------
@@ -240,7 +220,7 @@ def _evaluate_arguments(parser):
     parser.add_argument("--out", help="JSON file (default: eval.json in the folder, or a name "
                         "with the set and the split in it)")  # fmt: skip
     files.add_force(parser)
-    _data_argument(parser)
+    add_data_dir(parser)
 
 
 def _evaluate(args) -> int:
@@ -288,37 +268,6 @@ def _evaluate(args) -> int:
 
 
 evaluate = Verb(_evaluate_arguments, _evaluate)
-
-# --- study and report -----------------------------------------------------------------------------
-
-
-def _study_arguments(parser):
-    from aejax.runner import add_arguments
-
-    add_arguments(parser)
-    _data_argument(parser)
-
-
-def _study(args) -> int:
-    from aejax.runner import run_command
-
-    return run_command(args)
-
-
-def _report_arguments(parser):
-    parser.add_argument("directories", nargs="+", metavar="DIR", help="folders of studies")
-    parser.add_argument("-o", "--out", help="folder for a joint report")
-    files.add_force(parser)
-
-
-def _report(args) -> int:
-    from aejax.report import run_command
-
-    return run_command(args)
-
-
-study = Verb(_study_arguments, _study)
-report = Verb(_report_arguments, _report)
 
 # --- info -----------------------------------------------------------------------------------------
 

@@ -71,7 +71,7 @@ def read(path: str | pathlib.Path) -> dict[str, Any]:
         everything = sorted(i for fold in found["folds"] for i in fold)
         n = found["examples"]
     except FileNotFoundError as e:
-        raise UserError(f'no file of folds "{path}"; make one with aejax.folds') from e
+        raise UserError(f'no file of folds "{path}"; make one with aejax.data.folds') from e
     except (ValueError, KeyError, TypeError, OSError) as e:
         raise UserError(f'"{path}" holds no folds: {e}') from e
     if everything != list(range(n)):
