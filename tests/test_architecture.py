@@ -52,6 +52,18 @@ def test_who_may_import_whom(file):
             assert mine == target, f"{file.name} imports {name}"
 
 
+WORKSHOP = {"study": {"study"}, "report": {"study", "report"}, "engines": {"study", "engines"}}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_report_and_engines_read_study_and_nothing_below_them_does(file):
+    mine = file.relative_to(PACKAGE).parts[0]
+    if file.name in DOORS and file.parent == PACKAGE or mine in ROOMS or "templates" in mine:
+        return
+    workshop = {name.split(".")[1] for name in imports(file)} & WORKSHOP.keys()
+    assert workshop <= WORKSHOP.get(mine, set()), f"{file.name} imports {workshop}"
+
+
 def test_no_two_files_import_each_other():
     """Nor any longer circle; an import inside a function counts."""
     modules = {".".join(("aejax", *f.relative_to(PACKAGE).with_suffix("").parts)): f for f in FILES}

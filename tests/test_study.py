@@ -496,7 +496,7 @@ def test_sigterm_stops_workers_and_says_75(study_file, tmp_path):
     _wait(lambda: len(list(out.glob("*/result.json"))) > 1)
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 75
-    assert "Go on with: aejax study" in process.stderr.read()
+    assert "Resume with: aejax study" in process.stderr.read()
     _wait(lambda: not list(out.glob("*/lease.*")))  # the workers have ended, too
 
 

@@ -1,8 +1,8 @@
 """The compiled tables of docs/tpu-tables.md: every row is `aejax check --topology`, committed.
 
-    python experiments/benchmarks/compiled.py                    # write docs/tpu-tables.md from docs/compiled/
-    python experiments/benchmarks/compiled.py --compile NAME ... # compile these rows first (all: every one)
-    python experiments/benchmarks/compiled.py --missing          # compile those that are not there yet
+    python experiments/benchmarks/compiled.py      # write docs/tpu-tables.md from docs/compiled/
+        ... --compile NAME ...                     # compile these rows first (all: every one)
+        ... --missing                              # compile those that are not there yet
 
 A row compiles in seconds (smoke forms) to ten minutes of one core (full models); nothing of it runs
 on a TPU. Needs `pip install "aejax[aot]"`.
@@ -156,7 +156,8 @@ def page() -> str:
     parts = [
         "# Compiled for TPUs and GPUs",
         "Written by `python experiments/benchmarks/compiled.py`; do not edit. Every row is the "
-        "train step of that config, compiled for those chips by their own compiler in a process without one "
+        "train step of that config, compiled for those chips by their own compiler in a process "
+        "without one "
         f"({versions}): compiled for them, never run on them. Memory, FLOPs and bytes are the "
         "compiler's; collectives are read from the program; times are a roofline, which no program "
         "beats and most miss by two to four times. Bytes per parameter are of whole arrays: one "
