@@ -11,7 +11,7 @@ import pytest
 
 from aejax.config import base
 from aejax.errors import SavedAndStopped, UserError
-from aejax.study import Study, load_results, run_id, run_study, search
+from aejax.study import Study, load, load_results, run_id, run_study, search
 from aejax.study.search import TPE, Halving, Pruner, choice, integer, log_uniform, random, uniform
 
 SPACE = {"optim.lr": log_uniform(1e-4, 1.0), "model.latent": integer(2, 40)}
@@ -244,3 +244,28 @@ def test_progress_counts_what_the_search_will_have(tmp_path, capfd):
     assert [f"[{i}/3]" in err for i in (1, 2, 3)] == [True] * 3
     assert "about" in err.split("[2/3]")[0]  # what is left is estimated from the first run on
     assert Halving(SPACE, 27, lengths=("1", "3", "9")).total == 27 + 9 + 3
+
+
+SEARCH_FILE = """
+from aejax.config import base
+from aejax.study import Study
+from aejax.study.search import TPE, Pruner, log_uniform
+
+
+def train(config, workdir):
+    return {"metrics": {"test/psnr": float(config.data.batch)}}
+
+
+def get_study(arg=""):
+    search = TPE({"optim.lr": log_uniform(1e-4, 1)}, 4, pruner=Pruner())
+    return Study("s", base, search=search, train=train, baselines=())
+"""
+
+
+def test_overrides_of_the_command_line_reach_the_runs_of_a_search(tmp_path, optuna):
+    """Under the ids that the search knows them by: it ends after its four trials."""
+    (tmp_path / "search_study.py").write_text(SEARCH_FILE)
+    s = load(str(tmp_path / "search_study.py"), ["--config.data.batch=7"])
+    assert s.search.total == 4 and s.search.can_stop_runs
+    results = run_study(s, tmp_path / "runs", quiet=True, write_report=False)
+    assert [r["metrics"]["test/psnr"] for r in results] == [7.0] * 4
