@@ -265,6 +265,33 @@ def test_many_tiny_runs_cost_little_each_and_memory_stays(tmp_path):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 11_000  # kB
 
 
+def test_a_study_measures_once_after_the_training_also_after_a_kill(tmp_path):
+    trained, attempts = [], []
+
+    def train(config, workdir):
+        """Ends as the real one does: by a result in its folder, which is returned again."""
+        file = pathlib.Path(workdir) / "result.json"
+        if not file.exists():
+            trained.append(config.seed)
+            file.write_text(json.dumps({"metrics": {"test/psnr": 20.0 + config.seed}}))
+        return json.loads(file.read_text())
+
+    def measure(done):
+        attempts.append(done.config.seed)
+        if len(attempts) == 1:
+            raise SavedAndStopped("SIGTERM")
+        return {"test/twice": 2 * done.result["metrics"]["test/psnr"], "own": "a field"}
+
+    s = study(seeds(2), measure=measure)
+    with pytest.raises(SavedAndStopped):
+        run(s, tmp_path, train=train)
+    for _ in range(2):
+        results = run(s, tmp_path, train=train)
+    assert trained == [0, 1] and attempts == [0, 0, 1]
+    assert [r["metrics"]["test/twice"] for r in results] == [40, 42]
+    assert results[0]["metrics"]["test/psnr"] == 20 and results[0]["own"] == "a field"
+
+
 # --- leases ---------------------------------------------------------------------------------------
 
 

@@ -11,16 +11,20 @@ stopped anywhere, resumed, extended, and shared by machines that see one folder.
 """
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aejax.errors import UserError
 from aejax.registry import first_name, lookup
+
+if TYPE_CHECKING:
+    from aejax.trained import Trained
 
 Overrides = Mapping[str, Any]  # {"model.latent": 16, "seed": 0, "@model": "conv"}
 Results = Sequence[Mapping[str, Any]]  # contents of result.json with id, overrides and labels
@@ -68,6 +72,30 @@ class FunctionSearch(Search):
 
 
 @dataclasses.dataclass
+class TrainedRun:
+    """What `Study.measure` is called with.
+
+    Attributes:
+      config: of the run, a ConfigDict.
+      result: the content of result.json.
+      workdir: the run's folder.
+      data_dir: the data folder; None = AEJAX_DATA.
+    """
+
+    config: Any
+    result: dict[str, Any]
+    workdir: pathlib.Path
+    data_dir: str | None = None
+
+    @functools.cached_property
+    def model(self) -> "Trained":
+        """The trained model, as `aejax.load` returns it."""
+        from aejax.loading import load as load_model
+
+        return load_model(self.workdir, data_dir=self.data_dir)
+
+
+@dataclasses.dataclass
 class Study:
     """What to run and how to show it.
 
@@ -75,8 +103,8 @@ class Study:
     and is no part of its id. A column is a label, a config key, a metric ("test/psnr"), a field of
     the result ("parameters", "seconds.total"), or "compression" (numbers in x per number in h).
 
-    The functions (`config`, `search`, `train`, `finish`, `report`) may be given by name, as
-    "package.module:function".
+    The functions (`config`, `search`, `train`, `measure`, `finish`, `report`) may be given by name,
+    as "package.module:function".
 
     Attributes:
       name: names the folder of the study.
@@ -86,6 +114,9 @@ class Study:
         (finished results, folder of the study) -> overrides.
       train: (config, workdir) -> result; default `aejax.training.run.train`. Arguments called
         `overrides`, `command`, `data_dir` and `quiet` are filled if it has them.
+      measure: (TrainedRun) -> {name: value}: what is measured besides config.eval.metrics, once
+        after the training. A name with a slash ("test/error, %") becomes a metric, another one a
+        field of the result.
       title, text: of the report; paragraphs of `text` are separated by blank lines.
       columns: of the table, after the labels.
       repeats: keys that only repeat a run; the table has the mean and the standard deviation.
@@ -113,6 +144,7 @@ class Study:
     runs: Iterable[Overrides] = ()
     search: Any = None
     train: Callable[..., Any] | None = None
+    measure: Callable[[TrainedRun], Mapping[str, Any]] | None = None
     title: str = ""
     text: str = ""
     columns: Sequence[str] = (
@@ -135,7 +167,7 @@ class Study:
     overrides: Sequence[str] = ()
 
     def __post_init__(self):
-        for field in ("config", "search", "train", "finish"):
+        for field in ("config", "search", "train", "measure", "finish"):
             name = getattr(self, field)
             if isinstance(name, str):
                 setattr(self, field, lookup(name, {}, f"study's {field}"))

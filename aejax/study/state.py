@@ -85,10 +85,10 @@ class StudyState:
         store.write_manifest(self.study, self.directory, self.runs)
 
     def is_done(self, run: Run) -> bool:
-        """Whether the run has a result."""
+        """Whether the run has a result, with all that `Study.measure` adds to it."""
         if run.id not in self.done:
             result = store.read_result(self.workdir(run))
-            if result is not None:
+            if result is not None and (self.study.measure is None or result.get("measured")):
                 self.done.add(run.id)
                 self.steps += result.get("steps") or 0
         return run.id in self.done

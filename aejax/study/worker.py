@@ -19,7 +19,7 @@ from aejax.errors import SavedAndStopped, UserError
 from aejax.machine.allocator import release_memory
 from aejax.result import Result
 from aejax.study import store
-from aejax.study.definition import Run, resolve
+from aejax.study.definition import Run, TrainedRun, resolve
 from aejax.study.progress import Progress
 from aejax.study.state import StudyState
 
@@ -171,10 +171,13 @@ class Worker:
         parameters = inspect.signature(train).parameters
         if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
             arguments = {k: v for k, v in arguments.items() if k in parameters}
-        result = train(
-            resolve(self.state.base_config, run), str(self.state.workdir(run)), **arguments
-        )
-        return result.to_dict() if isinstance(result, Result) else result
+        config, workdir = resolve(self.state.base_config, run), self.state.workdir(run)
+        result = train(config, str(workdir), **arguments)
+        result = result.to_dict() if isinstance(result, Result) else result
+        if self.state.study.measure is None:
+            return result
+        trained = TrainedRun(config, result, workdir, self._arguments["data_dir"])
+        return _with_measured(result, self.state.study.measure(trained))
 
     def _remaining(self) -> int:
         """How many runs are still to be trained."""
@@ -229,6 +232,14 @@ class Worker:
         self.progress.say(f"    failed: {text}")
         if len(state.failed) >= 3 and not state.done and state.study.search is None:
             raise UserError(f"three runs failed and none was done: {text}")
+
+
+def _with_measured(result: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[str, Any]:
+    """A result with what `Study.measure` has returned, and the mark that it has."""
+    metrics = {name: value for name, value in measured.items() if "/" in name}
+    fields = {name: value for name, value in measured.items() if "/" not in name}
+    metrics = {**result["metrics"], **metrics}
+    return {**result, **fields, "metrics": metrics, "measured": True}
 
 
 def _now() -> str:
