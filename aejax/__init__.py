@@ -6,8 +6,8 @@ The way of the data is the listing of the package:
     corrupt.py     x -> x_tilde
     nets/          f_E.py: x_tilde -> h, bottleneck/: h -> h_hat, f_D.py: h_hat -> y
     objective.py   what y is compared with, losses.py
-    training/      step.py (the only one), loop.py (the only one), run.py around them
-    evaluate.py    every example once, metrics/
+    training/      step.py (the only one), loop.py (the only one), run.py around them;
+                   evaluate.py: every example once, metrics/
     study/         many runs of one experiment, searches, workers
     report/        their tables, figures and page
     engines/       a study on SLURM, GKE, TPU VMs, SkyPilot or this machine

@@ -10,52 +10,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 
 from aejax.errors import UserError
+from aejax.nets.linear import Components, from_rows, to_rows
 
 EXAMPLES = 20_000  # training images from which crops are drawn, or which are read, at most
 CROPPED = 1 << 26  # numbers in those crops, at most: 256 MiB as float32
 KEPT = 16  # first test images whose outputs are kept as pictures
-
-
-class Components:
-    """Mean and leading principal components of rows [n, d]."""
-
-    def __init__(self, rows: Float[np.ndarray, "n d"], k: int):
-        from aejax.nets.init import principal_components
-
-        n, d = rows.shape
-        self.k = min(k, d, max(1, n - 1))  # n points span no more
-        mean, self.basis = principal_components(rows, self.k)
-        self.mean = mean.astype(np.float32)
-
-    def project(self, rows: Float[np.ndarray, "n d"], k: int) -> Float[np.ndarray, "n d"]:
-        """The nearest points in the mean plus the first k components."""
-        basis = self.basis[:, :k]
-        return self.mean + (rows - self.mean) @ basis @ basis.T
-
-
-def to_rows(images: np.ndarray, patch: int) -> Float[np.ndarray, "m d"]:
-    """[n, h, w, c] -> [n, h w c], or the rows of all patch x patch blocks (border repeated)."""
-    images = images.astype(np.float32) / 255 if images.dtype == np.uint8 else images
-    if not patch:
-        return images.reshape(len(images), -1)
-    _, h, w, c = images.shape
-    images = np.pad(images, ((0, 0), (0, -h % patch), (0, -w % patch), (0, 0)), mode="edge")
-    n, h, w, c = images.shape
-    blocks = images.reshape(n, h // patch, patch, w // patch, patch, c)
-    return blocks.transpose(0, 1, 3, 2, 4, 5).reshape(-1, patch * patch * c)
-
-
-def from_rows(rows: Float[np.ndarray, "m d"], shape: Sequence[int], patch: int) -> np.ndarray:
-    """The inverse of `to_rows` for images of `shape` [n, h, w, c]."""
-    n, h, w, c = shape
-    if not patch:
-        return rows.reshape(shape)
-    high, wide = math.ceil(h / patch), math.ceil(w / patch)
-    blocks = rows.reshape(n, high, wide, patch, patch, c).transpose(0, 1, 3, 2, 4, 5)
-    return blocks.reshape(n, high * patch, wide * patch, c)[:, :h, :w]
 
 
 def pca(

@@ -1,16 +1,13 @@
-"""One equation, four tasks: what fills its slots, as a config.
+"""The config of a run: every key with its default, its unit and its meaning.
 
-An experiment file defines `get_config(arg="")`, which starts from `base()` and changes what it is
-about. Here every key stands once, with its unit or its consequence.
+An experiment file defines `get_config(arg="")`, which starts from `base()` and changes some keys.
 """
 
 import contextlib
-import dataclasses
 import hashlib
 import importlib.util
 import json
 import pathlib
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -176,8 +173,8 @@ def file_errors(path: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as e:
-        dots = "; write losses as a plain dict: c.objective.loss = {...}"
-        hint = dots if "does not accept dots" in str(e) else ""
+        as_dict = "; write losses as a plain dict: c.objective.loss = {...}"
+        hint = as_dict if "does not accept dots" in str(e) else ""
         raise UserError(f"{own_line(e) or path}: {type(e).__name__}: {e}{hint}") from e
 
 
@@ -188,7 +185,7 @@ def split_arg(spec: str) -> tuple[str, str]:
 
 
 def flags(arg: str, *known: str) -> list[str]:
-    """The words of an experiment's argument, apart by commas or spaces.
+    """The words of an experiment's argument, separated by commas or spaces.
 
     Args:
       known: the words there are; "name=" stands for "name=VALUE", "N" for a whole number.
@@ -253,7 +250,7 @@ def _parse(text: str) -> Any:
     return text.strip("'\"")
 
 
-# Groups whose keys are not ours.
+# Groups whose keys are the arguments of a part, or names: any key may be added to them.
 _OPEN = ("kwargs", "schedule_kwargs", "terms", "loss", "f_E", "f_D", "bottleneck", "ops")
 
 
@@ -263,40 +260,53 @@ def split_key(dotted: str) -> list[str]:
 
 
 def _set(config: ConfigDict, dotted: str, value: Any) -> None:
+    """Sets one key to a value of the kind that it has.
+
+    Raises:
+      UserError: no such key, or a value of another kind.
+    """
+    group, key = _group_of(config, dotted)
+    value = _as_kind_of(group.get(key), value, dotted)
+    with group.ignore_type(), group.unlocked():
+        group[key] = value
+
+
+def _group_of(config: ConfigDict, dotted: str) -> tuple[ConfigDict, str]:
+    """The group that holds a key, and the key's own name."""
     *parents, key = split_key(dotted)
-    node = config
+    group = config
     for name in parents:
-        if not isinstance(node, ConfigDict) or name not in node:
-            raise UserError(f'no config key "{dotted}"{did_you_mean(dotted, all_keys(config))}')
-        node = node[name]
+        group = group.get(name) if isinstance(group, ConfigDict) else None
     is_open = bool(parents) and parents[-1] in _OPEN
-    if not isinstance(node, ConfigDict) or (key not in node and not is_open):
+    if not isinstance(group, ConfigDict) or (key not in group and not is_open):
         raise UserError(f'no config key "{dotted}"{did_you_mean(dotted, all_keys(config))}')
-    old = node.get(key)
-    if isinstance(value, list):
-        value = tuple(value)
-    if isinstance(old, tuple) and not isinstance(value, tuple):
-        value = (value,)
-    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+    return group, key
+
+
+def _as_kind_of(old: Any, value: Any, dotted: str) -> Any:
+    """`value` as the kind of `old`, the key's present value (None = a new key: any kind): lists as
+    tuples, one value as a tuple of it, whole numbers as floats, a part by its name alone."""
     if isinstance(old, ConfigDict):
-        # a part may be replaced by its name alone: --config.model.f_E=conv
-        value = part(value) if isinstance(value, str) and "name" in old else value
-        if isinstance(value, dict):
-            value = type(old)(value)
-        if not isinstance(value, ConfigDict):
+        if isinstance(value, str) and "name" in old:  # --config.model.f_E=conv
+            return part(value)
+        if not isinstance(value, dict | ConfigDict):
             raise UserError(f'config key "{dotted}" is a group; set one of its keys')
-    same_kind = (
-        old is None
-        or isinstance(value, type(old))
-        and isinstance(value, bool) == isinstance(old, bool)
+        return type(old)(value) if isinstance(value, dict) else value
+    value = tuple(value) if isinstance(value, list) else value
+    if old is None:
+        return value
+    if isinstance(old, tuple):
+        return value if isinstance(value, tuple) else (value,)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(old, float) and is_number:
+        return float(value)
+    if isinstance(old, str) and isinstance(value, int | float):  # a length in steps, say
+        return str(value)
+    if isinstance(value, type(old)) and isinstance(value, bool) == isinstance(old, bool):
+        return value
+    raise UserError(
+        f'config key "{dotted}" takes {type(old).__name__}, such as {old!r}; got {value!r}'
     )
-    if not same_kind and not (isinstance(old, str) and isinstance(value, (int, float))):
-        raise UserError(
-            f'config key "{dotted}" takes {type(old).__name__}, such as {old!r}; got {value!r}'
-        )
-    with node.ignore_type(), node.unlocked():
-        node[key] = str(value) if isinstance(old, str) and not isinstance(value, str) else value
 
 
 def all_keys(config: ConfigDict, prefix: str = "") -> list[str]:
@@ -308,49 +318,6 @@ def all_keys(config: ConfigDict, prefix: str = "") -> list[str]:
         else:
             keys.append(prefix + name)
     return keys
-
-
-# --- durations ------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class Clock:
-    """Turns durations into steps of `batch` examples from a set of `examples`."""
-
-    batch: int
-    examples: int
-
-    def steps(self, duration: str | int, what: str) -> int:
-        """ "20 epochs", "60000 examples", "500 steps" or a bare number of steps -> steps.
-
-        Raises:
-          UserError: not a duration.
-        """
-        number, unit = duration_of(duration, what)
-        if unit == "epoch":
-            return max(1, round(number * self.examples / self.batch))
-        if unit == "example":
-            return max(1, round(number / self.batch))
-        if unit == "step":
-            return int(number)
-        raise UserError(f'{what} = "{duration}": give steps, epochs or examples here')
-
-
-def duration_of(duration: str | int, what: str) -> tuple[float, str]:
-    """(number, unit) with the unit one of step, epoch, example, second."""
-    match = re.fullmatch(
-        r"\s*([0-9.e+]+)\s*(?:(step|epoch|example|second|minute|hour)s?)?\s*", str(duration)
-    )
-    try:
-        number = float(match[1])
-    except (TypeError, ValueError):
-        raise UserError(
-            f'{what} = "{duration}" is not a duration; examples: "500 steps", "20 epochs", '
-            '"60000 examples"'
-        ) from None
-    unit = match[2] or "step"
-    scale = {"minute": 60, "hour": 3600}.get(unit, 1)
-    return number * scale, "second" if scale > 1 else unit
 
 
 # --- a config as text -----------------------------------------------------------------------------
@@ -386,13 +353,13 @@ def with_defaults(stored: dict[str, Any], default: dict[str, Any] | None = None)
     if default is None:
         default, stored = json.loads(to_json(base())), with_current_names(stored)
         stored = _with_start_in_model(stored)
-    found = dict(stored)
+    whole = dict(stored)
     for name, value in default.items():
-        if name not in found:
-            found[name] = value
-        elif isinstance(value, dict) and isinstance(found[name], dict) and name not in _OPEN:
-            found[name] = with_defaults(found[name], value)
-    return found
+        if name not in whole:
+            whole[name] = value
+        elif isinstance(value, dict) and isinstance(whole[name], dict) and name not in _OPEN:
+            whole[name] = with_defaults(whole[name], value)
+    return whole
 
 
 def _with_start_in_model(stored: dict[str, Any]) -> dict[str, Any]:

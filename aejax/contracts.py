@@ -75,8 +75,8 @@ class Codes(Protocol):
 class Model(Protocol):
     """A class of flax.linen.Module in place of f_E, bottleneck and f_D: (x, cond, train) -> Output.
 
-    Fields as Encoder's. With methods `encode(x, cond=None) -> h` and `decode(h, cond=None) -> y`
-    it can do what needs h: latents, sizes, interpolation.
+    Fields as Encoder's. With the methods of Encodes and Decodes it can do what needs h: latents,
+    sizes, interpolation.
     """
 
     def __call__(self, x: Images, cond: Cond, train: bool) -> Output: ...
@@ -87,14 +87,53 @@ class Objective(Protocol):
 
     A dataclass's fields `loss`, `terms`, `corrupt`, `init` are filled from the config, others from
     objective.kwargs. `aejax.objective.run_model` runs the model; Aux.collections are those that it
-    returns, Aux.pictures holds "x" and "y" if train is False. Optional: `conditions(batch, key,
-    train) -> cond`, `initialise(model, variables, images) -> variables`, `adapt_start(trained,
-    shape) -> variables` (those of model.start, for images of another shape).
+    returns, Aux.pictures holds "x" and "y" if train is False. Optional methods: those of
+    Conditions, Initialises and AdaptsStart.
     """
 
     def __call__(
         self, model: Any, variables: Variables, batch: Batch, key: PRNGKeyArray, train: bool
     ) -> tuple[PerImage, Aux]: ...
+
+
+@runtime_checkable
+class Encodes(Protocol):
+    """A model with a code: `aejax.load(...).encode`, latents, their size and statistics."""
+
+    def encode(self, x: Images, cond: Cond = None) -> Float[Array, "b *s k"]: ...
+
+
+@runtime_checkable
+class Decodes(Protocol):
+    """A model that makes images of codes: `aejax.load(...).decode`."""
+
+    def decode(self, h: Float[Array, "b *s k"], cond: Cond = None) -> Images: ...
+
+
+@runtime_checkable
+class Conditions(Protocol):
+    """An objective that tells its model something of each example, such as the noise level.
+
+    `conditions(batch, key, train)` -> {name: [b]} as the model gets it; its shapes are needed to
+    initialise the model.
+    """
+
+    def conditions(self, batch: Batch, key: PRNGKeyArray, train: bool) -> Cond: ...
+
+
+@runtime_checkable
+class Initialises(Protocol):
+    """An objective that sets the first variables by some training images, [n, h, w, c]."""
+
+    def initialise(self, model: Any, variables: Variables, images: Images) -> Variables: ...
+
+
+@runtime_checkable
+class AdaptsStart(Protocol):
+    """An objective that makes the variables of another model (model.start, a gray one, say) fit its
+    own (one in colour), for images of `shape` (h, w, c)."""
+
+    def adapt_start(self, trained: Any, shape: tuple[int, int, int]) -> Variables: ...
 
 
 class Loss(Protocol):
@@ -161,7 +200,8 @@ class Prior(Protocol):
 
     Fields `shape` (of one z) and `classes` (0 = no labels), for codes `vocabulary` too. `exact`:
     the loss is -log p(z) in nats; `discrete`: z are codes. `draw(variables, key, n, label) -> z`.
-    `aejax.generation.priors.Prior` is a base class with the fields.
+    `aejax.generation.priors.Prior` is a base class with the fields. One that is fitted without the
+    training loop is a FittedPrior too.
     """
 
     exact: ClassVar[bool]
@@ -170,6 +210,23 @@ class Prior(Protocol):
     def __call__(self, z: Array, label: Any, train: bool) -> PerImage: ...
 
     def draw(self, variables: Variables, key: PRNGKeyArray, n: int, label: Any) -> Array: ...
+
+
+@runtime_checkable
+class FittedPrior(Protocol):
+    """A prior that needs no training: fit(z [n, *shape], label [n] | None, seed) -> variables."""
+
+    def fit(self, z: Any, label: Any, seed: int) -> Variables: ...
+
+
+@runtime_checkable
+class Generative(Protocol):
+    """A model that makes pictures: draw(variables, key, n, label | None, **options of its prior)
+    -> [n, h, w, c] in [0, 1]."""
+
+    def draw(
+        self, variables: Variables, key: PRNGKeyArray, n: int, label: Any, **options: Any
+    ) -> Images: ...
 
 
 # What `registry.lookup` calls a kind of part -> (its contract, what it returns in words)

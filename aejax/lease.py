@@ -1,10 +1,10 @@
-"""Who does this run? A lease is a file in the run's directory that one process holds at a time.
+"""Leases: one process at a time trains a run. A lease is a file in the run's folder.
 
-It works on a shared folder without a server. `lease.0`, `lease.1`, ... are created exclusively; the
-highest one counts. A holder touches its file now and then; one that has gone quiet (or whose
-process is seen to be dead, on the same machine) is succeeded by creating the next number, which
-only one process can do. Nothing is ever renamed or rewritten, so a slow reader cannot take a lease
-it did not judge.
+They work on a shared folder without a server. `lease.0`, `lease.1`, ... are created exclusively,
+and the highest number is the valid one. Its holder touches the file at intervals. If it has not
+been touched for the timeout, or if its process on the same machine has ended, the lease has expired
+and another process creates the next number; of several that try, one succeeds. No file is renamed
+or rewritten, so a slow reader never replaces a lease other than the one that it looked at.
 """
 
 import contextlib
@@ -19,11 +19,11 @@ import uuid
 
 from aejax.errors import UserError
 
-TIMEOUT = 120.0  # seconds of silence after which another machine may take over
+TIMEOUT = 120.0  # seconds without a sign of life after which a lease expires
 
 
 class Lease:
-    """Held until `release`; use `take`."""
+    """A lease that this process holds until `release`. Made by `take`."""
 
     def __init__(self, path: pathlib.Path, timeout: float):
         self.path, self.timeout = path, timeout
@@ -31,25 +31,26 @@ class Lease:
         _heart.add(self)
 
     def release(self) -> None:
-        """Gives the lease back and removes what it succeeded."""
+        """Deletes the file and those of the expired leases before it."""
         _heart.remove(self)
         for _, path in _leases(self.path.parent):  # lowest first: the highest one decides
             if _number(path) <= _number(self.path):
                 path.unlink(missing_ok=True)
 
     def beat(self) -> bool:
-        """Shows that the holder lives; False if another process has taken over."""
+        """Touches the file; False if another process holds the run now."""
         try:
             os.utime(self.path)
             return _leases(self.path.parent)[-1][1] == self.path
         except FileNotFoundError:
             return False
         except OSError:
-            return True  # the file server is away for a moment; silence has its timeout
+            return True  # the file server is away for a moment; the timeout decides
 
 
 class _Heart:
-    """One thread that beats for all leases of this process; on losing one it ends the process."""
+    """One thread touches the files of all leases of this process. If one is lost, it ends the
+    process."""
 
     def __init__(self):
         self._leases: set[Lease] = set()
@@ -65,7 +66,7 @@ class _Heart:
         self._wake.set()
 
     def remove(self, lease: Lease) -> None:
-        with self._lock:  # so that no beat is under way on a lease that is given back
+        with self._lock:  # so that the thread is not touching the lease that is released
             self._leases.discard(lease)
 
     def holds(self, directory: pathlib.Path) -> bool:
@@ -83,11 +84,11 @@ class _Heart:
                 for lease in self._leases:
                     if lease.beat():
                         continue
-                    time.sleep(1)  # who creates a lease beside a living one steps back at once
+                    time.sleep(1)  # of two created at the same time one is deleted at once
                     if lease.beat():
                         continue
-                    # Silent for too long, so another process trains this run now. Nothing may be
-                    # written any more, not even a checkpoint.
+                    # The lease expired and another process trains this run now: nothing may be
+                    # written any longer, not even a checkpoint.
                     where = lease.path.parent
                     sys.stderr.write(f"{where}: taken over by another process; stopping\n")
                     sys.stderr.flush()
@@ -104,9 +105,9 @@ def take(directory: pathlib.Path, timeout: float = TIMEOUT) -> Lease | None:
     """The lease of `directory` (which exists), or None while another process holds it."""
     number, last = max(_leases(directory), default=(-1, None))
     if last and not (_is_dead(last, timeout) and last.exists()):
-        return None  # held, or given back while we looked: the next look finds it free
+        return None  # held, or released just now: the next try finds it free
     path = directory / f"lease.{number + 1}"
-    # Content first, name second: link() is exclusive, also on NFS, and never shows a half file.
+    # Written first, named second: link() is exclusive, also on NFS, and never shows half a file.
     draft = directory / f".lease-{uuid.uuid4().hex}"
     draft.write_text(json.dumps(_myself()))
     try:
@@ -121,8 +122,8 @@ def take(directory: pathlib.Path, timeout: float = TIMEOUT) -> Lease | None:
             return None
     finally:
         draft.unlink(missing_ok=True)
-    # If leases were cleared and begun anew between the look and the creation, two files can stand:
-    # then both step back rather than both go on.
+    # If the leases were deleted and begun anew between the look and the creation, there can be two:
+    # then both processes delete theirs and try again.
     for _, other in _leases(directory):
         if other != path and not _is_dead(other, timeout):
             path.unlink(missing_ok=True)
@@ -133,7 +134,7 @@ def take(directory: pathlib.Path, timeout: float = TIMEOUT) -> Lease | None:
 def take_or_explain(directory: pathlib.Path, timeout: float = TIMEOUT) -> Lease | None:
     """The lease of `directory`; None if this thread holds it already.
 
-    A holder on another machine that shows no sign of life is waited for until its lease expires: a
+    A holder on another machine that gives no sign of life is waited for until its lease expires: a
     preempted job may start again elsewhere sooner than that.
 
     Raises:
@@ -146,10 +147,11 @@ def take_or_explain(directory: pathlib.Path, timeout: float = TIMEOUT) -> Lease 
         lease = take(directory, timeout)
         if lease is not None:
             return lease
-        held = _leases(directory)
-        if held and (who := _read(held[-1][1])) is not None:
+        leases = _leases(directory)
+        if leases and (who := _read(leases[-1][1])) is not None:
+            number, path = leases[-1]
             with contextlib.suppress(FileNotFoundError):
-                sign = (held[-1][0], held[-1][1].stat().st_mtime)
+                sign = (number, path.stat().st_mtime)
                 if who.get("machine") == _machine() or seen not in (None, sign):
                     raise UserError(
                         f"{directory} is being trained by {holder(directory, timeout)}; wait until "
@@ -168,10 +170,10 @@ def take_or_explain(directory: pathlib.Path, timeout: float = TIMEOUT) -> Lease 
 
 def holder(directory: pathlib.Path, timeout: float = TIMEOUT) -> str:
     """ "host, process 123" of whoever holds `directory` now; "" if nobody does."""
-    held = _leases(directory)
-    if not held or _is_dead(held[-1][1], timeout):
+    leases = _leases(directory)
+    if not leases or _is_dead(leases[-1][1], timeout):
         return ""
-    who = _read(held[-1][1]) or {}
+    who = _read(leases[-1][1]) or {}
     return f"{who.get('host', 'unknown host')}, process {who.get('pid', '?')}"
 
 
@@ -228,7 +230,7 @@ def _myself() -> dict:
 
 
 def _machine() -> str:
-    """Names this kernel's space of process numbers; containers of one host have their own."""
+    """This kernel and its process numbers: containers of one host have different ones."""
     try:
         boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"

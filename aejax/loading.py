@@ -1,4 +1,9 @@
-"""The one door that loads a model: a run's folder, a shipped name, a .safetensors file."""
+"""`aejax.load`: the model of a run's folder, of a shipped name or of a .safetensors file.
+
+A run's folder gives config.json (what the model is), spec.json (the shape of its images, the names
+of its classes) and a checkpoint (its variables); a .safetensors file gives the variables, and the
+.json beside it the rest.
+"""
 
 import json
 import os
@@ -21,7 +26,7 @@ from aejax.trained import Trained
 from aejax.training.checkpoint import Checkpoints
 from aejax.training.workdir import Spec, read_config
 
-TRUSTED = ("aejax", "optax")  # packages whose parts are never a stranger's
+TRUSTED = ("aejax", "optax")  # packages whose parts are imported in any case
 
 
 def load(
@@ -40,8 +45,8 @@ def load(
       source: "runs/digits", "gray", "codec", "fashion-mnist", "model.safetensors", ...
       checkpoint: of a run: "last", "best" or a step.
       data_dir: for runs of aejax 0.1, where only the data may tell the size of an image.
-      own_parts: False refuses parts that are named outside the package, so that the folder of a
-        stranger imports nothing.
+      own_parts: False refuses parts that are not of this package, so that a folder from someone
+        else imports nothing.
 
     Raises:
       UserError: nothing of that name, no such checkpoint, or parts that cannot be had.

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from aejax.contracts import check_result
+from aejax.contracts import Objective, check_result
 from aejax.corrupt import chain
 from aejax.errors import UserError
 from aejax.losses import mixture, mse
@@ -109,7 +109,12 @@ OBJECTIVES = {"autoencode": Autoencode}
 
 
 def evaluated(
-    objective: Any, model: nn.Module, variables: Variables, batch: Batch, key: Array, train: bool
+    objective: Objective,
+    model: nn.Module,
+    variables: Variables,
+    batch: Batch,
+    key: Array,
+    train: bool,
 ) -> tuple[Float[Array, "b"], Aux]:
     """(loss [b], Aux) of an objective.
 
@@ -123,7 +128,7 @@ def evaluated(
     return result
 
 
-def build_objective(config: Mapping[str, Any]) -> Any:
+def build_objective(config: Mapping[str, Any]) -> Objective:
     """The objective that a whole config describes.
 
     Raises:

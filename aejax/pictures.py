@@ -92,15 +92,15 @@ def rows_sheet(
     return canvas
 
 
-def over(
+def contact_sheet(
     pictures: Sequence[Mapping[str, np.ndarray]], columns: int = 16, width: int = 1600
 ) -> Sheet:
-    """Originals over what became of them: one row per name ("x", "x_tilde", ..., "y").
+    """Originals above inputs and outputs: one row per name ("x", "x_tilde", ..., "y").
 
     Args:
       pictures: per example its images by name; x comes first and y last, whatever the order.
-      columns: examples at most; large images make fewer, so that
-      width: of the sheet, in pixels, is not passed by more than one image.
+      columns: examples at most; fewer if the images are large.
+      width: of the sheet in pixels; it is exceeded by one image at most.
     """
     order = {"x": 0, "y": 2}
     names = sorted(pictures[0], key=lambda name: order.get(name, 1)) if pictures else []

@@ -23,8 +23,13 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f'; did you mean "{near[0]}"?' if near else f"; known: {', '.join(known) or 'none'}"
 
 
-# Packages that were renamed: (today's prefix, the prefix in configs and weights of 0.1).
+# Renamed parts: (prefix today, an older one that configs and weights may hold). The first match is
+# taken; where a part had several older names, that of 0.1 comes first.
 RENAMED = (
+    ("aejax.generation.spectral:SpectralDecoder", "aejax.generate.vae:SpectralDecoder"),
+    ("aejax.generation.spectral:SpectralDecoder", "aejax.generation.vae:SpectralDecoder"),
+    ("aejax.generation.features.classifier:", "aejax.generate.classifier:"),
+    ("aejax.generation.features.classifier:", "aejax.generation.classifier:"),
     ("aejax.codec.api", "aejax.compress.codec"),
     ("aejax.codec.", "aejax.compress."),
     ("aejax.denoising.", "aejax.denoise."),

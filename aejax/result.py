@@ -1,10 +1,35 @@
-"""What a finished run came to: the Result that `aejax.train` returns and result.json keeps."""
+"""A finished run's Result, which `aejax.train` returns and result.json keeps; what ranks runs."""
 
 import dataclasses
 import json
 import os
 import pathlib
 from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """A number by which checkpoints, images or runs are ranked.
+
+    Attributes:
+      name: such as "psnr", or "my_package.metric:worst_pixel".
+      larger_is_better: False for errors.
+
+    >>> Metric.parse("-mse").score(0.25)
+    -0.25
+    """
+
+    name: str
+    larger_is_better: bool = True
+
+    @classmethod
+    def parse(cls, text: str) -> "Metric":
+        """That of config.eval.best: a name, with "-" before it if smaller is better."""
+        return cls(text.removeprefix("-"), not text.startswith("-"))
+
+    def score(self, value: float) -> float:
+        """`value` as a number of which more is better, whichever way the metric goes."""
+        return value if self.larger_is_better else -value
 
 
 @dataclasses.dataclass

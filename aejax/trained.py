@@ -5,9 +5,10 @@ import functools
 import json
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,12 +18,13 @@ from ml_collections import ConfigDict
 
 from aejax import weights
 from aejax.config import to_json
+from aejax.contracts import Decodes, Encodes
 from aejax.data.pipeline import Pipeline, make_pipeline
 from aejax.errors import UserError
-from aejax.evaluate import Evaluation, Evaluator
 from aejax.nets import ops
 from aejax.objective import build_objective
-from aejax.types import Output, Variables
+from aejax.training.evaluate import Evaluation, Evaluator
+from aejax.types import Cond, Output, Variables
 
 WHITE = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0}  # of integer images
 BRIGHTEST = 20.0  # float images above it were never divided by their white
@@ -49,7 +51,7 @@ class Trained:
     >>> h = model.encode(images)
     """
 
-    model: Any
+    model: nn.Module
     variables: Variables
     config: ConfigDict
     step: int
@@ -57,7 +59,7 @@ class Trained:
     class_names: tuple[str, ...] = ()
     name: str = ""
 
-    def encode(self, x: Float[Array, "b h w c"], cond: Any = None) -> Float[Array, "b *h k"]:
+    def encode(self, x: Float[Array, "b h w c"], cond: Cond = None) -> Float[Array, "b *h k"]:
         """h of images.
 
         Args:
@@ -66,20 +68,20 @@ class Trained:
         Raises:
           UserError: images of a type, size or number of channels that the model does not take.
         """
-        self._has("encode")
+        self._check("encode", Encodes)
         x, is_single = self._images(x)
         h = self._run("_encode", x, cond)
         return h[0] if is_single else h
 
-    def decode(self, h: Float[Array, "b *h k"], cond: Any = None) -> Float[Array, "b h w c"]:
+    def decode(self, h: Float[Array, "b *h k"], cond: Cond = None) -> Float[Array, "b h w c"]:
         """Images of codes [b, ...], as float in about [0, 1]; one code gives one image."""
-        self._has("decode")
+        self._check("decode", Decodes)
         h = jnp.asarray(_native(h))
         is_single = self.shape is not None and h.ndim == self._code_rank - 1
         y = self._run("_decode", h[None] if is_single else h, cond)
         return y[0] if is_single else y
 
-    def apply(self, x: Float[Array, "b h w c"], cond: Any = None) -> Output:
+    def apply(self, x: Float[Array, "b h w c"], cond: Cond = None) -> Output:
         """Everything between x and y: h, h_hat, y and the bottleneck's terms.
 
         Raises:
@@ -110,8 +112,7 @@ class Trained:
           UserError: no such source, or images that the model does not take.
         """
         if source is not None and not isinstance(source, str):
-            x, is_single = self._images(source)
-            x = x[:0] if not len(x) else x
+            x, _ = self._images(source)
             h = [np.asarray(self.encode(x[i : i + batch])) for i in range(0, len(x), batch)]
             return np.concatenate(h) if h else np.zeros((0,)), None
         pipeline = self.pipeline(source, split, data_dir)
@@ -133,8 +134,8 @@ class Trained:
                 "pass arrays of one size"
             )
         order = sorted(codes)
-        found = np.array([labels[i] for i in order], np.int32) if labels else None
-        return np.stack([codes[i] for i in order]), found
+        h = np.stack([codes[i] for i in order])
+        return h, np.array([labels[i] for i in order], np.int32) if labels else None
 
     def evaluate(
         self,
@@ -160,7 +161,7 @@ class Trained:
         return self.measure(self.pipeline(source, split, data_dir), metrics, examples)
 
     def measure(
-        self, pipeline: Any, metrics: Sequence[str] | None = None, examples: int = 0
+        self, pipeline: Pipeline, metrics: Sequence[str] | None = None, examples: int = 0
     ) -> Evaluation:
         """As `evaluate`, on an evaluation pipeline, which is closed."""
         config = self.config
@@ -194,13 +195,13 @@ class Trained:
         weights.save(path, jax.device_get(self.variables), meta)
         return path
 
-    # --- how it is done ---------------------------------------------------------------------------
+    # --- compiled functions and checks of their arguments -----------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
         state = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return state | {"variables": jax.device_get(self.variables)}  # and nothing compiled
 
-    def _jit(self, function: Any) -> Any:
+    def _jit(self, function: Callable) -> Callable:
         return jax.jit(ops.traced_with(self.config.get("ops", {}), function))
 
     @functools.cached_property
@@ -224,11 +225,11 @@ class Trained:
         x = jax.ShapeDtypeStruct((1, *self.shape), jnp.float32)
         return jax.eval_shape(self._encode, self.variables, x, None).ndim
 
-    def _has(self, method: str) -> None:
-        if not hasattr(self.model, method):
+    def _check(self, method: str, contract: type) -> None:
+        if not isinstance(self.model, contract):
             raise UserError(f"{self.name or 'the model'} has no `{method}`; call apply")
 
-    def _run(self, name: str, x: Array, cond: Any) -> Any:
+    def _run(self, name: str, x: Array, cond: Cond) -> Any:
         cond = None if cond is None else jax.tree.map(jnp.asarray, cond)
         try:
             return getattr(self, name)(self.variables, x, cond)

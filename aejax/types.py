@@ -1,19 +1,20 @@
-"""The symbols of the house, and what passes between its rooms.
+"""The symbols of the package, and the structures that its parts exchange.
 
 x        an image, float32 [b, h, w, c] in [0, 1]
 x_tilde  the corrupted image that f_E sees
 h        f_E(x_tilde): the code, [b, k] or [b, h', w', k]
-h_hat    what the bottleneck leaves of h: noisy, quantised, sampled
-y        f_D(h_hat): the image that comes out, like x
+h_hat    h after the bottleneck: noisy, quantised or sampled
+y        f_D(h_hat): the reconstruction, of the shape of x
 """
 
 from typing import Any
 
 import flax.struct
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 Variables = dict[str, Any]  # Flax collections: {"params": ..., perhaps "ema": code books, ...}
 Cond = dict[str, Array] | None  # what the model is told of each example: quality, sigma, label
+Label = Int[Array, "b"] | None  # the class of each example, from 0
 Batch = dict[str, Array]  # {"image": Float[Array, "b h w c"], "label": Int[Array, "b"]}
 
 

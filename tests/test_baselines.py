@@ -9,6 +9,7 @@ from sklearn.decomposition import PCA
 from aejax import baselines
 from aejax.config import base, part
 from aejax.metrics.image import METRICS
+from aejax.nets import linear
 from aejax.report.baselines import add as add_baselines
 
 RNG = np.random.default_rng(0)
@@ -53,18 +54,18 @@ def test_more_components_than_images_are_all_there_are():
 def test_large_sets_go_by_a_randomised_decomposition(monkeypatch):
     rows = RNG.standard_normal((300, 8)) @ RNG.standard_normal((8, 200))
     rows = (rows + 0.01 * RNG.standard_normal(rows.shape)).astype(np.float32)
-    exact = baselines.Components(rows, 8).project(rows, 8)
+    exact = linear.Components(rows, 8).project(rows, 8)
 
-    monkeypatch.setattr("aejax.nets.init.EXACT", 100)
-    np.testing.assert_allclose(baselines.Components(rows, 8).project(rows, 8), exact, atol=5e-2)
+    monkeypatch.setattr("aejax.nets.linear.EXACT", 100)
+    np.testing.assert_allclose(linear.Components(rows, 8).project(rows, 8), exact, atol=5e-2)
 
 
 @pytest.mark.parametrize("shape", [(2, 8, 12, 3), (3, 9, 10, 1)])
 def test_patches_are_taken_apart_and_put_together(shape):
     x = RNG.random(shape).astype(np.float32)
-    rows = baselines.to_rows(x, 4)
+    rows = linear.to_rows(x, 4)
     assert rows.shape[1] == 16 * shape[3]
-    np.testing.assert_array_equal(baselines.from_rows(rows, shape, 4), x)
+    np.testing.assert_array_equal(linear.from_rows(rows, shape, 4), x)
     np.testing.assert_array_equal(rows[0].reshape(4, 4, -1), x[0, :4, :4])
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from aejax import config as configs
 from aejax import study as studies
+from aejax import units
 from aejax.errors import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -40,7 +41,7 @@ def test_no_golden_is_left_over():
 @pytest.mark.parametrize("file", FILES, ids=lambda p: str(p.relative_to(ROOT / "experiments")))
 def test_smoke_is_small(file):
     c = configs.load(f"{file}:smoke")
-    assert configs.Clock(c.data.batch, 1000).steps(c.train.length, "") <= 20
+    assert units.Clock(c.data.batch, 1000).steps(c.train.length, "") <= 20
     assert not c.data.source.startswith("tfds"), "a smoke form needs no data folder"
 
 
@@ -121,13 +122,13 @@ def test_bad_override(override, words):
     [("20 epochs", 200), ("600 examples", 60), ("5 steps", 5), (7, 7), ("0.5 epochs", 5)],
 )
 def test_duration(text, steps):
-    assert configs.Clock(10, 100).steps(text, "x") == steps
+    assert units.Clock(10, 100).steps(text, "x") == steps
 
 
 @pytest.mark.parametrize("text", ["soon", "3 parsecs", "", "-2 steps"])
 def test_bad_duration(text):
     with pytest.raises(UserError, match="train.length"):
-        configs.Clock(10, 100).steps(text, "train.length")
+        units.Clock(10, 100).steps(text, "train.length")
 
 
 def test_missing_and_broken_files(tmp_path):

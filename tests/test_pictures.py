@@ -48,7 +48,7 @@ def test_small_images_are_enlarged_without_smoothing():
 
 def test_originals_stand_over_outputs_in_one_column():
     pairs = [{"y": RNG.random((28, 28, 1)), "x": RNG.random((28, 28, 1))} for _ in range(3)]
-    sheet = pictures.over(pairs)
+    sheet = pictures.contact_sheet(pairs)
     for pair in pairs:
         column = np.concatenate(
             [
@@ -62,7 +62,7 @@ def test_originals_stand_over_outputs_in_one_column():
 
 def test_large_photographs_make_a_sheet_of_bounded_width():
     pairs = [{"x": np.zeros((40, 700, 3), np.uint8)}] * 16
-    assert pictures.over(pairs).shape[1] < 1600 + 700 + 120
+    assert pictures.contact_sheet(pairs).shape[1] < 1600 + 700 + 120
 
 
 def test_captions_leave_their_mark_and_fit():

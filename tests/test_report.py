@@ -8,7 +8,6 @@ import os
 import pathlib
 import re
 import statistics
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,7 +24,7 @@ from aejax.report.render import print_table
 from aejax.report.table import tables
 from aejax.report.write import write_report
 from aejax.study import Search, Study, grid, load_results, named, product, run_study, seeds
-from aejax.training.run import write_pictures
+from aejax.training.evaluate import Evaluation
 
 MODELS = {"linear": {"model.f_E": {"name": "linear"}}, "conv": {"model.f_E": {"name": "conv"}}}
 GAIN = {"linear": 0.0, "dense": 1.0, "conv": 2.0}
@@ -186,8 +185,7 @@ def test_images_of_several_sizes_are_shown_as_crops_of_one(tmp_path):
     rng = np.random.default_rng(0)
     photos = [rng.random((h, w, 3), np.float32) for h, w in ((9, 30), (12, 20))]
     first = [{"x": x, "y": x / 2} for x in photos]
-    found = SimpleNamespace(pictures={"first": first})
-    write_pictures(found, tmp_path)
+    Evaluation({}, 2, {}, {"first": first}, {}).write_pictures(tmp_path)
     with np.load(tmp_path / "pictures" / "examples.npz") as file:
         assert file["x"].shape == file["y"].shape == (2, 9, 20, 3)
         np.testing.assert_array_equal(file["x"][0], photos[0][:, 5:25])

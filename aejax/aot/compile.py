@@ -1,8 +1,9 @@
 """The program that `aejax train` would run, compiled for devices that are not here."""
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -11,13 +12,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from aejax.aot.topology import Topology
-from aejax.config import Clock
 from aejax.errors import UserError
 from aejax.nets.autoencoder import build_model
 from aejax.objective import build_objective
-from aejax.training import optim, run
-from aejax.training.sharding import Sharding
+from aejax.training import optim
+from aejax.training.build import Parts, count_parameters
+from aejax.training.sharding import of_mode
 from aejax.training.step import make_dispatch
+from aejax.units import Clock
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,8 +71,8 @@ class NoData:
         """Nothing is open."""
 
 
-def parts_without_data(config: ConfigDict, examples: int) -> run.Parts:
-    """`run.build` for a set that is not here: its images are as data.crop or data.size says.
+def parts_without_data(config: ConfigDict, examples: int) -> Parts:
+    """`build` for a set that is not here: its images are as data.crop or data.size says.
 
     Raises:
       UserError: neither is set, or whatever else in the config cannot be.
@@ -87,15 +89,13 @@ def parts_without_data(config: ConfigDict, examples: int) -> run.Parts:
     clock = Clock(data.batch, examples)
     steps = clock.steps(config.train.length, "train.length")
     schedule = optim.build_schedule(config.optim, steps, clock)
-    return run.Parts(
+    return Parts(
         config, pipeline, build_model(config.model, shape), build_objective(config), steps,
         schedule, optim.build_optimiser(config.optim, schedule), splits=None,
     )  # fmt: skip
 
 
-def compile_step(
-    parts: run.Parts, devices: Sequence[Any], batch: int = 0, steps: int = 0
-) -> Compiled:
+def compile_step(parts: Parts, devices: Sequence[Any], batch: int = 0, steps: int = 0) -> Compiled:
     """A dispatch of the config's step on `devices`.
 
     Args:
@@ -106,7 +106,7 @@ def compile_step(
     """
     config = parts.config
     batch, steps = batch or config.data.batch, steps or config.train.steps_per_dispatch
-    sharding = Sharding(config.train.mode, config.train.fsdp, devices)
+    sharding = of_mode(config.train.mode, config.train.fsdp, devices)
     sharding.check_batch(batch, config.optim.accumulate)
     state = parts.abstract()
     one = parts.pipeline.dispatch(0, 1)
@@ -121,7 +121,8 @@ def compile_step(
         begun = time.perf_counter()
         lowered = sharding.lower(dispatch, state, shapes, parts.pipeline.resident, key)
         traced = time.perf_counter()
-        program = lowered.compile()
+        with _nothing_cached():
+            program = lowered.compile()
     except jax.errors.JaxRuntimeError as e:
         text = " ".join(str(e).split())
         if "RESOURCE_EXHAUSTED" not in text and "Ran out of memory" not in text:
@@ -134,11 +135,23 @@ def compile_step(
         program,
         batch,
         steps,
-        run.count_parameters(state.params),
+        count_parameters(state.params),
         sum(v.size * v.dtype.itemsize for v in jax.tree.leaves(state)),
         sent / config.data.batch,
         (traced - begun, time.perf_counter() - traced),
     )
+
+
+@contextlib.contextmanager
+def _nothing_cached() -> Iterator[None]:
+    """What is compiled for absent devices cannot be read back from JAX's compilation cache."""
+    name = "jax_persistent_cache_min_compile_time_secs"
+    before = getattr(jax.config, name)
+    jax.config.update(name, float("inf"))
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
 
 
 class DoesNotFit(UserError):
@@ -146,7 +159,7 @@ class DoesNotFit(UserError):
 
 
 def largest_batch(
-    parts: run.Parts, topology: Topology, devices: Sequence[Any], limit: int = 1 << 16
+    parts: Parts, topology: Topology, devices: Sequence[Any], limit: int = 1 << 16
 ) -> Compiled:
     """The step with the largest batch that fits, of those that are a power of two per device.
 

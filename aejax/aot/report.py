@@ -31,13 +31,13 @@ def run_command(args: argparse.Namespace) -> int:
 
     from aejax import config as configs
     from aejax.aot import compile as aot
-    from aejax.training import run
+    from aejax.training.build import build
 
     config = configs.load(args.config, args.overrides)
     if args.no_data:
         parts = aot.parts_without_data(config, args.no_data)
     else:
-        parts = run.build(config, args.data_dir)
+        parts = build(config, args.data_dir)
     try:
         if args.batch == "auto":
             compiled = aot.largest_batch(parts, topology, where)

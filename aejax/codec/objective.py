@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from aejax.codec import nets
 from aejax.metrics import image as metrics
 from aejax.nets import ops
+from aejax.nets.linear import principal_axes
 from aejax.objective import run_model
 from aejax.types import Aux
 
@@ -106,11 +107,11 @@ def klt_start(variables, images: Float[Array, "n h w c"]):
             rows = np.asarray(ops.unshuffle(jnp.asarray(part), s))
             rows = rows.reshape(-1, rows.shape[-1])
             total, count = total + rows.T @ rows, count + len(rows)
-    value, vector = np.linalg.eigh(np.asarray(total, np.float64) / count)
+    variances, axes = principal_axes(np.asarray(total, np.float64) / count)
     params = jax.tree.map(lambda a: a, variables["params"])
     latent = params["f_E"]["klt"].shape[1]
-    basis = vector[:, ::-1][:, :latent].astype(np.float32)
-    sigma = np.sqrt(np.maximum(value[::-1][:latent], 1e-8)).astype(np.float32)
+    basis = axes[:, :latent].astype(np.float32)
+    sigma = np.sqrt(np.maximum(variances[:latent], 1e-8)).astype(np.float32)
     gain = np.asarray(params["bottleneck"]["gain"])
     level = (np.log(sigma) + gain - math.log(nets.SIGMA_MIN)) / nets.LOG_STEP
     params["f_E"]["klt"] = jnp.asarray(basis * nets.KLT_SCALE)

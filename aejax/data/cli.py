@@ -1,5 +1,5 @@
 """`aejax data list`: what there is to train on. `aejax data show SOURCE`: a look at it. `aejax data
-check SOURCE`: what may be wrong with it."""
+check SOURCE`: what may be wrong with it. `aejax data pack SOURCE OUT`: decoded once, for pods."""
 
 import argparse
 import os
@@ -10,12 +10,17 @@ from aejax.cli import Verb
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """`list`, `show SOURCE` and `check SOURCE`."""
-    verbs = parser.add_subparsers(dest="data_verb", required=True, metavar="list|show|check")
+    """`list`, `show SOURCE`, `check SOURCE` and `pack SOURCE OUT`."""
+    from aejax.data import packed
+
+    verbs = parser.add_subparsers(dest="data_verb", required=True, metavar="list|show|check|pack")
     found = verbs.add_parser("list", help="sources found here")
     show = verbs.add_parser("show", help="numbers of a source, and some of its images on a sheet")
     check = verbs.add_parser(
         "check", help="unreadable, small and double pictures, within and across splits; ends 0 or 2"
+    )
+    packed.add_arguments(
+        verbs.add_parser("pack", help="decoded crops in array_record files, read by row")
     )
     for sub in (show, check):
         sub.add_argument("source", help="folder:PATH, tfds:NAME, arrays:FILE, hf:NAME or bundled:*")
@@ -35,7 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs one of them; 0, or 2 if `check` found something."""
-    return {"list": _list, "show": _show, "check": _check}[args.data_verb](args)
+    from aejax.data import packed
+
+    verbs = {"list": _list, "show": _show, "check": _check, "pack": packed.run_command}
+    return verbs[args.data_verb](args)
 
 
 def _check(args: argparse.Namespace) -> int:

@@ -329,6 +329,7 @@ SOURCES: dict[str, str | Callable] = {
     "bundled": "aejax.data.bundled:open_bundled",
     "arrays": "aejax.data.arrays:open_arrays",
     "hf": "aejax.data.hub:open_hub",
+    "packed": "aejax.data.packed:open_packed",
     "memory": "aejax.data.arrays:open_memory",
 }
 FORMS = (
@@ -337,6 +338,7 @@ FORMS = (
     "hf:NAME",
     "arrays:FILE.npy",
     "arrays:FILE.npz",
+    "packed:PATH",
     "bundled:digits",
     "bundled:photos",
     "package.module:Class",

@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from aejax.denoising.noise import estimate_sigma
 from aejax.errors import UserError
+from aejax.nets.linear import principal_axes
 from aejax.registry import did_you_mean
 
 Image = Float[np.ndarray, "h w c"]
@@ -186,8 +187,8 @@ def linear(x: Image, sigma: float, factor: float) -> Image:
 
 def pca(x: Image, sigma: float, keep: float) -> Image:
     """An autoencoder of `keep` principal components of 8x8 patches, over all overlaps."""
-    vectors = np.linalg.eigh(covariance(x.shape[2]))[1][:, ::-1][:, : max(1, round(keep))]
-    return _convolve(x, _filter_of(vectors @ vectors.T, x.shape[2]))
+    axes = principal_axes(covariance(x.shape[2]))[1][:, : max(1, round(keep))]
+    return _convolve(x, _filter_of(axes @ axes.T, x.shape[2]))
 
 
 # ---- one call -----------------------------------------------------------------------------------

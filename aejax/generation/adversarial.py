@@ -1,12 +1,12 @@
-"""Losses with an opponent: a GAN as the baseline, and a patch discriminator for autoencoders.
+"""Adversarial losses: a GAN as the baseline, and a patch discriminator for autoencoders.
 
-Both are one model (the parameters of both players) and one objective in the one train step: the
-loss is the sum of the players' losses, with a stop_gradient wherever one must not reach the other's
-parameters. Adam scales every gradient by itself, so the players need no second optimiser.
+Generator and discriminator are one model, trained by one objective in the one train step: the loss
+is the sum of both losses, with a stop_gradient wherever one must not change the other's parameters.
+Adam normalises each gradient separately, so no second optimiser is needed.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -20,12 +20,16 @@ from aejax.generation.objective import Evidence
 from aejax.nets.autoencoder import build_model
 from aejax.nets.blocks import Conv, Dense, Downsample
 from aejax.nets.f_D import ConvDecoder
-from aejax.types import Aux, Batch, Output, Variables
+from aejax.types import Aux, Batch, Cond, Label, Output, Variables
 
 
 class Discriminator(nn.Module):
-    """[b, h, w, c] -> logits: of each patch [b, i, j, 1] (Isola et al. 2017, arXiv 1611.07004), or
-    of the whole image [b, 1] with patches=False."""
+    """Logits of being real, of each patch [b, i, j, 1] (Isola et al. 2017, arXiv 1611.07004), or of
+    the whole image [b, 1] with patches=False.
+
+        x -> one 3x3 convolution of stride 2 for each width -> 3x3 -> 1x1 -> [b, i, j, 1]  (patches)
+                                                           -> Dense, Dense -> [b, 1]
+    """
 
     widths: Sequence[int] = (32, 64)
     patches: bool = True
@@ -48,23 +52,24 @@ def _mean(logits):
 
 
 def discriminator_loss(real: Array, fake: Array) -> Float[Array, "b"]:
-    """softplus(-D(x)) + softplus(D(y)), per example (Goodfellow et al. 2014)."""
+    """softplus(-D(x)) + softplus(D(y)) from logits, mean over patches, in nats (Goodfellow et al.
+    2014, arXiv 1406.2661)."""
     return _mean(softplus(-real)) + _mean(softplus(fake))
 
 
 def generator_loss(fake: Array) -> Float[Array, "b"]:
-    """softplus(-D(y)): the non-saturating loss."""
+    """softplus(-D(y)), the non-saturating loss; as `discriminator_loss`."""
     return _mean(softplus(-fake))
 
 
-def r1(discriminate: Any, x: Float[Array, "b h w c"]) -> Float[Array, "b"]:
-    """|dD(x)/dx|^2 at real images (Mescheder et al. 2018, arXiv 1801.04406)."""
+def r1(discriminate: Callable[[Array], Array], x: Float[Array, "b h w c"]) -> Float[Array, "b"]:
+    """|dD(x)/dx|^2 at real images (Mescheder et al. 2018, arXiv 1801.04406), per example."""
     grad = jax.grad(lambda x: jnp.sum(_mean(discriminate(x))))(x)
     return jnp.sum(jnp.square(grad), axis=(1, 2, 3))
 
 
 def frozen(variables: Variables, part: str) -> Variables:
-    """`variables` whose parameters of `part` get no gradient."""
+    """`variables`, with a stop_gradient on the parameters of `part`."""
     params = dict(variables["params"])
     params[part] = jax.lax.stop_gradient(params[part])
     return {**variables, "params": params}
@@ -74,7 +79,14 @@ def frozen(variables: Variables, part: str) -> Variables:
 
 
 class GAN(nn.Module):
-    """z ~ N(0, I) -> y, and its opponent. `draw` as a LatentModel has it."""
+    """A generator and its discriminator (Goodfellow et al. 2014, arXiv 1406.2661).
+
+        z ~ N(0, I) [b, latent] -> generator -> y [b, h, w, c] -> discriminator -> logit [b, 1]
+                                                x ------------------^
+
+    Attributes:
+      shape: (h, w, c) of the images. latent: numbers in z. widths: channels of both nets.
+    """
 
     shape: Sequence[int]
     latent: int = 64
@@ -93,9 +105,9 @@ class GAN(nn.Module):
         return self.discriminator(x)
 
     def __call__(
-        self, x: Float[Array, "b h w c"], cond: dict | None = None, train: bool = False
+        self, x: Float[Array, "b h w c"], cond: Cond = None, train: bool = False
     ) -> Output:
-        """As many samples as there are images, and what the discriminator says of both."""
+        """As many samples y as images; extra has the logits "real" of x and "fake" of y."""
         key = self.make_rng("bottleneck") if self.has_rng("bottleneck") else jax.random.key(0)
         z = jax.random.normal(key, (x.shape[0], self.latent))
         y = self.generate(z)
@@ -103,15 +115,17 @@ class GAN(nn.Module):
         return Output(z, z, y, {}, extra)
 
     @nn.nowrap
-    def draw(self, variables: dict, key: PRNGKeyArray, n: int, label: Any = None):
-        """n samples in [0, 1]."""
+    def draw(
+        self, variables: Variables, key: PRNGKeyArray, n: int, label: Label = None
+    ) -> Float[Array, "n h w c"]:
+        """n samples in [0, 1]; the label is not used."""
         z = jax.random.normal(key, (n, self.latent))
         return self.apply(variables, z, method="generate")
 
 
 @dataclasses.dataclass(frozen=True)
 class Adversarial:
-    """The two losses of a GAN with the R1 penalty, as one.
+    """The losses of generator and discriminator with the R1 penalty, as one.
 
     Args:
       r1: weight of the penalty (half of it times |grad|^2).
@@ -122,7 +136,7 @@ class Adversarial:
     def __call__(
         self, model: nn.Module, variables: Variables, batch: Batch, key: PRNGKeyArray, train: bool
     ) -> tuple[Float[Array, "b"], Aux]:
-        """Metrics "discriminator", "generator", "r1"; pictures: x over samples."""
+        """Loss in nats; metrics "discriminator", "generator", "r1"; pictures: x and samples."""
         x = batch["image"]
         z = jax.random.normal(key, (x.shape[0], model.latent))
         y = model.apply(variables, z, method="generate")
@@ -132,10 +146,11 @@ class Adversarial:
 
         penalty = r1(lambda x: discriminate(variables, x), x) if self.r1 else jnp.zeros(len(x))
         fake = discriminate(variables, jax.lax.stop_gradient(y))
-        against = discriminator_loss(discriminate(variables, x), fake)
-        fooled = generator_loss(discriminate(frozen(variables, "discriminator"), y))
-        loss = against + 0.5 * self.r1 * penalty + fooled
-        metrics = {"loss": loss, "discriminator": against, "generator": fooled, "r1": penalty}
+        discriminator = discriminator_loss(discriminate(variables, x), fake)
+        generator = generator_loss(discriminate(frozen(variables, "discriminator"), y))
+        loss = discriminator + 0.5 * self.r1 * penalty + generator
+        metrics = {"loss": loss, "discriminator": discriminator}
+        metrics |= {"generator": generator, "r1": penalty}
         return loss, Aux(metrics, {}, {"x": x, "y": y})
 
 
@@ -143,7 +158,15 @@ class Adversarial:
 
 
 class AutoEncoderWithOpponent(nn.Module):
-    """An autoencoder (`autoencoder` = its `config.model`) and a patch discriminator."""
+    """An autoencoder and a patch discriminator, as VQGAN (Esser et al. 2021, arXiv 2012.09841).
+
+        x -> autoencoder -> y -> discriminator -> logits [b, i, j, 1]
+        x ---------------------------^
+
+    Attributes:
+      shape: (h, w, c) of the images. autoencoder: its `config.model`.
+      widths: channels of the discriminator.
+    """
 
     shape: Sequence[int]
     autoencoder: Mapping[str, Any]
@@ -154,11 +177,11 @@ class AutoEncoderWithOpponent(nn.Module):
         self.discriminator = Discriminator(self.widths)
         self.steps = self.variable("adversarial", "steps", lambda: jnp.zeros(()))
 
-    def encode(self, x: Float[Array, "b h w c"], cond: Any = None) -> Float[Array, "b *s k"]:
+    def encode(self, x: Float[Array, "b h w c"], cond: Cond = None) -> Float[Array, "b *s k"]:
         """As the autoencoder's."""
         return self.ae.encode(x, cond)
 
-    def decode(self, h: Float[Array, "b *s k"], cond: Any = None) -> Float[Array, "b h w c"]:
+    def decode(self, h: Float[Array, "b *s k"], cond: Cond = None) -> Float[Array, "b h w c"]:
         """As the autoencoder's."""
         return self.ae.decode(h, cond)
 
@@ -167,7 +190,7 @@ class AutoEncoderWithOpponent(nn.Module):
         return self.discriminator(x)
 
     def __call__(
-        self, x: Float[Array, "b h w c"], cond: dict | None = None, train: bool = False
+        self, x: Float[Array, "b h w c"], cond: Cond = None, train: bool = False
     ) -> Output:
         """The autoencoder's output."""
         if self.is_initializing():
@@ -179,13 +202,13 @@ class AutoEncoderWithOpponent(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class EvidenceWithOpponent(Evidence):
-    """Evidence plus a patch adversarial loss on the reconstruction.
+    """Evidence plus an adversarial loss on the reconstruction (of an AutoEncoderWithOpponent).
 
     Args:
-      adversarial: weight of the generator's loss against the distortion.
-      adaptive: balance both by the sizes of their gradients at y (VQGAN, Esser et al. 2021, arXiv
-        2012.09841, does so at the last layer), so that `adversarial` is a share, not a unit.
-      begin: steps without it; the discriminator learns from the first step.
+      adversarial: weight of the generator's loss.
+      adaptive: scale it by the ratio of the gradients of distortion and generator's loss at y, at
+        most 1e4 (VQGAN, Esser et al. 2021, arXiv 2012.09841, does so at the last layer).
+      begin: steps without it, in which the discriminator already learns.
       r1: weight of the penalty on the discriminator.
     """
 
@@ -197,7 +220,7 @@ class EvidenceWithOpponent(Evidence):
     def __call__(
         self, model: nn.Module, variables: Variables, batch: Batch, key: PRNGKeyArray, train: bool
     ) -> tuple[Float[Array, "b"], Aux]:
-        """As Evidence; metrics "discriminator", "generator", "balance" besides."""
+        """As Evidence, and in training the metrics "discriminator", "generator", "balance"."""
         loss, aux = super().__call__(model, variables, batch, key, train)
         x, y = aux.pictures["x"], aux.pictures["y"]
         if not train:
@@ -206,24 +229,30 @@ class EvidenceWithOpponent(Evidence):
         def discriminate(v, x):
             return model.apply(v, x, method="discriminate")
 
-        fixed = frozen(variables, "discriminator")
-        fooled = generator_loss(discriminate(fixed, y))
-        balance = jnp.ones(())
-        if self.adaptive:
-            size = lambda g: jnp.sqrt(jnp.sum(jnp.square(g)))  # noqa: E731
-            pixel = 2.0 * (y - x)  # of a squared error with unit variance, whatever the likelihood
-            if self.likelihood == "normal" and self.arguments.get("sigma"):
-                pixel = pixel / (2.0 * self.arguments["sigma"] ** 2)
-            image = jax.grad(lambda y: jnp.sum(generator_loss(discriminate(fixed, y))))(y)
-            balance = jnp.clip(size(pixel) / (size(image) + 1e-6), 0.0, 1e4)
-            balance = jax.lax.stop_gradient(balance)
+        def loss_of_generator(y):
+            return generator_loss(discriminate(frozen(variables, "discriminator"), y))
+
+        generator = loss_of_generator(y)
+        balance = self._balance(x, y, loss_of_generator) if self.adaptive else jnp.ones(())
         begun = (variables["adversarial"]["steps"] >= self.begin).astype(jnp.float32)
-        against = discriminator_loss(
+        discriminator = discriminator_loss(
             discriminate(variables, x), discriminate(variables, jax.lax.stop_gradient(y))
         )
         if self.r1:
-            against = against + 0.5 * self.r1 * r1(lambda x: discriminate(variables, x), x)
-        total = loss + begun * self.adversarial * balance * fooled + against
-        more = {"discriminator": against, "generator": fooled}
-        more["balance"] = jnp.full(len(x), balance)
-        return total, dataclasses.replace(aux, metrics={**aux.metrics, **more, "loss": total})
+            penalty = r1(lambda x: discriminate(variables, x), x)
+            discriminator = discriminator + 0.5 * self.r1 * penalty
+        total = loss + begun * self.adversarial * balance * generator + discriminator
+        metrics = {"discriminator": discriminator, "generator": generator, "loss": total}
+        metrics["balance"] = jnp.full(len(x), balance)
+        return total, dataclasses.replace(aux, metrics=aux.metrics | metrics)
+
+    def _balance(self, x, y, loss_of_generator) -> Float[Array, ""]:
+        """Size of the gradient of the distortion at y over that of the generator's loss."""
+        # the distortion is taken as a squared error of unit variance, whatever the likelihood
+        of_distortion = 2.0 * (y - x)
+        if self.likelihood == "normal" and self.arguments.get("sigma"):
+            of_distortion = of_distortion / (2.0 * self.arguments["sigma"] ** 2)
+        of_generator = jax.grad(lambda y: jnp.sum(loss_of_generator(y)))(y)
+        sizes = (jnp.sqrt(jnp.sum(jnp.square(g))) for g in (of_distortion, of_generator))
+        balance = jnp.clip(next(sizes) / (next(sizes) + 1e-6), 0.0, 1e4)
+        return jax.lax.stop_gradient(balance)

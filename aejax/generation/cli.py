@@ -1,27 +1,32 @@
-"""The verbs of this room: sample, interpolate, edit, extend, inpaint."""
+"""The verbs of generation: sample, interpolate, edit, extend, inpaint."""
 
 import argparse
 import pathlib
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from aejax import files
 from aejax.cli import Verb
 from aejax.errors import UserError
 
+if TYPE_CHECKING:
+    from aejax.generation.generator import Generator
 
-def _which(parser: argparse.ArgumentParser) -> None:
+
+def _add_generator(parser: argparse.ArgumentParser) -> None:
+    """The options that choose the generator."""
     parser.add_argument("--model", default="", help="a shipped generator: fashion-mnist, digits")
-    parser.add_argument("--workdir", default="", help="a trained one instead")
+    parser.add_argument("--workdir", default="", help="of a trained model instead")
     parser.add_argument(
-        "--prior", default="", help="fitted now, for an autoencoder: mixture, normal"
+        "--prior", default="", help="for an autoencoder without one: mixture (fitted now), normal"
     )
     parser.add_argument("--components", type=int, default=10, help="of --prior mixture")
     parser.add_argument("--data-dir", help="the data folder (default: AEJAX_DATA)")
     parser.add_argument("--seed", type=int, default=0)
 
 
-def _generator(args):
+def _generator(args: argparse.Namespace) -> "Generator":
     from aejax.generation.generator import load_generator
 
     if not args.model and not args.workdir:
@@ -30,7 +35,7 @@ def _generator(args):
     return load_generator(args.model, args.workdir, args.prior, args.data_dir, **arguments)
 
 
-def _output(parser: argparse.ArgumentParser, what: str) -> None:
+def _add_output(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("-o", "--out", required=True, metavar="PATH", help=what)
     files.add_force(parser)
 
@@ -38,8 +43,11 @@ def _output(parser: argparse.ArgumentParser, what: str) -> None:
 def outputs(path: str, count: int, labels: Sequence[str] = ()) -> list[pathlib.Path]:
     """The files that `write` makes of `count` pictures.
 
+    Args:
+      labels: of the pictures: a folder then gets a sub-folder for each.
+
     Raises:
-      UserError: a suffix that is not written.
+      UserError: another suffix than .png and .npy.
     """
     target = pathlib.Path(path)
     if target.suffix in (".png", ".npy") and not target.is_dir():
@@ -51,10 +59,14 @@ def outputs(path: str, count: int, labels: Sequence[str] = ()) -> list[pathlib.P
 
 
 def write(pictures, path: str, columns: int | None = None, labels: Sequence[str] = ()) -> str:
-    """uint8 [n, h, w, c] as a sheet (.png), an array (.npy, [n, h, w(, 3)]) or a folder of files.
+    """Writes uint8 [n, h, w, c] as a sheet (.png), an array (.npy, [n, h, w(, 3)]) or a folder of
+    files.
+
+    Args:
+      columns: of the sheet. labels: as in `outputs`.
 
     Returns:
-      what was written, for the user.
+      a line that says what was written.
 
     Raises:
       UserError: another suffix, or a place that cannot be written.
@@ -90,14 +102,14 @@ def read(
 ):
     """Picture files as uint8 [n, h, w, c] of the model's `shape` (h, w, c).
 
-    Other sizes are cropped to the model's proportions and resized, other channels converted: one
-    line on stderr says so.
+    Pictures of another size are cropped to the model's proportions and resized, those with other
+    channels converted; one line on stderr says so.
 
     Args:
-      failed: takes what is wrong with each file that is no picture, which is then left out.
+      failed: if given, a file that is no picture is left out, and its error is put here.
 
     Raises:
-      UserError: a file that is no picture, without `failed`.
+      UserError: a file that is no picture, if `failed` is not given.
     """
     import numpy as np
 
@@ -121,10 +133,10 @@ def read(
             unlike.append(f"{path} ({stored.shape[1]}x{stored.shape[0]}, {kind}{alpha})")
         pictures.append(decode.resize(x, (height, width)))
     if unlike:
-        more = f" and {len(unlike) - 1} more" if len(unlike) > 1 else ""
+        others = f" and {len(unlike) - 1} more" if len(unlike) > 1 else ""
         kind = "gray" if channels == 1 else "colour"
         fitted = f"cropped and resized to the model's {width}x{height}, {kind}"
-        print(f"aejax: {fitted}: {unlike[0]}{more}", file=sys.stderr)
+        print(f"aejax: {fitted}: {unlike[0]}{others}", file=sys.stderr)
     return np.stack(pictures) if pictures else np.zeros((0, *shape), np.uint8)
 
 
@@ -132,21 +144,23 @@ def read(
 
 
 def _sample_arguments(parser):
-    _which(parser)
-    parser.add_argument("--n", type=int, default=64, help="how many (default 64)")
+    _add_generator(parser)
+    parser.add_argument("--n", type=int, default=64, help="number of pictures (default 64)")
     parser.add_argument("--class", dest="label", type=int, help="of this class only, from 0")
-    parser.add_argument("--guidance", type=float, help="1 = plain, more = surer and less varied")
-    parser.add_argument("--steps", type=int, help="of the sampler, if it has steps")
+    parser.add_argument(
+        "--guidance", type=float, help="1 = plain, above 1 = nearer to the class and less varied"
+    )
+    parser.add_argument("--steps", type=int, help="of the sampler, for priors that have steps")
     parser.add_argument("--temperature", type=float, help="of priors that have one")
     parser.add_argument("--score", metavar="SOURCE", default="",
-                        help="print FD, KID, PRDC of the samples against its test split, such as "
-                        "tfds:fashion_mnist; take --n 10000")  # fmt: skip
+                        help="print FD, KID, PRDC of the samples against the test split of this "
+                        "source, such as tfds:fashion_mnist; use --n 10000")  # fmt: skip
     parser.add_argument("--fid-weights", metavar="PATH", default="",
-                        help="let Inception judge (the FID in print): pytorch-fid's file, or a "
-                        "safetensors of the same names")  # fmt: skip
+                        help="compare Inception features, as published FIDs do: pytorch-fid's "
+                        "file, or a .safetensors with the same names")  # fmt: skip
     parser.add_argument("--any-hash", action="store_true",
-                        help="take --fid-weights that are not the published file")  # fmt: skip
-    _output(parser, "grid.png, samples.npy or a folder")
+                        help="accept --fid-weights that are not the published file")  # fmt: skip
+    _add_output(parser, "grid.png, samples.npy or a folder")
 
 
 def _sample(args) -> int:
@@ -159,11 +173,11 @@ def _sample(args) -> int:
     pictures = generator.sample(args.n, args.seed, args.label, **options)
     print(write(pictures, args.out))
     if args.score:
-        from aejax.generation import judge, metrics
+        from aejax.generation.score import open_reference, score
 
-        real = judge.reference(args.score, args.fid_weights, args.data_dir, args.any_hash)
-        result = metrics.score(real, pictures, seed=args.seed)
-        print(f"{metrics.caption(result)}\n{metrics.company(result)}")
+        real = open_reference(args.score, args.fid_weights, args.data_dir, args.any_hash)
+        result = score(real, pictures, seed=args.seed)
+        print(f"{result.caption()}\n{result.other_figures()}")
     return 0
 
 
@@ -173,9 +187,9 @@ def _sample(args) -> int:
 def _interpolate_arguments(parser):
     parser.add_argument("a", help="first picture")
     parser.add_argument("b", help="last picture")
-    _which(parser)
+    _add_generator(parser)
     parser.add_argument("--steps", type=int, default=10)
-    _output(parser, "strip.png, frames.npy or a folder")
+    _add_output(parser, "strip.png, frames.npy or a folder")
 
 
 def _interpolate(args) -> int:
@@ -187,12 +201,14 @@ def _interpolate(args) -> int:
 
 
 def _edit_arguments(parser):
-    parser.add_argument("image", help="where the walks begin")
-    _which(parser)
-    parser.add_argument("--count", type=int, default=8, help="coordinates, most effect first")
+    parser.add_argument("image", help="the picture to start from")
+    _add_generator(parser)
+    parser.add_argument(
+        "--count", type=int, default=8, help="coordinates, those with the largest effect first"
+    )
     parser.add_argument("--reach", type=float, default=3.0, help="standard deviations to each side")
     parser.add_argument("--steps", type=int, default=9)
-    _output(parser, "walks.png, walks.npy or a folder")
+    _add_output(parser, "walks.png, walks.npy or a folder")
 
 
 def _edit(args) -> int:
@@ -211,13 +227,15 @@ def _edit(args) -> int:
 
 def _extend_arguments(parser):
     parser.add_argument("input", help="a picture, or a folder whose sub-folders are classes")
-    _which(parser)
-    parser.add_argument("--n", type=int, default=8, help="variants of each")
-    parser.add_argument("--strength", type=float, default=0.5, help="0 = the same, 1 = anything")
+    _add_generator(parser)
+    parser.add_argument("--n", type=int, default=8, help="variants of each picture")
+    parser.add_argument(
+        "--strength", type=float, default=0.5, help="0 = the same picture, 1 = a new one"
+    )
     parser.add_argument(
         "--classes", default="", help="sub-folders in the order of the generator's classes: a,b,..."
     )
-    _output(parser, "a folder (with the sub-folders of the input), sheet.png or variants.npy")
+    _add_output(parser, "a folder (with the sub-folders of the input), sheet.png or variants.npy")
 
 
 def _extend(args) -> int:
@@ -240,21 +258,26 @@ def _extend(args) -> int:
         folders = [n for n in names for _ in range(args.n)] if any(names) else ()
         print(write(made, args.out, columns=args.n, labels=folders))
     if labels is None and generator.classes:
-        print("the classes of the input are not told to the generator; see --classes")
+        print("the generator is not told the classes of the input; see --classes")
     for file, error in (failed or {}).items():
         print(f"aejax: {files.failure(file, error)}", file=sys.stderr)
     return 2 if failed else 0
 
 
-def _labels(names: Sequence[str], classes: int, told: str):
-    """The generator's class of each picture, by the sub-folder it is in; None if not known.
+def _labels(names: Sequence[str], classes: int, order_of_classes: str):
+    """The generator's class of each picture, [n], by the name of its sub-folder; None if the
+    sub-folders are not the generator's classes.
+
+    Args:
+      names: sub-folder of each picture. classes: number of the generator's.
+      order_of_classes: --classes.
 
     Raises:
-      UserError: a sub-folder that is not among the classes told.
+      UserError: a sub-folder that is not in --classes.
     """
     import numpy as np
 
-    order = told.split(",") if told else sorted(set(names) - {""})
+    order = order_of_classes.split(",") if order_of_classes else sorted(set(names) - {""})
     if not classes or "" in names or len(order) != classes:
         return None
     if set(names) - set(order):
@@ -285,13 +308,13 @@ def box_mask(box: str, shape: Sequence[int]):
 
 def _inpaint_arguments(parser):
     parser.add_argument("image")
-    _which(parser)
+    _add_generator(parser)
     region = parser.add_mutually_exclusive_group(required=True)
-    region.add_argument("--mask", help="a picture, white where pixels are to be filled")
+    region.add_argument("--mask", help="a picture that is white where pixels are to be filled")
     region.add_argument("--box", help="top,left,height,width in pixels of the model's picture")
-    parser.add_argument("--n", type=int, default=1, help="fillings")
+    parser.add_argument("--n", type=int, default=1, help="number of fillings")
     parser.add_argument("--class", dest="label", type=int)
-    _output(parser, "whole.png, fillings.npy or a folder")
+    _add_output(parser, "whole.png, fillings.npy or a folder")
 
 
 def _inpaint(args) -> int:

@@ -1,4 +1,4 @@
-"""Pictures that never were, drawn by the shipped generators: a row of the quickstart."""
+"""New pictures, drawn by the shipped generators: a section of the quickstart's report."""
 
 import json
 import pathlib
@@ -8,21 +8,22 @@ RIVALS = pathlib.Path(__file__).parent / "rivals"
 
 
 def rivals() -> dict[str, dict[str, Any]]:
-    """{name: {"pictures": uint8 [12, 28, 28, 1], "fd": ...}} of what was trained on Fashion-MNIST
-    to be compared with: kept as pictures, not as weights. How they were made: rivals.json."""
+    """{name: {"pictures": uint8 [12, 28, 28, 1], "fd": ...}} of other models of Fashion-MNIST, to
+    compare with. They are stored as pictures, not as weights; rivals.json says how they were
+    made."""
     import numpy as np
 
-    told = json.loads(RIVALS.with_suffix(".json").read_text())["models"]
-    with np.load(RIVALS.with_suffix(".npz")) as kept:
-        return {name: {"pictures": kept[name], **about} for name, about in told.items()}
+    models = json.loads(RIVALS.with_suffix(".json").read_text())["models"]
+    with np.load(RIVALS.with_suffix(".npz")) as pictures:
+        return {name: {"pictures": pictures[name], **facts} for name, facts in models.items()}
 
 
 def drawn_pictures(directory: str | pathlib.Path, n: int = 12) -> dict[str, str]:
     """A section for a study's report: {"title", "text", "picture": file in `directory`}.
 
-    n pictures of each generator, and under them what a GAN and a plain VAE drew. The distances were
-    measured when they were made (on 10,000 samples, against the test split, which is not in the
-    package), not anew.
+    n pictures of each generator, and below them those of a GAN and a plain VAE. The distances were
+    measured when the models were made, on 10,000 samples against the test split, which is not in
+    the package.
     """
     from aejax import weights
     from aejax.generation.generator import load_generator, names
@@ -39,12 +40,13 @@ def drawn_pictures(directory: str | pathlib.Path, n: int = 12) -> dict[str, str]
     path = pathlib.Path(directory) / "generate.png"
     save(path, rows_sheet(rows, side=84))
     return {
-        "title": "Pictures that never were",
+        "title": "New pictures",
         "text": (
-            f"Draws of {' and '.join(names())}: noise, turned into a code h by the prior, and into "
-            "a picture by f_D. Under them what others draw that were trained on fashion-mnist: "
-            f"{' and '.join(others)}. FD: the distance of 10,000 draws from the 10,000 pictures of "
-            "the test split, as measured when they were made, and of as many real pictures."
+            f"Samples of {' and '.join(names())}: the prior turns noise into a code h, f_D turns h "
+            "into a picture. Below them samples of other models trained on fashion-mnist: "
+            f"{' and '.join(others)}. FD: the Frechet distance of 10,000 samples from the 10,000 "
+            "pictures of the test split, and that of as many real pictures (measured when the "
+            "models were made)."
         ),
         "picture": path.name,
     }

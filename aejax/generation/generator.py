@@ -1,39 +1,45 @@
-"""A trained generator as something to call: sample, interpolate, edit, extend, inpaint.
+"""A trained generator as functions: sample, interpolate, edit, extend, inpaint.
 
 Pictures in and out are uint8 [n, h, w, c]; z is the standardised latent of `LatentModel`, which all
-but `sample` need. All of it is a function of its arguments and a seed.
+but `sample` need. Results depend on the arguments and the seed alone.
 """
 
 import dataclasses
 import functools
 import math
 import pathlib
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
 from aejax import weights
 from aejax.config import plain
+from aejax.contracts import Generative
 from aejax.errors import UserError
 from aejax.generation.latent import LatentModel, fit_prior
 from aejax.generation.priors import FlowMatching
 from aejax.generation.samplers import guided
 from aejax.loading import load
 from aejax.registry import did_you_mean
+from aejax.types import Label, Variables
 
 Pictures = UInt8[np.ndarray, "n h w c"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Generator:
-    """A model that can `draw` (a LatentModel, HierarchicalVAE, VampAutoEncoder, GAN) with its
-    variables. `name` is for captions."""
+    """A model that makes pictures, with its variables.
 
-    model: Any
-    variables: Any
+    Attributes:
+      model: fulfils `contracts.Generative` (LatentModel, HierarchicalVAE, VampAutoEncoder, GAN).
+      name: for captions. class_names: of the labels, if known.
+    """
+
+    model: Generative
+    variables: Variables
     name: str = ""
     class_names: tuple[str, ...] = ()
 
@@ -44,14 +50,14 @@ class Generator:
 
     @property
     def classes(self) -> int:
-        """Labels that can be asked for; 0 = none."""
+        """Number of labels that can be asked for; 0 = none."""
         return getattr(self.model, "classes", 0)
 
     @functools.cached_property
     def _prior(self):
         if not isinstance(self.model, LatentModel):
             return None
-        return self.model.make_prior(parent=None, name=None)
+        return self.model.unbound_prior()
 
     @functools.cached_property
     def _density(self):
@@ -86,52 +92,62 @@ class Generator:
             raise UserError(f"class {label}: this generator has {known}")
         return jnp.full(n, label)
 
-    def _continuous(self, what: str) -> None:
+    def _check_continuous(self, what: str) -> None:
+        """Refuses a model without continuous latents."""
         if self._prior is None or self._prior.discrete:
-            has = "codes" if self._prior else "no prior over latents to walk through"
-            raise UserError(f"{what} walks through continuous latents; this model has {has}")
+            has = "codes" if self._prior else "no prior over latents"
+            raise UserError(f"{what} needs continuous latents; this model has {has}")
 
     def encode(self, pictures: Pictures) -> np.ndarray:
-        """z of pictures of this generator's shape."""
+        """Pictures of this generator's shape -> z.
+
+        Raises:
+          UserError: pictures of another shape.
+        """
         pictures = np.asarray(pictures)
         if pictures.shape[1:] != self.shape:
             raise UserError(f"pictures of {pictures.shape[1:]}; this generator has {self.shape}")
         return np.asarray(self._encode(self.variables, pictures.astype(np.float32)))
 
     def decode(self, z: Float[np.ndarray, "n *s"]) -> Pictures:
-        """Pictures of z."""
+        """z -> pictures."""
         return np.asarray(self._decode(self.variables, jnp.asarray(z)))
 
     def sample(
         self, n: int, seed: int = 0, label: int | None = None, batch: int = 500, **options
     ) -> Pictures:
-        """n new pictures, drawn in batches; options are the prior's (guidance, steps, ...).
+        """n new pictures, drawn in batches.
+
+        Args:
+          label: class of all of them; None = random classes.
+          options: of the prior (guidance, steps, temperature, ...).
 
         Raises:
-          UserError: a class it does not know, or an option its prior does not have.
+          UserError: a class that it does not know, or an option that its prior does not have.
         """
         _check(n=n, batch=batch)
         for name, value in options.items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise UserError(f"{name} {value}: give a finite number")
-        batch, given = min(batch, n), tuple(sorted(options.items()))
-        key, labels, found = jax.random.key(seed), self._label(label, batch), []
+        batch, static_options = min(batch, n), tuple(sorted(options.items()))
+        key, labels, pictures = jax.random.key(seed), self._label(label, batch), []
         try:
             for i in range(-(-n // batch)):
-                now = jax.random.fold_in(key, i)
-                found.append(np.asarray(self._draw(self.variables, now, labels, batch, given)))
+                key_batch = jax.random.fold_in(key, i)
+                y = self._draw(self.variables, key_batch, labels, batch, static_options)
+                pictures.append(np.asarray(y))
         except TypeError as e:
             if "unexpected keyword" not in str(e):
                 raise
-            wrong = str(e).rpartition("'")[0].rpartition("'")[2]
-            who = self._prior or self.model
-            raise UserError(f'{type(who).__name__} has no "{wrong}"') from e
-        return np.concatenate(found)[:n]
+            option = str(e).rpartition("'")[0].rpartition("'")[2]
+            part = self._prior or self.model
+            raise UserError(f'{type(part).__name__} has no "{option}"') from e
+        return np.concatenate(pictures)[:n]
 
     def interpolate(self, a: np.ndarray, b: np.ndarray, steps: int = 10) -> Pictures:
-        """From picture a to b [h, w, c] along a great circle through their z (of equal norm on the
-        way: a straight line would pass where the prior is empty)."""
-        self._continuous("interpolate")
+        """From picture a to b [h, w, c] in `steps` pictures, along a great circle through their z.
+        A straight line would pass through small z, where a normal prior has little mass."""
+        self._check_continuous("interpolate")
         _check(steps=steps)
         za, zb = self.encode(np.stack([a, b]))
         t = np.linspace(0.0, 1.0, steps).reshape(-1, *(1,) * za.ndim)
@@ -141,15 +157,15 @@ class Generator:
         if angle < 1e-3 or np.pi - angle < 1e-3:
             return self.decode((1.0 - t) * za + t * zb)
         ua, ub = za / na, zb / nb
-        way = (np.sin((1.0 - t) * angle) * ua + np.sin(t * angle) * ub) / np.sin(angle)
-        return self.decode(way * ((1.0 - t) * na + t * nb))
+        path = (np.sin((1.0 - t) * angle) * ua + np.sin(t * angle) * ub) / np.sin(angle)
+        return self.decode(path * ((1.0 - t) * na + t * nb))
 
     def edit(
         self, picture: np.ndarray, count: int = 8, reach: float = 3.0, steps: int = 9
     ) -> tuple[Pictures, Int[np.ndarray, "count"]]:
-        """Walks from -reach to +reach standard deviations along the coordinates of z that change
-        the picture most: ([count * steps, h, w, c], the coordinates)."""
-        self._continuous("edit")
+        """The picture with one coordinate of z set from -reach to +reach standard deviations, for
+        the `count` coordinates that change it most: ([count * steps, h, w, c], the coordinates)."""
+        self._check_continuous("edit")
         _check(count=count, steps=steps)
         if not math.isfinite(reach):
             raise UserError(f"reach {reach}: give a finite number of standard deviations")
@@ -158,12 +174,9 @@ class Generator:
         pushed = self.decode((flat + 2.0 * np.eye(d)).reshape(d, *z.shape[1:]).astype(np.float32))
         effect = np.abs(pushed.astype(float) - self.decode(z)).reshape(d, -1).mean(1)
         chosen = np.argsort(-effect)[:count]
-        way = []
-        for i in chosen:
-            line = np.repeat(flat[None], steps, axis=0)
-            line[:, i] = np.linspace(-reach, reach, steps)
-            way.append(line)
-        walks = np.concatenate(way).reshape(-1, *z.shape[1:]).astype(np.float32)
+        walks = np.repeat(flat[None, None], steps, axis=1).repeat(len(chosen), axis=0)
+        walks[np.arange(len(chosen)), :, chosen] = np.linspace(-reach, reach, steps)
+        walks = walks.reshape(-1, *z.shape[1:]).astype(np.float32)
         return self.decode(walks), chosen
 
     def extend(
@@ -177,26 +190,28 @@ class Generator:
     ) -> Pictures:
         """n variants of each picture, [b * n, h, w, c], those of one picture together.
 
-        With a flow: z is mixed with noise up to t = 1 - strength and brought back along the flow,
-        under the picture's class where it has one (after SDEdit, Meng et al. 2022, arXiv
-        2108.01073). With other priors: noise of `strength` standard deviations is added to z.
+        With a flow, z is mixed with noise to t = 1 - strength, and the flow is followed from there
+        to t = 1, for the picture's class if given (after SDEdit, Meng et al. 2022, arXiv
+        2108.01073).
+        With other priors, noise of `strength` standard deviations is added to z.
 
         Args:
-          strength: 0 = the reconstruction, 1 = a new sample that knows only the class.
+          strength: 0 = the reconstruction, 1 = a new sample of the class.
+          labels: class of each picture, [b].
         """
-        self._continuous("extend")
+        self._check_continuous("extend")
         _check(n=n, steps=steps)
         if not 0.0 <= strength <= 1.0:
-            raise UserError(f"strength {strength}: from 0 (the same) to 1 (something else)")
+            raise UserError(f"strength {strength}: give 0 (the same picture) to 1 (a new one)")
         z = np.repeat(self.encode(pictures), n, axis=0)
         label = None if labels is None or not self.classes else np.repeat(labels, n)
         noise = jax.random.normal(jax.random.key(seed), z.shape)
         if not isinstance(self._prior, FlowMatching):
             return self.decode(z + strength * noise)
-        begin, found = 1.0 - strength, []
+        begin, variants = 1.0 - strength, []
 
         @jax.jit
-        def back(z, label):
+        def follow_flow(z, label):
             velocity = self._velocity(len(z), label)
 
             def body(z, i):
@@ -209,8 +224,8 @@ class Generator:
         mixed = strength * noise + begin * z
         for i in range(0, len(z), 500):
             part = None if label is None else jnp.asarray(label[i : i + 500])
-            found.append(self.decode(back(mixed[i : i + 500], part)))
-        return np.concatenate(found)
+            variants.append(self.decode(follow_flow(mixed[i : i + 500], part)))
+        return np.concatenate(variants)
 
     def inpaint(
         self,
@@ -222,11 +237,14 @@ class Generator:
         steps: int = 48,
         inner: int = 4,
     ) -> Pictures:
-        """n fillings of the region where mask [h, w] is true; elsewhere the picture stays.
+        """n fillings of the region where mask [h, w] is true; the other pixels stay as they are.
 
-        At each step of the flow the latent it heads for is moved by `inner` gradient steps towards
-        what decodes to the known pixels, and the noise is kept (after DPS, Chung et al. 2023, arXiv
-        2209.14687). Needs a flow-matching prior.
+        At each step of the flow, the latent that it predicts for t = 1 is moved by `inner` gradient
+        steps towards one that decodes to the known pixels; the noise stays the same (after DPS,
+        Chung et al. 2023, arXiv 2209.14687).
+
+        Raises:
+          UserError: the prior is no flow_matching; a mask of another shape, all true or all false.
         """
         if not isinstance(self._prior, FlowMatching):
             raise UserError("inpaint needs a generator with a flow_matching prior")
@@ -235,7 +253,7 @@ class Generator:
         if mask.shape != self.shape[:2]:
             raise UserError(f"a mask of {mask.shape}; the pictures are {self.shape[:2]}")
         if mask.all() or not mask.any():
-            raise UserError("the mask is all or nothing; it is true where pixels are to be filled")
+            raise UserError("the mask is all true or all false; it is true where pixels are filled")
         known = jnp.asarray(~mask, jnp.float32)[..., None]
         x = jnp.asarray(picture, jnp.float32) / 255.0
         label = self._label(label, n)
@@ -250,18 +268,18 @@ class Generator:
             velocity = self._velocity(n, label)
 
             def body(z, i):
-                t, later = i / steps, (i + 1.0) / steps
+                t, t_next = i / steps, (i + 1.0) / steps
                 v = velocity(z, t)
-                goal, epsilon = z + (1.0 - t) * v, z - t * v
+                end, epsilon = z + (1.0 - t) * v, z - t * v  # the flow's at t = 1 and at t = 0
 
-                def towards(_, goal):
-                    g = jax.grad(misfit)(goal)
+                def descend(_, end):
+                    g = jax.grad(misfit)(end)
                     axes = tuple(range(1, g.ndim))
                     size = jnp.sqrt(jnp.mean(jnp.square(g), axis=axes, keepdims=True))
-                    return goal - 0.15 * (1.0 - 0.7 * t) * g / (size + 1e-6)
+                    return end - 0.15 * (1.0 - 0.7 * t) * g / (size + 1e-6)
 
-                goal = jax.lax.fori_loop(0, inner, towards, goal)
-                return (1.0 - later) * epsilon + later * goal, None
+                end = jax.lax.fori_loop(0, inner, descend, end)
+                return (1.0 - t_next) * epsilon + t_next * end, None
 
             return jax.lax.scan(body, noise, jnp.arange(steps, dtype=jnp.float32))[0]
 
@@ -269,7 +287,7 @@ class Generator:
         filled = self.decode(run(noise))
         return np.where(mask[None, ..., None], filled, np.asarray(picture)[None])
 
-    def _velocity(self, n: int, label: Any):
+    def _velocity(self, n: int, label: Label) -> Callable[[Array, Array], Array]:
         def velocity(z, t, c):
             return self._prior.apply(self._density, z, jnp.full(n, t), c, method="velocity")
 
@@ -288,24 +306,25 @@ def load_generator(
     """A shipped generator by name, or that of a workdir.
 
     Args:
-      workdir: of a model that can `draw`; or of a plain autoencoder, and then
-      prior: "normal" or "mixture" is fitted to its training set here (arguments: components).
+      workdir: of a generative model, or of a plain autoencoder.
+      prior: for a plain autoencoder: "normal", or "mixture", which is fitted to the latents of its
+        training set here (arguments: components).
 
     Raises:
-      UserError: neither or both are given, no such generator, an autoencoder without a prior, or a
-        prior for what has one.
+      UserError: neither or both of model and workdir; no such generator; an autoencoder without
+        `prior`, or `prior` for a model that has its own.
     """
     if bool(model) == bool(workdir):
         raise UserError("give either --model NAME or --workdir DIR")
-    own = f"{model or workdir} has its own prior; leave --prior out"
+    has_own_prior = f"{model or workdir} has its own prior; leave --prior out"
     if model:
         if prior:
-            raise UserError(own)
+            raise UserError(has_own_prior)
         return _shipped(model)
     trained = load(workdir, data_dir=data_dir)
-    if hasattr(trained.model, "draw"):
+    if isinstance(trained.model, Generative):
         if prior:
-            raise UserError(own)
+            raise UserError(has_own_prior)
         name = pathlib.Path(workdir).name
         return Generator(trained.model, trained.variables, name, trained.class_names)
     if prior not in ("normal", "mixture"):
@@ -319,25 +338,25 @@ def load_generator(
     data = trained.config.data
     train = decoded(open_source(data.source, data.split, data_dir=data_dir))
     images = np.asarray(train.data).reshape(-1, *train.source.shape)
-    made = LatentModel(
+    latent_model = LatentModel(
         shape=train.source.shape,
         autoencoder=plain(trained.config.model),
         prior={"name": prior, **arguments},
     )
     variables = {name: {"ae": tree} for name, tree in trained.variables.items()}
     name = f"{pathlib.Path(workdir).name} + {prior}"
-    return Generator(made, fit_prior(made, variables, images), name)
+    return Generator(latent_model, fit_prior(latent_model, variables, images), name)
 
 
 def names() -> list[str]:
-    """The generators among the shipped weights."""
-    found = []
+    """The names of the shipped generators."""
+    generators = []
     for name in weights.names():
         meta = weights.provenance(name)
         config = meta.get("config", {}) if isinstance(meta.get("config"), dict) else {}
         if str(config.get("model", {}).get("name", "")).endswith(":LatentModel"):
-            found.append(name)
-    return found
+            generators.append(name)
+    return generators
 
 
 def _shipped(name: str) -> Generator:
@@ -346,6 +365,6 @@ def _shipped(name: str) -> Generator:
     if name not in known and "/" not in name:
         raise UserError(f'no generator "{name}"{did_you_mean(name, known)}')
     trained = load(name)
-    if not hasattr(trained.model, "draw"):
+    if not isinstance(trained.model, Generative):
         raise UserError(f'"{name}" is no generator{did_you_mean(name, known)}')
     return Generator(trained.model, trained.variables, name, trained.class_names)

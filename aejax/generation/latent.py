@@ -1,11 +1,8 @@
 """An autoencoder and a prior over its latents as one model, so that one file is a generator.
 
-    x -> f_E -> bottleneck -> h -> (h - mean) / std = z -> prior: -log p(z)
-    z ~ prior -> h = mean + std z -> f_D -> y
-
 The prior is trained by the package's one loop, on the same images as the autoencoder, which is
-frozen and encodes each batch inside the step: there is no cache of latents to write, to invalidate
-or to ship, and augmentations reach the prior too.
+frozen and encodes each batch inside the step. So there is no cache of latents to write, invalidate
+or ship, and the prior sees augmented images too.
 """
 
 import functools
@@ -15,22 +12,26 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from aejax.config import plain
-from aejax.contracts import Codes
+from aejax.contracts import Codes, FittedPrior
 from aejax.errors import UserError
-from aejax.generation.priors import PRIORS
+from aejax.generation.features.batches import Images, padded_batches
+from aejax.generation.priors import PRIORS, Prior
 from aejax.nets.autoencoder import build_model
 from aejax.registry import build, lookup
 from aejax.training.start import check_fit
-from aejax.types import Output, Variables
+from aejax.types import Cond, Label, Output, Variables
+
+Shape = tuple[int, ...]
 
 
 @functools.lru_cache(16)
-def _latent_shapes(config: str, shape: tuple[int, ...]) -> tuple[tuple[int, ...], Any]:
-    """Shape of one example's h and, if the bottleneck has codes, of its codes."""
+def _latent_shapes(config: str, shape: Shape) -> tuple[Shape, Shape | None]:
+    """(shape of one example's h, shape of its codes or None if the bottleneck has none)."""
     model = build_model(json.loads(config), shape)
     x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     key = jax.random.key(0)
@@ -50,16 +51,27 @@ def _codes_of(model, x):
 
 
 class LatentModel(nn.Module):
-    """A frozen autoencoder and the prior over what it passes on.
+    """A frozen autoencoder and a prior over its latents.
+
+        training   x -> f_E -> bottleneck -> h -> z = (h - mean) / std -> prior -> loss
+        drawing    prior -> z -> h = mean + std z -> f_D -> y
+
+    For a prior over codes z are the codes of the bottleneck, without mean and std.
 
     Attributes:
       shape: (h, w, c) of the images.
       autoencoder: its `config.model`. prior: {"name": one of PRIORS, its arguments}.
-      classes: labels the prior is told of; 0 = none.
-      statistics_steps: training steps over which mean and std of h per channel are gathered; they
-        are kept with the weights. Codes need none.
-      joint: train the autoencoder too: the terms then hold "kl" against this prior, which must have
-        an exact density, in place of the bottleneck's own.
+      classes: number of labels that the prior is given; 0 = none.
+      statistics_steps: training steps over which mean and std of h per channel are measured; they
+        are stored with the weights.
+      joint: train the autoencoder too, with "kl" against this prior instead of N(0, I); the prior
+        must have an exact density.
+
+    Terms: "prior", the prior's loss; if joint, also those of the bottleneck.
+
+    Raises:
+      UserError: a prior over codes for a bottleneck without codes; joint with a prior without an
+        exact density.
     """
 
     shape: tuple[int, ...]
@@ -75,23 +87,22 @@ class LatentModel(nn.Module):
         self.density = self.make_prior()
         if not self.density.discrete:
             k = self.latent_shape[-1]
-            one = lambda: jnp.ones(k)  # noqa: E731
-            self.mean = self.variable("latent", "mean", lambda: jnp.zeros(k))
-            self.square = self.variable("latent", "square", one)
-            self.count = self.variable("latent", "count", lambda: jnp.zeros(()))
+            self.mean = self.variable("latent", "mean", jnp.zeros, k)
+            self.square = self.variable("latent", "square", jnp.ones, k)
+            self.count = self.variable("latent", "count", jnp.zeros, ())
 
     @property
     def _shapes(self):
         return _latent_shapes(json.dumps(plain(self.autoencoder)), tuple(self.shape))
 
     @property
-    def latent_shape(self) -> tuple[int, ...]:
-        """Of one example's h."""
+    def latent_shape(self) -> Shape:
+        """The shape of one example's h."""
         return self._shapes[0]
 
     @nn.nowrap
-    def make_prior(self, **module) -> Any:
-        """The prior's module; unbound with parent=None."""
+    def make_prior(self) -> Prior:
+        """The prior as a module; in `setup` a part of this model."""
         arguments = dict(plain(self.prior))
         cls = lookup(arguments.pop("name"), PRIORS, "prior")
         shape, codes = self._shapes
@@ -104,39 +115,43 @@ class LatentModel(nn.Module):
                 )
             bottleneck = build_model(plain(self.autoencoder), self.shape).clone(parent=None)
             arguments |= {"shape": codes, "vocabulary": bottleneck.bottleneck.vocabulary}
-        made = build(cls, arguments, f'prior "{self.prior["name"]}"')
-        return made.clone(**module) if module else made
+        return build(cls, arguments, f'prior "{self.prior["name"]}"')
+
+    @nn.nowrap
+    def unbound_prior(self) -> Prior:
+        """The prior as a module of its own, to be used with variables."""
+        return self.make_prior().clone(parent=None, name=None)
 
     @property
     def std(self) -> Float[Array, "k"]:
-        """Standard deviation of h per channel, as gathered so far."""
+        """Standard deviation of h per channel, as measured so far."""
         return jnp.sqrt(jnp.maximum(self.square.value - self.mean.value**2, 1e-8))
 
-    def to_z(self, x: Float[Array, "b h w c"]) -> Any:
-        """What the prior is a density of: standardised h, or codes."""
+    def to_z(self, x: Float[Array, "b h w c"]) -> Array:
+        """Images -> z: standardised h, or codes."""
         if self.density.discrete:
             return _codes_of(self.ae, x)
         return (self.ae.encode(x) - self.mean.value) / self.std
 
-    def to_h(self, z: Any) -> Float[Array, "b *s k"]:
-        """The inverse, on the latents' side."""
+    def to_h(self, z: Array) -> Float[Array, "b *s k"]:
+        """z -> h."""
         if self.density.discrete:
             return self.ae.bottleneck.lookup(z)
         return z * self.std + self.mean.value
 
-    def encode(self, x: Float[Array, "b h w c"], cond: Any = None) -> Float[Array, "b *s k"]:
+    def encode(self, x: Float[Array, "b h w c"], cond: Cond = None) -> Float[Array, "b *s k"]:
         """h of images."""
         return self.ae.encode(x)
 
-    def decode(self, h: Float[Array, "b *s k"], cond: Any = None) -> Float[Array, "b h w c"]:
+    def decode(self, h: Float[Array, "b *s k"], cond: Cond = None) -> Float[Array, "b h w c"]:
         """Images of h, cropped to `shape`."""
         return self.ae.decode(h)[:, : self.shape[0], : self.shape[1]]
 
     def __call__(
-        self, x: Float[Array, "b h w c"], cond: dict | None = None, train: bool = False
+        self, x: Float[Array, "b h w c"], cond: Cond = None, train: bool = False
     ) -> Output:
-        """terms["prior"]: the prior's loss on h of x. y is the reconstruction (x itself while a
-        frozen autoencoder trains, which saves the decoder)."""
+        """h, z, the reconstruction y, and the terms. While only the prior trains y is x itself,
+        which saves the decoder."""
         label = (cond or {}).get("label")
         if self.joint:
             return self._jointly(x, label, train)
@@ -144,7 +159,7 @@ class LatentModel(nn.Module):
             h = z = _codes_of(self.ae, x)
         else:
             h = jax.lax.stop_gradient(self.ae.encode(x))
-            self._gather(h, train)
+            self._update_statistics(h, train)
             z = (h - self.mean.value) / self.std
         loss = self.density(z, label, train)
         if self.is_initializing():
@@ -162,56 +177,61 @@ class LatentModel(nn.Module):
             terms |= {"kl": terms["log_q"] + nll, "log_p": -nll}
         return Output(out.h, out.h_hat, out.y, terms, out.extra)
 
-    def _gather(self, h, train):
+    def _update_statistics(self, h, train):
+        """Running means of h and h^2 per channel, over the first `statistics_steps` steps."""
         if not train or self.is_initializing() or not self.is_mutable_collection("latent"):
             return
         count = self.count.value
         share = jnp.where(count < self.statistics_steps, 1.0 / (count + 1.0), 0.0)
         flat = h.reshape(-1, h.shape[-1]).astype(jnp.float32)
-        for kept, now in ((self.mean, flat.mean(0)), (self.square, jnp.square(flat).mean(0))):
-            kept.value = kept.value + share * (now - kept.value)
+        for running, of_batch in (
+            (self.mean, flat.mean(0)),
+            (self.square, jnp.square(flat).mean(0)),
+        ):
+            running.value = running.value + share * (of_batch - running.value)
         self.count.value = count + 1.0
 
     @nn.nowrap
-    def draw_z(self, variables: dict, key: PRNGKeyArray, n: int, label: Any = None, **options):
+    def draw_z(
+        self, variables: Variables, key: PRNGKeyArray, n: int, label: Label = None, **options: Any
+    ) -> Array:
         """n samples of the prior, [n, *z]; options are the prior's own (guidance, steps, ...)."""
-        prior = self.make_prior(parent=None, name=None)
+        prior = self.unbound_prior()
         params = variables["params"].get("density", {})
         return prior.draw({"params": params}, key, n, label, **options)
 
     @nn.nowrap
     def draw(
         self,
-        variables: dict,
+        variables: Variables,
         key: PRNGKeyArray,
         n: int,
-        label: Int[Array, "n"] | None = None,
-        **options,
+        label: Label = None,
+        **options: Any,
     ) -> Float[Array, "n h w c"]:
-        """n new images in [0, 1]."""
+        """n new images in [0, 1]; options are the prior's own."""
         z = self.draw_z(variables, key, n, label, **options)
         h = self.apply(variables, z, method="to_h")
         return jnp.clip(self.apply(variables, h, method="decode"), 0.0, 1.0)
 
 
-def latents(model: LatentModel, variables: dict, images: Any, batch: int = 500) -> Any:
+def latents(
+    model: LatentModel, variables: Variables, images: Images, batch: int = 500
+) -> np.ndarray:
     """z of uint8 images [n, h, w, c], as NumPy, in batches."""
-    import numpy as np
-
     run = jax.jit(lambda v, x: model.apply(v, x.astype(jnp.float32) / 255.0, method="to_z"))
-    found = []
-    for i in range(0, len(images), batch):
-        part = images[i : i + batch]
-        full = np.concatenate([part, np.repeat(part[-1:], batch - len(part), axis=0)])
-        found.append(np.asarray(run(variables, full))[: len(part)])
-    return np.concatenate(found)
+    z = [np.asarray(run(variables, x))[:count] for x, count in padded_batches(images, batch)]
+    return np.concatenate(z)
 
 
 def with_autoencoder(variables: Variables, trained: Variables, start: str) -> Variables:
-    """`variables` of a LatentModel with those of the autoencoder trained in `start` in place.
+    """The variables of a LatentModel, with the autoencoder's replaced by `trained`.
+
+    Args:
+      start: where `trained` comes from, for the message.
 
     Raises:
-      UserError: they are of another architecture.
+      UserError: `trained` is of another architecture.
     """
     mine = {name: tree["ae"] for name, tree in variables.items() if "ae" in tree}
     common = {name: tree for name, tree in trained.items() if name in mine}
@@ -221,31 +241,36 @@ def with_autoencoder(variables: Variables, trained: Variables, start: str) -> Va
     return {**variables, **jax.tree.map(jnp.asarray, placed)}
 
 
-def measure_statistics(model: LatentModel, variables: dict, images: Any) -> dict:
-    """`variables` with mean and std of h over uint8 images: for priors that are fitted at once."""
-    import numpy as np
-
-    if model.make_prior(parent=None, name=None).discrete:
+def measure_statistics(model: LatentModel, variables: Variables, images: Images) -> Variables:
+    """The variables, with mean and std of h over uint8 images, for priors that are fitted without
+    training."""
+    if model.unbound_prior().discrete:
         return variables
     k = model.latent_shape[-1]
-    nothing = {"mean": jnp.zeros(k), "square": jnp.ones(k), "count": jnp.zeros(())}
-    variables = dict(variables) | {"latent": nothing}
+    identity = {"mean": jnp.zeros(k), "square": jnp.ones(k), "count": jnp.zeros(())}
+    variables = dict(variables) | {"latent": identity}
     run = jax.jit(lambda v, x: model.apply(v, x.astype(jnp.float32) / 255.0, method="encode"))
     sums, squares, n = 0.0, 0.0, 0
     for i in range(0, len(images) - len(images) % 500 or len(images), 500):
         h = np.asarray(run(variables, images[i : i + 500]), np.float64)
         h = h.reshape(-1, h.shape[-1])
         sums, squares, n = sums + h.sum(0), squares + np.square(h).sum(0), n + len(h)
-    found = {"mean": sums / n, "square": squares / n, "count": np.float64(1e6)}
-    found = {k: jnp.asarray(v, jnp.float32) for k, v in found.items()}
-    return variables | {"latent": found}
+    statistics = {"mean": sums / n, "square": squares / n, "count": np.float64(1e6)}
+    return variables | {"latent": {k: jnp.asarray(v, jnp.float32) for k, v in statistics.items()}}
 
 
-def fit_prior(model: LatentModel, variables: dict, images: Any, labels: Any = None, seed: int = 0):
-    """`variables` with statistics and, for "mixture", its parameters fitted to the images' h."""
+def fit_prior(
+    model: LatentModel,
+    variables: Variables,
+    images: Images,
+    labels: np.ndarray | None = None,
+    seed: int = 0,
+) -> Variables:
+    """The variables, with the statistics of h over uint8 images and, for a prior that can be fitted
+    (`contracts.FittedPrior`), its parameters."""
     variables = measure_statistics(model, variables, images)
-    prior = model.make_prior(parent=None, name=None)
-    if hasattr(prior, "fit"):
+    prior = model.unbound_prior()
+    if isinstance(prior, FittedPrior):
         fitted = prior.fit(latents(model, variables, images), labels, seed)["params"]
         params = dict(variables["params"]) | {"density": fitted}
         variables = dict(variables) | {"params": params}

@@ -1,8 +1,7 @@
 """log p(x | z), in nats, summed over the pixels of each image.
 
-A likelihood is a name and, for all but the first, a decoder that gives its parameters:
-`LikelihoodDecoder` wraps any f_D, widens its output to what the likelihood needs, and returns them
-beside the picture y (the mean).
+All but the first need parameters from the decoder: `LikelihoodDecoder` wraps any f_D, widens its
+output to what the likelihood needs, and returns the parameters beside the picture y (the mean).
 
     normal     y with a fixed sigma, or (sigma = 0) the best one for the batch: the sigma-VAE
     gaussian   y and a log variance per pixel or for the whole set: density of x in [0, 1]
@@ -18,13 +17,14 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.nn import log_sigmoid, logsumexp, softplus
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from aejax.errors import UserError
 from aejax.nets.f_D import F_D
 from aejax.nets.normal import log_normal
 from aejax.registry import build, lookup, parameters
-from aejax.types import Output
+from aejax.types import Cond, Output
 
 Images = Float[Array, "b h w c"]
 PerImage = Float[Array, "b"]
@@ -35,8 +35,8 @@ def _sum(v):
 
 
 def normal(x: Images, y: Images, sigma: float = 0.0) -> PerImage:
-    """log N(x; y, sigma^2). With sigma = 0 the maximum-likelihood sigma of the batch, one number
-    with a gradient through it (Rybkin et al. 2021, arXiv 2006.13202): no beta to tune."""
+    """log N(x; y, sigma^2). With sigma = 0 it is the maximum-likelihood sigma of the batch, one
+    number, with a gradient through it (Rybkin et al. 2021, arXiv 2006.13202): no beta to tune."""
     if sigma:
         logvar = 2.0 * math.log(sigma)
     else:
@@ -50,12 +50,13 @@ def gaussian(x: Images, y: Images, logvar: Float[Array, "..."]) -> PerImage:
 
 
 def bernoulli(x: Images, logits: Images) -> PerImage:
-    """x log p + (1 - x) log(1 - p), from logits, exact in the tails."""
+    """x log p + (1 - x) log(1 - p) with p = sigmoid(logits), exact in the tails."""
     return _sum(x * log_sigmoid(logits) + (1.0 - x) * log_sigmoid(-logits))
 
 
 def mixture_parameters(channels: int, mixtures: int) -> int:
-    """Numbers per pixel of a mixture: weights, means, log scales and, between channels, coefs."""
+    """Numbers per pixel of a mixture: weights, means, log scales, and coefficients between
+    channels."""
     return mixtures * (1 + 2 * channels + channels * (channels - 1) // 2)
 
 
@@ -90,8 +91,9 @@ def logistic_mixture(
     """Discretised mixture of logistics with linear dependence between channels (PixelCNN++,
     Salimans et al. 2017, arXiv 1701.05517).
 
-    x in [0, 1] is taken to its `levels` values. log(F(b) - F(a)) is computed in log space, as
-    -softplus(a) - softplus(-b) + log(1 - exp(a - b)), so that no floor is needed in the tails.
+    x in [0, 1] is rounded to its `levels` values. log(F(b) - F(a)) of the logistic distribution F
+    is computed as -softplus(a) - softplus(-b) + log(1 - exp(a - b)), which needs no floor in the
+    tails.
     """
     v = jnp.round(x * (levels - 1)) / (levels - 1) * 2.0 - 1.0
     weights, means, scales, coefs = _mixture(params, x.shape[-1], mixtures)
@@ -129,7 +131,10 @@ def sample_mixture(
 class LikelihoodDecoder(nn.Module):
     """Any f_D as the parameters of a likelihood.
 
+        h -> f_D with more output channels -> logits | y, logvar | mixture -> y, the mean picture
+
     Attributes:
+      latent, shape, dtype: filled from the config, as for every f_D.
       decoder: name in F_D; arguments: of that decoder.
       likelihood: "bernoulli", "gaussian" (log variance per pixel), "gaussian_shared" (one learned
         number) or "mixture" (of `mixtures` logistics).
@@ -143,7 +148,7 @@ class LikelihoodDecoder(nn.Module):
     likelihood: str = "bernoulli"
     mixtures: int = 5
     arguments: Mapping[str, Any] | None = None
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def setup(self):
         c = self.shape[-1]
@@ -155,14 +160,14 @@ class LikelihoodDecoder(nn.Module):
         }
         width = lookup(self.likelihood, sizes, "likelihood")
         cls = lookup(self.decoder, F_D, "f_D")
-        known = {"latent": self.latent, "shape": (*self.shape[:-1], width), "dtype": self.dtype}
-        known = {k: v for k, v in known.items() if k in parameters(cls)}
-        self.net = build(cls, known | dict(self.arguments or {}), f'f_D "{self.decoder}"')
+        filled = {"latent": self.latent, "shape": (*self.shape[:-1], width), "dtype": self.dtype}
+        filled = {k: v for k, v in filled.items() if k in parameters(cls)}
+        self.net = build(cls, filled | dict(self.arguments or {}), f'f_D "{self.decoder}"')
         if self.likelihood == "gaussian_shared":
             self.shared = self.param("logvar", nn.initializers.constant(-3.0), ())
 
     def __call__(
-        self, h: Float[Array, "b *s k"], cond: dict | None = None, train: bool = False
+        self, h: Float[Array, "b *s k"], cond: Cond = None, train: bool = False
     ) -> dict[str, Array]:
         """h -> {"y": [b, h, w, c], parameters}."""
         out = self.net(h, cond, train).astype(jnp.float32)
@@ -174,7 +179,7 @@ class LikelihoodDecoder(nn.Module):
         if self.likelihood == "gaussian":  # within e^-7 .. e^1: sigma of 0.03 to 1.6
             return {"y": out[..., :c], "logvar": 4.0 * jnp.tanh(out[..., c:] / 4.0) - 3.0}
         weights, means, _, coefs = _mixture(out, c, self.mixtures)
-        # the mean picture: of each channel given the means of those before
+        # the mean of each channel, given the means of the channels before it
         v = jnp.zeros(out.shape[:-1] + (c,))
         for i in range(c):
             given = _means_given(means, coefs, v)[..., i]

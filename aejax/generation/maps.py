@@ -1,26 +1,26 @@
-"""Where latents lie, in two dimensions."""
+"""Pictures of where latents lie, in two dimensions."""
 
-from typing import Any
+import pathlib
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from aejax.errors import UserError
+from aejax.nets.linear import principal_components
 
 
 def project(z: Float[np.ndarray, "n *s"], method: str = "pca", seed: int = 0) -> np.ndarray:
-    """z -> [n, 2]: the two directions of most variance, or UMAP if it is installed.
+    """z -> [n, 2]: "pca", the two directions of most variance, or "umap" if it is installed.
 
     Raises:
       UserError: unknown method, or UMAP without its package.
     """
     flat = np.asarray(z, np.float64).reshape(len(z), -1)
     if method == "pca":
-        centred = flat - flat.mean(0)
-        _, _, axes = np.linalg.svd(centred, full_matrices=False)
+        mean, axes = principal_components(flat, 2)
         # the sign of an axis is arbitrary: its largest entry is made positive
-        axes = axes[:2] * np.sign(axes[:2][[0, 1], np.abs(axes[:2]).argmax(1)])[:, None]
-        return centred @ axes.T
+        axes = axes * np.sign(axes[np.abs(axes).argmax(0), [0, 1]])
+        return (flat - mean) @ axes
     if method != "umap":
         raise UserError(f'latent map "{method}": pca or umap')
     try:
@@ -31,13 +31,14 @@ def project(z: Float[np.ndarray, "n *s"], method: str = "pca", seed: int = 0) ->
 
 
 def draw(
-    path: Any,
+    path: str | pathlib.Path,
     z: Float[np.ndarray, "n *s"],
-    labels: Any = None,
+    labels: Int[np.ndarray, "n"] | None = None,
     method: str = "pca",
     title: str = "",
 ) -> None:
-    """Writes a scatter plot of `project(z)`, coloured by label, as PNG or whatever path says."""
+    """Writes a scatter plot of `project(z)`, coloured by label; the suffix of path is the
+    format."""
     from matplotlib.figure import Figure
 
     at = project(z, method)

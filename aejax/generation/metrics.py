@@ -1,13 +1,12 @@
 """Distances between a set of samples and a set of real images, on features [n, d].
 
-NumPy in float64, on the host: these run once per evaluation and must be right to many digits. Where
-a number comes from is half of the number: `score` puts n, split, extractor and the floor that real
-data reach beside every one of them.
+NumPy in float64, on the host: they run once per evaluation and must be right to many digits. A
+distance means little without n, the split, the extractor and what real data reach: `score.score`
+reports all of them together.
 """
 
 import dataclasses
 import math
-from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -30,7 +29,7 @@ class Moments:
 
 
 def moments(features: Features) -> Moments:
-    """Moments in float64; the covariance is the unbiased one, as in the FID of the papers.
+    """Moments in float64; the covariance is the unbiased one, as in published FIDs.
 
     Raises:
       UserError: fewer than two examples, or values that are not finite.
@@ -64,7 +63,11 @@ def kid(
     real: Features, fake: Features, subsets: int = 100, size: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
     """Kernel distance: (mean, standard deviation) over random subsets of the unbiased squared MMD
-    with the kernel (x.y / d + 1)^3 (Binkowski et al. 2018, arXiv 1801.01401)."""
+    with the kernel (x.y / d + 1)^3 (Binkowski et al. 2018, arXiv 1801.01401).
+
+    Raises:
+      UserError: fewer than two examples on a side.
+    """
     real, fake = np.asarray(real, np.float64), np.asarray(fake, np.float64)
     rng, d = np.random.default_rng(seed), real.shape[1]
     size = min(size, len(real), len(fake))
@@ -106,9 +109,13 @@ def prdc(real: Features, fake: Features, k: int = 5, block: int = 1000) -> dict[
     """Precision, recall (Kynkaanniemi et al. 2019, arXiv 1904.06991), density and coverage (Naeem
     et al. 2020, arXiv 2002.09797) by the k nearest neighbours, in blocks of rows.
 
-    precision: share of samples inside some real point's neighbourhood; recall: the reverse;
-    density: how many neighbourhoods a sample is in, over k (above 1 is possible); coverage: share
-    of real points with a sample in their neighbourhood.
+    Returns:
+      "precision": share of samples inside the neighbourhood of some real point; "recall": the
+      reverse; "density": in how many neighbourhoods a sample is, over k (can be above 1);
+      "coverage": share of real points with a sample in their neighbourhood.
+
+    Raises:
+      UserError: no more than k examples on a side.
     """
     real, fake = np.asarray(real, np.float64), np.asarray(fake, np.float64)
     if min(len(real), len(fake)) <= k:
@@ -150,10 +157,10 @@ def memorisation(train: Features, held_out: Features, fake: Features) -> dict[st
     images (about 1 is healthy, far below 1 is copying); "copies": share of samples nearer than the
     nearest 1 % of held-out images (healthy: about 0.01).
     """
-    unseen, ours = nearest(held_out, train)[0], nearest(fake, train)[0]
+    of_held_out, of_samples = nearest(held_out, train)[0], nearest(fake, train)[0]
     return {
-        "nn_ratio": float(np.median(ours) / max(np.median(unseen), 1e-12)),
-        "copies": float((ours < np.quantile(unseen, 0.01)).mean()),
+        "nn_ratio": float(np.median(of_samples) / max(np.median(of_held_out), 1e-12)),
+        "copies": float((of_samples < np.quantile(of_held_out, 0.01)).mean()),
     }
 
 
@@ -163,8 +170,8 @@ def memorisation(train: Features, held_out: Features, fake: Features) -> dict[st
 def sliced_wasserstein(
     real: Features, fake: Features, projections: int = 512, p: int = 2, seed: int = 0
 ) -> float:
-    """(mean over random directions of W_p^p)^(1/p), each exact from sorted values; of unequal sets
-    the larger is thinned at random (Bonneel et al. 2015)."""
+    """(mean over random directions of W_p^p)^(1/p), each exact from sorted values (Bonneel et al.
+    2015). Of sets of unequal size the larger is thinned at random."""
     rng, n = np.random.default_rng(seed), min(len(real), len(fake))
 
     def thinned(f):
@@ -184,7 +191,7 @@ def class_histogram(labels: Int[np.ndarray, "n"], classes: int) -> np.ndarray:
 
 
 def class_gap(real: Int[np.ndarray, "n"], fake: Int[np.ndarray, "m"], classes: int) -> float:
-    """Total variation between the class shares of two sets: 0 equal, 1 disjoint."""
+    """Total variation between the class shares of two sets: 0 = equal, 1 = disjoint."""
     gap = class_histogram(real, classes) - class_histogram(fake, classes)
     return float(np.abs(gap).sum() / 2.0)
 
@@ -198,86 +205,10 @@ def iwae_nll(log_weights: Float[np.ndarray, "k b"]) -> np.ndarray:
 
 
 def bits_per_dim(nats: float, dims: int, levels: int = 1) -> float:
-    """nats per image -> bits per dimension. For a density over [0, 1] of values with `levels` steps
-    (256 after dequantisation) add log2(levels); 1 for a probability of discrete values."""
-    return nats / (dims * math.log(2.0)) + math.log2(levels)
+    """Nats per image -> bits per dimension.
 
-
-# All together -------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class Reference:
-    """Real images as an extractor sees them, loaded once and used for every model of a table."""
-
-    name: str  # of the set and split, "fashion_mnist test"
-    extractor: str  # name and hash
-    extract: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # uint8 -> (features, classes)
-    features: np.ndarray
-    labels: np.ndarray
-    train_images: np.ndarray | None = None  # uint8, for the floor and the memorisation check
-    images: np.ndarray | None = None
-    floors: dict[tuple[int, int], float] = dataclasses.field(default_factory=dict, repr=False)
-
-    def floor(self, n: int, seed: int = 0) -> float:
-        """Frechet distance of n training images, drawn by the seed, computed once for each."""
-        n = min(n, len(self.train_images))
-        if (n, seed) not in self.floors:
-            pick = np.random.default_rng(seed).choice(len(self.train_images), n, False)
-            drawn = self.extract(self.train_images[pick])[0]
-            self.floors[n, seed] = frechet(self.features, drawn)
-        return self.floors[n, seed]
-
-
-def score(
-    reference: Reference, samples: np.ndarray, k: int = 5, seed: int = 0
-) -> dict[str, float | int | str]:
-    """Every metric of uint8 samples [n, h, w, c] against the reference, and what they rest on.
-
-    Raises:
-      UserError: samples of another shape than the real images.
+    Args:
+      levels: 1 for a probability of discrete values; for a density over [0, 1], the number of steps
+        in it (256 after dequantisation), whose log2 is added.
     """
-    if reference.images is not None and samples.shape[1:] != reference.images.shape[1:]:
-        raise UserError(
-            f"samples of {samples.shape[1:]} against {reference.name}, "
-            f"whose images are {reference.images.shape[1:]}"
-        )
-    features, labels = reference.extract(samples)
-    mean, spread = kid(reference.features, features, seed=seed)
-    classes = int(max(reference.labels.max(), labels.max())) + 1
-    out = {
-        "fd": frechet(reference.features, features),
-        "kid": mean,
-        "kid_std": spread,
-        **prdc(reference.features, features, k),
-        "swd": sliced_wasserstein(reference.features, features, seed=seed),
-        "class_gap": class_gap(reference.labels, labels, classes),
-        "n": len(samples),
-        "n_real": len(reference.features),
-        "reference": reference.name,
-        "extractor": reference.extractor,
-    }
-    if reference.train_images is not None:
-        flat = lambda a: a.reshape(len(a), -1).astype(np.float32) / 255.0  # noqa: E731
-        few = min(2000, len(samples), len(reference.images))
-        out |= memorisation(
-            flat(reference.train_images), flat(reference.images[:few]), flat(samples[:few])
-        )
-        out["fd_floor"] = reference.floor(len(samples), seed)
-    return out
-
-
-def caption(result: dict) -> str:
-    """One line that may stand alone under a figure."""
-    floor = f", real data {result['fd_floor']:.3f}" if "fd_floor" in result else ""
-    return (
-        f"FD {result['fd']:.3f} (n = {result['n']} against {result['n_real']} of "
-        f"{result['reference']}, extractor {result['extractor']}{floor})"
-    )
-
-
-def company(result: dict) -> str:
-    """The other figures of the same samples, for the line under the caption."""
-    names = ("precision", "recall", "density", "coverage", "nn_ratio", "copies")
-    more = ", ".join(f"{n} {result[n]:.3f}" for n in names if n in result)
-    return f"KID {result['kid']:.4f} ± {result['kid_std']:.4f}, {more} (same sets and extractor)"
+    return nats / (dims * math.log(2.0)) + math.log2(levels)

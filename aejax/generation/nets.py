@@ -1,13 +1,12 @@
-"""Networks of the priors: a residual MLP for vectors, one transformer for everything else."""
-
-from typing import Any
+"""Networks of the priors: a residual MLP for vectors, a transformer for everything else."""
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from aejax.nets.blocks import Dense
+from aejax.types import Label
 
 zeros = nn.initializers.zeros_init()
 Cache = list[tuple[Array, Array]]
@@ -21,13 +20,17 @@ def sinusoids(t: Float[Array, "b"], width: int, fastest: float = 1000.0) -> Floa
 
 
 class Condition(nn.Module):
-    """Time and class as one vector; class number `classes` means "any"."""
+    """Time t and class as one vector [b, width]; class number `classes` means "any class".
+
+    t -> sinusoids -> Dense, silu, Dense --+--> c
+    label -> embedding --------------------+
+    """
 
     width: int
     classes: int = 0
 
     @nn.compact
-    def __call__(self, n: int, t: Float[Array, "b"] | None, label: Any) -> Float[Array, "b w"]:
+    def __call__(self, n: int, t: Float[Array, "b"] | None, label: Label) -> Float[Array, "b w"]:
         c = jnp.zeros((n, self.width))
         if t is not None:
             c = Dense(self.width)(jax.nn.silu(Dense(self.width)(sinusoids(t, 64))))
@@ -38,14 +41,20 @@ class Condition(nn.Module):
 
 
 def modulate(x, shift, scale):
-    """x (1 + scale) + shift, with [b, w] shift and scale over any positions of x."""
+    """x (1 + scale) + shift, with shift and scale [b, w] and x [b, ..., w]."""
     extra = (slice(None),) + (None,) * (x.ndim - 2)
     return x * (1.0 + scale[extra]) + shift[extra]
 
 
 class Block(nn.Module):
-    """Attention and a two-layer network, both modulated by c and from zero (adaLN-Zero, Peebles
-    and Xie 2023, arXiv 2212.09748). With a cache: one position, which is added to the cache."""
+    """Attention and a two-layer network, modulated by c, zero at the start (adaLN-Zero, Peebles and
+    Xie 2023, arXiv 2212.09748).
+
+        x -> norm, modulate -> attention -> * gate -> + x -> norm, modulate -> MLP -> * gate -> + x
+        c -> silu, Dense -> two shifts, two scales, two gates
+
+    With a cache x is one position, whose keys and values are added to the cache.
+    """
 
     heads: int
     expand: int = 4
@@ -54,8 +63,9 @@ class Block(nn.Module):
     def __call__(self, x, c, causal=False, cache=None, position=None):
         b, length, width = x.shape
         norm = nn.LayerNorm(use_bias=False, use_scale=False)
-        parts = jnp.split(Dense(6 * width, init=zeros)(jax.nn.silu(c)), 6, axis=-1)
-        qkv = Dense(3 * width)(modulate(norm(x), parts[0], parts[1]))
+        modulation = Dense(6 * width, init=zeros)(jax.nn.silu(c))
+        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = jnp.split(modulation, 6, axis=-1)
+        qkv = Dense(3 * width)(modulate(norm(x), shift_1, scale_1))
         q, k, v = (
             a.reshape(b, length, self.heads, width // self.heads)
             for a in jnp.split(qkv, 3, axis=-1)
@@ -69,14 +79,17 @@ class Block(nn.Module):
         if mask is not None:
             logits = jnp.where(mask[None, None], logits, -1e9)
         mixed = jnp.einsum("bhij,bjhd->bihd", jax.nn.softmax(logits, axis=-1), v)
-        x = x + parts[2][:, None] * Dense(width)(mixed.reshape(b, length, width))
-        y = modulate(norm(x), parts[3], parts[4])
+        x = x + gate_1[:, None] * Dense(width)(mixed.reshape(b, length, width))
+        y = modulate(norm(x), shift_2, scale_2)
         y = Dense(width)(jax.nn.gelu(Dense(self.expand * width)(y)))
-        return x + parts[5][:, None] * y, cache
+        return x + gate_2[:, None] * y, cache
 
 
 class Transformer(nn.Module):
-    """[b, l, w] -> [b, l, outputs] with learned positions; causal or not, with a cache or not."""
+    """[b, l, w] -> [b, l, outputs] with learned positions.
+
+    x + positions -> `depth` blocks -> norm, modulate -> Dense -> [b, l, outputs]
+    """
 
     width: int
     depth: int
@@ -97,29 +110,38 @@ class Transformer(nn.Module):
         c: Float[Array, "b w"],
         causal: bool = False,
         cache: Cache | None = None,
-        position: Any = None,
-    ) -> Any:
-        """All positions; or with a cache the one at `position` -> (its output [b, 1, o], cache)."""
+        position: Int[Array, ""] | None = None,
+    ) -> Float[Array, "b l o"] | tuple[Float[Array, "b 1 o"], Cache]:
+        """All positions -> their outputs. With a cache, x is the one at `position`, and the result
+        is (its output [b, 1, outputs], the new cache).
+
+        Args:
+          causal: each position sees only itself and those before.
+        """
         if cache is None:
             x = x + self.positions[: x.shape[1]]
         else:
             x = x + jax.lax.dynamic_slice_in_dim(self.positions, position, 1)
-        after = []
+        new_cache = []
         for i, block in enumerate(self.blocks):
-            x, kept = block(x, c, causal, None if cache is None else cache[i], position)
-            after.append(kept)
+            x, keys_values = block(x, c, causal, None if cache is None else cache[i], position)
+            new_cache.append(keys_values)
         shift, scale = jnp.split(self.modulation(jax.nn.silu(c)), 2, axis=-1)
         out = self.head(modulate(self.norm(x), shift, scale))
-        return out if cache is None else (out, after)
+        return out if cache is None else (out, new_cache)
 
     def empty_cache(self, b: int) -> Cache:
-        """Keys and values of no position yet."""
+        """The cache before the first position."""
         shape = (b, self.length, self.heads, self.width // self.heads)
         return [(jnp.zeros(shape), jnp.zeros(shape)) for _ in range(self.depth)]
 
 
 class MLP(nn.Module):
-    """[b, d] -> [b, d]: residual layers modulated by c, from zero."""
+    """[b, d] -> [b, d], zero at the start.
+
+    z -> Dense -> `depth` times: x + gate * Dense(silu(Dense(modulate(norm(x))))) -> norm,
+    modulate -> Dense;  c -> silu, Dense -> shift, scale, gate of each
+    """
 
     width: int
     depth: int
@@ -130,8 +152,8 @@ class MLP(nn.Module):
         norm = nn.LayerNorm(use_bias=False, use_scale=False)
         c, x = jax.nn.silu(c), Dense(self.width)(z)
         for _ in range(self.depth):
-            parts = jnp.split(Dense(3 * self.width, init=zeros)(c), 3, axis=-1)
-            y = jax.nn.silu(Dense(self.expand * self.width)(modulate(norm(x), *parts[:2])))
-            x = x + parts[2] * Dense(self.width)(y)
+            shift, scale, gate = jnp.split(Dense(3 * self.width, init=zeros)(c), 3, axis=-1)
+            y = jax.nn.silu(Dense(self.expand * self.width)(modulate(norm(x), shift, scale)))
+            x = x + gate * Dense(self.width)(y)
         shift, scale = jnp.split(Dense(2 * self.width, init=zeros)(c), 2, axis=-1)
         return Dense(z.shape[-1], init=zeros)(modulate(norm(x), shift, scale))

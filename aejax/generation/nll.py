@@ -3,20 +3,23 @@
 from collections.abc import Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
 
+from aejax.generation.features.batches import padded_batches
 from aejax.generation.likelihood import log_weight
 from aejax.generation.metrics import bits_per_dim, iwae_nll
 from aejax.generation.objective import binarise
 from aejax.objective import rngs_of
+from aejax.types import Variables
 
 
 def importance_nll(
-    model: Any,
-    variables: Any,
+    model: nn.Module,
+    variables: Variables,
     images: UInt8[np.ndarray, "n h w c"],
     likelihood: str,
     arguments: Mapping[str, Any] | None = None,
@@ -26,13 +29,17 @@ def importance_nll(
     chunk: int = 10,
     seed: int = 0,
 ) -> dict[str, float | int]:
-    """-log mean_k p(x|z_k) p(z_k) / q(z_k|x) in nats, mean over the images (IWAE-`samples`).
+    """-log mean_k p(x|z_k) p(z_k) / q(z_k|x) in nats, mean over the images (IWAE-`samples`, Burda
+    et al. 2016, arXiv 1509.00519).
 
-    Any model whose output, with train=True, has the terms "log_q" and "log_p" of the drawn z.
+    Args:
+      model: one whose output, with train=True, has the terms "log_q" and "log_p" of the drawn z.
+      likelihood, arguments: as in objective.Evidence. binarised: as `binarise`'s `how`.
+      samples: of z for each image, `chunk` of them at once.
 
     Returns:
-      "nll" and "elbo" (nats per image; elbo as a loss, the same weights without the logarithm of
-      the mean), "bits_per_dim", "stderr" of nll over images, "n", "samples".
+      "nll", "elbo" (nats per image; the latter is -mean_k of the log weights, an upper bound of the
+      former), "bits_per_dim", "stderr" of nll over images, "n", "samples".
 
     Raises:
       UserError: the model draws no latents.
@@ -45,25 +52,24 @@ def importance_nll(
     def log_weights(variables, x, key):
         x = binarise(x.astype(jnp.float32) / 255.0, binarised, jax.random.key(seed))
 
-        def one(key):
+        def one_sample(key):
             out = model.apply(variables, x, None, train=True, rngs=rngs_of(key))
             return log_weight(likelihood, x, out, **dict(arguments or {}))
 
-        return jax.vmap(one)(jax.random.split(key, chunk))  # x is encoded once for all of them
+        # under vmap x is encoded once for all samples
+        return jax.vmap(one_sample)(jax.random.split(key, chunk))
 
-    found, bound, key = [], [], jax.random.key(seed)
-    for i in range(0, len(images), batch):
-        part = images[i : i + batch]
-        full = np.concatenate([part, np.repeat(part[-1:], batch - len(part), axis=0)])
-        keys = jax.random.split(jax.random.fold_in(key, i), rounds)
-        log_w = np.concatenate([log_weights(variables, full, k) for k in keys])[:samples]
-        found.append(iwae_nll(log_w)[: len(part)])
-        bound.append(-np.asarray(log_w, np.float64).mean(0)[: len(part)])
-    nll = np.concatenate(found)
+    nlls, bounds, key = [], [], jax.random.key(seed)
+    for i, (x, count) in enumerate(padded_batches(images, batch)):
+        keys = jax.random.split(jax.random.fold_in(key, i * batch), rounds)
+        log_w = np.concatenate([log_weights(variables, x, k) for k in keys])[:samples]
+        nlls.append(iwae_nll(log_w)[:count])
+        bounds.append(-np.asarray(log_w, np.float64).mean(0)[:count])
+    nll = np.concatenate(nlls)
     levels = 256 if likelihood in ("normal", "gaussian") else 1
     return {
         "nll": float(nll.mean()),
-        "elbo": float(np.concatenate(bound).mean()),
+        "elbo": float(np.concatenate(bounds).mean()),
         "bits_per_dim": bits_per_dim(float(nll.mean()), int(np.prod(images.shape[1:])), levels),
         "stderr": float(nll.std() / np.sqrt(len(nll))),
         "n": len(nll),

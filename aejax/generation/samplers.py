@@ -1,42 +1,53 @@
-"""From noise to samples: solvers, guidance, rounds of unmasking. Pure functions of callables."""
+"""From noise to samples: an ODE solver, guidance, unmasking in rounds. Pure functions."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from aejax.errors import UserError
+from aejax.types import Label
 
 
-def guided(f: Callable, label: Any, any_class: int, guidance: float) -> Callable:
-    """(z, t) -> f(z, t, label), pushed away from f(z, t, any) by the factor `guidance`.
+def guided(
+    f: Callable[[Array, Array, Label], Array], label: Label, any_class: int, guidance: float
+) -> Callable[[Array, Array], Array]:
+    """Classifier-free guidance: (z, t) -> f(any) + guidance * (f(label) - f(any)).
 
-    1 = plain, above 1 = surer of the class and less varied, 0 = without a class.
+    Ho and Salimans 2022, arXiv 2207.12598.
+
+    Args:
+      f: (z, t, label) -> an array. label: [n], or None for a model without labels.
+      any_class: the label that stands for "any class".
+      guidance: 1 = plain, above 1 = nearer to the class and less varied, 0 = without a class.
     """
     if label is None:
         return lambda z, t: f(z, t, None)
-    nothing = jnp.full_like(label, any_class)
+    any_label = jnp.full_like(label, any_class)
     if guidance == 1.0:
         return lambda z, t: f(z, t, label)
 
     def both(z, t):
-        without = f(z, t, nothing)
+        without = f(z, t, any_label)
         return without + guidance * (f(z, t, label) - without)
 
     return both
 
 
 def ode(
-    velocity: Callable, noise: Float[Array, "n *s"], steps: int, solver: str = "heun"
+    velocity: Callable[[Array, Array], Array],
+    noise: Float[Array, "n *s"],
+    steps: int,
+    solver: str = "heun",
 ) -> Float[Array, "n *s"]:
-    """dz/dt = velocity(z, t) from t = 0 to 1 in equal steps.
+    """The solution at t = 1 of dz/dt = velocity(z, t) from `noise` at t = 0, in equal steps.
 
-    euler: one evaluation a step; heun: two, second order, the last of which is at t = 1.
+    Args:
+      solver: "euler" (one evaluation a step) or "heun" (two, second order).
 
     Raises:
-      UserError: no such solver, no step.
+      UserError: another solver, or no step.
     """
     if solver not in ("euler", "heun") or steps < 1:
         raise UserError(f'solver "{solver}" with {steps} steps: euler or heun, at least 1')
@@ -53,7 +64,7 @@ def ode(
 
 
 def unmask(
-    logits: Callable,
+    logits: Callable[[Int[Array, "n l"]], Float[Array, "n l v"]],
     key: PRNGKeyArray,
     n: int,
     length: int,
@@ -61,22 +72,29 @@ def unmask(
     steps: int,
     choice_temperature: float,
 ) -> Int[Array, "n l"]:
-    """Codes [n, length] from all masked, in rounds: every masked code is drawn, and only as many as
-    the cosine schedule says are kept, the surest first, with Gumbel noise that cools to zero."""
+    """Codes [n, length], starting with all masked, in `steps` rounds (Chang et al. 2022, arXiv
+    2202.04200). Each round draws every masked code and keeps as many as the cosine schedule says,
+    the most likely first, after Gumbel noise that falls to zero was added to their log p.
+
+    Args:
+      logits: codes -> [n, length, vocabulary]. mask: the code that stands for "masked".
+      choice_temperature: of the Gumbel noise in the first round.
+    """
 
     def body(carry, i):
         codes, key = carry
         key, k1, k2 = jax.random.split(key, 3)
-        found = logits(codes)
-        drawn = jax.random.categorical(k1, found)
-        log_p = jnp.take_along_axis(jax.nn.log_softmax(found), drawn[..., None], axis=-1)[..., 0]
+        predicted = logits(codes)
+        drawn = jax.random.categorical(k1, predicted)
+        log_p = jax.nn.log_softmax(predicted)
+        log_p = jnp.take_along_axis(log_p, drawn[..., None], axis=-1)[..., 0]
         known = codes != mask
         drawn = jnp.where(known, codes, drawn)
-        done = (i + 1.0) / steps
-        noise = choice_temperature * (1.0 - done) * jax.random.gumbel(k2, log_p.shape)
-        sure = jnp.where(known, jnp.inf, log_p + noise)
-        hidden = jnp.floor(jnp.cos(jnp.pi / 2.0 * done) * length + 1e-4).astype(jnp.int32)
-        rank = jnp.argsort(jnp.argsort(sure, axis=1), axis=1)
+        progress = (i + 1.0) / steps
+        noise = choice_temperature * (1.0 - progress) * jax.random.gumbel(k2, log_p.shape)
+        confidence = jnp.where(known, jnp.inf, log_p + noise)
+        hidden = jnp.floor(jnp.cos(jnp.pi / 2.0 * progress) * length + 1e-4).astype(jnp.int32)
+        rank = jnp.argsort(jnp.argsort(confidence, axis=1), axis=1)
         return (jnp.where((rank < hidden) & ~known, mask, drawn), key), None
 
     start = (jnp.full((n, length), mask), key)

@@ -97,7 +97,7 @@ def parse_budgets(texts: Sequence[str]) -> tuple[float, float]:
     Raises:
       UserError: a text with another unit.
     """
-    from aejax.config import duration_of
+    from aejax.units import duration_of
 
     budgets = {"second": 0.0, "step": 0.0}
     for text in texts:

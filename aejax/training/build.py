@@ -1,47 +1,63 @@
-"""A config, made: data, model, objective, optimiser and the first state."""
+"""What a config describes, built: data, model, objective, optimiser and the first state."""
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from aejax.config import Clock, current
-from aejax.data.pipeline import make_pipeline
+from aejax.config import current
+from aejax.contracts import Conditions, Encodes, Initialises, Objective
+from aejax.data.pipeline import Pipeline, make_pipeline
 from aejax.data.splits import Splits, open_splits
-from aejax.evaluate import Evaluator
 from aejax.metrics.image import metric_functions
 from aejax.nets import ops
 from aejax.nets.autoencoder import build_model
 from aejax.objective import build_objective
 from aejax.training import optim
+from aejax.training.evaluate import Evaluator
 from aejax.training.sharding import Sharding, of_config
 from aejax.training.start import started
 from aejax.training.state import TrainState, create
 from aejax.training.step import make_train_step
+from aejax.types import Batch
+from aejax.units import Clock
 
 
 @dataclasses.dataclass
 class Parts:
-    """A config, made: everything but the devices."""
+    """What a config describes, built; nothing is on a device yet.
+
+    Attributes:
+      config: the whole config, all keys.
+      pipeline: the training batches.
+      model: the Flax module; objective: what is minimised.
+      steps: of the whole run.
+      schedule: step -> learning rate; tx: the optimiser that follows it.
+      splits: which images are trained on and which tested.
+    """
 
     config: ConfigDict
-    pipeline: Any
-    model: Any
-    objective: Any
+    pipeline: Pipeline
+    model: nn.Module
+    objective: Objective
     steps: int
-    schedule: Any
-    tx: Any
+    schedule: optax.Schedule
+    tx: optax.GradientTransformation
     splits: Splits
 
     @property
     def clock(self) -> Clock:
         return Clock(self.config.data.batch, self.pipeline.n)
 
-    def step_on(self, sharding: Sharding) -> Any:
+    def step_on(self, sharding: Sharding) -> Callable:
         """The step of this config on those devices; see step.py.
 
         Raises:
@@ -62,7 +78,7 @@ class Parts:
         )
         return ops.traced_with(self.config.ops, step)
 
-    def placed(self, sharding: Sharding) -> tuple[TrainState, Any, Any]:
+    def placed(self, sharding: Sharding) -> tuple[TrainState, PyTree, jax.Array]:
         """(first state, resident data, key) on the devices."""
         resident = self.pipeline.resident
         return (
@@ -79,13 +95,13 @@ class Parts:
         def make():
             return self.init_variables(example, key)
 
-        # It runs once: on a CPU, compiling it well takes seconds and earns nothing.
+        # It runs once: on a CPU, optimising its program would take seconds and save none.
         quick = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
         make = ops.traced_with(config.ops, make)
         variables = jax.jit(make, compiler_options=quick)()
-        # What all of a start replaces need not be computed first.
+        # If model.start gives all variables, the objective's own start would be wasted.
         whole_start = config.model.start and not config.model.start_only
-        if hasattr(self.objective, "initialise") and not whole_start:
+        if isinstance(self.objective, Initialises) and not whole_start:
             images = example
             if config.model.init == "pca":  # crops: more of them than there are files
                 images = self.example(1024 if config.data.crop else min(self.pipeline.n, 4096))
@@ -96,22 +112,22 @@ class Parts:
         return create(variables, self.tx, config.optim.ema)
 
     def init_variables(self, example, key):
-        """Flax's `init` of the model with what its objective tells it."""
+        """Flax's `init` of the model, with the conditions of its objective."""
         cond = None
-        if hasattr(self.objective, "conditions"):
+        if isinstance(self.objective, Conditions):
             cond = self.objective.conditions(example, key, True)
         rngs = {"params": key, "bottleneck": key}
         return self.model.init(rngs, example["image"], cond, train=False)
 
-    def example(self, count: int) -> dict[str, Any]:
+    def example(self, count: int) -> Batch:
         """The first `count` training examples as the step sees them."""
-        found, step = [], 0
-        while sum(len(f["image"]) for f in found) < count:
+        batches, step = [], 0
+        while sum(len(batch["image"]) for batch in batches) < count:
             part = jax.tree.map(lambda v: v[0], self.pipeline.dispatch(step, 1))
             key = jax.random.fold_in(jax.random.key(0), step)
-            found.append(self.pipeline.images(self.pipeline.resident, part, key, True))
+            batches.append(self.pipeline.images(self.pipeline.resident, part, key, True))
             step += 1
-        return jax.tree.map(lambda *v: jnp.concatenate(v)[:count], *found)
+        return jax.tree.map(lambda *v: jnp.concatenate(v)[:count], *batches)
 
     def abstract(self) -> TrainState:
         """Shapes and types of the state, without computing it."""
@@ -146,7 +162,7 @@ def build(config: ConfigDict, data_dir: str | None = None, data: Any = None) -> 
     splits = dataclasses.replace(splits, train=pipeline.source)
     model = build_model(config.model, pipeline.example_shape)
     objective = build_objective(config)
-    metric_functions(config.eval.metrics, pipeline.example_shape)  # said before anything starts
+    metric_functions(config.eval.metrics, pipeline.example_shape)  # their errors, before the start
     clock = Clock(config.data.batch, pipeline.n)
     steps = clock.steps(config.train.length, "train.length")
     schedule = optim.build_schedule(config.optim, steps, clock)
@@ -182,13 +198,14 @@ def build_evaluator(parts: Parts) -> Evaluator:
     return evaluator
 
 
-def count_parameters(params: Any) -> int:
+def count_parameters(params: PyTree) -> int:
+    """Numbers in a tree of arrays or shapes."""
     return sum(math.prod(np.shape(p)) for p in jax.tree.leaves(params))
 
 
 def latent_size(parts: Parts) -> int:
     """Numbers in h for one image; 0 for a model that has no `encode`."""
-    if not hasattr(parts.model, "encode"):
+    if not isinstance(parts.model, Encodes):
         return 0
     shape = jax.ShapeDtypeStruct((1, *parts.pipeline.example_shape), jnp.float32)
     variables = parts.abstract().variables

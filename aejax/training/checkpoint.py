@@ -7,11 +7,14 @@ from typing import Any
 
 import jax
 from etils import epath
+from jaxtyping import PyTree
 from orbax.checkpoint import v1 as ocp
 
 from aejax.errors import UserError
+from aejax.result import Metric
 from aejax.training.sharding import Sharding
 from aejax.training.state import TrainState
+from aejax.training.stopping import Stopping
 from aejax.types import Variables
 
 
@@ -42,6 +45,7 @@ class Checkpoints:
                 )
             )
         self.best = best
+        self.metric = Metric.parse(best)
         self._saving = None  # the save under way; asked for its result, it ends its thread
         self.checkpointer = ocp.training.Checkpointer(
             self.directory,
@@ -51,25 +55,25 @@ class Checkpoints:
 
     def _rank(self, metrics: dict[str, float]) -> float:
         """What the best checkpoint has most of; another metric may have ranked older ones."""
-        name, sign = self.best.removeprefix("-"), -1.0 if self.best.startswith("-") else 1.0
-        return sign * metrics.get(name, -sign * float("inf"))
+        value = metrics.get(self.metric.name)
+        return -float("inf") if value is None else self.metric.score(value)
 
     def save(
         self,
         state: TrainState,
         metrics: dict[str, float] | None = None,
-        note: dict[str, Any] | None = None,
+        stopping: Stopping | None = None,
     ) -> None:
         """Starts saving `state` under its step; waits for the save before, if still under way.
 
         Args:
           metrics: of an evaluation; a step that is saved already is saved again with them.
-          note: JSON that `progress` gives back: what the loop knows besides the state.
+          stopping: kept beside the state; see `stopping`.
 
         Raises:
           UserError: the disk is full, or the folder cannot be written. Earlier ones stay.
         """
-        step, note = int(state.step), dict(note or {})
+        step, note = int(state.step), stopping.to_json() if stopping else {}
         self.wait()
         try:
             if step in self.steps():
@@ -105,8 +109,9 @@ class Checkpoints:
 
     def best_step(self) -> int | None:
         """The step with the best metric, if any was evaluated."""
-        name = self.best.removeprefix("-")
-        ranked = [c for c in self.checkpointer.checkpoints if c.metrics and name in c.metrics]
+        ranked = [
+            c for c in self.checkpointer.checkpoints if c.metrics and self.metric.name in c.metrics
+        ]
         return max(ranked, key=lambda c: self._rank(c.metrics)).step if ranked else None
 
     def metrics(self, step: int) -> dict[str, float]:
@@ -114,19 +119,16 @@ class Checkpoints:
         saved = {c.step: c.metrics for c in self.checkpointer.checkpoints}
         return dict(saved.get(step) or {})
 
-    def progress(self, step: int) -> dict[str, Any]:
-        """The note that was saved with `step`. For a checkpoint of aejax 0.1, which has none, the
-        best value so far."""
-        note = dict(self.checkpointer.metadata(step).custom_metadata or {})
+    def stopping(self, step: int) -> Stopping:
+        """What was saved with `step`. A checkpoint of aejax 0.1 has nothing of it: then the best
+        score of those that are kept."""
+        note = self.checkpointer.metadata(step).custom_metadata
+        if note:
+            return Stopping.from_json(note)
         best = self.best_step()
-        if note or best is None:
-            return note
-        return {
-            "by": self.best,
-            "best": self._rank(self.metrics(best)),
-            "worse": 0,
-            "stopped_by": "",
-        }
+        if best is None:
+            return Stopping()
+        return Stopping(by=self.best, best=self._rank(self.metrics(best)))
 
     def variables(self, step: int | None = None) -> tuple[Variables, int]:
         """(the averaged variables where there are any, else the trained ones, their step) of the
@@ -156,9 +158,9 @@ class Checkpoints:
         context.pytree.loading.partial_load = True
         with context:  # a checkpointer keeps the context that it was made in
             partial = ocp.training.Checkpointer(self.directory, cleanup_tmp_directories=False)
-            found = partial.load(step, abstract)
+            variables = partial.load(step, abstract)
             partial.close()
-        return {"params": found[params], **found["collections"]}
+        return {"params": variables[params], **variables["collections"]}
 
     def _damaged(self, step: int, error: Exception) -> None:
         warnings.warn(
@@ -197,7 +199,7 @@ class Checkpoints:
                 self._damaged(candidate, e)
         return None
 
-    def _difference(self, step: int, abstract: Any) -> str:
+    def _difference(self, step: int, abstract: PyTree) -> str:
         """The first leaf whose shape differs from what is stored, '' if none (or unreadable)."""
         try:
             stored = self.checkpointer.metadata(step).metadata
@@ -224,7 +226,7 @@ def _tree(state: TrainState) -> dict[str, Any]:
     return {name: getattr(state, name) for name in TrainState.__dataclass_fields__}
 
 
-def _write_error(error: BaseException, directory: Any) -> UserError:
+def _write_error(error: BaseException, directory: epath.Path) -> UserError:
     chain, cause = [], error
     while cause is not None:
         chain.append(cause)

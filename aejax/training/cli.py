@@ -131,13 +131,14 @@ def _check(args) -> int:
     from rich.table import Table
 
     from aejax import config as configs
-    from aejax.training import run
+    from aejax.training.build import build, build_evaluator, count_parameters, latent_size
+    from aejax.training.prepared import cost_of
     from aejax.training.sharding import of_config
     from aejax.training.step import make_dispatch
 
     config = configs.load(args.config, args.overrides)
-    parts = run.build(config, args.data_dir)
-    evaluator = run.build_evaluator(parts)
+    parts = build(config, args.data_dir)
+    evaluator = build_evaluator(parts)
     sharding = of_config(config.train)
     step = parts.step_on(sharding)
     abstract = parts.abstract()
@@ -147,11 +148,11 @@ def _check(args) -> int:
     for path, leaf in jax.tree_util.tree_leaves_with_path(abstract.params):
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         table.add_row(name, "x".join(map(str, leaf.shape)), f"{leaf.size:,}")
-    total = run.count_parameters(abstract.params)
+    total = count_parameters(abstract.params)
     table.add_row("all", "", f"{total:,}", style="bold")
     Console().print(table)
     source, shape = parts.pipeline.source, parts.pipeline.example_shape
-    numbers, latent = shape[0] * shape[1] * shape[2], run.latent_size(parts)
+    numbers, latent = shape[0] * shape[1] * shape[2], latent_size(parts)
     code = f", h of {latent:,} (compression {numbers / latent:.3g})" if latent else ""
     print(f"\ndata     {source.name}: {parts.pipeline.n:,} images, x of {shape}{code}")
     print(f"         {parts.splits.line}")
@@ -164,7 +165,7 @@ def _check(args) -> int:
     compiled = sharding.compile(make_dispatch(step, 1), state, batch, resident, key)
     batch = sharding.place_batch(batch)
     seconds = time.perf_counter() - start
-    cost = run.cost_of(compiled, 1, len(sharding.devices))
+    cost = cost_of(compiled, 1, len(sharding.devices))
     in_step = f", {cost['bytes'] / 2**20:,.1f} MiB in a step" if "bytes" in cost else ""
     for note in objective_notes(config):
         print(f"note     {note}")
@@ -232,7 +233,6 @@ def _evaluate(args) -> int:
     from aejax import config as configs
     from aejax.loading import load
     from aejax.machine.provenance import provenance
-    from aejax.training import run
 
     if args.out:
         files.check_outputs([args.out], force=args.force)
@@ -244,7 +244,7 @@ def _evaluate(args) -> int:
     result = model.measure(pipeline, args.metrics, config.eval.examples)
     is_own = args.source is None and not args.split
     if is_own and workdir.is_dir():
-        run.write_pictures(result, workdir)
+        result.write_pictures(workdir)
     report = {
         "workdir": str(args.workdir),
         "step": model.step,

@@ -1,4 +1,5 @@
 """Where a run writes what it did: JSON lines always; TensorBoard and wandb where asked for.
+Where its time went, how fast it is, and the line that says so.
 
 A log that cannot be written says so once and never stops a run.
 """
@@ -38,7 +39,7 @@ class Log:
                 why = f"{e.name} is not installed (pip install {e.name})"
             warnings.warn(f"{key}: {why}; the run goes on without it", stacklevel=2)
 
-    def write(self, step: int, values: Mapping[str, Any]) -> None:
+    def write(self, step: int, values: Mapping[str, float]) -> None:
         """Numbers of a step."""
         self._each("scalars", step, {name: float(v) for name, v in values.items()})
 
@@ -139,6 +140,41 @@ class Stopwatch:
         return known | {"other": round(total - sum(known.values()), 3), "total": round(total, 3)}
 
 
+class Throughput:
+    """Examples per second of the training itself, over spans that leave out compiling, evaluations
+    and saves.
+
+    Args:
+      step: from which on it measures.
+      batch: examples of a step.
+    """
+
+    def __init__(self, step: int, batch: int):
+        self.batch = batch
+        self.spans: list[tuple[int, float]] = []  # steps, seconds
+        self.restart(step)
+
+    def restart(self, step: int) -> None:
+        """The next span begins at `step`, now."""
+        self.step, self.begun = step, time.perf_counter()
+
+    def leave_out(self, seconds: float) -> None:
+        """Takes `seconds` out of the present span."""
+        self.begun += seconds
+
+    def measure(self, step: int) -> float:
+        """Examples per second of the present span, which ends at `step`; the next one begins."""
+        span = (step - self.step, time.perf_counter() - self.begun)
+        self.spans.append(span)
+        self.restart(step)
+        return span[0] * self.batch / span[1]
+
+    def average(self) -> float:
+        """Over all spans but the first, in which memory and caches are filled."""
+        steps, seconds = np.sum(self.spans[1:] or self.spans or [(0, 1)], axis=0)
+        return float(steps * self.batch / seconds)
+
+
 class Progress:
     """One line: step, loss, PSNR, examples/s, ETA. Redrawn on a terminal, else a line at times."""
 
@@ -155,12 +191,12 @@ class Progress:
             self.drawn = True
 
     def show(
-        self, step: int, values: Mapping[str, float], examples_per_sec: float, left: float
+        self, step: int, values: Mapping[str, float], examples_per_sec: float, seconds: float
     ) -> None:
         """Draws the line of `step`; away from a terminal at most every 30 s and at the end.
 
         Args:
-          left: seconds until the last step.
+          seconds: until the last step.
         """
         now = time.time()
         if self.quiet or (not self.terminal and now - self.last < 30 and step < self.total):
@@ -169,7 +205,7 @@ class Progress:
         parts = [f"step {step}/{self.total}", f"loss {values['loss']:.5g}"]
         if values.get("mse", 0) > 0:
             parts.append(f"PSNR {-10 * np.log10(values['mse']):.2f} dB")
-        parts += [f"{examples_per_sec:,.0f} examples/s", f"ETA {duration(left)}"]
+        parts += [f"{examples_per_sec:,.0f} examples/s", f"ETA {duration(seconds)}"]
         if self.terminal:
             width, done = 24, step / self.total
             bar = "━" * round(width * done) + "╌" * (width - round(width * done))
@@ -179,7 +215,7 @@ class Progress:
         sys.stderr.flush()
 
     def close(self) -> None:
-        """Leaves the line."""
+        """Ends the line on a terminal."""
         if self.terminal and self.drawn:
             sys.stderr.write("\n")
 

@@ -1,71 +1,46 @@
-"""The only training loop of the package. Its order is fixed and said in comments."""
+"""The only training loop of the package.
 
-import dataclasses
+One pass of `Loop.run` is one dispatch, that is train.steps_per_dispatch steps in one program. Its
+phases have a fixed order: batch, step, metrics of the step before, log, stopping, evaluation,
+checkpoint, signals.
+"""
+
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import PyTree
 
 from aejax.cluster.slow import Watch
-from aejax.config import duration_of
 from aejax.errors import SavedAndStopped, UserError
-from aejax.training.checkpoint import Checkpoints
-from aejax.training.log import Log, Progress, Stopwatch
-from aejax.training.sharding import Sharding
-from aejax.training.state import TrainState
+from aejax.training.log import Progress, Throughput
+from aejax.training.prepared import PreparedRun
+from aejax.units import Clock, duration_of
 
-
-@dataclasses.dataclass
-class Job:
-    """What a loop needs, all made by run.py.
-
-    Attributes:
-      dispatch: steps per dispatch -> compiled (state, batch, resident, key) -> (state, metrics).
-      evaluate: state -> metrics, None = no evaluation on the way.
-      total: steps of the whole run; batch: examples of a step over all processes.
-      eval_every, log_every, save_every: (number, unit) with unit "step" or "second".
-      best: config.eval.best.
-      note: what the loop knows besides the state and a checkpoint keeps: "by" (the metric `best`),
-        "best" (its best value, larger is better), "worse" (evaluations since), "stopped_by".
-    """
-
-    dispatch: Callable[[int], Callable]
-    pipeline: Any
-    resident: Any
-    sharding: Sharding
-    checkpoints: Checkpoints
-    log: Log
-    watch: Stopwatch
-    evaluate: Callable[[TrainState], dict[str, float]] | None
-    key: Any
-    total: int
-    batch: int
-    steps_per_dispatch: int
-    eval_every: int
-    log_every: tuple[float, str]
-    save_every: tuple[float, str]
-    best: str
-    note: dict[str, Any] = dataclasses.field(default_factory=dict)
-    stop_loss: float = 0.0
-    patience: int = 0
-    max_skipped: int = 20
-    profile: tuple[int, int] | tuple[()] = ()
-    workdir: str = "."
-    quiet: bool = False
+Metrics = dict[str, float]
 
 
 class Due:
-    """Says when something that happens every so many steps or seconds is due."""
+    """Says when something that happens every so many steps or seconds is due.
 
-    def __init__(self, every: tuple[float, str], step: int):
-        self.every, self.unit = every
+    Args:
+      duration: such as "500 steps", "2 epochs" or "300 seconds".
+      clock: turns epochs into steps.
+      what: the config key, for messages.
+      step: from which on it counts.
+    """
+
+    def __init__(self, duration: str, clock: Clock, what: str, step: int):
+        number, unit = duration_of(duration, what)
+        self.in_seconds = unit == "second"
+        self.every = number if self.in_seconds else clock.steps(duration, what)
         self.last_step, self.last_time = step, time.monotonic()
 
     def __call__(self, step: int) -> bool:
-        if self.unit == "second":
+        if self.in_seconds:
             due = time.monotonic() - self.last_time >= self.every
         else:
             due = step // self.every > self.last_step // self.every
@@ -78,21 +53,21 @@ class Signals:
     """SIGTERM and Ctrl-C ask the loop to save and stop; a second Ctrl-C stops at once."""
 
     def __init__(self):
-        self.got: str = ""
+        self.received: str = ""
 
     def __enter__(self):
         self._old = {}
         for number in (signal.SIGTERM, signal.SIGINT):
             try:
                 self._old[number] = signal.signal(number, self._note)
-            except ValueError:  # not the main thread: whoever runs us there handles signals
+            except ValueError:  # not the main thread: the program around us handles signals
                 pass
         return self
 
     def _note(self, number, frame):
-        if self.got and number == signal.SIGINT:
+        if self.received and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.got = signal.Signals(number).name
+        self.received = signal.Signals(number).name
 
     def __exit__(self, *_):
         for number, handler in self._old.items():
@@ -100,7 +75,7 @@ class Signals:
 
 
 def agree(flags: list[bool], dispatches: int) -> list[bool]:
-    """What any process wants, all processes do, at the same dispatch: looked at every 8th one."""
+    """What any process wants, all processes do at the same dispatch; compared at every 8th one."""
     if jax.process_count() == 1:
         return flags
     if dispatches % 8:
@@ -110,160 +85,190 @@ def agree(flags: list[bool], dispatches: int) -> list[bool]:
     return [bool(f) for f in multihost_utils.process_allgather(np.array(flags)).any(0)]
 
 
-def run_loop(job: Job, state: TrainState, start: int) -> tuple[TrainState, dict[str, Any]]:
-    """Trains from step `start` to `job.total`; returns the state and a summary.
+class Loop:
+    """Trains a prepared run from its step to its length, or until there is a reason to stop.
 
-    Raises:
-      SavedAndStopped: a signal came; the state is on the disk.
-      UserError: the training diverged.
+    Attributes:
+      step: how many steps of the run are sent; dispatches: how many programs, by this process.
+      pending: the last dispatch, while its metrics may still be computed.
+      window: metrics of the dispatches since the last line of the log.
+      skipped: steps in a row, up to now, without a finite gradient.
     """
-    step, dispatches, pending = start, 0, None
-    log_due = Due(job.log_every, start)
-    save_due = Due(job.save_every, start)
-    note = job.note
-    if note.get("by") != job.best:  # a new run, or another metric decides now
-        note.update(by=job.best, best=None, worse=0, stopped_by="")
-    why = note["stopped_by"] or "length"
-    skipped, window, save_wanted = 0, [], False
-    window_start, window_step, rate = time.perf_counter(), start, 0.0
-    speeds = []
-    programs, evaluation_seconds = set(), float("inf")
-    progress = Progress(job.total, job.quiet)
-    batches = job.pipeline.prefetch(start, job.steps_per_dispatch, job.total)
 
-    def settle(found):
-        """The metrics of an earlier dispatch: waits for them, not for the one just sent."""
-        nonlocal skipped
-        at, count, metrics = found
-        metrics = {name: float(v) for name, v in jax.device_get(metrics).items()}
-        skipped = skipped + int(metrics["skipped"]) if metrics["skipped"] >= count else 0
-        if skipped > job.max_skipped:
-            kept = job.checkpoints.steps()
-            raise UserError(
-                f"training diverged: no finite gradient in the last {skipped} steps up to {at}; "
-                + (f"the checkpoint of step {kept[-1]} is good; " if kept else "")
-                + "lower optim.lr or set optim.clip"
-            )
-        window.append(metrics)
+    def __init__(self, run: PreparedRun, quiet: bool = False):
+        config, clock, start = run.parts.config, run.parts.clock, run.start
+        self.prepared, self.config, self.stopping = run, config, run.stopping
+        self.stopping.follow(config.eval.best)
+        self.step, self.total, self.dispatches = start, run.parts.steps, 0
+        self.pending: tuple[int, int, PyTree] | None = None  # step, count, metrics on the devices
+        self.window: list[Metrics] = []
+        self.skipped, self.is_save_wanted = 0, False
+        self.log_due = Due(config.log.every, clock, "log.every", start)
+        self.save_due = Due(config.checkpoint.every, clock, "checkpoint.every", start)
+        self.eval_every = clock.steps(config.eval.every, "eval.every") if config.eval.every else 0
+        self.evaluation_seconds = float("inf")  # the quickest so far: the first one compiles
+        self.throughput = Throughput(start, config.data.batch)
+        self.progress = Progress(self.total, quiet)
+        self.announced: set[int] = set()  # sizes of the programs that were said to be compiled
+
+    def run(self) -> dict[str, Any]:
+        """Trains; the prepared run then has the last state.
+
+        Returns:
+          Fields of Result: stopped_by, steps, examples_per_sec.
+
+        Raises:
+          SavedAndStopped: a signal came; the state is on the disk.
+          UserError: the training diverged.
+        """
+        batches = self.prepared.parts.pipeline.prefetch(
+            self.step, self.config.train.steps_per_dispatch, self.total
+        )
+        with Signals() as signals, Watch() as hosts:
+            try:
+                while self.step < self.total and not self.stopping.stopped_by:
+                    self._start_profile()
+                    # 1. The batch: a function of (seed, step), made ahead by another thread.
+                    batch, count, waited = self._next_batch(batches)
+                    # 2. The steps, sent and not waited for.
+                    metrics = self._send(batch, count)
+                    hosts.note(self.step, waited / count)
+                    # 3. The metrics of the dispatch before: the devices never wait for us.
+                    last = self._settle()
+                    self.pending = (self.step, count, metrics)
+                    self._end_profile(count)
+                    if last:
+                        # 4. Log and progress line.
+                        self._log(last)
+                        # 5. A loss that is low enough.
+                        self._check_loss(last)
+                    # 6. Evaluation, before the checkpoint, so that the best one has its metrics.
+                    evaluated = self._evaluate(count)
+                    # 7. Checkpoint, 8. signals: decided together by all processes.
+                    self._save(evaluated, signals)
+            finally:
+                self.progress.close()
+                batches.close()
+        with self.prepared.watch("step"):
+            jax.block_until_ready(self.prepared.state)
+            self._settle()
+        return {
+            "stopped_by": self.stopping.stopped_by or "length",
+            "steps": self.step,
+            "examples_per_sec": round(self.throughput.average(), 1),
+        }
+
+    def _next_batch(self, batches: Iterator[PyTree]) -> tuple[PyTree, int, float]:
+        """A batch on the devices, its number of steps, and the seconds that it was waited for."""
+        with self.prepared.watch("data wait"):
+            begun = time.perf_counter()
+            batch = next(batches)
+            count = len(jax.tree.leaves(batch)[0])
+            batch = self.prepared.sharding.place_batch(batch)
+            return batch, count, time.perf_counter() - begun
+
+    def _send(self, batch: PyTree, count: int) -> PyTree:
+        """Sends `count` steps to the devices; their metrics, still to be computed."""
+        run, begun = self.prepared, time.perf_counter()
+        if count not in self.announced:
+            self.progress.note(f"compiling the step ({count} in one program)")
+            self.announced.add(count)
+        program = run.program(count)
+        self.throughput.leave_out(time.perf_counter() - begun)  # compiling is no training
+        with run.watch("step"):
+            run.state, metrics = program(run.state, batch, run.resident, run.key)
+        self.step, self.dispatches = self.step + count, self.dispatches + 1
         return metrics
 
-    with Signals() as signals, Watch() as hosts:
-        try:
-            while step < job.total and not note["stopped_by"]:
-                if job.profile and step <= job.profile[0] < step + job.steps_per_dispatch:
-                    jax.profiler.start_trace(job.workdir)
+    def _settle(self) -> Metrics | None:
+        """Waits for the metrics of the pending dispatch; None if there is none.
 
-                # 1. The batch: a function of (seed, step), made ahead by another thread.
-                with job.watch("data wait"):
-                    begun = time.perf_counter()
-                    batch = next(batches)
-                    count = len(jax.tree.leaves(batch)[0])
-                    batch = job.sharding.place_batch(batch)
-                    waited = time.perf_counter() - begun
+        Raises:
+          UserError: too many steps in a row had no finite gradient.
+        """
+        if self.pending is None:
+            return None
+        (step, count, metrics), self.pending = self.pending, None
+        with self.prepared.watch("step"):
+            metrics = {name: float(v) for name, v in jax.device_get(metrics).items()}
+        all_skipped = metrics["skipped"] >= count
+        self.skipped = self.skipped + int(metrics["skipped"]) if all_skipped else 0
+        if self.skipped > self.config.train.max_skipped:
+            saved = self.prepared.checkpoints.steps()
+            raise UserError(
+                f"training diverged: no finite gradient in the last {self.skipped} steps up to "
+                f"{step}; "
+                + (f"the checkpoint of step {saved[-1]} is good; " if saved else "")
+                + "lower optim.lr or set optim.clip"
+            )
+        self.window.append(metrics)
+        return metrics
 
-                # 2. The step, sent and not waited for.
-                begun = time.perf_counter()
-                if count not in programs:
-                    progress.note(f"compiling the step ({count} in one program)")
-                    programs.add(count)
-                run = job.dispatch(count)
-                window_start += time.perf_counter() - begun  # compiling is no training
-                with job.watch("step"):
-                    state, metrics = run(state, batch, job.resident, job.key)
-                    step, dispatches = step + count, dispatches + 1
-                    hosts.note(step, waited / count)
+    def _log(self, last: Metrics) -> None:
+        """Means since the last line, when a line is due and at the end."""
+        if not self.log_due(self.step) and self.step < self.total:
+            return
+        mean = {name: float(np.mean([m[name] for m in self.window if name in m])) for name in last}
+        mean["skipped"] = float(np.sum([m["skipped"] for m in self.window]))
+        mean["lr"] = last["lr"]
+        rate = self.throughput.measure(self.step)
+        seconds = (self.total - self.step) * self.config.data.batch / rate
+        if self.eval_every and np.isfinite(self.evaluation_seconds):
+            evaluations = self.total // self.eval_every - self.step // self.eval_every
+            seconds += evaluations * self.evaluation_seconds
+        with self.prepared.watch("log"):
+            self.prepared.log.write(self.step, mean | {"examples_per_sec": rate})
+            self.progress.show(self.step, mean, rate, seconds)
+        self.window.clear()
 
-                    # 3. The metrics of the dispatch before: the devices never wait for us.
-                    last = settle(pending) if pending else None
-                    pending = (step, count, metrics)
+    def _check_loss(self, last: Metrics) -> None:
+        target = self.config.train.stop_loss
+        if target and last["loss"] <= target:
+            self.stopping.stopped_by = f"loss reached {target}"
 
-                if job.profile and step >= sum(job.profile) > step - count:
-                    jax.block_until_ready(state)
-                    jax.profiler.stop_trace()
+    def _evaluate(self, count: int) -> Metrics | None:
+        """The metrics of the evaluation split, if the last `count` steps made one due."""
+        every = self.eval_every
+        if not every or self.step // every == (self.step - count) // every:
+            return None
+        begun = time.perf_counter()
+        with self.prepared.watch("evaluate"):
+            metrics = self.prepared.evaluate()
+        self.evaluation_seconds = min(self.evaluation_seconds, time.perf_counter() - begun)
+        self.stopping.evaluated(metrics, self.config.train.patience)
+        self.throughput.restart(self.step)
+        return metrics
 
-                # 4. Log and progress.
-                if last and (log_due(step) or step >= job.total):
-                    now = time.perf_counter()
-                    rate = (step - window_step) * job.batch / (now - window_start)
-                    speeds.append((step - window_step, now - window_start))
-                    mean = {
-                        name: float(np.mean([m[name] for m in window if name in m]))
-                        for name in last
-                    }
-                    mean["skipped"] = float(np.sum([m["skipped"] for m in window]))
-                    mean["lr"] = last["lr"]
-                    with job.watch("log"):
-                        job.log.write(step, mean | {"examples_per_sec": rate})
-                        left = (job.total - step) * job.batch / rate
-                        if job.evaluate and np.isfinite(evaluation_seconds):
-                            ahead = job.total // job.eval_every - step // job.eval_every
-                            left += ahead * evaluation_seconds
-                        progress.show(step, mean, rate, left)
-                    window.clear()
-                    window_start, window_step = now, step
+    def _save(self, evaluated: Metrics | None, signals: Signals) -> None:
+        """A checkpoint when one is due, after each evaluation, and before a signal stops the run.
 
-                # 5. Reasons to stop early.
-                if last and job.stop_loss and last["loss"] <= job.stop_loss:
-                    why = f"loss reached {job.stop_loss}"
-                stop = why != "length"
+        Raises:
+          SavedAndStopped: a signal came to this or another process.
+        """
+        self.is_save_wanted |= self.save_due(self.step)  # until all processes agree
+        flags = [self.is_save_wanted, bool(signals.received)]
+        is_due, is_stopped = agree(flags, self.dispatches)
+        self.is_save_wanted = self.is_save_wanted and not is_due
+        if is_due or is_stopped or evaluated:
+            with self.prepared.watch("checkpoint"):
+                metrics = self._settle()
+                if np.isfinite(metrics["loss"]):  # never over the last good one
+                    self.prepared.save(evaluated)
+                if is_stopped:
+                    self.prepared.checkpoints.wait()
+        if is_stopped:
+            raise SavedAndStopped(
+                f"{signals.received or 'a signal to another process'}: saved step {self.step} of "
+                f"{self.total} in {self.prepared.workdir}; the same command goes on from there"
+            )
 
-                # 6. Evaluation, before the checkpoint, so that the best one has its metric.
-                metrics = None
-                if job.evaluate and step // job.eval_every > (step - count) // job.eval_every:
-                    begun = time.perf_counter()
-                    with job.watch("evaluate"):
-                        metrics = job.evaluate(state)
-                    took = time.perf_counter() - begun  # the first one compiles
-                    evaluation_seconds = min(evaluation_seconds, took)
-                    job.log.write(step, {f"eval/{name}": v for name, v in metrics.items()})
-                    name, sign = job.best.removeprefix("-"), -1 if job.best[:1] == "-" else 1
-                    if note["best"] is None or sign * metrics[name] > note["best"]:
-                        note.update(best=sign * metrics[name], worse=0)
-                    else:
-                        note["worse"] += 1
-                    if job.patience and note["worse"] >= job.patience:
-                        why = f"{name} did not improve in {note['worse']} evaluations"
-                        stop = True
-                    window_start, window_step = time.perf_counter(), step
+    def _start_profile(self) -> None:
+        profile = self.config.train.profile
+        if profile and self.step <= profile[0] < self.step + self.config.train.steps_per_dispatch:
+            jax.profiler.start_trace(str(self.prepared.workdir))
 
-                note["stopped_by"] = why if stop else ""
-
-                # 7. Checkpoint, and 8. signals: decided together by all processes.
-                save_wanted = save_due(step) or save_wanted  # until all processes agree
-                save, ask = agree([save_wanted, bool(signals.got)], dispatches)
-                save_wanted = save_wanted and not save
-                if save or ask or metrics:
-                    with job.watch("checkpoint"):
-                        settled = settle(pending)
-                        pending = None
-                        if np.isfinite(settled["loss"]):  # never over the last good one
-                            job.checkpoints.save(state, metrics, note)
-                        if ask:
-                            job.checkpoints.wait()
-                    window_start = window_start if window else time.perf_counter()
-                if ask:
-                    raise SavedAndStopped(
-                        f"{signals.got or 'a signal to another process'}: saved step {step} of "
-                        f"{job.total} in {job.workdir}; the same command goes on from there"
-                    )
-        finally:
-            progress.close()
-            batches.close()
-
-    with job.watch("step"):
-        jax.block_until_ready(state)
-        if pending:
-            settle(pending)
-    done, seconds = np.sum(speeds[1:] or speeds or [(0, 1)], axis=0)
-    summary = {
-        "stopped_by": why,
-        "steps": step,
-        "examples_per_sec": round(float(done * job.batch / seconds), 1),
-    }
-    return state, summary
-
-
-def every(duration: str | int, steps: Callable[[str | int, str], int], what: str):
-    """A duration in seconds or steps, as (number, "second" | "step")."""
-    number, unit = duration_of(duration, what)
-    return (number, "second") if unit == "second" else (steps(duration, what), "step")
+    def _end_profile(self, count: int) -> None:
+        profile = self.config.train.profile
+        if profile and self.step >= sum(profile) > self.step - count:
+            jax.block_until_ready(self.prepared.state)
+            jax.profiler.stop_trace()

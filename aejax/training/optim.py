@@ -8,11 +8,12 @@ from typing import Any
 
 import jax
 import optax
+from jaxtyping import PyTree
 
 from aejax import contracts
-from aejax.config import Clock
 from aejax.errors import UserError
 from aejax.registry import build, lookup
+from aejax.units import Clock
 
 OPTIMISERS = {
     "gd": lambda c, lr: optax.sgd(lr),
@@ -43,7 +44,7 @@ SCHEDULES = {
 }
 
 
-def _matrices(params: Any) -> Any:
+def _matrices(params: PyTree) -> PyTree:
     """Weight decay is for kernels, not for biases and scales."""
     return jax.tree.map(lambda p: p.ndim > 1, params)
 
@@ -134,33 +135,33 @@ def build_optimiser(
     tx = _named_optimiser(config, schedule)
     if config["clip"]:
         tx = optax.chain(optax.clip_by_global_norm(config["clip"]), tx)
-    if config["only"]:  # the others' gradients are zero (`held`) and pass as they are
+    if config["only"]:  # the others' gradients are zero (`frozen`) and pass as they are
         tx = optax.masked(tx, lambda params: trained(params, config["only"]))
     return tx
 
 
-def trained(params: Any, only: str) -> Any:
-    """A tree of whether each parameter is trained: whether the regex is in its path, "f_E/a/bias".
+def trained(params: PyTree, only: str) -> PyTree:
+    """A tree of booleans: whether the regex is in a parameter's path, such as "f_E/a/bias".
 
     Raises:
-      UserError: not a regex, or none is.
+      UserError: not a regex, or it is in no path.
     """
     try:
         wanted = re.compile(only)
     except re.error as e:
         raise UserError(f'optim.only = "{only}" is not a regular expression: {e}') from e
     path = functools.partial(jax.tree_util.keystr, simple=True, separator="/")
-    found = jax.tree_util.tree_map_with_path(
+    is_trained = jax.tree_util.tree_map_with_path(
         lambda p, _: wanted.search(path(p)) is not None, params
     )
-    if not any(jax.tree.leaves(found)):
+    if not any(jax.tree.leaves(is_trained)):
         first = path(jax.tree_util.tree_leaves_with_path(params)[0][0])
         raise UserError(f'optim.only = "{only}" is in no parameter\'s path, such as {first}')
-    return found
+    return is_trained
 
 
-def held(params: Any, only: str) -> Any:
-    """`params`, those that are not trained as constants: nothing is computed for them backward."""
+def frozen(params: PyTree, only: str) -> PyTree:
+    """`params` with those that are not trained as constants, which have no backward pass."""
     if not only:
         return params
     return jax.tree.map(

@@ -1,8 +1,8 @@
 """How the one step runs on many devices; nothing else in the package knows.
 
-    pmap  one program per device, state replicated (the default)
-    jit   one program over a mesh, state replicated, the batch sharded
-    fsdp  as jit, and parameters, averages and optimiser state sharded by rules
+    Pmap  one program per device, state replicated (the default)
+    Jit   one program over a mesh, state replicated, the batch sharded
+    Fsdp  as Jit, and parameters, averages and optimiser state sharded by rules
 
 In all three the gradient of a device's share of the batch is computed per device (fast forms in
 nets/ops.py loop over the batch, which must not be gathered first) and averaged over all devices.
@@ -11,8 +11,8 @@ scattered: each device receives the part that it updates (ZeRO, Rajbhandari et a
 1910.02054, stage 3 at rest and stage 2 within a step).
 
 Slices of TPUs that are joined by the data centre's network make a mesh of two axes, SLICE and AXIS:
-in fsdp the state is sharded within a slice and replicated across slices, so that only the scattered
-gradients, not the parameters, cross the slow network.
+in fsdp the state is sharded within a slice and replicated across slices, so that the scattered
+gradients, but not the parameters, cross the slow network.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ import functools
 import math
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,8 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
 
 from aejax.cluster import processes
 from aejax.errors import UserError
@@ -35,66 +37,55 @@ from aejax.nets import target
 from aejax.training.state import TrainState
 
 AXIS, SLICE = "data", "slice"
-Dispatch = Callable[[TrainState, Any, Any, Any], tuple[TrainState, Any]]
+Dispatch = Callable[[TrainState, PyTree, PyTree, jax.Array], tuple[TrainState, PyTree]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Sharding:
-    """A mode on the devices of all processes.
+    """The devices of all processes, with the state replicated on each; a mode is a subclass.
 
     Args:
-      mode: pmap | jit | fsdp.
       rules: of fsdp, (regex of a leaf's path, axis) pairs; the first that matches decides, axis -1
         is the largest axis that divides evenly. What matches nothing is replicated.
-      devices: the devices of all processes; () = all there are. Those of a topology that is not
-        there (`aejax.aot`) can be lowered and compiled for, and no more.
+      devices: the devices of all processes; () = all there are. Devices of a topology that is not
+        here (`aejax.aot`) can be lowered and compiled for, but not run on.
       slices: groups of devices joined by a slower network; 0 = as the devices say.
     """
 
-    mode: str = "pmap"
     rules: Sequence[tuple[str, int]] = ((".*", -1),)
-    devices: Sequence[Any] = ()
+    devices: Sequence[jax.Device] = ()
     slices: int = 0
+    mode: ClassVar[str]
 
     def __post_init__(self):
-        if self.mode not in ("pmap", "jit", "fsdp"):
-            raise UserError(f'train.mode = "{self.mode}": pmap, jit or fsdp')
         object.__setattr__(self, "devices", tuple(self.devices or jax.devices()))
         if not self.slices:
-            told = {getattr(d, "slice_index", None) for d in self.devices}
-            object.__setattr__(self, "slices", 1 if self.mode == "pmap" else len(told))
-        if (
-            self.mode == "pmap"
-            and jax.process_count() > 1
-            and len(self.devices) < jax.device_count()
-        ):
-            raise UserError("train.mode = pmap uses all devices of all processes")
+            indices = {getattr(d, "slice_index", None) for d in self.devices}
+            object.__setattr__(self, "slices", len(indices))
 
     @functools.cached_property
     def mesh(self) -> Mesh:
-        per_slice = len(self.devices) // self.slices
-        shape, names = (self.slices, per_slice), (SLICE, AXIS)
-        if self.mode == "fsdp" and _is_torus(self.devices):
-            sides = torus(per_slice)
-            shape, names = (self.slices, *sides), (SLICE, *(f"{AXIS}{i}" for i in range(2)))
+        """All devices, over the axes (SLICE,) AXIS."""
+        sides = self._sides(len(self.devices) // self.slices)
+        names = (AXIS,) if len(sides) == 1 else tuple(f"{AXIS}{i}" for i in range(len(sides)))
         if self.slices == 1:
-            shape, names = shape[1:], names[1:]
-        if self.slices > 1 and getattr(self.devices[0], "slice_index", None) is not None:
-            within, across = (1, *shape[1:]), (self.slices, *(1 for _ in shape[1:]))
-            return Mesh(mesh_utils.create_hybrid_device_mesh(within, across, self.devices), names)
-        if len(shape) > 1 and self.slices == 1:
-            return Mesh(mesh_utils.create_device_mesh(shape, self.devices), names)
-        return Mesh(np.array(self.devices).reshape(shape), names)
+            if len(sides) == 1:
+                return Mesh(np.array(self.devices), names)
+            return Mesh(mesh_utils.create_device_mesh(sides, self.devices), names)
+        shape, names = (self.slices, *sides), (SLICE, *names)
+        if getattr(self.devices[0], "slice_index", None) is None:  # slices by name only
+            return Mesh(np.array(self.devices).reshape(shape), names)
+        within, across = (1, *sides), (self.slices, *(1 for _ in sides))
+        return Mesh(mesh_utils.create_hybrid_device_mesh(within, across, self.devices), names)
+
+    def _sides(self, count: int) -> tuple[int, ...]:
+        """In how many rows and columns the `count` devices of a slice are laid out."""
+        return (count,)
 
     @property
     def axes(self) -> tuple[str, ...]:
         """The axes that a batch is split over: all of the mesh's."""
-        return self.mesh.axis_names if self.mode != "pmap" else (AXIS,)
-
-    @property
-    def within(self) -> tuple[str, ...]:
-        """Those of one slice, over which fsdp shards the state."""
-        return tuple(name for name in self.axes if name != SLICE)
+        return self.mesh.axis_names
 
     @property
     def platform(self) -> str:
@@ -106,7 +97,7 @@ class Sharding:
         return len(self.local_devices)
 
     @property
-    def local_devices(self) -> list[Any]:
+    def local_devices(self) -> list[jax.Device]:
         return [d for d in self.devices if d.process_index == jax.process_index()]
 
     def check_batch(self, batch: int, accumulate: int) -> None:
@@ -118,31 +109,16 @@ class Sharding:
                 f"{accumulate} micro-batches; try {max(1, round(batch / parts)) * parts}"
             )
 
-    def state_shardings(self, state: Any) -> Any:
+    def state_shardings(self, state: PyTree) -> PyTree:
         """A NamedSharding for every leaf of a (possibly abstract) state."""
-        mesh, count = self.mesh, len(self.devices) // self.slices
+        whole = NamedSharding(self.mesh, P())
+        return jax.tree.map(lambda _: whole, state)
 
-        def spec(path, leaf):
-            if self.mode != "fsdp":
-                return NamedSharding(mesh, P())
-            name = jax.tree_util.keystr(path, simple=True, separator="/")
-            axis = next((a for regex, a in self.rules if re.search(regex, name)), None)
-            shape = np.shape(leaf)
-            even = [i for i, n in enumerate(shape) if n % count == 0]
-            if axis == -1:
-                axis = max(even, key=lambda i: shape[i], default=None)
-            if axis is None or axis not in even:
-                return NamedSharding(mesh, P())
-            over = self.within
-            return NamedSharding(mesh, P(*[over if i == axis else None for i in range(len(shape))]))
-
-        return jax.tree_util.tree_map_with_path(spec, state)
-
-    def place(self, tree: Any) -> Any:
+    def place(self, tree: PyTree) -> PyTree:
         """Puts equal host values of every process on the devices, sharded as a state."""
         return jax.tree.map(_from_equal_hosts, tree, self.state_shardings(tree))
 
-    def replicate(self, tree: Any) -> Any:
+    def replicate(self, tree: PyTree) -> PyTree:
         """The same, one whole copy per device."""
         whole = NamedSharding(self.mesh, P())
         return jax.tree.map(lambda v: _from_equal_hosts(v, whole), tree)
@@ -152,22 +128,19 @@ class Sharding:
         data = self.replicate(np.asarray(jax.random.key_data(jax.random.key(seed))))
         return jax.random.wrap_key_data(data)
 
-    def place_batch(self, batch: Any) -> Any:
+    def place_batch(self, batch: PyTree) -> PyTree:
         """This process's [k, local batch, ...] arrays as one dispatch on the devices."""
-        spec = P(AXIS) if self.mode == "pmap" else P(None, self.axes)
-        sharding = NamedSharding(self.mesh, spec)
+        sharding = NamedSharding(self.mesh, self._batch_spec())
         return jax.tree.map(
             lambda v: jax.make_array_from_process_local_data(sharding, v), self._split(batch)
         )
 
-    def _split(self, batch: Any) -> Any:
-        """For pmap a leading axis of this process's devices."""
-        if self.mode != "pmap":
-            return batch
-        n = self.local_count
-        return jax.tree.map(
-            lambda v: np.moveaxis(v.reshape(v.shape[0], n, -1, *v.shape[2:]), 1, 0), batch
-        )
+    def _batch_spec(self) -> P:
+        return P(None, self.axes)
+
+    def _split(self, batch: PyTree) -> PyTree:
+        """A batch as the compiled dispatch takes it."""
+        return batch
 
     def averaged(self, f: Callable) -> Callable:
         """f of each device's share of the batch, averaged over all devices.
@@ -185,7 +158,7 @@ class Sharding:
             key = jax.random.fold_in(key, jax.lax.axis_index(self.axes))
             params = jax.tree.map(self._gathered, params, specs)
             grads, metrics, collections = f(params, collections, batch, resident, key)
-            grads = jax.tree.map(self._mean_scattered, grads, specs)
+            grads = jax.tree.map(self._mean, grads, specs)
             average = lambda v: jax.lax.pmean(v, self.axes)  # noqa: E731
             floating = lambda v: jnp.issubdtype(v.dtype, jnp.floating)  # noqa: E731
             collections = jax.tree.map(lambda v: average(v) if floating(v) else v, collections)
@@ -194,71 +167,102 @@ class Sharding:
         def whole(params, collections, batch, resident, key):
             shardings = self.state_shardings({"params": params})["params"]
             specs = jax.tree.map(lambda s: s.spec, shardings)
-            run = functools.partial(on_a_device, specs)
-            if self.mode != "pmap":  # there the whole dispatch runs per device already
-                run = jax.shard_map(
-                    run,
-                    mesh=self.mesh,
-                    in_specs=(specs, P(), P(self.axes), P(), P()),
-                    out_specs=(specs, P(), P()),
-                    check_vma=False,
-                )
+            run = self._per_device(functools.partial(on_a_device, specs), specs)
             return run(params, collections, batch, resident, key)
 
         return whole
 
-    def _gathered(self, shard: jax.Array, spec: P) -> jax.Array:
-        """The whole of a parameter that is sharded within a slice, one ring after the other: of
-        small parts at once TPUs make an all-reduce of zeros, twice the bytes."""
-        axis = _sharded_axis(spec)
-        if axis is None:
-            return shard
-        for name in reversed(self.within):
-            shard = jax.lax.all_gather(shard, name, axis=axis, tiled=True)
-        return shard
+    def _per_device(self, run: Callable, specs: PyTree) -> Callable:
+        """`run(params, collections, batch, resident, key)`, called once per device on its share."""
+        return jax.shard_map(
+            run,
+            mesh=self.mesh,
+            in_specs=(specs, P(), P(self.axes), P(), P()),
+            out_specs=(specs, P(), P()),
+            check_vma=False,
+        )
 
-    def _mean_scattered(self, gradient: jax.Array, spec: P) -> jax.Array:
-        """The mean over all devices of a whole gradient: of a sharded one, this device's part.
+    def _gathered(self, parameter: jax.Array, spec: P) -> jax.Array:
+        """The whole of a parameter."""
+        return parameter
 
-        One ring of the torus after the other: a sum over both at once is compiled for TPUs as an
-        all-reduce of the whole and a slice of it, twice the bytes.
-        """
-        axis = _sharded_axis(spec)
-        if axis is None:
-            return jax.lax.pmean(gradient, self.axes)
-        for name in self.within:
-            gradient = jax.lax.psum_scatter(gradient, name, scatter_dimension=axis, tiled=True)
-        if self.slices > 1:
-            gradient = jax.lax.psum(gradient, SLICE)
-        return gradient / len(self.devices)
+    def _mean(self, gradient: jax.Array, spec: P) -> jax.Array:
+        """The mean over all devices of a whole gradient; of a sharded one, this device's part."""
+        return jax.lax.pmean(gradient, self.axes)
 
-    def lower(self, dispatch: Dispatch, state: Any, batch: Any, resident: Any, key: Any) -> Any:
+    def lower(
+        self, dispatch: Dispatch, state: PyTree, batch: PyTree, resident: PyTree, key: jax.Array
+    ) -> jax.stages.Lowered:
         """`dispatch(state, batch, resident, key)` traced for these devices; donates the state.
 
         Args:
-          state, resident, key: arrays or jax.ShapeDtypeStructs: only their shapes count (but in
-            pmap of several processes, where JAX wants arrays).
+          state, resident, key: arrays or jax.ShapeDtypeStructs: their shapes count (but Pmap in
+            several processes wants arrays).
           batch: this process's [k, local batch, ...], from the pipeline, or shapes of it.
         """
         with target.compiling_for(self.platform):
-            if self.mode == "pmap":
-                return self._lower_pmap(dispatch, state, batch, resident, key)
-            whole, over = (
-                NamedSharding(self.mesh, P()),
-                NamedSharding(self.mesh, P(None, self.axes)),
-            )
-            n = jax.process_count()
-            shardings = self.state_shardings(state)
-            run = jax.jit(dispatch, donate_argnums=0, out_shardings=(shardings, whole))
-            return run.lower(
-                jax.tree.map(lambda v, s: _shape(v, v.shape, s), state, shardings),
-                jax.tree.map(
-                    lambda v: _shape(v, (v.shape[0], v.shape[1] * n, *v.shape[2:]), over), batch
-                ),
-                *jax.tree.map(lambda v: _shape(v, v.shape, whole), (resident, key)),
-            )
+            return self._lower(dispatch, state, batch, resident, key)
 
-    def _lower_pmap(self, dispatch, state, batch, resident, key):
+    def _lower(
+        self, dispatch: Dispatch, state: PyTree, batch: PyTree, resident: PyTree, key: jax.Array
+    ) -> Any:
+        whole = NamedSharding(self.mesh, P())
+        split = NamedSharding(self.mesh, self._batch_spec())
+        n = jax.process_count()
+        shardings = self.state_shardings(state)
+        run = jax.jit(dispatch, donate_argnums=0, out_shardings=(shardings, whole))
+        return run.lower(
+            jax.tree.map(lambda v, s: _shape(v, v.shape, s), state, shardings),
+            jax.tree.map(
+                lambda v: _shape(v, (v.shape[0], v.shape[1] * n, *v.shape[2:]), split), batch
+            ),
+            *jax.tree.map(lambda v: _shape(v, v.shape, whole), (resident, key)),
+        )
+
+    def compile(
+        self, dispatch: Dispatch, state: TrainState, batch: PyTree, resident: PyTree, key: jax.Array
+    ) -> Dispatch:
+        """What `lower` traced, compiled: called with (state, place_batch(batch), resident, key).
+
+        Returns when every process has compiled: Gloo waits 30 seconds for the others of a first
+        collective, and then gives up for good.
+        """
+        compiled = self.lower(dispatch, state, batch, resident, key).compile()
+        processes.barrier("compiled")
+        return compiled
+
+    def local(self, tree: PyTree) -> PyTree:
+        """Whole arrays on one of this process's devices, for evaluation and export."""
+        return jax.tree.map(lambda v: v.addressable_data(0), tree)
+
+
+class Pmap(Sharding):
+    """One program per device: the whole dispatch sees its device's share of the batch."""
+
+    mode = "pmap"
+
+    def __post_init__(self):
+        object.__setattr__(self, "slices", 1)
+        super().__post_init__()
+        if jax.process_count() > 1 and len(self.devices) < jax.device_count():
+            raise UserError("train.mode = pmap uses all devices of all processes")
+
+    def _batch_spec(self) -> P:
+        return P(AXIS)
+
+    def _split(self, batch: PyTree) -> PyTree:
+        """With a leading axis of this process's devices."""
+        n = self.local_count
+        return jax.tree.map(
+            lambda v: np.moveaxis(v.reshape(v.shape[0], n, -1, *v.shape[2:]), 1, 0), batch
+        )
+
+    def _per_device(self, run: Callable, specs: PyTree) -> Callable:
+        return run
+
+    def _lower(
+        self, dispatch: Dispatch, state: PyTree, batch: PyTree, resident: PyTree, key: jax.Array
+    ) -> Any:
         """For host-local batches, though it is called with global arrays: called directly, pmap
         would return host-local states, which no checkpoint of many processes can hold."""
         n, everywhere = len(self.devices), jax.process_count() > 1
@@ -278,27 +282,92 @@ class Sharding:
         state, resident, key = jax.tree.map(lambda v: _shape(v, v.shape), (state, resident, key))
         return run.lower(state, split, resident, key)
 
-    def compile(
-        self, dispatch: Dispatch, state: TrainState, batch: Any, resident: Any, key: Any
-    ) -> Any:
-        """What `lower` traced, compiled: called with (state, place_batch(batch), resident, key).
 
-        Returns when every process has compiled: Gloo waits 30 seconds for the others of a first
-        collective, and then gives up for good.
-        """
-        compiled = self.lower(dispatch, state, batch, resident, key).compile()
-        processes.barrier("compiled")
-        return compiled
+class Jit(Sharding):
+    """One program over the mesh, written by the compiler for all devices."""
 
-    def local(self, tree: Any) -> Any:
-        """Whole arrays on one of this process's devices, for evaluation and export."""
-        if self.mode == "fsdp":
-            whole = NamedSharding(self.mesh, P())
-            tree = jax.jit(lambda t: t, out_shardings=jax.tree.map(lambda _: whole, tree))(tree)
-        return jax.tree.map(lambda v: v.addressable_data(0), tree)
+    mode = "jit"
 
 
-def of_config(config: Any) -> Sharding:
+class Fsdp(Sharding):
+    """As Jit, with each leaf of the state sharded within a slice as the first rule that matches
+    its path says."""
+
+    mode = "fsdp"
+
+    def _sides(self, count: int) -> tuple[int, ...]:
+        return torus(count) if _is_torus(self.devices) else (count,)
+
+    @property
+    def within(self) -> tuple[str, ...]:
+        """The axes of one slice."""
+        return tuple(name for name in self.axes if name != SLICE)
+
+    def state_shardings(self, state: PyTree) -> PyTree:
+        count = len(self.devices) // self.slices
+
+        def sharding(path, leaf):
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            axis = next((a for regex, a in self.rules if re.search(regex, name)), None)
+            shape = np.shape(leaf)
+            even = [i for i, n in enumerate(shape) if n % count == 0]
+            if axis == -1:
+                axis = max(even, key=lambda i: shape[i], default=None)
+            if axis is None or axis not in even:
+                return NamedSharding(self.mesh, P())
+            spec = P(*[self.within if i == axis else None for i in range(len(shape))])
+            return NamedSharding(self.mesh, spec)
+
+        return jax.tree_util.tree_map_with_path(sharding, state)
+
+    def _gathered(self, parameter: jax.Array, spec: P) -> jax.Array:
+        """The whole of a parameter that is sharded within a slice, one ring after the other: of
+        small parts at once TPUs make an all-reduce of zeros, twice the bytes."""
+        axis = _sharded_axis(spec)
+        if axis is None:
+            return parameter
+        for name in reversed(self.within):
+            parameter = jax.lax.all_gather(parameter, name, axis=axis, tiled=True)
+        return parameter
+
+    def _mean(self, gradient: jax.Array, spec: P) -> jax.Array:
+        """One ring of the torus after the other: a sum over both at once is compiled for TPUs as an
+        all-reduce of the whole and a slice of it, twice the bytes."""
+        axis = _sharded_axis(spec)
+        if axis is None:
+            return super()._mean(gradient, spec)
+        for name in self.within:
+            gradient = jax.lax.psum_scatter(gradient, name, scatter_dimension=axis, tiled=True)
+        if self.slices > 1:
+            gradient = jax.lax.psum(gradient, SLICE)
+        return gradient / len(self.devices)
+
+    def local(self, tree: PyTree) -> PyTree:
+        whole = NamedSharding(self.mesh, P())
+        gather = jax.jit(lambda t: t, out_shardings=jax.tree.map(lambda _: whole, tree))
+        return super().local(gather(tree))
+
+
+MODES: dict[str, type[Sharding]] = {cls.mode: cls for cls in (Pmap, Jit, Fsdp)}
+
+
+def of_mode(
+    mode: str,
+    rules: Sequence[tuple[str, int]] = ((".*", -1),),
+    devices: Sequence[jax.Device] = (),
+    slices: int = 0,
+) -> Sharding:
+    """The sharding of config.train.mode; arguments as Sharding's.
+
+    Raises:
+      UserError: an unknown mode, or not all devices in pmap of several processes.
+    """
+    if mode not in MODES:
+        raise UserError(f'train.mode = "{mode}": pmap, jit or fsdp')
+    return MODES[mode](tuple(rules), devices, slices)
+
+
+def of_config(config: ConfigDict) -> Sharding:
     """The sharding that a `config.train` asks for.
 
     Raises:
@@ -307,7 +376,7 @@ def of_config(config: Any) -> Sharding:
     count = config.devices
     if not 0 <= count <= jax.device_count():
         raise UserError(f"train.devices = {count}: there are {jax.device_count()}")
-    return Sharding(config.mode, config.fsdp, jax.devices()[: count or None])
+    return of_mode(config.mode, config.fsdp, jax.devices()[: count or None])
 
 
 def torus(count: int) -> tuple[int, int]:
@@ -316,7 +385,7 @@ def torus(count: int) -> tuple[int, int]:
     return side, count // side
 
 
-def _is_torus(devices: Sequence[Any]) -> bool:
+def _is_torus(devices: Sequence[jax.Device]) -> bool:
     """Whether they are TPUs, whose links are rings along two or three axes."""
     return devices[0].platform == "tpu" and math.prod(torus(len(devices))) > 3
 

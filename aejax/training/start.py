@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from aejax.contracts import AdaptsStart, Objective
 from aejax.errors import UserError
 from aejax.loading import load
 from aejax.types import Variables
 
 
 def started(
-    variables: Variables, config: Mapping[str, Any], objective: Any, shape: Sequence[int]
+    variables: Variables, config: Mapping[str, Any], objective: Objective, shape: Sequence[int]
 ) -> Variables:
     """`variables` with those of config.model.start in place.
 
@@ -33,7 +34,7 @@ def started(
     start, only = config["start"], config["start_only"]
     trained = load(start)
     taken = trained.variables
-    if hasattr(objective, "adapt_start"):
+    if isinstance(objective, AdaptsStart):
         taken = objective.adapt_start(trained, shape)
     target = variables
     if only:
@@ -66,9 +67,9 @@ def check_fit(have: Variables, want: Variables, what: str, remedy: str) -> None:
     """Raises UserError unless variables can take others' place; the first that differ are named."""
     wrong = misfits(have, want)
     if wrong:
-        more = f" (and {len(wrong) - 2} more)" if len(wrong) > 2 else ""
+        others = f" (and {len(wrong) - 2} more)" if len(wrong) > 2 else ""
         raise UserError(
-            f"{what} is of another model: its {'; its '.join(wrong[:2])}{more}; {remedy}"
+            f"{what} is of another model: its {'; its '.join(wrong[:2])}{others}; {remedy}"
         )
 
 

@@ -1,4 +1,4 @@
-"""What a run carries from step to step."""
+"""The state of a training, which goes from step to step."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int
+from jaxtyping import Array, Int, PyTree
 
 from aejax.errors import UserError
 from aejax.types import Variables
@@ -14,22 +14,30 @@ from aejax.types import Variables
 
 @flax.struct.dataclass
 class TrainState:
-    """The whole of it: saving this and nothing else resumes a run exactly."""
+    """All that a step reads and writes: a run that is resumed from it repeats the uninterrupted one
+    bit for bit.
+
+    Attributes:
+      step: how many were taken.
+      params: the trained parameters, float32; opt_state: what the optimiser keeps.
+      ema: the averaged parameters, or None.
+      collections: every other Flax collection, such as code books.
+    """
 
     step: Int[Array, ""]
-    params: Any
+    params: PyTree
     opt_state: optax.OptState
-    ema: Any  # averaged parameters, or None
-    collections: dict[str, Any]  # every other Flax collection, such as code books
+    ema: PyTree
+    collections: dict[str, Any]
 
     @property
     def variables(self) -> Variables:
-        """What a step trains."""
+        """Those that a step trains, as Flax takes them."""
         return {"params": self.params, **self.collections}
 
     @property
     def best_variables(self) -> Variables:
-        """What is evaluated and shipped: the averaged parameters where there are any."""
+        """Those that are evaluated and shared: the averaged parameters if there are any."""
         return {"params": self.params if self.ema is None else self.ema, **self.collections}
 
 

@@ -7,18 +7,21 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import PyTree
 
+from aejax.contracts import Objective
 from aejax.nets import target
 from aejax.objective import evaluated
-from aejax.training.optim import held
+from aejax.training.optim import frozen
 from aejax.training.sharding import Sharding
 from aejax.training.state import TrainState
+from aejax.types import Batch
 
-Images = Callable[[Any, Any, Any, bool], dict[str, Any]]
+Images = Callable[[PyTree, PyTree, jax.Array, bool], Batch]
 
 
 def make_train_step(
-    objective: Any,
+    objective: Objective,
     model: nn.Module,
     tx: optax.GradientTransformation,
     schedule: optax.Schedule,
@@ -44,7 +47,7 @@ def make_train_step(
     """
 
     def loss_fn(params, collections, batch, key):
-        params = held(params, only)
+        params = frozen(params, only)
         variables = {"params": params, **collections}
         loss, aux = evaluated(objective, model, variables, batch, key, True)
         metrics = {name: jnp.mean(v) for name, v in aux.metrics.items()} | {"loss": jnp.mean(loss)}
@@ -60,8 +63,8 @@ def make_train_step(
             (_, (metrics, collections)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
                 params, collections, part, key_loss
             )
-            found = (grads, metrics)
-            total = found if total is None else jax.tree.map(jnp.add, total, found)
+            share = (grads, metrics)
+            total = share if total is None else jax.tree.map(jnp.add, total, share)
         grads, metrics = jax.tree.map(lambda v: v / accumulate, total)
         return grads, metrics, collections
 

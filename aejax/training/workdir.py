@@ -1,4 +1,4 @@
-"""The folder of a run: what is in it, and what may change in it when the run goes on.
+"""The folder of a run: its files, and which keys of its config may change when it goes on.
 
     config.json      the whole config, with every default
     spec.json        what the model was made for: shape and type of an example, classes, and the
@@ -24,17 +24,20 @@ from ml_collections import ConfigDict
 from aejax import files, lease
 from aejax.cluster import processes
 from aejax.config import from_json, to_json, with_defaults
+from aejax.data.pipeline import Pipeline
+from aejax.data.source import Source
 from aejax.errors import UserError
 from aejax.machine.provenance import provenance
 
-# Regex of the config keys that may change when a run goes on; all others make another run.
+Changes = dict[str, list[Any]]  # dotted key of the config -> [old value, new value]
+# Regex of the config keys that may change when a run goes on; a change of any other is refused.
 CHANGEABLE = re.compile(
     r"(log|eval|checkpoint)\..*|train\.(length|profile)"
     r"|optim\.(lr|schedule|schedule_kwargs|warmup|final_lr)(\..*)?"
 )
-# Those of them that leave something to do in a run that is finished.
+# Those of them that give a finished run something to do.
 WORTH_GOING_ON = re.compile(r"train\.length|eval\.(crop|examples|metrics|best)")
-# Those that a finished run has no use for: nothing is trained any more.
+# Those that change nothing in a finished run: it is not trained further.
 LATE = re.compile(r"optim\..*")
 
 
@@ -55,12 +58,12 @@ class Split:
     fingerprint: str
 
     @classmethod
-    def of(cls, source: Any) -> "Split":
+    def of(cls, source: Source) -> "Split":
         """That of an open data.source.Source."""
         return cls(source.name, len(source), source.shape, source.fingerprint)
 
     def difference(self, now: "Split") -> str:
-        """What is another in `now`, in words; "" if the content is the same."""
+        """How `now` differs, in words; "" if the content is the same."""
         if self.fingerprint == now.fingerprint:
             return ""
         words = []
@@ -92,7 +95,7 @@ class Spec:
     splits: dict[str, Split] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def of(cls, train: Any, test: Any) -> "Spec":
+    def of(cls, train: Pipeline, test: Pipeline) -> "Spec":
         """That of a training and an evaluation pipeline."""
         return cls(
             tuple(map(int, train.example_shape)),
@@ -162,7 +165,7 @@ def read_config(workdir: str | pathlib.Path) -> ConfigDict:
         raise UserError(f"{file} is damaged ({e}); copy the run anew") from e
 
 
-def changed_keys(workdir: pathlib.Path, config: ConfigDict) -> dict[str, list[Any]]:
+def changed_keys(workdir: pathlib.Path, config: ConfigDict) -> Changes:
     """{"optim.lr": [old, new], ...} of the run in `workdir` and `config`; {} where there is no run.
 
     Raises:
@@ -200,7 +203,7 @@ def record(
     *,
     overrides: dict[str, Any],
     command: str,
-    changed: dict[str, list[Any]],
+    changed: Changes,
 ) -> None:
     """Writes config.json, spec.json and provenance.json: the folder is this run's from now on."""
     file = workdir / "provenance.json"
@@ -216,11 +219,11 @@ def record(
     files.write_atomically(workdir / "config.json", to_json(config))
 
 
-def has_more_to_do(workdir: pathlib.Path, changed: dict[str, list[Any]]) -> bool:
+def has_more_to_do(workdir: pathlib.Path, changed: Changes) -> bool:
     """Whether a finished run goes on because of the keys that have changed.
 
     Raises:
-      UserError: only such have that a finished run has no use for.
+      UserError: a key has changed that changes nothing in a finished run, such as optim.lr.
     """
     if any(WORTH_GOING_ON.fullmatch(key) for key in changed):
         return True
@@ -234,17 +237,17 @@ def has_more_to_do(workdir: pathlib.Path, changed: dict[str, list[Any]]) -> bool
 
 
 @contextlib.contextmanager
-def held(workdir: pathlib.Path) -> Iterator[None]:
-    """The folder, made if need be, with its lease: one process trains in it at a time.
+def leased(workdir: pathlib.Path) -> Iterator[None]:
+    """Makes the folder if need be and holds its lease: one process trains in it at a time.
 
     Raises:
       UserError: another process trains there, or it cannot be written.
     """
-    refused, mine, is_new = "", None, not workdir.exists()
+    refused, lock, is_new = "", None, not workdir.exists()
     if jax.process_index() == 0:
         try:
             workdir.mkdir(parents=True, exist_ok=True)
-            mine = lease.take_or_explain(workdir)
+            lock = lease.take_or_explain(workdir)
         except OSError as e:
             refused = str(unusable(workdir, e))
         except UserError as e:
@@ -254,8 +257,8 @@ def held(workdir: pathlib.Path) -> Iterator[None]:
     try:
         yield
     finally:
-        if mine is not None:
-            mine.release()
+        if lock is not None:
+            lock.release()
         if is_new and jax.process_index() == 0:
             with contextlib.suppress(OSError):
                 workdir.rmdir()  # only if nothing was written

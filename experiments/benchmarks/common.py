@@ -173,14 +173,14 @@ class Training:
     """
 
     def __init__(self, config, data_dir: str | None = None, devices: Sequence = ()):
-        from aejax.training.run import build
-        from aejax.training.sharding import Sharding
+        from aejax.training.build import build
+        from aejax.training.sharding import of_mode
         from aejax.training.step import make_dispatch
 
         self.parts = build(config, data_dir)
         self.k = config.train.steps_per_dispatch
         self.batch = config.data.batch
-        self.sharding = Sharding(config.train.mode, config.train.fsdp, devices=devices)
+        self.sharding = of_mode(config.train.mode, config.train.fsdp, devices=devices)
         self.state, self.resident, self.key = self.parts.placed(self.sharding)
         example = self.parts.pipeline.dispatch(0, self.k)
         start = time.perf_counter()

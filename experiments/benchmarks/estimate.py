@@ -124,10 +124,10 @@ def count(config, data_dir, kind: str = "v5e") -> Step:
     """The step of `config` as a TPU's compiler counts it, at its batch and at half of it."""
     where = topology.devices(topology.parse(f"{kind}:" + "x".join("1" * topology.CHIPS[kind].axes)))
     from aejax.aot import compile as aot
-    from aejax.training import run
+    from aejax.training.build import build
 
     config.train.mode, config.optim.accumulate = "jit", 1
-    parts = run.build(config, data_dir)
+    parts = build(config, data_dir)
     whole = max(32, config.data.batch)  # of fewer the fixed part and each example's blur
     found = {}
     for batch in (whole // 2, whole):
@@ -154,12 +154,12 @@ def measure(config, data_dir, steps: int = 20) -> dict:
     """On this process's emulated devices: FLOPs, all-reduced bytes, processor seconds of a step."""
     import jax
 
-    from aejax.training import run
-    from aejax.training.sharding import Sharding
+    from aejax.training.build import build, count_parameters
+    from aejax.training.sharding import of_mode
     from aejax.training.step import make_dispatch
 
-    parts = run.build(config, data_dir)
-    sharding = Sharding(config.train.mode)
+    parts = build(config, data_dir)
+    sharding = of_mode(config.train.mode)
     state, resident, key = parts.placed(sharding)
     batch = parts.pipeline.dispatch(0, 1)
     dispatch = make_dispatch(parts.step_on(sharding), 1)
@@ -176,7 +176,7 @@ def measure(config, data_dir, steps: int = 20) -> dict:
     return {
         "devices": jax.device_count(),
         "seconds": (time.process_time() - begun) / steps,
-        "parameters": run.count_parameters(state.params),
+        "parameters": count_parameters(state.params),
         "reduced": reduced,
         **analyse.cost(compiled),
     }

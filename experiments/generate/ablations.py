@@ -1,4 +1,4 @@
-"""What each choice in a generator is worth: one change at a time, on Fashion-MNIST, three seeds.
+"""What is each choice in a generator worth? One change at a time, on Fashion-MNIST.
 
     aejax study experiments/generate/ablations.py:WHICH --directory runs/generate-WHICH
 
@@ -12,22 +12,11 @@ WHICH is one of
                 Bernoulli, a mixture of logistics
     ema         decay 0, 0.99, 0.999 of the averaged weights, of autoencoder and flow
 
-and "seeds=1" or "smoke" may follow. Models, training and what is measured are those of table.py.
+"seeds=1" (instead of three seeds) or "smoke" may follow. Models, training and metrics are those of
+table.py.
 
-Results, results/ablations/WHICH.md, one seed (seeds=1; 2026-11-27, one core of an AMD EPYC without
-AVX-512, jax 0.12.0.1; prior 7 minutes, latent 7, beta 8, likelihood 20, ema 17, bits 28). FD is of
-10,000 samples on the shipped classifier, floor 0.038:
-
-    prior       N(0, I) 15.05, one Gaussian 7.11, GMM-10 3.24, flow 2.27, GMM-100 1.89
-    latent      4 numbers 7.12, 8 4.11, 16 3.24, 32 2.53 (reconstructions of 17.8 to 20.6 dB)
-    beta        1/4, 1, 4, 16: KL 54.7, 36.4, 19.5, 9.2 nats, distortion -569, -565, -546, -477
-                (beta.png), FD under N(0, I) 10.0, 7.4, 5.1, 4.9 and under GMM-10 2.08, 2.03, 2.70,
-                4.44: a strong KL is for those who have no other prior
-    likelihood  under GMM-10 the fixed normal is best (2.03), its best sigma as good (2.09), then a
-                variance for each pixel 2.38, the mixture 2.53, Bernoulli 2.69; under N(0, I)
-                Bernoulli is (4.38 against 7.41), whose KL weighs more
-    ema         in runs as short as these 0.999 costs 0.3 (GMM-10) to 0.4 (flow), 0.99 nothing
-    bits        at 48 bits VQ 20.1 dB and FD 0.96, KL 19.8 dB and 1.81 (flow), FSQ 19.3 dB and 1.31
+Cost of one seed on one core of an AMD EPYC without AVX-512: prior, latent and beta 7 to 8 minutes
+each, ema 17, likelihood 20, bits 28. Results: README.md.
 """
 
 import functools
@@ -60,14 +49,14 @@ def likelihoods(hidden) -> dict:
         }
 
     fixed = {"likelihood": "normal", "arguments": {"sigma": 0.15}}
-    found = {
+    changes = {
         "normal, sigma 0.15": {"objective.kwargs": fixed},
         "normal, best sigma": {"objective.kwargs": {"likelihood": "normal"}},
         "bernoulli": with_decoder("bernoulli"),
         "variance per pixel": with_decoder("gaussian"),
         "logistic mixture": with_decoder("mixture"),
     }
-    return {k: model("vae") | v for k, v in found.items()}
+    return {k: model("vae") | v for k, v in changes.items()}
 
 
 def variants(hidden=(512, 256)) -> dict[str, tuple[dict, tuple[str, ...]]]:
@@ -112,7 +101,7 @@ def get_study(arg: str = ""):
     config = TABLE.get_config("fashion,ae" + ",smoke" * smoke)
     if smoke:
         config.train.devices = 1
-    more = {"beta": ("test/kl", "test/distortion"), "bits": ("test/bits", "test/kl")}
+    extra_columns = {"beta": ("test/kl", "test/distortion"), "bits": ("test/bits", "test/kl")}
     return Study(
         name=f"generate-{which}",
         title=f"Generators: {which}",
@@ -121,7 +110,13 @@ def get_study(arg: str = ""):
         train=functools.partial(TABLE.measured, priors=priors, same_ema=which == "ema"),
         columns=(
             *(f"test/fd, {p}" for p in priors),
-            *("test/density", "test/coverage", "test/psnr", *more.get(which, ()), "test/fit_s"),
+            *(
+                "test/density",
+                "test/coverage",
+                "test/psnr",
+                *extra_columns.get(which, ()),
+                "test/fit_s",
+            ),
         ),
         x="test/kl" if which == "beta" else "test/psnr",
         y="test/distortion" if which == "beta" else "test/fd",

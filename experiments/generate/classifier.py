@@ -1,10 +1,10 @@
-"""The domain classifiers whose features judge samples: digits (MNIST) and Fashion-MNIST.
+"""How are samples judged? Classifiers of digits (MNIST) and of Fashion-MNIST, whose features do it.
 
     aejax train --config experiments/generate/classifier.py:fashion --workdir runs/fashion-judge
     python experiments/generate/ship.py classifier runs/fashion-judge fashion-classifier
 
 Arguments: digits | fashion, perceptual (another net and seed, for the perceptual loss), smoke.
-Result and cost: see aejax/weights/fashion-classifier.json.
+Cost and result: aejax/weights/fashion-classifier.json and README.md.
 """
 
 from aejax.config import base, flags
@@ -19,7 +19,7 @@ def get_config(arg: str = ""):
     c.data.source = SETS["digits" if "digits" in words else "fashion"]
     c.data.batch = 128
     c.data.flip = "fashion" in words
-    c.model.name = "aejax.generation.classifier:Classifier"
+    c.model.name = "aejax.generation.features.classifier:Classifier"
     c.objective.name = "aejax.generation.objective:Classification"
     if "perceptual" in words:
         c.seed = 1

@@ -1,13 +1,14 @@
-"""The generators in the package: an autoencoder with noisy latents, then flow matching over them.
+"""The generators that ship: an autoencoder with noisy latents, then flow matching over them.
 
     aejax train --config experiments/generate/classifier.py:fashion,perceptual --workdir runs/eye
     python experiments/generate/ship.py classifier runs/eye fashion-perceptual
     aejax train --config experiments/generate/generator.py:fashion,ae --workdir runs/fashion-ae
-    aejax train --config experiments/generate/generator.py:fashion,prior --workdir runs/fashion \
+    aejax train --config experiments/generate/generator.py:fashion,prior --workdir runs/fashion \\
         --config.objective.kwargs.autoencoder=runs/fashion-ae
     python experiments/generate/ship.py generator runs/fashion fashion-mnist
 
-Arguments: digits | fashion, ae | prior, smoke. Cost and results: aejax/weights/fashion-mnist.json.
+Arguments: digits | fashion, ae | prior, smoke. Cost: 20 minutes for the autoencoder and 10 for the
+flow on one core of an AMD EPYC. Results: aejax/weights/fashion-mnist.json and README.md.
 """
 
 from aejax.config import base, flags, part

@@ -1,35 +1,17 @@
-"""MNIST in nats: a convolutional VAE under three priors, and a small ladder; static binarisation.
+"""How many nats does MNIST cost? A convolutional VAE under three priors, and a ladder of latents.
 
     aejax train --config experiments/generate/likelihood.py:vae --workdir runs/nll-vae
     python experiments/generate/likelihood.py runs/nll-vae --samples 500 --out runs/nll-vae/nll.json
 
 Arguments: vae | iwae | flow (a coupling flow is the prior, learned with it) | vamp | ladder,
-dynamic (trained on fresh draws), start=DIR (on from that run's weights at half the rate), smoke.
+dynamic (trained on fresh binary draws), start=DIR (continue from the weights of that run at half
+the learning rate), smoke.
+
 The static draw follows from each image's own pixels (see objective.binarise): Larochelle's files
-are another draw of the same kind. Every model is judged on the static draw of the test images.
+are another draw of the same kind. Every model is measured on the static draw of the test images.
 
-Published beside it: VAE 86.76, IWAE-50 84.78, VampPrior 83.19 (static), NVAE 78.01 (dynamic).
-
-Results, results/likelihood, all 10,000 images, one core of an AMD EPYC without AVX-512:
-
-    flow      82.70 nats (IWAE-500, standard error 0.21; bound 85.87), 39 minutes of training and 38
-              of sampling
-    ladder    83.81 nats (IWAE-100, 0.23; bound 86.81), 50 minutes of training and 16 of sampling;
-              on the training images the bound was 84.2 by then: it overfits
-    ladder,dynamic,start=runs/ladder
-              on fresh draws from there, 56 minutes: bound 85.6 (first 1,000 images, IWAE-100 83.04;
-              "ladder" had 84.07 on those)
-    ladder,dynamic,iwae,start=runs/ladder-dynamic
-              from there on the bound of 5 samples, 35 minutes: 82.64 nats (IWAE-100, 0.22; bound
-              86.64), 13 minutes of sampling; 82.89 on those 1,000
-
-    ladder,dynamic,start=runs/ladder-dynamic --config.train.length="30 epochs"
-              instead of that, 99 minutes: 81.83 nats (IWAE-500, 0.22; bound 84.41), 37 minutes of
-              sampling on two cores; 82.02 by IWAE-100, in 13 minutes of one. Fresh draws for longer
-              are worth more than a tighter bound.
-
-The workdirs of the ladders are runs/ladder, ladder-dynamic, ladder-iwae here, and ladder-longer the
-last (ladder4, 5, 6, 7 in what is recorded). The others have not been run.
+Cost on one core of an AMD EPYC: "flow" 39 minutes of training and 38 of importance sampling with
+500 samples, "ladder" 50 and 16 (100 samples). Results: README.md.
 """
 
 import argparse
@@ -106,15 +88,15 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=10000)
     parser.add_argument("--out", type=pathlib.Path)
     args = parser.parse_args()
-    found = load(args.workdir)
-    test = decoded(open_source(found.config.data.source, "test"))
+    trained = load(args.workdir)
+    test = decoded(open_source(trained.config.data.source, "test"))
     images = np.asarray(test.data).reshape(-1, *test.source.shape)[: args.n]
     begun = time.perf_counter()
     result = importance_nll(
-        found.model,
-        found.variables,
+        trained.model,
+        trained.variables,
         images,
-        found.config.objective.kwargs.likelihood,
+        trained.config.objective.kwargs.likelihood,
         binarised="static",
         samples=args.samples,
         batch=20,  # a third faster than 100 on a CPU: so many maps stay in its cache

@@ -1,12 +1,16 @@
-"""Puts a run into the package's weights: python ship.py classifier|generator|mixture RUN NAME.
+"""Puts a run into the package's weights.
 
-"mixture" is for the run of an autoencoder: mixtures of ten normals are fitted to each class's
-latents here, which takes seconds. NAME may be a path. `python ship.py score NAME SET` measures a
-generator on 10,000 samples and writes what it found into its .json; `python ship.py rivals STUDY`
-keeps a few pictures of the VAE and the GAN of table.py:fashion, for the quickstart.
+    python experiments/generate/ship.py classifier|generator|mixture RUN NAME
+    python experiments/generate/ship.py score NAME digits|fashion
+    python experiments/generate/ship.py rivals STUDY
 
-Float16 on disk, large kernels of generators in 6 bits; the .json holds what made them: config,
-command, versions, machine, wall time.
+"mixture" is for the run of an autoencoder: mixtures of ten normals are fitted to the latents of
+each class, which takes seconds. NAME may be a path. "score" measures a generator on 10,000 samples
+and writes the figures into its .json. "rivals" keeps some pictures of the VAE and the GAN of
+table.py:fashion, for the quickstart.
+
+Weights are stored as float16, large kernels of generators in 6 bits; the .json holds what made
+them: config, command, versions, machine, wall time.
 """
 
 import json
@@ -35,7 +39,7 @@ def started(run: str, step: int) -> dict:
 
 
 def half(tree):
-    """Floats as float16: an eighth of a thousandth, below what training leaves uncertain."""
+    """Floats as float16, exact to 1 part in 2,000."""
     return jax.tree.map(
         lambda a: np.asarray(a, np.float16 if a.dtype.kind == "f" else a.dtype), tree
     )
@@ -46,7 +50,7 @@ def classifier(run: str, name: str) -> None:
     from aejax import load, weights
     from aejax.data.decoded import decoded
     from aejax.data.source import open_source
-    from aejax.generation.classifier import as_meta, scale_of
+    from aejax.generation.features.classifier import as_meta, scale_of
 
     trained = load(run)
     variables = jax.tree.map(np.asarray, trained.variables)
@@ -104,53 +108,57 @@ def mixture(run: str, name: str) -> None:
 
 
 def score(name: str, data: str) -> None:
-    """FD and its company of 10,000 samples and of 10,000 reconstructions, into the .json."""
+    """The metrics of 10,000 samples, and the FD of 10,000 reconstructions, into the .json."""
     import time
 
     from aejax import weights
     from aejax.generation.generator import load_generator
-    from aejax.generation.judge import reference
-    from aejax.generation.metrics import caption, frechet
-    from aejax.generation.metrics import score as measure
+    from aejax.generation.metrics import frechet
+    from aejax.generation.score import open_reference
+    from aejax.generation.score import score as measure
 
-    real = reference({"digits": "tfds:mnist", "fashion": "tfds:fashion_mnist"}[data])
+    real = open_reference({"digits": "tfds:mnist", "fashion": "tfds:fashion_mnist"}[data])
     test = real.images
     generator = load_generator(name)
     generator.sample(500)  # compiled
     begun = time.perf_counter()
     samples = generator.sample(10000, seed=1)
-    found = {"draw_seconds": time.perf_counter() - begun}
+    draw_seconds = time.perf_counter() - begun
     again = np.concatenate(
         [generator.decode(generator.encode(test[i : i + 500])) for i in range(0, len(test), 500)]
     )
-    found |= measure(real, samples) | {
-        "fd_reconstruction": frechet(real.features, real.extract(again)[0])
+    result = measure(real, samples)
+    figures = result.to_dict() | {
+        "draw_seconds": draw_seconds,
+        "fd_reconstruction": frechet(real.features, real.extract(again)[0]),
     }
-    print(caption(found), json.dumps(found))
+    print(result.caption(), json.dumps(figures))
     path = weights._path(name).with_suffix(".json")
-    meta = json.loads(path.read_text()) | {"score": found}
+    meta = json.loads(path.read_text()) | {"score": figures}
     path.write_text(json.dumps(meta, indent=1, sort_keys=True) + "\n")
 
 
 def rivals(study: str) -> None:
-    """Twelve draws of the plain VAE and of the GAN, and what was measured of 10,000."""
+    """Twelve samples of the plain VAE and of the GAN, and the metrics of 10,000."""
     from aejax.config import from_json, load_module
     from aejax.generation.demo import RIVALS
 
     table = load_module(str(pathlib.Path(__file__).parent / "table.py"))
     root = pathlib.Path(study)
     runs = json.loads((root / "manifest.json").read_text())["runs"]
-    real, pictures, told = table.judged("tfds:fashion_mnist", None, ""), {}, {}
+    real, pictures, models = table.judged("tfds:fashion_mnist", None, ""), {}, {}
     for name, model, prior in (("plain VAE", "vae", "normal"), ("GAN", "gan", "own")):
         folder = next(root / r["id"] for r in runs if r["labels"]["model"] == model)
         result = json.loads((folder / "result.json").read_text())
         config = from_json(json.dumps(result["config"]))
         pictures[name] = table.drawn(config, prior, folder, real, 12, None, {})[0]
         score = json.loads((folder / "scores.json").read_text())[prior]
-        told[name] = {k: score[k] for k in ("fd", "fd_floor", "n", "n_real", "extractor", "fit_s")}
-        told[name] |= {k: result[k] for k in ("command", "versions", "machine", "date", "git")}
+        models[name] = {
+            k: score[k] for k in ("fd", "fd_floor", "n", "n_real", "extractor", "fit_s")
+        }
+        models[name] |= {k: result[k] for k in ("command", "versions", "machine", "date", "git")}
     np.savez_compressed(RIVALS.with_suffix(".npz"), **pictures)
-    text = json.dumps({"models": told}, indent=1)
+    text = json.dumps({"models": models}, indent=1)
     RIVALS.with_suffix(".json").write_text(text + "\n")
 
 

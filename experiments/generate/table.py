@@ -1,40 +1,23 @@
-"""Every autoencoder with every prior it can have, GAN and PCA + GMM beside them: one study.
+"""Which autoencoder and which prior draw the best samples? Every pair, a GAN and PCA: one study.
 
     aejax study experiments/generate/table.py:fashion --directory runs/table
     aejax study experiments/generate/table.py:digits,rae-paper --directory runs/rae
     aejax study experiments/generate/table.py:fashion,fid=PATH --directory runs/table-fid
     aejax study experiments/generate/table.py:smoke --directory runs/smoke
 
-A run is one model with one seed: its training, then each prior it can have (GMMs are fitted, flow
-and transformer are trained by the package's loop), and 10,000 samples of each judged against the
-test split: FD, KID, PRDC, class gap, memorisation, on the shipped extractor or (fid=PATH) on
-Inception. The floor is the FD of as many training images. Models and priors named after the set
-are taken alone; "rae-paper" names those of the RAE paper's ablation, whose column in print stands
-in rows.md. seeds=1 does a third of it, and what is done is not done again by the whole.
+A run is one model with one seed: its training, then each prior it can have (mixtures are fitted,
+flow and transformer are trained by the package's loop), and 10,000 samples of each compared with
+the test split: FD, KID, PRDC, class gap, memorisation, with the features of the shipped classifier
+or (fid=PATH) of Inception. The floor is the FD of as many training images.
+
+Arguments: names of models and priors select those; "rae-paper" selects those of the RAE paper's
+ablation, whose published column stands in rows.md; seeds=1 runs the first of three seeds, and a
+later run of all three does not repeat it.
 
 Cost on one core of an AMD EPYC without AVX-512: 5 to 7 minutes a dense autoencoder with its five
-priors, 12 VQ or FSQ with its transformer, 20 to 30 the GAN, 1 PCA with its mixtures; so 100
-minutes a seed. The RAE paper's ablation: 2 minutes a model and seed. fid=PATH: 19 minutes for
-each of 40 sets and their floor.
-
-Results, results/table/rows.md and .json, three seeds (2026-11-25 to 27, Python 3.12, jax
-0.12.0.1, one core of an AMD EPYC; of the first seed ae to rae and the GAN with AVX-512,
-everything else without; seconds above 200 are of a core that was lent out now and then; the seeds
-were run as studies of their own and laid together). FD, mean of three, spread in rows.md. What
-came out: N(0, I) tells the autoencoders apart (5 to 15), a mixture of 100 normals makes them
-nearly equal (0.96 to 1.8). VQ with a transformer and AE or WAE under GMM-100 are best, 0.9 to
-1.0; the GAN has 2.46, PCA 4.9. All 64 codes of each group of VQ and FSQ are in use.
-
-MNIST, results/table-digits, three seeds, 2026-11-27, the same machine and versions, 90 to 102
-minutes of a core a seed. GMM-100 is best under every autoencoder, 0.20 (VAE) to 0.32 (AE), then
-flow 0.53 to 0.65, FSQ 0.64 and VQ 0.68 with a transformer, PCA 1.48, GAN 2.8, VAE under N(0, I)
-11.6.
-
-The RAE paper's, results/rae, three seeds, 35 minutes on one core of an AMD EPYC without AVX-512
-(2026-11-26): GMM-10 instead of one Gaussian divides FD by 5 to 6 for every model (in print by 5.5
-for AE, 2.6 for RAE). With it the order is VAE 1.04 ± 0.16, RAE-SN 1.19 ± 0.21, WAE 1.25 ± 0.16,
-RAE 1.48 ± 0.14, AE 1.75 ± 0.16, where in print RAE is first and VAE last. Ours are dense, of 8
-epochs and 16 numbers.
+priors, 12 VQ or FSQ with its transformer, 20 to 30 the GAN, 1 PCA with its mixtures; 100 minutes a
+seed in all. The RAE paper's ablation: 2 minutes a model and seed. fid=PATH: 19 minutes for each of
+40 sets and their floor. Results: README.md.
 """
 
 import functools
@@ -110,7 +93,7 @@ def get_config(arg: str = ""):
     c.model.f_D = part("dense", hidden=hidden[::-1], output_activation="sigmoid")
     if model == "rae-sn":
         c.model.f_D = part(
-            "aejax.generation.vae:SpectralDecoder",
+            "aejax.generation.spectral:SpectralDecoder",
             decoder="dense",
             bound=2.0,
             arguments={"hidden": hidden[::-1], "output_activation": "sigmoid"},
@@ -137,7 +120,7 @@ def with_prior(ae, prior: str, autoencoder: str = "", ema: float = 0.999):
 
 
 def priors_of(c) -> tuple[str, ...]:
-    """What can be put on the latents of this run."""
+    """The priors that fit the latents of this run."""
     if c.model.name == "pca":
         return ("gmm-10", "gmm-100")
     if c.model.name:
@@ -165,12 +148,12 @@ def pca_gmm(images, components, k, n, seed):
 
 @functools.lru_cache(2)
 def judged(source: str, data_dir: str | None, judge: str):
-    """The real images; of the smoke form's, a fifth of the pixels stand for a classifier."""
-    from aejax.generation import metrics
-    from aejax.generation.judge import reference
+    """The real images and their features; in the smoke form the features are a fifth of the
+    pixels."""
+    from aejax.generation.score import Reference, open_reference
 
     if not source.startswith("bundled"):
-        return reference(source, judge, data_dir)
+        return open_reference(source, judge, data_dir)
     from aejax.data.decoded import decoded
     from aejax.data.source import open_source
 
@@ -180,7 +163,7 @@ def judged(source: str, data_dir: str | None, judge: str):
 
     sets = [decoded(open_source(source, s, data_dir=data_dir)) for s in ("train", "test")]
     train, test = (np.asarray(s.data).reshape(-1, *s.source.shape) for s in sets)
-    return metrics.Reference("digits test", "pixels", extract, *extract(test), train, test)
+    return Reference("digits test", "pixels", extract, *extract(test), train, test)
 
 
 def sampled(model, variables, n: int, seed: int) -> tuple[np.ndarray, float]:
@@ -190,11 +173,11 @@ def sampled(model, variables, n: int, seed: int) -> tuple[np.ndarray, float]:
     batch = min(500, n)
     draw = jax.jit(lambda v, k: model.draw(v, k, batch))
     draw(variables, jax.random.key(0)).block_until_ready()
-    begun, found = time.perf_counter(), []
+    begun, samples = time.perf_counter(), []
     for i in range(-(-n // batch)):
         y = np.asarray(draw(variables, jax.random.key(1000 * seed + i)))
-        found.append(np.round(y * 255).astype(np.uint8))
-    return np.concatenate(found)[:n], time.perf_counter() - begun
+        samples.append(np.round(y * 255).astype(np.uint8))
+    return np.concatenate(samples)[:n], time.perf_counter() - begun
 
 
 def drawn(config, prior: str, folder: pathlib.Path, real, n: int, ema: float | None, options):
@@ -212,11 +195,11 @@ def drawn(config, prior: str, folder: pathlib.Path, real, n: int, ema: float | N
         ema = 0.999 if ema is None else ema
         c = with_prior(config, prior, str((folder / "model").absolute()), ema)
         fit = train(c, folder / prior, **options).seconds["total"]
-        found = load(folder / prior, data_dir=data_dir)
-        net, variables = found.model, found.variables
+        trained = load(folder / prior, data_dir=data_dir)
+        net, variables = trained.model, trained.variables
     else:
-        found = load(folder / "model", data_dir=data_dir)
-        net, variables = found.model, found.variables
+        trained = load(folder / "model", data_dir=data_dir)
+        net, variables = trained.model, trained.variables
     if prior in FITTED:
         begun, shape = time.perf_counter(), tuple(images.shape[1:])
         net = LatentModel(shape=shape, autoencoder=plain(config.model), prior=PRIORS[prior])
@@ -228,29 +211,29 @@ def drawn(config, prior: str, folder: pathlib.Path, real, n: int, ema: float | N
 
 
 def codes_used(workdir, images, data_dir=None) -> float:
-    """Share of the codes, mean over their groups, that some image has: 1 = none is dead."""
+    """Share of the codes that occur in the images, mean over the groups: 1 = all are in use."""
     from aejax import load
     from aejax.generation.latent import latents
 
-    found = load(workdir, data_dir=data_dir)
-    codes = latents(found.model, found.variables, images)
+    trained = load(workdir, data_dir=data_dir)
+    codes = latents(trained.model, trained.variables, images)
     groups = np.moveaxis(codes.reshape(len(codes), -1), 1, 0)
-    prior = found.model.make_prior(parent=None, name=None)
+    prior = trained.model.unbound_prior()
     return float(np.mean([len(np.unique(g)) for g in groups]) / prior.vocabulary)
 
 
 def measured(
     config, workdir, data_dir=None, command="", judge="", priors=(), same_ema=False, n=N
 ):  # fmt: skip
-    """One run of the study: the model is trained, then each of its priors, and their samples are
-    judged. Whatever is done is found again when it is begun anew.
+    """One run of the study: trains the model and each of its priors, and scores their samples. A
+    run that was interrupted continues with what is missing.
 
     Args:
-      judge: of judge.judge; default the shipped classifier of the set.
-      priors: those to take of the ones that can be put on this model; () = all.
-      same_ema: trained priors take config.optim.ema instead of 0.999.
+      judge: name for features.extractor; default the shipped classifier of the set.
+      priors: which of those that fit this model; () = all.
+      same_ema: trained priors use config.optim.ema instead of 0.999.
     """
-    from aejax.generation.metrics import score
+    from aejax.generation.score import score
     from aejax.machine.provenance import provenance
     from aejax.training.run import train
 
@@ -272,7 +255,7 @@ def measured(
         ema = config.optim.ema if same_ema else None
         made, fit, draw = drawn(config, prior, folder, real, n, ema, options)
         fit += model_s
-        rows[prior] = score(real, made, seed=config.seed) | {"fit_s": fit, "draw_s": draw}
+        rows[prior] = score(real, made, seed=config.seed).to_dict() | {"fit_s": fit, "draw_s": draw}
         if prior == "transformer":
             rows[prior]["codes_used"] = codes_used(folder / prior, real.train_images, data_dir)
         file.write_text(json.dumps(rows, indent=1))
@@ -295,15 +278,15 @@ CHANGED = (
 
 
 def overrides(model: str, arg: str) -> dict:
-    """The run of a model as a study wants it."""
+    """The overrides of a model's run in the study."""
     c = get_config(f"{arg},{'ae' if model == 'pca' else model}")
     if model == "pca":
-        c.model.name = "pca"  # of no class: `measured` knows it
-    found = {"@model": model}
+        c.model.name = "pca"  # no class: `measured` knows it
+    changes = {"@model": model}
     for dotted in CHANGED:
         section, key = dotted.split(".")
-        found[dotted] = c[section][key]
-    return found
+        changes[dotted] = c[section][key]
+    return changes
 
 
 def seeds_in(words) -> int:
@@ -312,7 +295,7 @@ def seeds_in(words) -> int:
 
 
 def get_study(arg: str = ""):
-    """Every model with all of its priors, three seeds; see above."""
+    """Every model with all of its priors, three seeds; see the docstring of the file."""
     words = flags(
         arg.replace("rae-paper", RAE_PAPER),
         *(*SETS, *MODELS, *PRIORS, "gan", "pca", "own", "smoke", "seeds=", "fid="),
@@ -357,8 +340,8 @@ def whole_table(results, directory):
     text = markdown(rows)
     (pathlib.Path(directory) / "rows.json").write_text(json.dumps(rows, indent=1) + "\n")
     (pathlib.Path(directory) / "rows.md").write_text(text)
-    said = text.strip().splitlines()[-1] + " All rows: rows.md, rows.json."
-    return [{"title": "What the figures rest on", "text": said}]
+    caption = text.strip().splitlines()[-1] + " All rows: rows.md, rows.json."
+    return [{"title": "What the figures rest on", "text": caption}]
 
 
 def markdown(rows) -> str:
@@ -370,15 +353,15 @@ def markdown(rows) -> str:
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     names = list(dict.fromkeys(key.split(" / ")[0] for key in rows))
     for name in names:
-        found = [r for key, r in rows.items() if key.startswith(name + " / ")]
+        of_seeds = [r for key, r in rows.items() if key.startswith(name + " / ")]
         cells = []
         for column in columns:
-            v = np.array([r[column] for r in found])
+            v = np.array([r[column] for r in of_seeds])
             spread = f" ± {(v.max() - v.min()) / 2:.2g}" if len(v) > 1 else ""
             cells.append(f"{v.mean():.4g}{spread}")
         if printed:
             cells.append(str(PUBLISHED.get(name, "")))
-        lines.append(f"| {name} | {len(found)} | " + " | ".join(cells) + " |")
+        lines.append(f"| {name} | {len(of_seeds)} | " + " | ".join(cells) + " |")
     lines.append("")
     floors = sorted({f"{r['fd_floor']:.4f}" for r in rows.values()})  # other images each seed
     lines.append(

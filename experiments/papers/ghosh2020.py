@@ -55,7 +55,7 @@ def measured(config, workdir, data_dir=None, **kwargs):
     from aejax.config import plain
     from aejax.data.decoded import decoded
     from aejax.data.source import open_source
-    from aejax.generation.classifier import extractor
+    from aejax.generation.features.classifier import extractor
     from aejax.generation.latent import LatentModel, fit_prior
     from aejax.generation.metrics import frechet
     from aejax.training.run import train

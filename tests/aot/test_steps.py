@@ -13,7 +13,7 @@ from aejax import cli
 from aejax import config as configs
 from aejax.aot import analyse, compile, topology
 from aejax.errors import UserError
-from aejax.training import run
+from aejax.training.build import build as build_parts
 
 if importlib.util.find_spec("libtpu") is None:
     pytest.skip(
@@ -54,7 +54,7 @@ def build(name, *more):
     config = configs.load(str(EXPERIMENTS / file), [*overrides, *more])
     if "ablations" in file:
         config.objective.kwargs = {}
-    return run.build(config)
+    return build_parts(config)
 
 
 def compiled(name, *more, steps=1):

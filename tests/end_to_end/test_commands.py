@@ -25,7 +25,7 @@ DOCUMENTS = sorted(
     p.relative_to(ROOT).as_posix()
     for p in (ROOT / "README.md", *ROOT.glob("docs/**/*.md"), ROOT / "launch" / "README.md",
               *ROOT.glob("experiments/*/README.md"))
-    if p.is_file()
+    if p.is_file() and "_build" not in p.parts
 )  # fmt: skip
 PROGRAM = re.compile(r"(aejax|python|sh|gcloud|docker|kubectl|export|pip|git|[A-Z_]+=\S*) ")
 

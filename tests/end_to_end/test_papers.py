@@ -4,9 +4,9 @@ import pathlib
 
 import pytest
 
-from aejax.config import Clock
 from aejax.study import list_runs, load, resolve, run_study
 from aejax.training.optim import build_schedule
+from aejax.units import Clock
 
 PAPERS = pathlib.Path(__file__).resolve().parents[2] / "experiments" / "papers"
 FILES = sorted(PAPERS.glob("*.py"))

@@ -6,8 +6,8 @@ import pytest
 
 from aejax.config import part
 from aejax.errors import UserError
-from aejax.training import run
-from aejax.training.sharding import Sharding
+from aejax.training.build import build
+from aejax.training.sharding import of_mode
 from aejax.training.step import make_dispatch, make_train_step
 from tests.helpers import tiny
 
@@ -16,8 +16,8 @@ CONV = {"model__f_E": part("conv", widths=(8, 8)), "model__f_D": part("conv", wi
 
 def trained(config, devices=8, per_dispatch=1, steps=4):
     """Parameters and metrics after some steps of a config on the first devices."""
-    parts = run.build(config)
-    sharding = Sharding(config.train.mode, config.train.fsdp, jax.devices()[:devices])
+    parts = build(config)
+    sharding = of_mode(config.train.mode, config.train.fsdp, jax.devices()[:devices])
     state, resident, key = parts.placed(sharding)
     step, first = parts.step_on(sharding), parts.pipeline.dispatch(0, per_dispatch)
     compiled = sharding.compile(make_dispatch(step, per_dispatch), state, first, resident, key)
@@ -63,8 +63,8 @@ def test_steps_per_dispatch(reference):
 
 def test_a_step_without_a_finite_gradient_changes_nothing():
     config = tiny()
-    parts = run.build(config)
-    sharding = Sharding("jit", devices=jax.devices()[:1])
+    parts = build(config)
+    sharding = of_mode("jit", devices=jax.devices()[:1])
     state = parts.init()
     bad = lambda *a: {"image": parts.pipeline.images(*a)["image"] * np.nan}  # noqa: E731
     step = make_train_step(parts.objective, parts.model, parts.tx, parts.schedule, sharding, bad)
@@ -80,16 +80,16 @@ def test_a_step_without_a_finite_gradient_changes_nothing():
 @pytest.mark.parametrize("mode", ["pmap", "fsdp"])
 def test_only_what_the_regex_finds_is_trained(mode):
     config = tiny(optim__name="adamw", optim__weight_decay=0.1, optim__only="f_D", train__mode=mode)
-    before = run.build(config).init()
+    before = build(config).init()
     after = trained(config, devices=4)[0]
     jax.tree.map(np.testing.assert_array_equal, after.params["f_E"], before.params["f_E"])
     moved = jax.tree.map(lambda a, b: np.any(a != b), after.params["f_D"], before.params["f_D"])
     assert all(jax.tree.leaves(moved))
     moments = jax.tree.leaves(before.opt_state)
-    assert len(moments) < len(jax.tree.leaves(run.build(tiny()).init().opt_state))  # none for f_E
+    assert len(moments) < len(jax.tree.leaves(build(tiny()).init().opt_state))  # none for f_E
 
 
 @pytest.mark.parametrize("regex", ["f_C", "f_D("])
 def test_a_regex_that_finds_nothing_is_refused(regex):
     with pytest.raises(UserError, match=r"optim\.only"):
-        run.build(tiny(optim__only=regex)).init()
+        build(tiny(optim__only=regex)).init()

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from aejax.nets import ops, target
-from aejax.training import run, sharding
+from aejax.training import sharding
+from aejax.training.build import build
 from aejax.training.step import make_dispatch
 from tests.equivalence.test_modes import CONV, SGD, assert_same
 from tests.helpers import tiny
@@ -13,8 +14,8 @@ from tests.helpers import tiny
 
 def trained(mode, devices, slices, steps=3):
     """(state, loss, compiled text) after some steps."""
-    parts = run.build(tiny(**SGD, **CONV, train__mode=mode))
-    where = sharding.Sharding(mode, devices=jax.devices()[:devices], slices=slices)
+    parts = build(tiny(**SGD, **CONV, train__mode=mode))
+    where = sharding.of_mode(mode, devices=jax.devices()[:devices], slices=slices)
     state, resident, key = parts.placed(where)
     step, first = parts.step_on(where), parts.pipeline.dispatch(0, 1)
     compiled = where.compile(make_dispatch(step, 1), state, first, resident, key)
@@ -52,10 +53,10 @@ def test_the_sides_of_a_torus():
 
 
 def test_what_is_lowered_needs_no_values():
-    parts = run.build(tiny(train__mode="fsdp"))
+    parts = build(tiny(train__mode="fsdp"))
     key = jax.eval_shape(lambda: jax.random.key(0))
     for mode in ("pmap", "jit", "fsdp"):
-        where = sharding.Sharding(mode, devices=jax.devices()[:4])
+        where = sharding.of_mode(mode, devices=jax.devices()[:4])
         dispatch = make_dispatch(parts.step_on(where), 2)
         batch = parts.pipeline.dispatch(0, 2)
         lowered = where.lower(dispatch, parts.abstract(), batch, parts.pipeline.resident, key)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from aejax.errors import UserError
-from aejax.generation import inception as I  # noqa: E741, N812
+from aejax.generation.features import inception, torch_file
 
 
 @pytest.fixture(scope="module")
@@ -22,24 +22,24 @@ def pictures():
 
 
 def test_shapes_are_those_of_the_published_network():
-    shapes = I.expected()
+    shapes = inception.expected()
     count = sum(np.prod(s) for unit in shapes.values() for s in unit.values())
     assert count == 21_751_136 + 17_216 + 1008 * 2049  # kernels and channels of the port, fc
     assert shapes["Mixed_7c.branch3x3dbl_3b"]["kernel"] == (3, 1, 384, 384)
-    found = jax.eval_shape(I.InceptionV3().init_with_output, jax.random.key(0),
+    outputs = jax.eval_shape(inception.InceptionV3().init_with_output, jax.random.key(0),
                            jnp.zeros((2, 28, 28, 3)))[0]  # fmt: skip
-    assert [f.shape for f in found] == [(2, 2048), (2, 1008)]
+    assert [f.shape for f in outputs] == [(2, 2048), (2, 1008)]
 
 
 def test_extractor_is_a_function_of_each_picture(pictures):
-    init = I.InceptionV3(narrow=32).init
+    init = inception.InceptionV3(narrow=32).init
     shapes = jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
     rng = np.random.default_rng(0)  # NumPy compiles nothing
     drawn = jax.tree.map(
         lambda s: np.float32(rng.normal(size=s.shape) / max(1, np.prod(s.shape[:-1]) / 2) ** 0.5),
         shapes,
     )
-    extract = I.extractor(drawn, batch=2, narrow=32)
+    extract = inception.extractor(drawn, batch=2, narrow=32)
     features, labels = extract(pictures)
     assert features.shape == (3, (320 + 4 * 384 + 192) // 32) and features.dtype == np.float64
     assert labels.shape == (3,) and np.isfinite(features).all() and features.std() > 0
@@ -119,7 +119,7 @@ def torch_names(monkeypatch):
 def test_state_dicts_are_read_without_torch(torch_names, old):
     file = io.BytesIO()
     state_dict(file, old)
-    state = I.read_pth(file.getvalue())
+    state = torch_file.read_pth(file.getvalue())
     np.testing.assert_array_equal(state["a.weight"], [[0, 3], [1, 4], [2, 5]])
     assert state["a.steps"] == 7 and state["a.steps"].shape == ()
 
@@ -133,33 +133,33 @@ def test_a_pickle_that_calls_something_is_refused(tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", pickle.dumps({"a": Call()}, 2))
     with pytest.raises(UserError, match=r"print is not part of a state dict"):
-        I.load(path, any_hash=True)
+        inception.load(path, any_hash=True)
 
 
 def test_a_tensor_beyond_its_storage_is_refused():
     with pytest.raises(pickle.UnpicklingError, match="beyond"):
-        I._tensor(np.zeros(6, "<f4"), 1, (3, 2), (2, 1))
+        torch_file.rebuilt_tensor(np.zeros(6, "<f4"), 1, (3, 2), (2, 1))
 
 
 def test_wrong_files_are_the_users_errors(tmp_path):
     from safetensors.numpy import save_file
 
     with pytest.raises(UserError, match=r"cannot read .*pytorch-fid$") as e:
-        I.load(tmp_path / "none.pth")
+        inception.load(tmp_path / "none.pth")
     assert "\n" not in str(e.value)
     other = tmp_path / "other.pth"
     other.write_bytes(b"something else")
     with pytest.raises(UserError, match=r"SHA-256 [0-9a-f]{8}.*6726825d.*--any-hash"):
-        I.load(other)
+        inception.load(other)
     with pytest.raises(UserError, match=r"no \.pth or \.safetensors"):
-        I.load(other, any_hash=True)
+        inception.load(other, any_hash=True)
     tensors = {"fc.weight": np.zeros((2, 3), "f4"), "fc.bias": np.zeros(2, "f4")}
     save_file(tensors, tmp_path / "a.safetensors")
     with pytest.raises(UserError, match="another network"):
-        I.load(tmp_path / "a.safetensors", any_hash=True)
+        inception.load(tmp_path / "a.safetensors", any_hash=True)
     save_file(tensors | {"a.conv.weight": np.zeros((1, 1, 1, 1), "f4")}, tmp_path / "b.safetensors")
     with pytest.raises(UserError, match=r"lack 'a\.bn\.weight'"):
-        I.load(tmp_path / "b.safetensors", any_hash=True)
+        inception.load(tmp_path / "b.safetensors", any_hash=True)
 
 
 @pytest.mark.parametrize("new", [True, False])
@@ -192,20 +192,19 @@ def test_features_are_those_of_pytorch_fid(tmp_path, monkeypatch, new, pictures)
     path = tmp_path / "random.pth"
     torch.save(state, path, _use_new_zipfile_serialization=new)
     with pytest.raises(UserError, match="SHA-256"):
-        I.load(path)
-    variables, name = I.load(path, any_hash=True)
+        inception.load(path)
+    variables, name = inception.load(path, any_hash=True)
     assert "not the FID" in name
     if not new:  # the same numbers, of the other form
-        kernel = state["Mixed_5b.branch5x5_2.conv.weight"].numpy()
-        np.testing.assert_array_equal(
-            I.read_pth(path.read_bytes())["Mixed_5b.branch5x5_2.conv.weight"], kernel)  # fmt: skip
+        name, read = "Mixed_5b.branch5x5_2.conv.weight", torch_file.read_pth(path.read_bytes())
+        np.testing.assert_array_equal(read[name], state[name].numpy())
         return
     monkeypatch.setattr(reference, "fid_inception_v3", lambda: whole)
     net = reference.InceptionV3().eval()
     x = torch.from_numpy(pictures[:2].transpose(0, 3, 1, 2).copy()).float() / 255.0
     with torch.no_grad():
         theirs = net(x)[0].numpy()[:, :, 0, 0].astype(np.float64)
-    ours, _ = I.extractor(variables, batch=2)(pictures[:2])
+    ours, _ = inception.extractor(variables, batch=2)(pictures[:2])
     error = np.abs(ours - theirs).max() / theirs.std()
     print(f"largest difference {error:.2g} of the spread of the features")
     np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3 * theirs.std())

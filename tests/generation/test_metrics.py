@@ -10,6 +10,7 @@ import scipy.stats
 
 from aejax.errors import UserError
 from aejax.generation import metrics as M
+from aejax.generation.score import Reference, score
 
 
 @pytest.fixture(scope="module")
@@ -152,10 +153,11 @@ def test_score_says_what_it_rests_on():
         return f, (f.mean(1) > 0.5).astype(int)
 
     features, labels = extract(images[:100])
-    reference = M.Reference("noise test", "pixels", extract, features, labels, images[100:200],
+    reference = Reference("noise test", "pixels", extract, features, labels, images[100:200],
                             images[:100])  # fmt: skip
-    result = M.score(reference, images[200:])
-    assert {"n", "n_real", "reference", "extractor", "fd_floor", "kid_std"} <= set(result)
-    assert result["n"] == 100 and result["fd"] < 3 * result["fd_floor"]
-    line = M.caption(result)
+    result = score(reference, images[200:])
+    names = {"n", "n_real", "reference", "extractor", "fd_floor", "kid_std"}
+    assert names <= set(result.to_dict())
+    assert result.n == 100 and result.fd < 3 * result.fd_floor
+    line = result.caption()
     assert all(part in line for part in ("n = 100", "noise test", "pixels", "real data"))

@@ -32,12 +32,12 @@ class Conjugate(nn.Module):
 
 def test_against_the_known_density():
     images = np.array([0, 100, 255], np.uint8).reshape(3, 1, 1, 1)
-    found = importance_nll(Conjugate(), {}, images, "normal", {"sigma": 1.0}, samples=4000,
+    result = importance_nll(Conjugate(), {}, images, "normal", {"sigma": 1.0}, samples=4000,
                            batch=2, chunk=1000)  # fmt: skip
     truth = -scipy.stats.norm.logpdf(images.ravel() / 255, 0, math.sqrt(2)).mean()
-    assert found["nll"] == pytest.approx(truth, abs=0.01) and found["n"] == 3
-    assert found["elbo"] > found["nll"] + 0.01
-    assert found["bits_per_dim"] == pytest.approx(found["nll"] / math.log(2) + 8)
+    assert result["nll"] == pytest.approx(truth, abs=0.01) and result["n"] == 3
+    assert result["elbo"] > result["nll"] + 0.01
+    assert result["bits_per_dim"] == pytest.approx(result["nll"] / math.log(2) + 8)
 
 
 def test_without_latents_there_is_none():

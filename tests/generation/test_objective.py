@@ -13,8 +13,9 @@ from flax import linen as nn
 from aejax.config import base, part
 from aejax.errors import UserError
 from aejax.generation import adversarial as A
-from aejax.generation import vae
+from aejax.generation import spectral
 from aejax.generation.objective import Classification, Evidence, LatentPrior, binarise, weighted
+from aejax.generation.vae import HierarchicalVAE, VampAutoEncoder
 from aejax.loading import load
 from aejax.nets.autoencoder import AutoEncoder
 from aejax.nets.bottleneck import Gaussian
@@ -162,8 +163,8 @@ def test_classification_needs_labels():
 
 def test_latent_prior_tells_the_label():
     assert LatentPrior().conditions({"image": images()}, KEY, True) is None
-    told = LatentPrior().conditions({"image": images(), "label": jnp.arange(6)}, KEY, True)
-    np.testing.assert_array_equal(told["label"], jnp.arange(6))
+    cond = LatentPrior().conditions({"image": images(), "label": jnp.arange(6)}, KEY, True)
+    np.testing.assert_array_equal(cond["label"], jnp.arange(6))
 
 
 # Adversaries
@@ -243,7 +244,7 @@ def test_opponent_waits_and_is_balanced():
 
 
 def test_vamp_prior_is_the_mixture_of_posteriors():
-    model = vae.VampAutoEncoder((4, 4, 1), AE, components=3)
+    model = VampAutoEncoder((4, 4, 1), AE, components=3)
     x = images()
     variables = init(model, x)
     z = jax.random.normal(KEY, (5, 2))
@@ -262,7 +263,7 @@ def test_vamp_prior_is_the_mixture_of_posteriors():
 
 @pytest.mark.nightly
 def test_ladder_kl_is_the_mean_of_its_samples_and_it_draws():
-    model = vae.HierarchicalVAE((6, 6, 1), (1, 2, 3), (1, 1, 1), (8, 8, 8), (2, 2, 2), fine=4)
+    model = HierarchicalVAE((6, 6, 1), (1, 2, 3), (1, 1, 1), (8, 8, 8), (2, 2, 2), fine=4)
     x = jnp.round(images(3, 6))
     variables = init(model, x)
     noise = jax.tree.map(lambda p: 0.2 * jax.random.normal(KEY, p.shape), variables)
@@ -281,9 +282,9 @@ def test_ladder_kl_is_the_mean_of_its_samples_and_it_draws():
 def test_spectral_norm_against_svd_and_inside_a_decoder():
     w = jax.random.normal(KEY, (3, 3, 4, 5))
     top = np.linalg.svd(np.asarray(w).reshape(-1, 5), compute_uv=False)[0]
-    assert float(vae.spectral_norm(w, 50)) == pytest.approx(top, rel=1e-3)
+    assert float(spectral.spectral_norm(w, 50)) == pytest.approx(top, rel=1e-3)
     plain = DenseDecoder((2, 2, 1), (8,))
-    bounded = vae.SpectralDecoder(2, (2, 2, 1), "dense", arguments={"hidden": (8,)})
+    bounded = spectral.SpectralDecoder(2, (2, 2, 1), "dense", arguments={"hidden": (8,)})
     h = jax.random.normal(KEY, (2, 2))
     variables = bounded.init(KEY, h)
     big = jax.tree.map(lambda p: 100.0 * p, variables)

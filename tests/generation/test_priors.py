@@ -8,8 +8,8 @@ import pytest
 import scipy.stats
 
 from aejax.errors import UserError
-from aejax.generation import priors as P
 from aejax.generation import samplers
+from aejax.generation.priors import PRIORS, FlowMatching, Mixture
 
 KEY = jax.random.key(0)
 SMALL = {
@@ -23,7 +23,7 @@ SMALL = {
 
 
 def make(name, shape=(6,), classes=0, seed=0, **kwargs):
-    prior = P.PRIORS[name](shape=shape, classes=classes, **(SMALL[name] | kwargs))
+    prior = PRIORS[name](shape=shape, classes=classes, **(SMALL[name] | kwargs))
     key = jax.random.key(seed)
     if prior.discrete:
         z = jax.random.randint(key, (8, *shape), 0, prior.vocabulary)
@@ -63,7 +63,7 @@ def learn(prior, variables, z, label=None, steps=250, lr=5e-3):
     return variables, losses
 
 
-@pytest.mark.parametrize("name", list(P.PRIORS))
+@pytest.mark.parametrize("name", list(PRIORS))
 @pytest.mark.parametrize(
     "shape, classes", [pytest.param((6,), 0, marks=pytest.mark.nightly), ((2, 2, 4), 3)]
 )
@@ -93,12 +93,12 @@ def test_mixture_against_scikit_learn_and_scipy():
     z = np.concatenate([rng.normal(size=(300, 3)) @ rng.normal(size=(3, 3)) + c for c in (0, 4)])
     from sklearn.mixture import GaussianMixture
 
-    prior = P.Mixture(shape=(3,), components=2)
+    prior = Mixture(shape=(3,), components=2)
     variables = prior.fit(z)
     reference = GaussianMixture(2, reg_covar=1e-5, random_state=0, max_iter=100).fit(z)
     ours = prior.apply(variables, jnp.asarray(z, jnp.float32))
     np.testing.assert_allclose(-ours, reference.score_samples(z), rtol=1e-3, atol=1e-3)
-    one = P.Mixture(shape=(3,), components=1)
+    one = Mixture(shape=(3,), components=1)
     full = scipy.stats.multivariate_normal(z.mean(0), np.cov(z.T, bias=True) + 1e-5 * np.eye(3))
     ours = one.apply(one.fit(z), jnp.asarray(z, jnp.float32))
     np.testing.assert_allclose(-ours, full.logpdf(z), rtol=1e-3, atol=1e-3)
@@ -108,7 +108,7 @@ def test_mixture_draws_what_it_was_fitted_to_and_the_class_asked_for():
     rng = np.random.default_rng(0)
     label = np.repeat([0, 1], 500)
     z = rng.normal(size=(1000, 2)) * 0.5 + label[:, None] * [[6.0, -6.0]]
-    prior = P.Mixture(shape=(2,), classes=2, components=1)
+    prior = Mixture(shape=(2,), classes=2, components=1)
     variables = prior.fit(z, label)
     drawn = np.asarray(prior.draw(variables, KEY, 4000, jnp.ones(4000, int)))
     np.testing.assert_allclose(drawn.mean(0), [6, -6], atol=0.1)
@@ -119,7 +119,7 @@ def test_mixture_draws_what_it_was_fitted_to_and_the_class_asked_for():
 
 def test_mixture_needs_examples():
     with pytest.raises(UserError, match="cannot fit 10 normals"):
-        P.Mixture(shape=(2,), components=10).fit(np.zeros((5, 2)))
+        Mixture(shape=(2,), components=10).fit(np.zeros((5, 2)))
 
 
 @pytest.mark.parametrize("classes", [3])
@@ -132,8 +132,8 @@ def test_coupling_is_invertible_and_its_log_det_is_the_jacobians(classes):
     )[0][0]
     jacobian = jax.jit(jax.jacobian(forward))
     for i in range(3):
-        found = jacobian(z[i], None if label is None else label[i])
-        assert float(log_det[i]) == pytest.approx(np.linalg.slogdet(found)[1], abs=1e-4)
+        matrix = jacobian(z[i], None if label is None else label[i])
+        assert float(log_det[i]) == pytest.approx(np.linalg.slogdet(matrix)[1], abs=1e-4)
     assert float(jnp.abs(log_det).max()) > 1e-3
 
 
@@ -244,7 +244,7 @@ def test_unmasking_ends_with_no_mask_and_keeps_what_it_kept(steps):
 
 def test_dit_patches_are_put_back_where_they_were():
     """With every block at zero and the head copying the token, the velocity is the input."""
-    prior = P.FlowMatching(shape=(4, 4, 2), net="dit", width=8, depth=1, heads=2, patch=2)
+    prior = FlowMatching(shape=(4, 4, 2), net="dit", width=8, depth=1, heads=2, patch=2)
     z = jax.random.normal(KEY, (3, 4, 4, 2))
     p = 2
     tokens = z.reshape(3, 2, p, 2, p, 2).swapaxes(2, 3).reshape(3, 4, 8)

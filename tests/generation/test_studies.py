@@ -34,9 +34,12 @@ def test_full_forms_resolve_to_models_with_parameters(spec):
         model = build_model(config.model, (28, 28, 1))
         key = jax.random.key(0)
         x = jax.ShapeDtypeStruct((2, 28, 28, 1), "float32")
-        found = jax.eval_shape(lambda x, m=model, k=key: m.init({"params": k, "bottleneck": k}, x),
-                               x)  # fmt: skip
-        assert jax.tree.leaves(found["params"])
+
+        def init(x, model=model, key=key):
+            return model.init({"params": key, "bottleneck": key}, x)
+
+        variables = jax.eval_shape(init, x)
+        assert jax.tree.leaves(variables["params"])
         if priors:
             table = load_module(str(FOLDER / "table.py"))
             assert set(priors) & set(table.priors_of(config)), run.labels

@@ -8,8 +8,8 @@ import pytest
 from aejax import config as configs
 from aejax.errors import UserError
 from aejax.generation.tokenizer import Tokenize
-from aejax.training import run
-from aejax.training.sharding import Sharding
+from aejax.training.build import build
+from aejax.training.sharding import of_mode
 from aejax.training.step import make_dispatch
 from tests.test_config import ROOT
 
@@ -22,7 +22,7 @@ def objective(**more):
 
 @pytest.fixture(scope="module")
 def parts():
-    made = run.build(configs.load(str(FOLDER / "vit_1d.py:smoke")))
+    made = build(configs.load(str(FOLDER / "vit_1d.py:smoke")))
     yield made
     made.pipeline.close()
 
@@ -85,8 +85,8 @@ def test_perception_is_measured_without_a_weight_and_trained_with_one(parts):
 def test_smoke_forms_learn(name):
     """On bundled photographs, pixels alone: lower after 30 steps."""
     config = configs.load(str(FOLDER / f"{name}.py:smoke,plain"), ["train.length=30 steps"])
-    parts = run.build(config)
-    where = Sharding("jit", devices=jax.devices()[:1])
+    parts = build(config)
+    where = of_mode("jit", devices=jax.devices()[:1])
     state, resident, key = parts.placed(where)
     first = parts.pipeline.dispatch(0, 1)
     compiled = where.compile(make_dispatch(parts.step_on(where), 1), state, first, resident, key)

@@ -13,8 +13,10 @@ from aejax.config import base, part
 from aejax.errors import UserError
 from aejax.nets.autoencoder import build_model
 from aejax.nets.f_E import F_E, code_shape
-from aejax.nets.init import at_linear_optimum, principal_components
+from aejax.nets.init import at_linear_optimum
+from aejax.nets.linear import principal_components
 from aejax.training import run
+from aejax.training.build import build
 from tests.helpers import tiny
 
 
@@ -105,7 +107,7 @@ def test_linear_autoencoder_reaches_pca(tmp_path):
         eval__batch=256, eval__metrics=("mse",), eval__best="-mse",
     )  # fmt: skip
     result = run.train(c, tmp_path, quiet=True)
-    parts = run.build(c)
+    parts = build(c)
     x = parts.pipeline.resident["image"].reshape(parts.pipeline.n, -1) / 255.0
     mean, basis = principal_components(x.astype(np.float32), 8)
     best = np.mean((x - mean - (x - mean) @ basis @ basis.T) ** 2)

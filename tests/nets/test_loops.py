@@ -7,8 +7,8 @@ import pytest
 
 from aejax import config as configs
 from aejax.nets import ops
-from aejax.training import run
-from aejax.training.sharding import Sharding
+from aejax.training.build import build
+from aejax.training.sharding import of_mode
 from aejax.training.step import make_dispatch
 from tests.test_config import FILES, ROOT
 
@@ -60,8 +60,8 @@ def test_the_reading_finds_them():
 @pytest.mark.parametrize("file", FILES, ids=lambda p: str(p.relative_to(ROOT / "experiments")))
 def test_no_config_has_one(file):
     config = configs.load(f"{file}:smoke")
-    parts = run.build(config)
-    sharding = Sharding("jit", devices=jax.devices()[:1])
+    parts = build(config)
+    sharding = of_mode("jit", devices=jax.devices()[:1])
     batch = parts.pipeline.dispatch(0, 2)
     try:
         dispatch = make_dispatch(parts.step_on(sharding), 2)

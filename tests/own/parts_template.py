@@ -128,7 +128,7 @@ class Laplace(Prior):
     @nn.compact
     def __call__(self, z, label, train):
         scale = jnp.exp(self.param("log_scale", nn.initializers.zeros, ()))
-        return jnp.sum(jnp.abs(self._flat(z)) / scale + jnp.log(2 * scale), axis=-1)
+        return jnp.sum(jnp.abs(self.flat(z)) / scale + jnp.log(2 * scale), axis=-1)
 
     def draw(self, variables, key, n, label=None):
         scale = jnp.exp(variables["params"]["log_scale"])

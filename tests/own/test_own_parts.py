@@ -16,10 +16,11 @@ import pytest
 import aejax
 from aejax import config as configs
 from aejax.cli import main
-from aejax.config import Clock, base
+from aejax.config import base
 from aejax.errors import UserError
 from aejax.registry import lookup
 from aejax.training.optim import build_optimiser, build_schedule
+from aejax.units import Clock
 
 P = "my_package.parts:"
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -83,28 +84,23 @@ def test_a_run_with_dropout_resumes_exactly(project):
     train = ["train", "--config", "experiment.py", "--quiet", "--config.train.length=6 steps"]
     assert main([*train, "--workdir", "whole"]) == 0
     config = configs.load("experiment.py", ["checkpoint.every=1 steps"])
-    from aejax.training import loop, run
+    from aejax.training import run
+    from aejax.training.prepared import PreparedRun
 
     class Stop(Exception):
         pass
 
-    steps = []
-    original = loop.run_loop
+    counts = []
+    program = PreparedRun.program
 
-    def stopped(job, state, start):
-        dispatch = job.dispatch
-
-        def counted(count):
-            if sum(steps) >= 3:
-                raise Stop
-            steps.append(count)
-            return dispatch(count)
-
-        job.dispatch = counted
-        return original(job, state, start)
+    def stops_after_three_steps(self, count):
+        if len(counts) > 3:  # the first one is compiled before the loop
+            raise Stop
+        counts.append(count)
+        return program(self, count)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "run_loop", stopped)
+        patch.setattr(PreparedRun, "program", stops_after_three_steps)
         with pytest.raises(Stop):
             run.train(config, "halves", quiet=True)
     run.train(config, "halves", quiet=True)

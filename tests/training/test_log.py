@@ -9,9 +9,10 @@ import pytest
 
 from aejax import cli
 from aejax.config import load
-from aejax.evaluate import RANKS
 from aejax.training import log as logs
 from aejax.training import loop, run
+from aejax.training.evaluate import RANKS
+from aejax.training.prepared import PreparedRun
 from tests.helpers import tiny
 from tests.test_config import ROOT
 
@@ -33,7 +34,9 @@ def shown(monkeypatch):
     """Every (step, seconds left) that a run would draw."""
     rows = []
     monkeypatch.setattr(
-        logs.Progress, "show", lambda self, step, values, rate, left: rows.append((step, left))
+        logs.Progress,
+        "show",
+        lambda self, step, values, rate, seconds: rows.append((step, seconds)),
     )
     return rows
 
@@ -42,29 +45,24 @@ def test_the_time_left_leaves_compilation_out(tmp_path, monkeypatch, shown):
     """A step of 0.1 s, a compilation of 1000 s, an evaluation of 3 s every 10 steps."""
     clock = Clock()
     monkeypatch.setattr(loop.time, "perf_counter", clock)
-    init = loop.Job.__init__
+    program, evaluate, compiled = PreparedRun.program, PreparedRun.evaluate, set()
 
-    def job(self, *, dispatch, evaluate, **kwargs):
-        seen = set()
+    def slow_to_compile(self, count):
+        clock.now += 0 if count in compiled else 1000
+        compiled.add(count)
 
-        def slow_to_compile(count):
-            clock.now += 0 if count in seen else 1000
-            seen.add(count)
-            program = dispatch(count)
+        def step(*arguments):
+            clock.now += 0.1
+            return program(self, count)(*arguments)
 
-            def step(*arguments):
-                clock.now += 0.1
-                return program(*arguments)
+        return step
 
-            return step
+    def slow_to_evaluate(self):
+        clock.now += 3
+        return evaluate(self)
 
-        def slow_to_evaluate(state):
-            clock.now += 3
-            return evaluate(state)
-
-        init(self, dispatch=slow_to_compile, evaluate=slow_to_evaluate, **kwargs)
-
-    monkeypatch.setattr(loop.Job, "__init__", job)
+    monkeypatch.setattr(PreparedRun, "program", slow_to_compile)
+    monkeypatch.setattr(PreparedRun, "evaluate", slow_to_evaluate)
     config = tiny(train__length="40 steps", log__every="1 steps", eval__every="10 steps")
     run.train(config, tmp_path, quiet=True)
     left = dict(shown)
@@ -92,7 +90,8 @@ def test_a_classifier_shows_no_psnr(tmp_path, capsys):
 
 
 def test_pictures_are_ranked_by_what_is_measured():
-    assert list(RANKS) == ["psnr", "mse", "loss"]
+    assert [m.name for m in RANKS] == ["psnr", "mse", "loss"]
+    assert [m.larger_is_better for m in RANKS] == [True, False, False]
 
 
 @pytest.mark.filterwarnings("default:log.wandb")

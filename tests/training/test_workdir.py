@@ -15,9 +15,9 @@ import aejax
 from aejax import lease
 from aejax.cli import main
 from aejax.errors import SavedAndStopped, UserError
-from aejax.evaluate import Evaluator
 from aejax.loading import load
 from aejax.training import loop
+from aejax.training.evaluate import Evaluator
 from tests.helpers import tiny
 
 

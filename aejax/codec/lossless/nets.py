@@ -33,6 +33,8 @@ K = 3  # logistics of a sample
 SCALES = 64
 S_MIN, S_MAX = 0.05, 60.0  # of a logistic, in samples
 LOG_STEP = math.log(S_MAX / S_MIN) / (SCALES - 1)
+OFFSET = 2.0  # samples per unit of the networks' output: more makes a step of Adam's too large
+GAIN = math.sqrt(2.0)  # of weights before a rectifier, at the start
 WEIGHT_UNIT, WEIGHT_TOP = 0.25, 8.0  # of log2 weights
 COUPLING_UNIT, COUPLING_TOP = 1.0 / 64, 2.0
 LOW = np.array([0.0, -255.0, -255.0], np.float32)  # of Y, Co, Cg
@@ -132,7 +134,7 @@ class Block(nn.Module):
         v = u
         if self.spatial:
             v = activation(ExactDepthwise(self.frozen)(v))
-        v = activation(ExactDense(self.frozen, self.hidden)(v), 0.0)
+        v = activation(ExactDense(self.frozen, self.hidden, GAIN)(v), 0.0)
         return activation(u + ExactDense(self.frozen, u.shape[-1], 0.5)(v))
 
 
@@ -148,12 +150,12 @@ class Pass(nn.Module):
 
     def setup(self):
         f = self.frozen
-        self.first = ExactDense(f, self.width)
+        self.first = ExactDense(f, self.width, 2.0)  # to use the range of activations
         table = nn.initializers.zeros
         self.kind = self.param("kind", table, (KINDS, self.width))
         self.trunk = [Block(self.hidden, s, f) for s in self.blocks]
-        self.heads = [ExactDense(f, self.head) for _ in range(3)]
-        self.outs = [ExactDense(f, 3 * K + c, 0.1) for c in range(3)]
+        self.heads = [ExactDense(f, self.head, GAIN) for _ in range(3)]
+        self.outs = [ExactDense(f, 3 * K + c, 0.15) for c in range(3)]
 
     def features(self, planes, base, kind):
         """Activations [b, h, w, width]; kind: level's number, at most KINDS - 1."""
@@ -172,7 +174,7 @@ class Pass(nn.Module):
         v = activation(self.heads[c](jnp.concatenate([u, *seen], -1)), 0.0)
         o = self.outs[c](v)
         start = np.log(3.0 * np.array([0.5, 1.0, 2.2]) / S_MIN) / LOG_STEP
-        at = base[..., c, None] + rounded(8.0 * o[..., :K], 1 / 16)
+        at = base[..., c, None] + rounded(OFFSET * o[..., :K], 1 / 16)
         for j, e in enumerate(earlier):
             by = bounded(rounded(o[..., 3 * K + j], COUPLING_UNIT), -COUPLING_TOP, COUPLING_TOP)
             at = at + rounded(by * e, 1 / 16)[..., None]

@@ -23,6 +23,8 @@ from aejax.nets.bottleneck.gaussian import Gaussian
 from aejax.nets.bottleneck.grid import FSQ, LFQ
 from aejax.nets.bottleneck.vq import VQ, ResidualVQ
 
+__all__ = ["BOTTLENECKS", "FSQ", "LFQ", "VQ", "Gaussian", "Identity", "ResidualVQ"]
+
 BOTTLENECKS = {
     "identity": Identity,
     "gaussian": Gaussian,

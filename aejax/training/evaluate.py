@@ -2,7 +2,9 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+import pathlib
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -13,16 +15,20 @@ from flax.errors import ScopeParamShapeError
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from aejax.contracts import Encodes, Objective
+from aejax.data.pipeline import Pipeline
 from aejax.errors import UserError
 from aejax.metrics.image import metric_functions
 from aejax.nets import ops
 from aejax.objective import evaluated
+from aejax.pictures import common_crop, contact_sheet, save
 from aejax.registry import did_you_mean
+from aejax.result import Metric
 from aejax.training.sharding import AXIS
 from aejax.types import Variables
 
-# What tells the best example from the worst, and its sign: the first of these that is measured.
-RANKS = {"psnr": 1.0, "mse": -1.0, "loss": -1.0}
+# What tells the best example from the worst: the first of these that is measured.
+RANKS = (Metric("psnr"), Metric("mse", False), Metric("loss", False))
 CODES = 4096  # positions of h whose statistics are reported
 
 
@@ -44,6 +50,29 @@ class Evaluation:
     pictures: dict[str, list[dict[str, np.ndarray]]]
     latent: dict[str, Any]
 
+    def sheets(self) -> dict[str, np.ndarray]:
+        """Contact sheets, uint8: originals over reconstructions, the best and the worst cases."""
+        return {name: contact_sheet(rows) for name, rows in self.pictures.items() if rows}
+
+    def write_pictures(self, workdir: pathlib.Path) -> None:
+        """pictures/first.png, best.png, worst.png; the first examples (of photos, crops) as arrays.
+
+        Only process 0 writes. What cannot be written is a warning and stops no run.
+        """
+        if jax.process_index():
+            return
+        folder = workdir / "pictures"
+        try:
+            folder.mkdir(exist_ok=True)
+            for name, sheet in self.sheets().items():
+                save(folder / f"{name}.png", sheet)
+            first = self.pictures["first"]
+            if first:
+                arrays = {n: common_crop([p[n] for p in first]) for n in first[0]}
+                np.savez_compressed(folder / "examples.npz", **arrays)
+        except OSError as e:
+            warnings.warn(f"pictures cannot be written ({e}); the run goes on", stacklevel=2)
+
 
 class Evaluator:
     """Evaluates one model again and again; compiled once per image shape.
@@ -60,14 +89,14 @@ class Evaluator:
 
     def __init__(
         self,
-        objective,
+        objective: Objective,
         model: nn.Module,
-        pipeline,
-        metrics,
-        batch,
-        pictures=16,
-        devices=(),
-        forms=None,
+        pipeline: Pipeline,
+        metrics: Iterable[str],
+        batch: int,
+        pictures: int = 16,
+        devices: Sequence[jax.Device] = (),
+        forms: Mapping[str, str] | None = None,
     ):
         self.pipeline, self.batch, self.keep = pipeline, batch, pictures
         self.model = model
@@ -80,7 +109,7 @@ class Evaluator:
             x, y = aux.pictures["x"], jnp.clip(aux.pictures["y"], 0, 1)
             values = dict(aux.metrics) | {name: f(x, y) for name, f in self.functions.items()}
             shown = {name: _to_uint8(v) for name, v in aux.pictures.items()}
-            if not hasattr(model, "encode"):
+            if not isinstance(model, Encodes):
                 return values, shown, None
             # compiled here and not apart: where the model saw the same x, f_E is compiled once
             return values, shown, model.apply(variables, batch["image"], method="encode")
@@ -120,7 +149,7 @@ class Evaluator:
                 if shape == tuple(trained_on):  # then it is no matter of the shape
                     raise
                 raise UserError(_wrong_shape(shape, trained_on, pipeline.source.name)) from e
-        name = best.removeprefix("-")
+        name = Metric.parse(best).name
         if best and name not in values:
             raise UserError(f'eval.best = "{best}": no such metric{did_you_mean(name, values)}')
 
@@ -148,12 +177,12 @@ class Evaluator:
                 h = np.asarray(h)[mask > 0]
                 codes.append(h.reshape(-1, h.shape[-1])[:CODES])
             values = {name: np.asarray(v, np.float64) for name, v in values.items()}
-            rank = next(name for name in RANKS if name in values)
+            rank = next(metric for metric in RANKS if metric.name in values)
             for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + float((value * mask).sum())
             keep = mask > 0
             rows.append({name: v[keep] for name, v in values.items()} | {"index": index[keep]})
-            self._choose(chosen, RANKS[rank] * values[rank], keep, index, shown)
+            self._choose(chosen, rank.score(values[rank.name]), keep, index, shown)
             seen += int(keep.sum())
         if not seen and jax.process_count() == 1:
             raise UserError("the evaluation split has no examples; set data.eval_split")
@@ -168,7 +197,7 @@ class Evaluator:
             latent=_latent_statistics(np.concatenate(codes)) if codes else {},
         )
 
-    def _program(self, count: int) -> Any:
+    def _program(self, count: int) -> Callable:
         """The compiled function for `count` examples."""
         return self.sharded if count % self.device_count == 0 else self.single
 
@@ -190,7 +219,7 @@ class Evaluator:
 
 
 def _extreme_batches(
-    pipeline: Any, batch: int
+    pipeline: Pipeline, batch: int
 ) -> Iterator[tuple[tuple[int, int, int], dict[str, jax.ShapeDtypeStruct]]]:
     """(h, w, c) of the smallest and the largest evaluation images (one where all are equal), with
     shapes and types of the batch that `pipeline.eval_batches` makes of them."""
@@ -201,14 +230,14 @@ def _extreme_batches(
         shape = (*map(int, sizes[i]), pipeline.source.channels)
         n = min(batch, -(-int(counts[i]) // pipeline.process_count))
         rows = jax.ShapeDtypeStruct((n,), jnp.int32)
-        found = {"index": rows}
+        batch_shapes = {"index": rows}
         if pipeline.resident and not pipeline.crop:
-            found["row"] = rows
+            batch_shapes["row"] = rows
         else:
-            found["image"] = jax.ShapeDtypeStruct((n, *shape), jnp.uint8)
+            batch_shapes["image"] = jax.ShapeDtypeStruct((n, *shape), jnp.uint8)
             if pipeline.batches.labels:
-                found["label"] = rows
-        yield shape, found
+                batch_shapes["label"] = rows
+        yield shape, batch_shapes
 
 
 def _wrong_shape(shape: Sequence[int], trained_on: Sequence[int], source: str) -> str:

@@ -1,9 +1,9 @@
-"""A small classifier whose last hidden layer is what samples are judged by, instead of Inception's.
+"""A small classifier whose last hidden layer is compared, instead of Inception's.
 
-Inception has never seen a digit or a shoe: values in print for Fashion-MNIST run from 1 to 196. A
-classifier of the same domain needs no download, and its weights are shipped with the config that
-trained them. Features are divided by one number, so that over real images their total variance is
-their count: a Frechet distance of d then means "as far off as all of the variance there is".
+Inception was not trained on digits or clothes: published FIDs on Fashion-MNIST range from 1 to 196.
+A classifier of the same domain needs no download, and its weights are shipped with the config that
+trained them. Features are divided by one number, so that over real images their mean variance is 1:
+a Frechet distance equal to the number of features is then as large as the whole variance.
 """
 
 import functools
@@ -19,18 +19,27 @@ from jaxtyping import Array, Float
 
 from aejax import weights
 from aejax.errors import UserError
+from aejax.generation.features.batches import Extract, in_batches
 from aejax.loading import load
 from aejax.nets.blocks import Conv, Dense, Downsample
-from aejax.types import Output
+from aejax.types import Cond, Output, Variables
 
-# data.source -> the classifier that was trained on its training split
+# data.source -> the shipped classifier, trained on its training split, that scores samples
 JUDGES = {"tfds:mnist": "digits-classifier", "tfds:fashion_mnist": "fashion-classifier"}
 
 
 class Classifier(nn.Module):
-    """[b, h, w, c] -> Output with h = features [b, features] and h_hat = logits [b, classes].
+    """Features and class logits of images, [b, h, w, c].
 
-    Levels of two 3x3 convolutions, each half the size of the one before, then the mean over pixels.
+        x -> level 1 -> ... -> level n -> mean over pixels -> Dense -> features -> Dense -> logits
+        level: 3x3, stride 2, relu -> u;  u + two 3x3 convolutions of u
+
+    Output: h = features [b, features], h_hat = logits [b, classes], y = x, and in `extra` the maps
+    of the levels, "level0", "level1", ...
+
+    Attributes:
+      widths: channels of each level.
+      dropout: share of the features set to zero in training, before the last layer.
     """
 
     shape: Sequence[int]
@@ -41,9 +50,9 @@ class Classifier(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b h w c"], cond: dict | None = None, train: bool = False
+        self, x: Float[Array, "b h w c"], cond: Cond = None, train: bool = False
     ) -> Output:
-        """Images in [0, 1] -> features and logits; y is x."""
+        """Images in [0, 1] -> Output."""
         u = x - 0.5
         levels = []
         for width in self.widths:
@@ -64,14 +73,14 @@ class Classifier(nn.Module):
 
 
 @functools.lru_cache(4)
-def shipped(name: str) -> tuple[Classifier, Any, dict]:
+def shipped(name: str) -> tuple[Classifier, Variables, dict[str, Any]]:
     """(module, variables, meta) of a shipped classifier: "digits-classifier", ..."""
     trained = load(name)
     return trained.model, trained.variables, weights.provenance(name)
 
 
-def extractor(name: str, batch: int = 500):
-    """uint8 images [n, h, w, c] -> (features float64 [n, d], predicted classes int [n])."""
+def extractor(name: str, batch: int = 500) -> Extract:
+    """The extractor of a shipped classifier: its scaled features and the predicted classes."""
     model, variables, meta = shipped(name)
     scale = float(meta["feature_scale"])
 
@@ -80,33 +89,24 @@ def extractor(name: str, batch: int = 500):
         out = model.apply(variables, x.astype(jnp.float32) / 255.0)
         return out.h / scale, jnp.argmax(out.h_hat, axis=-1)
 
-    def extract(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        features, labels = [], []
-        for i in range(0, len(images), batch):
-            part = images[i : i + batch]
-            full = np.concatenate([part, np.repeat(part[-1:], batch - len(part), axis=0)])
-            f, k = run(full)
-            features.append(np.asarray(f, np.float64)[: len(part)])
-            labels.append(np.asarray(k)[: len(part)])
-        return np.concatenate(features), np.concatenate(labels)
-
-    return extract
+    return in_batches(run, batch)
 
 
-def scale_of(features: np.ndarray) -> float:
-    """The number that makes the mean variance of the features 1."""
+def scale_of(features: Float[np.ndarray, "n d"]) -> float:
+    """The number to divide the features by, so that their mean variance is 1."""
     return float(np.sqrt(np.asarray(features, np.float64).var(0).mean()))
 
 
 def refuse_judge(name: str) -> None:
-    """A classifier that judges must not be trained against: its distance would tell nothing.
+    """Refuses a perceptual loss on a classifier that also scores the samples: a model trained
+    towards its features would get a better score without better pictures.
 
     Raises:
-      UserError: `name` is one of the judges, or weights equal to one of theirs.
+      UserError: `name` is in JUDGES, or is a file with the weights of one of them.
     """
-    mine = weights.provenance(name)["sha256"]
+    sha256 = weights.provenance(name)["sha256"]
     for known in JUDGES.values():
-        if pathlib.Path(name).stem == known or weights.provenance(known)["sha256"] == mine:
+        if pathlib.Path(name).stem == known or weights.provenance(known)["sha256"] == sha256:
             raise UserError(
                 f'perceptual_model "{name}" is the classifier whose features judge the samples; '
                 f"take another, such as {known.replace('classifier', 'perceptual')}"
@@ -116,23 +116,27 @@ def refuse_judge(name: str) -> None:
 def perceptual(
     name: str, x: Float[Array, "b h w c"], y: Float[Array, "b h w c"]
 ) -> Float[Array, "b"]:
-    """Sum over levels of the mean squared distance of channel-normalised features (after LPIPS,
-    Zhang et al. 2018, arXiv 1801.03924), on our own classifier.
+    """Sum over the levels of a shipped classifier of the mean squared distance between features of
+    unit length (after LPIPS, Zhang et al. 2018, arXiv 1801.03924); no unit.
 
     Raises:
-      UserError: `name` is a classifier that judges samples.
+      UserError: `name` is a classifier that scores samples.
     """
     refuse_judge(name)
     model, variables, _ = shipped(name)
-    a, b = (model.apply(variables, v).extra for v in (x, y))
+    levels_x, levels_y = (model.apply(variables, v).extra for v in (x, y))
 
     def unit(v):
         return v / jnp.sqrt(jnp.sum(jnp.square(v), -1, keepdims=True) + 1e-6)
 
-    return sum(jnp.mean(jnp.sum(jnp.square(unit(a[k]) - unit(b[k])), -1), (1, 2)) for k in a)
+    def distance(level):
+        difference = unit(levels_x[level]) - unit(levels_y[level])
+        return jnp.mean(jnp.sum(jnp.square(difference), -1), (1, 2))
+
+    return sum(map(distance, levels_x))
 
 
 def as_meta(model: Classifier) -> dict[str, Any]:
-    """The arguments that make this module, for the .json of its weights."""
+    """The arguments that make this module, for the .json beside its weights."""
     names = ("shape", "classes", "widths", "features", "dropout")
     return {n: list(v) if isinstance(v := getattr(model, n), tuple | list) else v for n in names}

@@ -10,9 +10,10 @@ import pytest
 
 from aejax import weights
 from aejax.errors import UserError
-from aejax.generation import classifier, cli, judge
-from aejax.generation import metrics as M
-from aejax.generation.classifier import perceptual
+from aejax.generation import cli, features
+from aejax.generation.features import classifier
+from aejax.generation.features.classifier import perceptual
+from aejax.generation.score import Reference, open_reference, score
 
 
 def test_perceptual_loss_refuses_the_judge_under_any_name(tmp_path):
@@ -30,13 +31,13 @@ def test_perceptual_loss_refuses_the_judge_under_any_name(tmp_path):
 
 
 def test_judges_are_named_with_their_hash(tmp_path):
-    name = judge.judge("fashion-classifier")[1]
+    name = features.extractor("fashion-classifier")[1]
     meta = json.loads((weights.FOLDER / "fashion-classifier.json").read_text())
     assert name == f"fashion-classifier {meta['sha256'][:8]}"
     with pytest.raises(UserError, match="cannot read the Inception weights"):
-        judge.judge(str(tmp_path / "none.pth"))
+        features.extractor(str(tmp_path / "none.pth"))
     with pytest.raises(UserError, match="--fid-weights"):
-        judge.reference("bundled:digits")
+        open_reference("bundled:digits")
 
 
 def pixels(images):
@@ -51,11 +52,11 @@ def test_floor_is_computed_once_for_each_n():
         calls.append(len(x))
         return pixels(x)
 
-    real = M.Reference("noise", "pixels", extract, *pixels(images[:40]), images[40:], images[:40])
+    real = Reference("noise", "pixels", extract, *pixels(images[:40]), images[40:], images[:40])
     assert real.floor(30) == real.floor(30) > 0 and calls == [30]
     assert real.floor(30, seed=1) != real.floor(30) and real.floor(99) > 0 and calls[-1] == 40
     with pytest.raises(UserError, match="whose images are"):
-        M.score(real, images[:, :3])
+        score(real, images[:, :3])
 
 
 def test_sample_prints_what_its_figures_rest_on(tmp_path, monkeypatch, capsys):
@@ -70,7 +71,9 @@ def test_sample_prints_what_its_figures_rest_on(tmp_path, monkeypatch, capsys):
     asked = []
     generator = types.SimpleNamespace(sample=lambda n, *_, **__: noise[:n])
     monkeypatch.setattr(cli, "_generator", lambda args: generator)
-    monkeypatch.setattr(judge, "judge", lambda *a: asked.append(a) or (pixels, "pixels 1234abcd"))
+    monkeypatch.setattr(
+        features, "extractor", lambda *a: asked.append(a) or (pixels, "pixels 1234abcd")
+    )
     assert run("--n", "30", "--score", "bundled:digits", "--fid-weights", "a.pth") == 0
     assert asked == [("a.pth", False)]
     out = capsys.readouterr().out

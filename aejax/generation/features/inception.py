@@ -1,17 +1,12 @@
-"""The FID of the literature: Inception-v3's last pooled features, weights from the user's own file.
+"""Inception-v3's last pooled features, which published FIDs use; weights from the user's file.
 
-The network is the one every figure in print rests on, TensorFlow's graph of 2015-12-05 in its
-PyTorch port (github.com/mseitzer/pytorch-fid, `pt_inception-2015-12-05-6726825d.pth`): its average
-pools do not count the padding, and the pool of the last block takes the maximum. Nothing is
-downloaded. The .pth is read without torch, by an unpickler that knows tensors and nothing else.
+The network is TensorFlow's graph of 2015-12-05 in its PyTorch port (github.com/mseitzer/
+pytorch-fid, `pt_inception-2015-12-05-6726825d.pth`): its average pools do not count the padding,
+and the pool of the last block takes the maximum. Nothing is downloaded.
 """
 
-import collections
 import hashlib
-import io
 import pathlib
-import pickle
-import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +17,9 @@ from flax import linen as nn
 from jaxtyping import Array, Float, UInt8
 
 from aejax.errors import UserError
+from aejax.generation.features.batches import Extract, in_batches
+from aejax.generation.features.torch_file import read_pth
+from aejax.types import Variables
 
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 FILE = "pt_inception-2015-12-05-6726825d.pth"
@@ -32,7 +30,7 @@ SIDE = 299
 
 
 class Unit(nn.Module):
-    """Convolution, bias, relu; the batch norm of the original is folded into the two by `fold`."""
+    """Convolution, bias, relu. `fold` puts the original's batch norm into kernel and bias."""
 
     features: int
     kernel: tuple[int, int]
@@ -54,7 +52,10 @@ class Unit(nn.Module):
 class InceptionV3(nn.Module):
     """[b, h, w, 3] in [0, 1] -> (features [b, 2048], logits [b, 1008]).
 
-    Units have the names of the port ("Mixed_5b.branch1x1"). `narrow` divides all widths: for tests.
+        x -> 299x299 -> stem -> 3 of block A -> B -> 4 of C -> D -> 2 of E -> mean -> features
+             [-1, 1]    35x35                  17x17         8x8
+
+    Units have the names of the port ("Mixed_5b.branch1x1"). `narrow` divides all widths, for tests.
     """
 
     narrow: int = 1
@@ -156,72 +157,12 @@ def _max(x):
 # The weights --------------------------------------------------------------------------------------
 
 
-class _Unpickler(pickle.Unpickler):
-    """A state dict's pickle: tensors over storages. Any other name in it is refused, not called."""
-
-    def __init__(self, file: Any, storage: Any):
-        super().__init__(file)
-        self._storage = storage
-
-    def persistent_load(self, pid: Any) -> np.ndarray:
-        return self._storage(*pid[1:5])  # type, key, device, count
-
-    def find_class(self, module: str, name: str) -> Any:
-        types = {"Float": "<f4", "Double": "<f8", "Half": "<f2", "Long": "<i8", "Int": "<i4"}
-        if module == "torch" and name.removesuffix("Storage") in types:
-            return np.dtype(types[name.removesuffix("Storage")])
-        known = {"OrderedDict": collections.OrderedDict, "_rebuild_tensor_v2": _tensor}
-        if module in ("collections", "torch._utils") and name in known:
-            return known[name]
-        raise pickle.UnpicklingError(f"{module}.{name} is not part of a state dict")
-
-
-def _tensor(storage, offset, size, stride, *_):
-    end = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True)) + 1
-    if min(offset, *stride, 0) < 0 or end > len(storage):
-        raise pickle.UnpicklingError("a tensor reaches beyond its storage")
-    step = [s * storage.itemsize for s in stride]
-    return np.lib.stride_tricks.as_strided(storage[offset:], size, step)
-
-
-def read_pth(data: bytes) -> dict[str, np.ndarray]:
-    """A state dict as `torch.save` writes it, {name: array}: as a zip file, or in the form of
-    before 2020 (four pickles, then each storage with its length before it)."""
-    if zipfile.is_zipfile(io.BytesIO(data)):
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            top = next(n for n in archive.namelist() if n.endswith("data.pkl"))
-
-            def member(dtype, key, _, n):
-                raw = archive.read(f"{top.removesuffix('data.pkl')}data/{key}")
-                return np.frombuffer(raw, dtype, n)
-
-            return dict(_Unpickler(io.BytesIO(archive.read(top)), member).load())
-    file, storages = io.BytesIO(data), {}
-
-    def later(dtype, key, _, n):
-        return storages.setdefault(key, np.zeros(n, dtype))
-
-    if _plain(file) != 0x1950A86A20F9469CFC6C:
-        raise pickle.UnpicklingError("no file of torch.save")
-    _plain(file), _plain(file)  # version and byte order: "<" above
-    found = _Unpickler(file, later).load()
-    for key in _plain(file):
-        n = int(np.frombuffer(file.read(8), "<i8")[0])
-        storages[key][:] = np.frombuffer(file.read(n * storages[key].itemsize), storages[key].dtype)
-    return dict(found)
-
-
-def _plain(file: io.BytesIO) -> Any:
-    """The next pickle of the file, of plain values only."""
-    return _Unpickler(file, None).load()
-
-
-def fold(state: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Variables of `InceptionV3` from the port's state dict; batch norms (eps 1e-3) go into the
-    kernels and biases.
+def fold(state: Mapping[str, np.ndarray]) -> Variables:
+    """The variables of `InceptionV3` from the port's state dict, with its batch norms (eps 1e-3)
+    folded into kernels and biases.
 
     Raises:
-      UserError: names or shapes are missing.
+      UserError: an array is missing.
     """
     params: dict[str, Any] = {}
     try:
@@ -242,7 +183,7 @@ def fold(state: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return {"params": jax.tree.map(lambda a: np.asarray(a, np.float32), params)}
 
 
-def load(path: str | pathlib.Path, any_hash: bool = False) -> tuple[dict[str, Any], str]:
+def load(path: str | pathlib.Path, any_hash: bool = False) -> tuple[Variables, str]:
     """(variables, name for captions) of a .pth or .safetensors with the port's names.
 
     Raises:
@@ -260,8 +201,8 @@ def load(path: str | pathlib.Path, any_hash: bool = False) -> tuple[dict[str, An
     digest = hashlib.sha256(data).hexdigest()
     if digest != SHA256 and not any_hash:
         raise UserError(
-            f"{path} has the SHA-256 {digest[:8]}..., the weights of the FID in print {SHA256[:8]}"
-            "...; --any-hash (any_hash=True) takes it all the same"
+            f"{path} has the SHA-256 {digest[:8]}..., the weights of published FIDs {SHA256[:8]}"
+            "...; --any-hash (any_hash=True) accepts it anyway"
         )
     try:
         if path.suffix == ".safetensors":
@@ -270,7 +211,7 @@ def load(path: str | pathlib.Path, any_hash: bool = False) -> tuple[dict[str, An
             state = read_safetensors(data)
         else:
             state = read_pth(data)
-    except Exception as e:  # whatever a damaged file makes of its parser
+    except Exception as e:  # a damaged file can make the parser raise anything
         raise UserError(f"{path} is no .pth or .safetensors of tensors: {e}") from None
     variables = fold(state)
     shapes = jax.tree.map(lambda a: a.shape, variables["params"])
@@ -280,7 +221,7 @@ def load(path: str | pathlib.Path, any_hash: bool = False) -> tuple[dict[str, An
     return variables, f"{kind} {digest[:8]}"
 
 
-def expected() -> Any:
+def expected() -> dict[str, dict[str, tuple[int, ...]]]:
     """The shapes of the parameters, a tree of tuples."""
     abstract = jax.eval_shape(InceptionV3().init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
     return jax.tree.map(lambda a: a.shape, abstract["params"])
@@ -289,28 +230,30 @@ def expected() -> Any:
 # The extractor ------------------------------------------------------------------------------------
 
 
-def extractor(variables: Any, batch: int = 50, narrow: int = 1):
+def extractor(variables: Variables, batch: int = 50, narrow: int = 1) -> Extract:
     """uint8 images [n, h, w, 1 or 3] -> (features float64 [n, 2048], ImageNet classes int [n]).
 
-    Gray is repeated to three channels, as the reference's `convert("RGB")` does. 11.4 GFLOP an
-    image: 10,000 of them take 19 minutes at 100 GFLOP/s.
+    Gray is repeated to three channels, as the reference's `convert("RGB")` does. An image costs
+    11.4 GFLOP: 10,000 of them take 19 minutes at 100 GFLOP/s.
     """
     variables = jax.device_put(variables)
-    run = jax.jit(lambda v, x: InceptionV3(narrow).apply(v, x.astype(jnp.float32) / 255.0))
+
+    @jax.jit
+    def run(v, x):
+        features, logits = InceptionV3(narrow).apply(v, x.astype(jnp.float32) / 255.0)
+        return features, jnp.argmax(logits, axis=-1)
+
+    def run_as_rgb(x):
+        return run(variables, np.broadcast_to(x, (*x.shape[:3], 3)))
+
+    extract_rgb = in_batches(run_as_rgb, batch)
 
     def extract(images: UInt8[np.ndarray, "n h w c"]) -> tuple[np.ndarray, np.ndarray]:
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3):
             raise UserError(
-                f"Inception judges uint8 images [n, h, w, 1 or 3]; got {images.dtype} "
+                f"Inception takes uint8 images [n, h, w, 1 or 3]; got {images.dtype} "
                 f"{list(images.shape)}"
             )
-        features, labels = [], []
-        for i in range(0, len(images), batch):
-            part = np.broadcast_to(images[i : i + batch], (*images[i : i + batch].shape[:3], 3))
-            full = np.concatenate([part, np.repeat(part[-1:], batch - len(part), axis=0)])
-            f, logits = run(variables, full)
-            features.append(np.asarray(f, np.float64)[: len(part)])
-            labels.append(np.asarray(logits)[: len(part)].argmax(-1))
-        return np.concatenate(features), np.concatenate(labels)
+        return extract_rgb(images)
 
     return extract

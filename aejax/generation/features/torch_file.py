@@ -1,0 +1,91 @@
+"""State dicts of torch.save, read without torch.
+
+The unpickler knows tensors and plain containers; any other name in a file is refused, so that
+reading a file never runs code from it.
+"""
+
+import collections
+import io
+import pickle
+import zipfile
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+MAGIC = 0x1950A86A20F9469CFC6C  # first pickle of a file of torch.save before its zip format
+STORAGES = {"Float": "<f4", "Double": "<f8", "Half": "<f2", "Long": "<i8", "Int": "<i4"}
+
+
+class _Unpickler(pickle.Unpickler):
+    """Reads the pickle of a state dict; `storage`(dtype, key, device, count) -> its numbers.
+
+    Raises:
+      pickle.UnpicklingError: a name in it that is not part of a state dict.
+    """
+
+    def __init__(self, file: io.BytesIO, storage: Callable[..., np.ndarray] | None):
+        super().__init__(file)
+        self._storage = storage
+
+    def persistent_load(self, pid: Any) -> np.ndarray:
+        return self._storage(*pid[1:5])  # type, key, device, count
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "torch" and name.removesuffix("Storage") in STORAGES:
+            return np.dtype(STORAGES[name.removesuffix("Storage")])
+        known = {"OrderedDict": collections.OrderedDict, "_rebuild_tensor_v2": rebuilt_tensor}
+        if module in ("collections", "torch._utils") and name in known:
+            return known[name]
+        raise pickle.UnpicklingError(f"{module}.{name} is not part of a state dict")
+
+
+def rebuilt_tensor(storage: np.ndarray, offset: int, size: tuple, stride: tuple, *_: Any):
+    """The array that a tensor of `size` and `stride` (in numbers) shows of its storage.
+
+    Raises:
+      pickle.UnpicklingError: it reaches beyond the storage.
+    """
+    end = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True)) + 1
+    if min(offset, *stride, 0) < 0 or end > len(storage):
+        raise pickle.UnpicklingError("a tensor reaches beyond its storage")
+    step = [s * storage.itemsize for s in stride]
+    return np.lib.stride_tricks.as_strided(storage[offset:], size, step)
+
+
+def read_pth(data: bytes) -> dict[str, np.ndarray]:
+    """{name: array} of a state dict in the bytes of a file of `torch.save`.
+
+    Two formats: a zip file, or that of before 2020: four pickles, the keys of the storages, then
+    each storage after its length.
+
+    Raises:
+      pickle.UnpicklingError: it is no such file, or holds something else than tensors.
+    """
+    if zipfile.is_zipfile(io.BytesIO(data)):
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            top = next(n for n in archive.namelist() if n.endswith("data.pkl"))
+
+            def member(dtype, key, _, n):
+                raw = archive.read(f"{top.removesuffix('data.pkl')}data/{key}")
+                return np.frombuffer(raw, dtype, n)
+
+            return dict(_Unpickler(io.BytesIO(archive.read(top)), member).load())
+    file, storages = io.BytesIO(data), {}
+
+    def later(dtype, key, _, n):
+        return storages.setdefault(key, np.zeros(n, dtype))
+
+    if _plain(file) != MAGIC:
+        raise pickle.UnpicklingError("no file of torch.save")
+    _plain(file), _plain(file)  # version and byte order, which is little-endian
+    state = _Unpickler(file, later).load()
+    for key in _plain(file):
+        n = int(np.frombuffer(file.read(8), "<i8")[0])
+        storages[key][:] = np.frombuffer(file.read(n * storages[key].itemsize), storages[key].dtype)
+    return dict(state)
+
+
+def _plain(file: io.BytesIO) -> Any:
+    """The next pickle of the file, which holds plain values only."""
+    return _Unpickler(file, None).load()

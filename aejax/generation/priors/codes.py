@@ -1,0 +1,172 @@
+"""Priors over codes: transformers that predict each code from others."""
+
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from aejax.generation import samplers
+from aejax.generation.nets import Cache, Condition, Transformer
+from aejax.generation.priors.base import Prior
+from aejax.types import Label, Variables
+
+
+class CodePrior(Prior):
+    """What priors over codes share: an embedding, a transformer, and the likelihood of codes.
+
+    Attributes:
+      vocabulary: values of one code; embedding number `vocabulary` stands for "begin" or "masked".
+      width, depth, heads: size of the transformer.
+    """
+
+    vocabulary: int = 512
+    width: int = 128
+    depth: int = 4
+    heads: int = 4
+
+    discrete: ClassVar[bool] = True
+
+    def setup(self):
+        self.embed = nn.Embed(self.vocabulary + 1, self.width)
+        self.condition = Condition(self.width, self.classes)
+        self.field = Transformer(self.width, self.depth, self.heads, self.size, self.vocabulary)
+
+    @staticmethod
+    def nll_of_codes(
+        logits: Float[Array, "b l v"], codes: Int[Array, "b l"]
+    ) -> Float[Array, "b l"]:
+        """-log p of each code, in nats."""
+        log_p = jax.nn.log_softmax(logits, axis=-1)
+        return -jnp.take_along_axis(log_p, codes[..., None], axis=-1)[..., 0]
+
+
+class Autoregressive(CodePrior):
+    """One code after another, each given all before it, by a causal transformer.
+
+    begin, code 1, ..., code l-1 -> embedding -> causal transformer -> logits of code 1, ..., l
+                                                      + label
+    """
+
+    exact: ClassVar[bool] = True
+
+    def logits(self, codes: Int[Array, "b l"], label: Label = None) -> Float[Array, "b l v"]:
+        """Logits of every code given those before it."""
+        begin = jnp.full((codes.shape[0], 1), self.vocabulary)
+        x = self.embed(jnp.concatenate([begin, codes[:, :-1]], axis=1))
+        return self.field(x, self.condition(len(codes), None, label), causal=True)
+
+    def step(
+        self, code: Int[Array, "b"], position: Int[Array, ""], cache: Cache, label: Label = None
+    ) -> tuple[Float[Array, "b v"], Cache]:
+        """(logits [b, v] of the code at `position`, cache) given the code before it."""
+        x, c = self.embed(code)[:, None], self.condition(len(code), None, label)
+        out, cache = self.field(x, c, cache=cache, position=position)
+        return out[:, 0], cache
+
+    def __call__(
+        self, z: Int[Array, "b *s"], label: Label = None, train: bool = False
+    ) -> Float[Array, "b"]:
+        """-log p(codes) in nats."""
+        codes = self.flat(z)
+        logits = self.logits(codes, self.training_labels(label, train))
+        return jnp.sum(self.nll_of_codes(logits, codes), axis=-1)
+
+    @nn.nowrap
+    def draw(
+        self,
+        variables: Variables,
+        key: PRNGKeyArray,
+        n: int,
+        label: Label = None,
+        guidance: float = 1.0,
+        temperature: float = 1.0,
+    ) -> Int[Array, "n *s"]:
+        """n samples, code by code; keys and values of earlier codes are cached.
+
+        Args:
+          guidance: 1 = plain, above 1 = nearer to the class and less varied (two passes a code).
+          temperature: below 1 = more likely codes.
+        """
+        key, key_label = jax.random.split(key)
+        label = self.drawing_labels(key_label, n, label)
+        guided = guidance != 1.0 and label is not None
+        if guided:  # each sample twice: with its label, and with that for "any class"
+            label = jnp.concatenate([label, jnp.full(n, self.classes)])
+        rows = 2 * n if guided else n
+        net = Transformer(
+            self.width, self.depth, self.heads, self.size, self.vocabulary, parent=None
+        )
+
+        def body(carry, position):
+            code, cache, key = carry
+            key, key_code = jax.random.split(key)
+            doubled = jnp.concatenate([code, code]) if guided else code
+            logits, cache = self.apply(variables, doubled, position, cache, label, method="step")
+            if guided:
+                logits = logits[n:] + guidance * (logits[:n] - logits[n:])
+            code = jax.random.categorical(key_code, logits / max(temperature, 1e-4))
+            return (code, cache, key), code
+
+        start = (jnp.full(n, self.vocabulary), net.empty_cache(rows), key)
+        codes = jax.lax.scan(body, start, jnp.arange(self.size))[1]
+        return codes.T.reshape(n, *self.shape)
+
+
+class MaskGIT(CodePrior):
+    """Masked codes, all predicted at once; the most certain are kept, the others predicted again
+    (Chang et al. 2022, arXiv 2202.04200).
+
+        codes with a random share masked -> embedding -> transformer -> logits of the masked codes
+                                                           + label
+
+    The loss is the mean of -log p over the masked codes, times the number of codes in z: no bound
+    on -log p(z), but in its unit.
+    """
+
+    def logits(self, codes: Int[Array, "b l"], label: Label = None) -> Float[Array, "b l v"]:
+        """Logits of every code, given those that are not masked (code `vocabulary`)."""
+        return self.field(self.embed(codes), self.condition(len(codes), None, label))
+
+    def __call__(
+        self, z: Int[Array, "b *s"], label: Label = None, train: bool = False
+    ) -> Float[Array, "b"]:
+        """Mean of -log p over the masked codes, times the number of codes; nats."""
+        codes = self.flat(z)
+        key = self.make_rng("bottleneck") if self.has_rng("bottleneck") else jax.random.key(0)
+        k1, k2 = jax.random.split(key)
+        share = jnp.cos(jnp.pi / 2.0 * jax.random.uniform(k1, (len(codes), 1)))
+        score = jax.random.uniform(k2, codes.shape)
+        # the lowest score of each row is always masked, so that there is at least one
+        masked = (score < share) | (score == score.min(axis=1, keepdims=True))
+        seen = jnp.where(masked, self.vocabulary, codes)
+        logits = self.logits(seen, self.training_labels(label, train))
+        nll = self.nll_of_codes(logits, codes)
+        return jnp.sum(nll * masked, axis=-1) / jnp.sum(masked, axis=-1) * codes.shape[1]
+
+    @nn.nowrap
+    def draw(
+        self,
+        variables: Variables,
+        key: PRNGKeyArray,
+        n: int,
+        label: Label = None,
+        guidance: float = 1.0,
+        steps: int = 12,
+        temperature: float = 1.0,
+        choice_temperature: float = 4.0,
+    ) -> Int[Array, "n *s"]:
+        """n samples in `steps` rounds, see `samplers.unmask`."""
+        key, key_label = jax.random.split(key)
+        label = self.drawing_labels(key_label, n, label)
+
+        def logits(codes, _, c):
+            return self.apply(variables, codes, c, method="logits")
+
+        guided = samplers.guided(logits, label, self.classes, guidance)
+        codes = samplers.unmask(
+            lambda codes: guided(codes, 0.0) / max(temperature, 1e-4),
+            key, n, self.size, self.vocabulary, steps, choice_temperature,
+        )  # fmt: skip
+        return codes.reshape(n, *self.shape)

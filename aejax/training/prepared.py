@@ -1,0 +1,219 @@
+"""A run in its folder and on its devices, with everything built: what the loop works on."""
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from aejax.config import to_json
+from aejax.errors import UserError
+from aejax.training.build import Parts, build, build_evaluator
+from aejax.training.checkpoint import Checkpoints
+from aejax.training.evaluate import Evaluation, Evaluator
+from aejax.training.log import Log, Stopwatch
+from aejax.training.sharding import Dispatch, Sharding, of_config
+from aejax.training.state import TrainState
+from aejax.training.step import make_dispatch
+from aejax.training.stopping import Stopping
+from aejax.training.workdir import Changes, Spec, record, unusable
+
+
+@dataclasses.dataclass
+class PreparedRun:
+    """Everything that a run needs. Made by `prepare`; the folder is its own from `claim` on.
+
+    Attributes:
+      parts: what its config was made into.
+      sharding: its devices.
+      step: the train step on them.
+      spec: the data as they are now.
+      state, stopping: from the newest checkpoint, or as they are before the first step; the loop
+        replaces them.
+      watch: where the time goes.
+      checkpoints, log: None before `claim`.
+      evaluation: the last one.
+      cost: FLOPs and bytes of the first program, as the compiler counts them.
+    """
+
+    parts: Parts
+    sharding: Sharding
+    step: Callable
+    evaluator: Evaluator
+    spec: Spec
+    state: TrainState
+    stopping: Stopping
+    watch: Stopwatch
+    workdir: pathlib.Path
+    checkpoints: Checkpoints | None = None
+    log: Log | None = None
+    evaluation: Evaluation | None = None
+    cost: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        self.start = int(self.state.step)
+        resident = self.parts.pipeline.resident
+        self.resident = None if resident is None else self.sharding.replicate(resident)
+        self.key = self.sharding.replicate_key(self.parts.config.seed + 1)
+        self.compiled: dict[int, Dispatch] = {}
+
+    def claim(self, overrides: dict[str, Any], command: str, changed: Changes) -> None:
+        """Makes the folder this run's: config.json, spec.json, provenance.json, log, checkpoints.
+
+        Raises:
+          UserError: it cannot be written.
+        """
+        config = self.parts.config
+        if jax.process_index() == 0:
+            try:
+                record(
+                    self.workdir,
+                    config,
+                    self.spec,
+                    self.start,
+                    overrides=overrides,
+                    command=command,
+                    changed=changed,
+                )
+            except OSError as e:
+                raise unusable(self.workdir, e) from e
+        self.checkpoints = Checkpoints(
+            self.workdir.resolve() / "checkpoints", config.checkpoint.keep, config.eval.best
+        )
+        self.log = Log(
+            str(self.workdir),
+            tensorboard=config.log.tensorboard,
+            wandb=config.log.wandb,
+            config=json.loads(to_json(config)),
+        )
+
+    def program(self, count: int) -> Dispatch:
+        """The compiled program for `count` steps; the last one of a run may have fewer.
+
+        (state, batch, resident, key) -> (state, metrics).
+        """
+        if count not in self.compiled:
+            with self.watch("compile"):
+                self.compiled[count] = self.sharding.compile(
+                    make_dispatch(self.step, count),
+                    self.state,
+                    self.parts.pipeline.dispatch(self.start, count),
+                    self.resident,
+                    self.key,
+                )
+                if not self.cost:
+                    devices = len(self.sharding.devices)
+                    self.cost.update(cost_of(self.compiled[count], count, devices))
+        return self.compiled[count]
+
+    def evaluate(self) -> dict[str, float]:
+        """Metrics of the averaged variables; pictures go to the folder and the log."""
+        config = self.parts.config
+        variables = self.sharding.local(self.state.best_variables)
+        self.evaluation = self.evaluator(variables, config.seed, config.eval.examples)
+        self.evaluation.write_pictures(self.workdir)
+        step, metrics = int(self.state.step), self.evaluation.metrics
+        self.log.images(step, self.evaluation.sheets())
+        self.log.write(step, {f"eval/{name}": v for name, v in metrics.items()})
+        return metrics
+
+    def save(self, metrics: dict[str, float] | None = None) -> None:
+        """Starts saving a checkpoint; `metrics` are those of an evaluation of this state."""
+        self.checkpoints.save(self.state, metrics, self.stopping)
+
+    def close(self) -> None:
+        """Ends threads, files and saves."""
+        self.parts.pipeline.close()
+        self.evaluator.pipeline.close()
+        for writer in (self.log, self.checkpoints):
+            if writer is not None:
+                writer.close()
+
+
+def prepare(
+    config: ConfigDict,
+    workdir: pathlib.Path,
+    watch: Stopwatch,
+    changed: Changes,
+    *,
+    data_dir: str | None = None,
+    data: Any = None,
+    accept_data: bool = False,
+) -> PreparedRun:
+    """Builds everything and compiles the first program, so that what is wrong with a config is said
+    before the folder becomes this run's. Writes nothing.
+
+    Args:
+      changed: the keys in which `config` differs from the folder's (workdir.changed_keys); other
+        data, if accepted, are added to it.
+
+    Raises:
+      UserError: as run.train.
+    """
+    with contextlib.ExitStack() as on_error:
+        parts = build(config, data_dir, data)
+        on_error.callback(parts.pipeline.close)
+        sharding = of_config(config.train)
+        step = parts.step_on(sharding)
+        evaluator = build_evaluator(parts)
+        on_error.callback(evaluator.pipeline.close)
+        spec, before = Spec.of(parts.pipeline, evaluator.pipeline), Spec.read(workdir)
+        if before is not None and not accept_data:
+            before.check_same(spec, workdir)
+        if before is not None and before != spec:
+            changed["data"] = [dataclasses.asdict(s) for s in (before, spec)]
+        state, stopping = _restored(parts, sharding, workdir)
+        if state is None:
+            state = sharding.place(parts.init())
+        if "train.length" in changed:
+            stopping.lengthened()
+        run = PreparedRun(parts, sharding, step, evaluator, spec, state, stopping, watch, workdir)
+        if run.start > parts.steps:
+            raise UserError(
+                f"{workdir} is at step {run.start}, beyond train.length = "
+                f'"{config.train.length}" ({parts.steps} steps); give a longer one'
+            )
+        if run.start < parts.steps and not stopping.stopped_by:
+            run.program(min(config.train.steps_per_dispatch, parts.steps - run.start))
+        on_error.pop_all()
+    return run
+
+
+def _restored(
+    parts: Parts, sharding: Sharding, workdir: pathlib.Path
+) -> tuple[TrainState | None, Stopping]:
+    """The state of the newest whole checkpoint and what was saved with it; None if there is no
+    checkpoint."""
+    folder = workdir.resolve() / "checkpoints"
+    if not folder.is_dir():
+        return None, Stopping()
+    saved = Checkpoints(folder, best=parts.config.eval.best, read_only=True)
+    try:
+        state = saved.restore(parts.abstract(), sharding) if saved.steps() else None
+        return state, Stopping() if state is None else saved.stopping(int(state.step))
+    finally:
+        saved.close()
+
+
+def cost_of(compiled: Any, steps: int, devices: int) -> dict[str, float]:
+    """{"flops_per_step": over all devices, "bytes": the peak of one device}, as the compiler counts
+    them; {} where a backend does not count."""
+    cost = {}
+    try:
+        analysis = compiled.cost_analysis()
+        analysis = analysis[0] if isinstance(analysis, list) else analysis
+        cost["flops_per_step"] = float(analysis["flops"]) / steps * devices
+        memory = compiled.memory_analysis()
+        cost["bytes"] = int(
+            memory.temp_size_in_bytes
+            + memory.argument_size_in_bytes
+            + memory.output_size_in_bytes
+            - memory.alias_size_in_bytes
+        )
+    except Exception:  # not every backend counts
+        pass
+    return cost
