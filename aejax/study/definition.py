@@ -348,12 +348,7 @@ def load(spec: str, overrides: Sequence[str] = ()) -> Study:
     study.file, study.arg = path, arg
     study.text = study.text or (module.__doc__ or "").strip()
     study.overrides = tuple(overrides)
-    fixed = {}
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise UserError(f'"{text}" is not of the form key=value')
-        fixed[key.removeprefix("--").removeprefix("config.")] = config._parse(value)
+    fixed = config.parse_overrides(overrides)
     if fixed:
         study.runs = [{**run, **fixed} for run in study.runs]
         if study.search is not None:
