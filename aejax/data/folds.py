@@ -1,13 +1,14 @@
-"""K-fold cross-validation: which examples each fold is tested on, stored once for all runs.
+"""K-fold cross-validation: which examples each fold is tested on, stored in a file for all runs.
 
     write("folds.json", make(60_000, 5))                    by example
     write("folds.json", make(n, 5, groups=patients))        no group in two folds
     Study(..., runs=product(named("model", ...), overrides("folds.json")))
 
-Run j of a fold trains on what is not in fold j and is measured on what is; the table shows the mean
-and the spread over folds, because `data.fold` is one of the keys that are averaged over.
+The run of a fold is trained on what is not in the fold and measured on what is. The table of a
+study has the mean and the spread over folds, because `data.fold` is one of `Study.repeats`.
 """
 
+import dataclasses
 import json
 import pathlib
 from collections.abc import Hashable, Sequence
@@ -19,15 +20,34 @@ from aejax import files
 from aejax.errors import UserError
 
 
-def make(n: int, k: int, groups: Sequence[Hashable] | None = None, seed: int = 0) -> dict[str, Any]:
-    """Splits n examples into k folds of sizes as equal as can be.
+@dataclasses.dataclass(frozen=True)
+class Folds:
+    """A division of a data set.
+
+    Attributes:
+      examples: n, the number of examples of the set.
+      seed: of the shuffle.
+      folds: k sorted lists of indices, disjoint and together 0 to n - 1.
+    """
+
+    examples: int
+    seed: int
+    folds: list[list[int]]
+
+
+def make(n: int, k: int, groups: Sequence[Hashable] | None = None, seed: int = 0) -> Folds:
+    """Splits n examples into k folds of nearly equal size.
 
     Args:
-      groups: of each example; a group is never torn apart (whole groups are dealt out, largest
+      groups: the group of each example; a group is never split (whole groups are dealt out, largest
         first, each to the smallest fold).
 
-    Returns:
-      {"examples": n, "seed": seed, "folds": k sorted lists of indices}: disjoint, together all.
+    Raises:
+      UserError: fewer groups or examples than folds, or not one group for each example.
+
+    Example:
+      >>> [len(fold) for fold in make(7, 3).folds]
+      [3, 2, 2]
     """
     random = np.random.default_rng(seed)
     if groups is None:
@@ -50,51 +70,52 @@ def make(n: int, k: int, groups: Sequence[Hashable] | None = None, seed: int = 0
     else:
         for member in members:
             min(folds, key=len).extend(member.tolist())
-    return {"examples": n, "seed": seed, "folds": [sorted(fold) for fold in folds]}
+    return Folds(n, seed, [sorted(fold) for fold in folds])
 
 
-def write(path: str | pathlib.Path, folds: dict[str, Any]) -> None:
-    """As JSON, a line per fold."""
-    lines = ",\n  ".join(json.dumps(fold) for fold in folds["folds"])
-    head = f'"examples": {folds["examples"]}, "seed": {folds["seed"]}'
+def write(path: str | pathlib.Path, folds: Folds) -> None:
+    """Writes JSON, a line per fold."""
+    lines = ",\n  ".join(map(json.dumps, folds.folds))
+    head = f'"examples": {folds.examples}, "seed": {folds.seed}'
     files.write_atomically(path, f'{{{head}, "folds": [\n  {lines}\n]}}\n')
 
 
-def read(path: str | pathlib.Path) -> dict[str, Any]:
-    """What `write` wrote.
+def read(path: str | pathlib.Path) -> Folds:
+    """The folds in a file of `write`.
 
     Raises:
       UserError: no such file, or folds that overlap or leave examples out.
     """
     try:
-        found = json.loads(pathlib.Path(path).read_text())
-        everything = sorted(i for fold in found["folds"] for i in fold)
-        n = found["examples"]
+        stored = json.loads(pathlib.Path(path).read_text())
+        folds = Folds(stored["examples"], stored.get("seed", 0), stored["folds"])
+        indices_of_all = sorted(i for fold in folds.folds for i in fold)
     except FileNotFoundError as e:
         raise UserError(f'no file of folds "{path}"; make one with aejax.data.folds') from e
-    except (ValueError, KeyError, TypeError, OSError) as e:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as e:
         raise UserError(f'"{path}" holds no folds: {e}') from e
-    if everything != list(range(n)):
-        raise UserError(f'the folds in "{path}" overlap, or are not all of {n} examples')
-    return found
+    if indices_of_all != list(range(folds.examples)):
+        raise UserError(
+            f'the folds in "{path}" overlap, or are not all of {folds.examples} examples'
+        )
+    return folds
 
 
 def overrides(path: str | pathlib.Path) -> list[dict[str, Any]]:
-    """Overrides of one run per fold."""
-    count = len(read(path)["folds"])
-    return [{"data.folds": str(path), "data.fold": i} for i in range(count)]
+    """The overrides of one run per fold, for `Study.runs`."""
+    return [{"data.folds": str(path), "data.fold": i} for i in range(len(read(path).folds))]
 
 
 def indices(path: str | pathlib.Path, fold: int, n: int, training: bool) -> np.ndarray:
-    """int64, sorted: the examples of a set of n that fold `fold` trains on, or is tested on.
+    """The examples of a set of n that fold `fold` trains on, or is tested on: int64, sorted.
 
     Raises:
       UserError: the file is of another set, or has no such fold.
     """
-    found = read(path)
-    if found["examples"] != n:
-        raise UserError(f'"{path}" has folds of {found["examples"]} examples; the set has {n}')
-    if not 0 <= fold < len(found["folds"]):
-        raise UserError(f'data.fold = {fold}: "{path}" has folds 0 to {len(found["folds"]) - 1}')
-    tested = np.array(found["folds"][fold], np.int64)
+    stored = read(path)
+    if stored.examples != n:
+        raise UserError(f'"{path}" has folds of {stored.examples} examples; the set has {n}')
+    if not 0 <= fold < len(stored.folds):
+        raise UserError(f'data.fold = {fold}: "{path}" has folds 0 to {len(stored.folds) - 1}')
+    tested = np.array(stored.folds[fold], np.int64)
     return np.setdiff1d(np.arange(n), tested) if training else tested

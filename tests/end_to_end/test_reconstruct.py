@@ -16,7 +16,7 @@ def test_cross_validation(tmp_path, monkeypatch):
     study = load(f"{FOLDER / 'crossval.py'}:smoke")
     file = tmp_path / "runs" / "folds-1797-2.json"
     before = file.stat().st_mtime_ns
-    assert folds.read(file)["examples"] == 1797
+    assert folds.read(file).examples == 1797
     load(f"{FOLDER / 'crossval.py'}:smoke")
     assert file.stat().st_mtime_ns == before  # drawn once
     results = run_study(study, tmp_path / "study", quiet=True)
