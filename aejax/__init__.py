@@ -8,8 +8,9 @@ The way of the data is the listing of the package:
     objective.py   what y is compared with, losses.py
     training/      step.py (the only one), loop.py (the only one), run.py around them;
                    evaluate.py: every example once, metrics/
-    study.py       many runs, runner.py does them
-    report.py      what they end in: tables.py, figures, page.py
+    study/         many runs of one experiment, searches, workers
+    report/        their tables, figures and page
+    engines/       a study on SLURM, GKE, TPU VMs, SkyPilot or this machine
     codec/ denoising/ generation/   the rooms: each adds to this, none replaces any of it
 """
 

@@ -5,12 +5,8 @@ spatial latents the same of patches, the Karhunen-Loeve transform. Measured as m
 clipped to [0, 1], means over the test images of each image's own figure.
 """
 
-import functools
-import hashlib
-import json
 import math
-import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,14 +14,7 @@ from jaxtyping import UInt8
 
 from aejax.errors import UserError
 from aejax.nets.linear import Components, from_rows, to_rows
-from aejax.pictures import common_crop
-from aejax.study import read_json, write_json
 
-# What decides which images are seen; batch sizes, caches and workers do not.
-DATA_KEYS = (
-    *("source", "split", "eval_source", "eval_split", "holdout", "size", "crop", "flip", "rotate"),
-    *("channels", "on_bad", "fold", "folds"),
-)
 EXAMPLES = 20_000  # training images from which crops are drawn, or which are read, at most
 CROPPED = 1 << 26  # numbers in those crops, at most: 256 MiB as float32
 KEPT = 16  # first test images whose outputs are kept as pictures
@@ -132,88 +121,3 @@ def test_images(pipeline: Any, examples: int = 0) -> Iterator[tuple[np.ndarray, 
         seen += float(mask.sum())
         if examples and seen >= examples:
             return
-
-
-# --- for a study ----------------------------------------------------------------------------------
-
-
-def add(
-    study: Any, results: Sequence[Mapping[str, Any]], directory: pathlib.Path, say: Any = print
-) -> dict[str, Any]:
-    """Measures the study's baselines for every result, once per data set, patch and latent size.
-
-    Returns:
-      what baselines.json holds: {"pca": {"runs": {run id: key}, "values": {key: {...}}}}. Runs to
-      which a baseline does not apply are left out, and `say` is told why.
-    """
-
-    known = {"pca": _pca_for}
-    for name in study.baselines:
-        if name not in known:
-            raise UserError(f'no baseline "{name}"; known: {", ".join(known)}')
-    kept = read_json(directory / "baselines.json") or {}
-    found = {name: known[name](results, directory, kept.get(name), say) for name in study.baselines}
-    if found != kept:
-        write_json(directory / "baselines.json", found)
-    return found
-
-
-def _pca_for(results, directory: pathlib.Path, kept, say) -> dict[str, Any]:
-    values = dict((kept or {}).get("values", {}))
-    runs: dict[str, str] = {}
-    missing: dict[str, tuple[Any, int, set[int]]] = {}
-    for result in results:
-        try:
-            config, patch = _config_and_patch(result)
-        except (KeyError, AttributeError, TypeError, UserError):
-            continue  # another trainer's result, or a model that is no f_E and f_D
-        latent = int(config.model.latent)
-        base = _data_key(config, patch)
-        key = runs[result["id"]] = f"{base}-{latent}"
-        if key not in values:
-            missing.setdefault(base, (config, patch, set()))[2].add(latent)
-    for base, (config, patch, latents) in missing.items():
-        try:
-            measured = pca_of(config, sorted(latents), patch)
-        except (UserError, MemoryError) as e:
-            say(f"no PCA for {config.data.source}: {e}")
-            runs = {i: key for i, key in runs.items() if not key.startswith(base)}
-            continue
-        for latent, value in measured.items():
-            pictures = value.pop("y")
-            values[f"{base}-{latent}"] = value
-            if pictures:
-                folder = directory / "baselines"
-                folder.mkdir(exist_ok=True)
-                y = common_crop(pictures)
-                np.savez_compressed(folder / f"pca-{base}-{latent}.npz", y=y)
-    return {"runs": runs, "values": values}
-
-
-def _config_and_patch(result: Mapping[str, Any]) -> tuple[Any, int]:
-    """The run's config and, for spatial latents, the pixels of one position of h."""
-    from aejax.config import from_json
-
-    config = from_json(json.dumps(result["config"]))
-    if config.model.name:
-        raise UserError("a model of its own has no comparable latent size")
-    return config, _patch(json.dumps(result["config"]["model"], sort_keys=True))
-
-
-@functools.lru_cache(1024)
-def _patch(model: str) -> int:
-    from aejax.config import from_json
-    from aejax.nets.autoencoder import build_model
-    from aejax.nets.f_E import stride_of
-
-    config = from_json(model)
-    config.init = "random"  # the bare f_E
-    return stride_of(build_model(config, (64, 64, 3)).f_E)
-
-
-def _data_key(config: Any, patch: int) -> str:
-    chosen = {k: config.data[k] for k in DATA_KEYS if k in config.data}
-    chosen |= {"patch": patch, "metrics": list(config.eval.metrics)}
-    chosen |= {"examples": config.eval.examples}
-    text = json.dumps(chosen, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:10]

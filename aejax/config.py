@@ -46,7 +46,7 @@ def base() -> ConfigDict:
     c.data.eval_source = ""  # "" = the same source
     c.data.eval_split = "test"
     c.data.holdout = 10  # of a set without splits every 10th picture is the test split
-    c.data.folds = ""  # file of aejax.folds: train on all but fold j of the split, test on fold j
+    c.data.folds = ""  # file of data/folds.py: train on all but fold j of the split, test on j
     c.data.fold = 0  # that j
     c.data.size = ()  # (height, width) or (short side,): resize on decode; () = as stored
     c.data.crop = 0  # side of the square training crop; 0 = whole images
@@ -225,16 +225,28 @@ def apply_overrides(config: ConfigDict, overrides: Sequence[str] | dict[str, Any
     """Sets dotted keys; `overrides` holds "a.b=value" texts or a {"a.b": value} dict."""
     config = config.copy_and_resolve_references()
     if not isinstance(overrides, dict):
-        pairs = {}
-        for text in overrides:
-            key, equals, value = text.partition("=")
-            if not equals:
-                raise UserError(f'"{text}" is not of the form key=value')
-            pairs[key.removeprefix("--").removeprefix("config.")] = _parse(value)
-        overrides = pairs
+        overrides = parse_overrides(overrides)
     for dotted, value in overrides.items():
         _set(config, dotted, value)
     return config
+
+
+def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
+    """Dotted keys and values of "--config.a.b=value" texts.
+
+    Raises:
+      UserError: a text without "=".
+
+    >>> parse_overrides(["--config.optim.lr=0.01", "data.source=bundled:photos"])
+    {'optim.lr': 0.01, 'data.source': 'bundled:photos'}
+    """
+    pairs = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f'"{text}" is not of the form key=value')
+        pairs[key.removeprefix("--").removeprefix("config.")] = _parse(value)
+    return pairs
 
 
 def _parse(text: str) -> Any:

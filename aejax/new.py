@@ -9,6 +9,7 @@ import re
 import shlex
 import sys
 
+from aejax.cli import Verb
 from aejax.errors import UserError
 
 TEMPLATES = pathlib.Path(__file__).parent / "new_templates"
@@ -68,3 +69,6 @@ def run(args: argparse.Namespace) -> int:
     first = f"cd {shlex.quote(str(folder))} && aejax check --config experiments/first.py"
     print(f"\n  {first}\n\nREADME.md there has the other commands.")
     return 0
+
+
+new_verb = Verb(add_arguments, run)

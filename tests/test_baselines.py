@@ -10,6 +10,7 @@ from aejax import baselines
 from aejax.config import base, part
 from aejax.metrics.image import METRICS
 from aejax.nets import linear
+from aejax.report.baselines import add as add_baselines
 
 RNG = np.random.default_rng(0)
 
@@ -100,7 +101,7 @@ def test_a_study_measures_each_data_set_and_size_once(tmp_path):
         {"id": "4", "config": {"something": "else"}},
         {"id": "5"},
     ]
-    found = baselines.add(AStudy, results, tmp_path)["pca"]
+    found = add_baselines(AStudy, results, tmp_path)["pca"]
     assert found["runs"].keys() == {"0", "1", "2", "3"}
     assert found["runs"]["0"] == found["runs"]["1"] and len(found["values"]) == 3
     psnr = [found["values"][found["runs"][i]]["metrics"]["test/psnr"] for i in "023"]
@@ -110,16 +111,16 @@ def test_a_study_measures_each_data_set_and_size_once(tmp_path):
 
 
 def test_what_was_measured_is_kept(tmp_path, monkeypatch):
-    baselines.add(AStudy, [result(0, digits(2))], tmp_path)
-    monkeypatch.setattr(baselines, "pca_of", lambda *_: pytest.fail("measured again"))
-    assert baselines.add(AStudy, [result(0, digits(2))], tmp_path)["pca"]["runs"]
+    add_baselines(AStudy, [result(0, digits(2))], tmp_path)
+    monkeypatch.setattr("aejax.report.baselines.pca_of", lambda *_: pytest.fail("measured again"))
+    assert add_baselines(AStudy, [result(0, digits(2))], tmp_path)["pca"]["runs"]
 
 
 def test_data_that_cannot_be_had_leaves_the_baseline_out(tmp_path):
     config = digits(2)
     config.data.source = "folder:/nonexistent"
     said = []
-    found = baselines.add(AStudy, [result(0, config)], tmp_path, say=said.append)
+    found = add_baselines(AStudy, [result(0, config)], tmp_path, say=said.append)
     assert found["pca"]["runs"] == {} and "nonexistent" in said[0]
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aejax import folds
+from aejax.data import folds
 from aejax.errors import UserError
 
 
@@ -16,7 +16,7 @@ def test_by_example(n, k, seed):
         with pytest.raises(UserError):
             folds.make(n, k)
         return
-    found = folds.make(n, k, seed=seed)["folds"]
+    found = folds.make(n, k, seed=seed).folds
     assert sorted(i for fold in found for i in fold) == list(range(n))
     assert max(map(len, found)) - min(map(len, found)) <= 1
 
@@ -28,7 +28,7 @@ def test_by_group(groups, k):
         with pytest.raises(UserError, match="groups"):
             folds.make(len(groups), k, groups)
         return
-    found = folds.make(len(groups), k, groups)["folds"]
+    found = folds.make(len(groups), k, groups).folds
     assert sorted(i for fold in found for i in fold) == list(range(len(groups)))
     seen = [{groups[i] for i in fold} for fold in found]
     assert sum(map(len, seen)) == len(set(groups)) and all(seen)
@@ -47,7 +47,7 @@ def test_stored_and_used(tmp_path):
     for j in range(4):
         train, test = (folds.indices(path, j, 23, training) for training in (True, False))
         assert not set(train) & set(test) and len(train) + len(test) == 23
-        np.testing.assert_array_equal(test, made["folds"][j])
+        np.testing.assert_array_equal(test, made.folds[j])
 
 
 def test_mistakes(tmp_path):

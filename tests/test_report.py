@@ -13,11 +13,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aejax import curves, figures, page, report, tables
 from aejax.config import base
 from aejax.errors import UserError
-from aejax.runner import run_study
-from aejax.study import Study, grid, load_results, named, product, seeds
+from aejax.report import curves, figures, page
+from aejax.report.collect import collect, facets
+from aejax.report.columns import GLOSSARY
+from aejax.report.compare import compare, comparisons
+from aejax.report.panels import make_panel
+from aejax.report.render import print_table
+from aejax.report.table import tables
+from aejax.report.write import write_report
+from aejax.study import Search, Study, grid, load_results, named, product, run_study, seeds
 from aejax.training.evaluate import Evaluation
 
 MODELS = {"linear": {"model.f_E": {"name": "linear"}}, "conv": {"model.f_E": {"name": "conv"}}}
@@ -78,7 +84,7 @@ def rows_of(markdown):
 
 def test_the_table_has_means_spreads_and_the_baseline(tmp_path):
     where = with_pca(make(tmp_path))
-    report.write([where])
+    write_report([where])
     header, _, *rows = rows_of((where / "table.md").read_text())
     assert header == [
         *("model", "size of h", "parameters", "compression", "PSNR, dB", "PCA", "SSIM", "PCA"),
@@ -98,7 +104,7 @@ def test_the_table_has_means_spreads_and_the_baseline(tmp_path):
 
 def test_results_csv_holds_every_run_in_full(tmp_path):
     where = with_pca(make(tmp_path))
-    report.write([where])
+    write_report([where])
     rows = list(csv.DictReader(io.StringIO((where / "results.csv").read_text())))
     results = load_results(where)
     assert [row["id"] for row in rows] == [r["id"] for r in results] and len(rows) == 12
@@ -111,7 +117,7 @@ def test_results_csv_holds_every_run_in_full(tmp_path):
 
 def test_latex_is_escaped_and_complete(tmp_path):
     where = make(tmp_path, title="50 % of_it & more")
-    report.write([where])
+    write_report([where])
     tex = (where / "table.tex").read_text()
     assert r"50 \% of\_it \& more" in tex and r"$\pm$" in tex and r"\textbf{" in tex
     for word in ("table", "tabular"):
@@ -122,7 +128,7 @@ def test_latex_is_escaped_and_complete(tmp_path):
 
 def test_the_page_is_one_file_with_everything_in_it(tmp_path):
     where = with_pca(make(tmp_path, text="First words.\n\n    aejax study it\n\nA <b> & c."))
-    page = report.write([where])
+    page = write_report([where])
     text = page.read_text()
     assert not re.search(r"""(src|href|srcset)=["'](https?:|//)""", text)
     assert "@import" not in text and "prefers-color-scheme: dark" in text
@@ -141,12 +147,12 @@ def test_the_page_is_one_file_with_everything_in_it(tmp_path):
 
 def test_figures_and_sheets_are_pictures_of_the_runs(tmp_path):
     where = with_pca(make(tmp_path, pareto=[("parameters", "test/psnr")]))
-    report.write([where])
+    write_report([where])
     for name in ("psnr-latent_size", "psnr-parameters", "reconstructions"):
         assert Image.open(where / f"{name}.png").size[0] > 400
-    collection = tables.collect([where])
-    ((_, rows),) = tables.facets(collection)
-    panel = report._panel(collection, "", rows, "latent_size", "test/psnr", False)
+    collection = collect([where])
+    ((_, rows),) = facets(collection)
+    panel = make_panel(collection, "", rows, "latent_size", "test/psnr", False)
     assert [line.name for line in panel.lines] == ["linear", "conv", "PCA"]
     linear, _, pca = panel.lines
     assert list(linear.x) == [2, 8] and list(pca.y) == [10, 10] and pca.baseline
@@ -157,7 +163,7 @@ def test_data_sets_are_not_compared_with_each_other(tmp_path):
     runs = product(grid({"data.source": ("bundled:digits", "bundled:photos")}),
                    named("model", MODELS), grid({"model.latent": (2, 8)}))  # fmt: skip
     where = make(tmp_path, runs)
-    report.write([where])
+    write_report([where])
     text = (where / "table.md").read_text()
     assert "## bundled:digits" in text and "## bundled:photos" in text
     # the best PSNR of each size on each set; SSIM is the same for all, so none of it is best
@@ -169,7 +175,7 @@ def test_a_model_below_the_baseline_is_not_the_best(tmp_path):
     found = json.loads((where / "baselines.json").read_text())
     found["pca"]["values"]["k"]["metrics"]["test/psnr"] = 20.0  # above all of 2, below those of 8
     (where / "baselines.json").write_text(json.dumps(found))
-    (table,) = tables.tables(tables.collect([where]))
+    (table,) = tables(collect([where]))
     psnr, pca = table.headers.index("PSNR, dB"), table.headers.index("PCA")
     assert [row[psnr].best for row in table.cells] == [False, False, False, True]
     assert [row[pca].best for row in table.cells] == [True, False, True, False]
@@ -189,7 +195,7 @@ def test_images_of_several_sizes_are_shown_as_crops_of_one(tmp_path):
 def test_what_tells_rows_apart_gets_a_column(tmp_path):
     runs = product(named("model", MODELS), grid({"optim.lr": (0.1, 0.01), "model.latent": (2,)}))
     where = make(tmp_path, runs)
-    report.write([where])
+    write_report([where])
     header, *_ = rows_of((where / "table.md").read_text())
     assert header[:2] == ["model", "learning rate"]
     # one value of x: a row of dots per model instead of a curve
@@ -201,7 +207,7 @@ def test_published_figures_stand_beside_ours(tmp_path):
         {"name": "Somebody 2006", "source": "Table 2", "test/psnr": 21.5, "latent_size": 8}
     ]
     where = make(tmp_path, published=published)
-    report.write([where])
+    write_report([where])
     last = rows_of((where / "table.md").read_text())[-1]
     assert last[0] == "Somebody 2006 (published)" and last[1] == "8" and "21.50" in last
     text = (where / "table.md").read_text()
@@ -216,10 +222,10 @@ def test_published_figures_stand_beside_ours(tmp_path):
 
 def test_a_paired_test_against_the_reference(tmp_path):
     where = make(tmp_path, reference="linear")
-    found = tables.comparisons(tables.collect([where]))
+    found = comparisons(collect([where]))
     assert [(c.name, c.x, c.n) for c in found] == [("conv", 2, 3), ("conv", 8, 3)]
     assert all(abs(c.mean - 2.0) < 1e-9 for c in found)  # the seeds' noise is shared: paired away
-    report.write([where])
+    write_report([where])
     assert "Paired comparison" in (where / "report.html").read_text()
 
 
@@ -227,7 +233,7 @@ def test_the_paired_test_is_that_of_scipy_with_holm():
     from scipy.stats import ttest_rel
 
     a, b = np.random.default_rng(0).standard_normal((2, 5))
-    found = tables._compare("", "conv", 2, list(a - b))
+    found = compare("", "conv", 2, list(a - b))
     assert found.p == pytest.approx(ttest_rel(a, b).pvalue)
 
 
@@ -236,7 +242,7 @@ def test_several_studies_are_joined(tmp_path):
     two = make(tmp_path / "two", product(named("model", MODELS), grid({"model.latent": (4,)})))
     manifest = json.loads((two / "manifest.json").read_text())
     (two / "manifest.json").write_text(json.dumps(manifest | {"name": "second"}))
-    page = report.write([one, two])
+    page = write_report([one, two])
     assert page == tmp_path / "report" / "report.html"
     rows = rows_of((page.parent / "table.md").read_text())
     assert rows[0][0] == "study" and {row[0] for row in rows[2:]} == {"demo", "second"}
@@ -247,16 +253,16 @@ def test_several_studies_are_joined(tmp_path):
 def test_workdirs_without_a_study_can_be_reported(tmp_path):
     make(tmp_path / "a", seeds(2))
     (tmp_path / "a" / "manifest.json").unlink()
-    report.write([tmp_path / "a"])
+    write_report([tmp_path / "a"])
     assert len(rows_of((tmp_path / "a" / "table.md").read_text())) == 4
     with pytest.raises(UserError, match="no study"):
-        report.write([tmp_path / "nothing"])
+        write_report([tmp_path / "nothing"])
 
 
 def test_an_unfinished_study_says_what_is_missing(tmp_path):
     where = make(tmp_path, seeds(3))
     next(where.glob("*/result.json")).unlink()
-    assert "<b>1</b> still to be done" in report.write([where]).read_text()
+    assert "<b>1</b> still to be done" in write_report([where]).read_text()
 
 
 def test_the_study_ends_in_its_own_sections(tmp_path):
@@ -279,7 +285,7 @@ def test_results_without_the_usual_fields(tmp_path):
         return {"metrics": {"test/psnr": float("nan") if config.seed else 3.0, "own": 1}}
 
     s = Study(
-        "bare", base, grid({"seed": (0, 1)}), train=bare, over=(), columns=("own", "test/psnr")
+        "bare", base, grid({"seed": (0, 1)}), train=bare, repeats=(), columns=("own", "test/psnr")
     )
     run_study(s, tmp_path, quiet=True)
     rows = rows_of((tmp_path / "table.md").read_text())
@@ -287,7 +293,7 @@ def test_results_without_the_usual_fields(tmp_path):
 
 
 def test_the_terminal_table(tmp_path, capsys):
-    tables.print_table([with_pca(make(tmp_path))])
+    print_table([with_pca(make(tmp_path))])
     out = capsys.readouterr().out
     assert "PSNR, dB" in out and "PCA" in out and "conv" in out and "3 seeds" in out
 
@@ -307,7 +313,7 @@ def test_writing_where_one_cannot(tmp_path):
     make(tmp_path / "s", seeds(1))
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write the report"):
-        report.write([tmp_path / "s"], tmp_path / "file" / "x")
+        write_report([tmp_path / "s"], tmp_path / "file" / "x")
 
 
 # --- figures --------------------------------------------------------------------------------------
@@ -365,7 +371,7 @@ def with_logs(where, rows=500):
 
 def test_the_page_has_the_training_curves_of_every_run(tmp_path):
     where = with_logs(make(tmp_path))
-    text = report.write([where]).read_text()
+    text = write_report([where]).read_text()
     assert "<h2>Training</h2>" in text and "Training loss against step" in text
     lines = re.findall(r'<polyline class="c(\d)" points="([^"]+)"><title>([^<]+)</title>', text)
     assert len(lines) == 2 * 12  # loss and PSNR of 12 runs
@@ -382,7 +388,7 @@ def test_the_page_has_the_training_curves_of_every_run(tmp_path):
 
 
 def test_no_curves_without_logs(tmp_path):
-    assert "<h2>Training</h2>" not in report.write([make(tmp_path)]).read_text()
+    assert "<h2>Training</h2>" not in write_report([make(tmp_path)]).read_text()
 
 
 def test_one_value_is_a_dot():
@@ -394,14 +400,14 @@ def test_one_value_is_a_dot():
 def test_captions_say_what_is_repeated(tmp_path):
     runs = product(named("model", MODELS), grid({"data.fold": range(3)}), seeds(2))
     where = make(tmp_path / "both", runs)
-    report.write([where])
+    write_report([where])
     assert "over 2 seeds x 3 folds" in (where / "table.md").read_text()
     # one set with seeds, the other with folds: each caption of its own
     runs = product(named("model", MODELS), [{"data.source": "bundled:digits"}], seeds(3))
     runs += product(named("model", MODELS), [{"data.source": "bundled:photos"}],
                     grid({"data.fold": range(2)}))  # fmt: skip
     where = make(tmp_path / "each", runs)
-    report.write([where])
+    write_report([where])
     digits, photos = (where / "table.md").read_text().split("## bundled:photos")
     assert "over 3 seeds" in digits and "folds" not in digits
     assert "over 2 folds" in photos and "seeds" not in photos.split("- runs")[0]
@@ -414,21 +420,21 @@ def test_latent_is_one_thing(tmp_path):
         file = pathlib.Path(result["directory"]) / "result.json"
         found = json.loads(file.read_text())
         file.write_text(json.dumps(found | {"latent_size": 16 * found["latent_size"]}))
-    text = report.write([where]).read_text()
+    text = write_report([where]).read_text()
     table = (where / "table.md").read_text()
-    assert tables.GLOSSARY in table and tables.GLOSSARY in text
+    assert GLOSSARY in table and GLOSSARY in text
     heads = re.findall(r"<th[^>]*>([^<]*)</th>", text)
     assert "latent" not in heads and "size of h" in heads
 
 
 def test_a_search_marks_its_best_row(tmp_path):
-    class Search:
-        metric, better, total = "test/psnr", 1, 3
+    class Three(Search):
+        metric, total = "test/psnr", 3
 
         def __call__(self, results, directory):
             return grid({"model.latent": (2, 8, 4)})
 
-    s = Study("s", base, [], more=Search(), train=train, baselines=(), by="@none")
+    s = Study("s", base, [], search=Three(), train=train, baselines=(), by="@none")
     run_study(s, tmp_path, quiet=True)
     table = (tmp_path / "table.md").read_text()
     rows = rows_of(table)[2:]
@@ -443,19 +449,19 @@ def test_pictures_are_small(tmp_path):
 
     photo = np.tile(data.astronaut(), (1, 2, 1))
     Image.fromarray(photo).save(tmp_path / "photo.png")
-    made = page.Figure(tmp_path / "photo.png", "A photograph")
-    inline = page._html_figure(made, "pictures")
+    made = figures.FigureFile(tmp_path / "photo.png", "A photograph")
+    inline = page.inline(made, "pictures").light
     assert len(inline) < 0.25 * (tmp_path / "photo.png").stat().st_size
-    data = base64.b64decode(re.search(r"webp;base64,([^\"]+)", inline)[1])
+    data = base64.b64decode(inline.partition("webp;base64,")[2])
     shown = np.asarray(Image.open(io.BytesIO(data)), float)
     assert 10 * np.log10(255**2 / np.mean((shown - photo) ** 2)) > 33  # and hardly another picture
-    plain = page._html_figure(made)  # a figure of lines keeps every pixel
-    data = base64.b64decode(re.search(r"webp;base64,([^\"]+)", plain)[1])
+    plain = page.inline(made).light  # a figure of lines keeps every pixel
+    data = base64.b64decode(plain.partition("webp;base64,")[2])
     assert (np.asarray(Image.open(io.BytesIO(data))) == photo).all()
 
 
 def test_wide_tables_scroll_with_a_hint(tmp_path):
-    text = report.write([make(tmp_path)]).read_text()
+    text = write_report([make(tmp_path)]).read_text()
     assert text.count('<p class="hint">') == text.count('<div class="scroll"') >= 2
     # no table and no figure without one
     assert text.count("<table") + 1 == text.count('<div class="scroll"')

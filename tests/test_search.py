@@ -9,12 +9,10 @@ import time
 
 import pytest
 
-from aejax import search
 from aejax.config import base
 from aejax.errors import SavedAndStopped, UserError
-from aejax.runner import run_study
-from aejax.search import TPE, Halving, Pruner, choice, integer, log_uniform, random, uniform
-from aejax.study import Study, load_results, run_id
+from aejax.study import Study, load, load_results, run_id, run_study, search
+from aejax.study.search import TPE, Halving, Pruner, choice, integer, log_uniform, random, uniform
 
 SPACE = {"optim.lr": log_uniform(1e-4, 1.0), "model.latent": integer(2, 40)}
 LONG = {"1 epochs": 0.0, "3 epochs": 0.5, "9 epochs": 1.0}
@@ -30,8 +28,8 @@ def train(config, workdir):
     return {"metrics": {"test/psnr": quality(config), "test/mse": -quality(config)}}
 
 
-def run(directory, more, trainer=train, runs=()):
-    s = Study("search", base, runs, more=more, baselines=())
+def run(directory, proposals, trainer=train, runs=()):
+    s = Study("search", base, runs, search=proposals, baselines=())
     return run_study(s, directory, train=trainer, quiet=True, write_report=False)
 
 
@@ -54,8 +52,8 @@ def test_impossible_spaces(make):
 
 
 def test_halving_gives_more_time_to_the_better(tmp_path):
-    more = Halving(SPACE, 9, tuple(LONG))
-    found = run(tmp_path, more)
+    proposals = Halving(SPACE, 9, tuple(LONG))
+    found = run(tmp_path, proposals)
     by_rung = {i: [r for r in found if r["labels"]["rung"] == i] for i in range(3)}
     assert [len(v) for v in by_rung.values()] == [9, 3, 1]
     for before, after in ((0, 1), (1, 2)):
@@ -63,7 +61,7 @@ def test_halving_gives_more_time_to_the_better(tmp_path):
         expected = {r["overrides"]["optim.lr"] for r in order[: len(by_rung[after])]}
         assert {r["overrides"]["optim.lr"] for r in by_rung[after]} == expected
     calls = []
-    run(tmp_path, more, lambda config, workdir: calls.append(1))
+    run(tmp_path, proposals, lambda config, workdir: calls.append(1))
     assert not calls
 
 
@@ -93,12 +91,16 @@ def optuna():
 def test_tpe_beats_random_at_equal_budget(tmp_path, optuna):
     n, scores = 30, {}
     for seed in (0, 1):
-        for name, runs, more in (
+        for name, runs, proposals in (
             ("random", random(SPACE, n, seed), None),
-            ("tpe", (), TPE(SPACE, n, metric="test/mse", better=-1, seed=seed, startup=8)),
+            (
+                "tpe",
+                (),
+                TPE(SPACE, n, "test/mse", False, seed=seed, startup=8),
+            ),
         ):
-            found = run(tmp_path / f"{name}{seed}", more, runs=runs)
-            top = search.best(found, "test/mse", better=-1)
+            found = run(tmp_path / f"{name}{seed}", proposals, runs=runs)
+            top = search.best(found, "test/mse", larger_is_better=False)
             scores.setdefault(name, []).append(top["metrics"]["test/psnr"])
     assert sum(scores["tpe"]) > sum(scores["random"])
 
@@ -153,8 +155,8 @@ def test_tpe_begins_with_what_it_is_given_and_survives_failures(tmp_path, optuna
 
     space = SPACE | {"optim.name": choice("adam", "sgd")}
     first = [{"optim.lr": 0.5, "model.latent": 30, "optim.name": "sgd"}]
-    more = TPE(space, 12, first=first, fixed={"seed": 3})
-    found = run(tmp_path, more, some_fail)
+    proposals = TPE(space, 12, first=first, fixed={"seed": 3})
+    found = run(tmp_path, proposals, some_fail)
     assert found[0]["overrides"] == first[0] | {"seed": 3}
     assert len(list(tmp_path.glob("*/*.json"))) >= 12
     with pytest.raises(UserError, match="optim.name = 'gd'"):
@@ -194,7 +196,7 @@ def test_the_median_rule(tmp_path):
     log(mine, [0.0, 0.0])
     assert not pruner.should_stop(mine, others)  # three others came as far
     log(others[0], [0.0, 10.0])
-    assert not Pruner(better=-1, startup=4).should_stop(mine, others)
+    assert not Pruner(larger_is_better=False, startup=4).should_stop(mine, others)
 
 
 def test_a_bad_run_is_ended_and_the_search_goes_on(tmp_path, optuna):
@@ -210,16 +212,22 @@ def test_a_bad_run_is_ended_and_the_search_goes_on(tmp_path, optuna):
         steps.append(workdir)
         return train(config, workdir)
 
-    more = TPE(SPACE, 14, startup=14, pruner=Pruner(startup=3), poll=0.01)
-    found = run(tmp_path, more, slow)
+    proposals = TPE(SPACE, 14, startup=14, pruner=Pruner(startup=3), poll=0.01)
+    found = run(tmp_path, proposals, slow)
     pruned = {p.parent.name for p in tmp_path.glob("*/pruned.json")}
     assert pruned and len(found) + len(pruned) == 14 and len(steps) == len(found)
     done = [r["metrics"]["test/psnr"] for r in found]
     assert max(done) > sum(done) / len(done)
     before = sorted(tmp_path.glob("*/result.json"))
-    run(tmp_path, more, slow)
+    run(tmp_path, proposals, slow)
     assert sorted(tmp_path.glob("*/result.json")) == before  # pruned runs are not begun again
-    states = {t.state.name for t in more._open(tmp_path / "search").trials}
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    journal = JournalStorage(JournalFileBackend(str(tmp_path / "search" / "optuna.log")))
+    trials = optuna.load_study(study_name="search", storage=journal).trials
+    assert all(t.intermediate_values for t in trials if t.state.name == "PRUNED")
+    states = {t.state.name for t in trials}
     assert states == {"COMPLETE", "PRUNED"}
 
 
@@ -230,9 +238,34 @@ def test_ids_of_draws_are_stable():
 def test_progress_counts_what_the_search_will_have(tmp_path, capfd):
     """ "[2/3]", not "[2/2]", although the third trial is not drawn yet."""
     pytest.importorskip("optuna")
-    s = Study("s", base, [], more=TPE(SPACE, 3), baselines=())
+    s = Study("s", base, [], search=TPE(SPACE, 3), baselines=())
     run_study(s, tmp_path, train=train, write_report=False)
     err = capfd.readouterr().err
     assert [f"[{i}/3]" in err for i in (1, 2, 3)] == [True] * 3
     assert "about" in err.split("[2/3]")[0]  # what is left is estimated from the first run on
     assert Halving(SPACE, 27, lengths=("1", "3", "9")).total == 27 + 9 + 3
+
+
+SEARCH_FILE = """
+from aejax.config import base
+from aejax.study import Study
+from aejax.study.search import TPE, Pruner, log_uniform
+
+
+def train(config, workdir):
+    return {"metrics": {"test/psnr": float(config.data.batch)}}
+
+
+def get_study(arg=""):
+    search = TPE({"optim.lr": log_uniform(1e-4, 1)}, 4, pruner=Pruner())
+    return Study("s", base, search=search, train=train, baselines=())
+"""
+
+
+def test_overrides_of_the_command_line_reach_the_runs_of_a_search(tmp_path, optuna):
+    """Under the ids that the search knows them by: it ends after its four trials."""
+    (tmp_path / "search_study.py").write_text(SEARCH_FILE)
+    s = load(str(tmp_path / "search_study.py"), ["--config.data.batch=7"])
+    assert s.search.total == 4 and s.search.can_stop_runs
+    results = run_study(s, tmp_path / "runs", quiet=True, write_report=False)
+    assert [r["metrics"]["test/psnr"] for r in results] == [7.0] * 4

@@ -16,23 +16,23 @@ import pytest
 from aejax import lease
 from aejax.config import base
 from aejax.errors import SavedAndStopped, UserError
-from aejax.runner import run_study
 from aejax.study import (
     Study,
-    describe,
     grid,
+    list_runs,
     load,
     load_results,
     named,
-    plan,
     product,
-    read_json,
     resolve,
     run_id,
+    run_study,
     seeds,
-    telling_keys,
-    zip_,
 )
+from aejax.study.cli import print_runs
+from aejax.study.definition import describe, distinguishing_keys
+from aejax.study.state import StudyState
+from aejax.study.store import read_json
 
 CLI = [sys.executable, "-m", "aejax"]
 
@@ -64,7 +64,6 @@ def test_sets_of_runs_keep_their_order():
     assert grid({"a": (1, 2), "b": "xy"}) == [
         *({"a": 1, "b": "x"}, {"a": 1, "b": "y"}, {"a": 2, "b": "x"}, {"a": 2, "b": "y"})
     ]
-    assert zip_({"a": (1, 2), "b": (3, 4)}) == [{"a": 1, "b": 3}, {"a": 2, "b": 4}]
     assert named("model", {"conv": {"f": 1}}) == [{"@model": "conv", "f": 1}]
     assert product(grid({"a": (1, 2)}), seeds(2)) == [
         *({"a": 1, "seed": 0}, {"a": 1, "seed": 1}, {"a": 2, "seed": 0}, {"a": 2, "seed": 1})
@@ -72,8 +71,6 @@ def test_sets_of_runs_keep_their_order():
 
 
 def test_sets_that_cannot_be_joined_are_refused():
-    with pytest.raises(UserError, match="one length"):
-        zip_({"a": (1, 2), "b": (3,)})
     with pytest.raises(UserError, match='both set "a"'):
         product(grid({"a": (1,)}), grid({"a": (2,)}))
 
@@ -87,12 +84,12 @@ def test_an_id_is_what_the_overrides_say_and_nothing_else():
 
 
 def test_a_run_that_comes_twice_is_one_run():
-    runs = plan([*seeds(3), {"@model": "again", "seed": 1}])
+    runs = list_runs([*seeds(3), {"@model": "again", "seed": 1}])
     assert [r.index for r in runs] == [0, 1, 2]
 
 
 def test_parts_are_set_before_what_is_in_them():
-    runs = plan([{"model.f_E.widths": (8,), "model.f_E": {"name": "conv"}}])
+    runs = list_runs([{"model.f_E.widths": (8,), "model.f_E": {"name": "conv"}}])
     config = resolve(base(), runs[0])
     assert config.model.f_E.name == "conv" and tuple(config.model.f_E.widths) == (8,)
 
@@ -152,10 +149,10 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
 def test_the_parts_of_n_are_the_whole(tmp_path):
     calls = []
     for i in (2, 0, 1):
-        run(study(seeds(8)), tmp_path, calls, only=(i, 3))
+        run(study(seeds(8)), tmp_path, calls, part=(i, 3))
     assert [c[0] for c in calls] == [2, 5, 0, 3, 6, 1, 4, 7]
     with pytest.raises(UserError, match="counts from 0"):
-        run(study(seeds(8)), tmp_path, only=(3, 3))
+        run(study(seeds(8)), tmp_path, part=(3, 3))
 
 
 def test_one_failure_is_noted_told_and_tried_again(tmp_path, capsys):
@@ -239,21 +236,21 @@ def test_a_budget_of_steps_counts_all_runs(tmp_path):
 def test_what_comes_next_may_follow_from_results(tmp_path):
     """The protocol of searches: each call sees all that is finished."""
 
-    def more(results, directory):
+    def search(results, directory):
         best = max((r["metrics"]["test/psnr"] for r in results), default=0)
         return [{"seed": s} for s in range(2, 6) if s <= best - 18]
 
     calls = []
-    found = run(study(seeds(2), more=more), tmp_path, calls)
+    found = run(study(seeds(2), search=search), tmp_path, calls)
     assert [c[0] for c in calls] == [0, 1, 2, 3, 4, 5] and len(found) == 6
-    run(study(seeds(2), more=more), tmp_path, calls)
+    run(study(seeds(2), search=search), tmp_path, calls)
     assert len(calls) == 6
 
 
 def test_a_dry_run_prints_and_does_nothing(tmp_path, capsys):
     run(study(seeds(1)), tmp_path / "a")
     before = sorted(tmp_path.rglob("*"))
-    assert run(study(seeds(2)), tmp_path / "a", dry_run=True) == []
+    print_runs(StudyState(study(seeds(2)), tmp_path / "a"))
     out = capsys.readouterr().out
     assert "done" in out and "to do" in out and run_id({"seed": 1}) in out
     assert sorted(tmp_path.rglob("*")) == before
@@ -266,6 +263,33 @@ def test_many_tiny_runs_cost_little_each_and_memory_stays(tmp_path):
     assert len(run(study(seeds(400)), tmp_path)) == 400
     assert (time.process_time() - began) / 300 < 0.05
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 11_000  # kB
+
+
+def test_a_study_measures_once_after_the_training_also_after_a_kill(tmp_path):
+    trained, attempts = [], []
+
+    def train(config, workdir):
+        """Ends as the real one does: by a result in its folder, which is returned again."""
+        file = pathlib.Path(workdir) / "result.json"
+        if not file.exists():
+            trained.append(config.seed)
+            file.write_text(json.dumps({"metrics": {"test/psnr": 20.0 + config.seed}}))
+        return json.loads(file.read_text())
+
+    def measure(done):
+        attempts.append(done.config.seed)
+        if len(attempts) == 1:
+            raise SavedAndStopped("SIGTERM")
+        return {"test/twice": 2 * done.result["metrics"]["test/psnr"], "own": "a field"}
+
+    s = study(seeds(2), measure=measure)
+    with pytest.raises(SavedAndStopped):
+        run(s, tmp_path, train=train)
+    for _ in range(2):
+        results = run(s, tmp_path, train=train)
+    assert trained == [0, 1] and attempts == [0, 0, 1]
+    assert [r["metrics"]["test/twice"] for r in results] == [40, 42]
+    assert results[0]["metrics"]["test/psnr"] == 20 and results[0]["own"] == "a field"
 
 
 # --- leases ---------------------------------------------------------------------------------------
@@ -499,7 +523,7 @@ def test_sigterm_stops_workers_and_says_75(study_file, tmp_path):
     _wait(lambda: len(list(out.glob("*/result.json"))) > 1)
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 75
-    assert "Go on with: aejax study" in process.stderr.read()
+    assert "Resume with: aejax study" in process.stderr.read()
     _wait(lambda: not list(out.glob("*/lease.*")))  # the workers have ended, too
 
 
@@ -569,8 +593,8 @@ def test_mistakes_end_with_2_and_one_line(study_file, tmp_path, arguments, words
 
 def test_a_study_waits_for_what_others_have_and_takes_over_what_they_leave(tmp_path):
     s = study(seeds(3))
-    (tmp_path / plan(s.runs)[1].id).mkdir()
-    held = lease.take(tmp_path / plan(s.runs)[1].id)
+    (tmp_path / list_runs(s.runs)[1].id).mkdir()
+    held = lease.take(tmp_path / list_runs(s.runs)[1].id)
     threading.Timer(1.0, held.release).start()  # its holder stops without a result
     calls = []
     assert len(run(s, tmp_path, calls)) == 3
@@ -628,10 +652,10 @@ def test_lines_name_what_tells_runs_apart():
     models = named(
         "model", {"a": {"model.f_E": {"name": "conv"}}, "b": {"model.f_E": {"name": "x"}}}
     )
-    runs = plan(product(source, models, grid({"model.latent": (2, 4), "optim.lr": (0.1,)})))
-    assert telling_keys(runs) == ["data.source", "model.latent"]
-    assert describe(runs[0], telling_keys(runs)) == "a, bundled:digits, latent 2"
-    assert describe(plan([{}])[0], []) == "base config"
+    runs = list_runs(product(source, models, grid({"model.latent": (2, 4), "optim.lr": (0.1,)})))
+    assert distinguishing_keys(runs) == ["data.source", "model.latent"]
+    assert describe(runs[0], distinguishing_keys(runs)) == "a, bundled:digits, latent 2"
+    assert describe(list_runs([{}])[0], []) == "base config"
 
 
 def test_on_a_terminal_a_bar_shows_how_much_is_done(study_file, tmp_path):

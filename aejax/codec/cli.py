@@ -5,8 +5,8 @@ import time
 import warnings
 
 from aejax import files
+from aejax.cli import Verb
 from aejax.errors import UserError
-from aejax.verbs import Verb
 
 
 def _named(inputs: list[str], suffixes: tuple[str, ...]) -> list[tuple[pathlib.Path, pathlib.Path]]:

@@ -382,8 +382,8 @@ def write(args, rows, found, results, images, codecs, seconds: float) -> None:
 
 def rd_figure(found, path: pathlib.Path, published) -> None:
     """Rate-distortion curves, the published ones dashed."""
-    from aejax.figures import Line, Panel
-    from aejax.figures import curves as draw
+    from aejax.report.figures import Line, Panel
+    from aejax.report.figures import curves as draw
 
     shown = ("BPG 4:4:4 (x265)", "VTM (VVC)", "mbt2018-mean (MSE)")
     panels = []

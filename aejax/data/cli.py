@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from aejax import files
+from aejax.cli import Verb
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -234,3 +235,6 @@ def contact_sheet(source, rows, side: int = 150, width: int = 8):
 
 def _mib(size: float) -> str:
     return f"{size / 2**20:,.1f} MiB"
+
+
+data = Verb(add_arguments, run)

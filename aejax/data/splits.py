@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from aejax import folds
 from aejax.config import base
+from aejax.data import folds
 from aejax.data.source import Source, finished, open_source, without
 from aejax.errors import UserError
 
@@ -203,5 +203,5 @@ def _without_fold(source: Source, file: str, fold: int, training: bool) -> Sourc
         name=f"{source.name} {'without' if training else 'in'} fold {fold}",
         key=source.key and f"{source.key}-{mark}",
         fingerprint=f"{source.fingerprint}-{mark}",
-        part=f"fold {fold} of {len(folds.read(file)['folds'])} in {file}",
+        part=f"fold {fold} of {len(folds.read(file).folds)} in {file}",
     )

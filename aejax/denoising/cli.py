@@ -5,8 +5,8 @@ import pathlib
 import sys
 
 from aejax import files
+from aejax.cli import Verb
 from aejax.errors import UserError
-from aejax.verbs import Verb
 
 
 def _denoise_arguments(parser: argparse.ArgumentParser) -> None:

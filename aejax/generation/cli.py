@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from aejax import files
+from aejax.cli import Verb
 from aejax.errors import UserError
-from aejax.verbs import Verb
 
 if TYPE_CHECKING:
     from aejax.generation.generator import Generator

@@ -152,29 +152,28 @@ def get_config(arg: str = ""):
     return c
 
 
-def judge(result, workdir, images, sigmas):
-    """The protocol on (name, image) pairs, added to a run's result: test/psnr@25 ..., and cost."""
+def protocol_of(workdir, images, sigmas):
+    """The protocol on (name, image) pairs: {"test/psnr@25": dB, ...}, and the cost."""
     from aejax.denoising.api import load_network
     from aejax.denoising.cost import macs_per_pixel
     from aejax.denoising.protocol import Method, evaluate
 
     network = load_network(str(workdir))
     method = Method(lambda x, s: network(x, s), blind=not network.needs_sigma)
+    measured = {"kmac_per_px": macs_per_pixel(network.model, 1) / 1e3}
     for row in evaluate(images, {"it": method}, sigmas, with_ssim=False):
-        result["metrics"][f"test/psnr@{row['sigma']:g}"] = row["psnr"]
-        result["seconds_per_mp"] = row["seconds_per_mp"]
-    result["kmac_per_px"] = macs_per_pixel(network.model, 1) / 1e3
-    return result
+        measured[f"test/psnr@{row['sigma']:g}"] = row["psnr"]
+        measured["seconds_per_mp"] = row["seconds_per_mp"]
+    return measured
 
 
-def measured(config, workdir, data_dir=None, **kwargs):
-    """Training, then the protocol on the held-out photographs."""
+def on_held_out(run):
+    """The protocol on the held-out photographs."""
     from aejax.data.source import open_source
-    from aejax.training.run import train
 
-    result = train(config, workdir, data_dir=data_dir, **kwargs).to_dict()
+    data = run.config.data
     source = open_source(
-        config.data.source, "test", data_dir=data_dir, holdout=config.data.holdout, channels=1
+        data.source, "test", data_dir=run.data_dir, holdout=data.holdout, channels=1
     )
     images = [source.read(i)[0] for i in range(len(source))]
     side = 192
@@ -183,7 +182,7 @@ def measured(config, workdir, data_dir=None, **kwargs):
         ("", x[(x.shape[0] - side) // 2 :][:side, (x.shape[1] - side) // 2 :][:, :side])
         for x in images
     ]
-    return judge(result, workdir, images, (5, 15, 25, 50, 75))
+    return protocol_of(run.workdir, images, (5, 15, 25, 50, 75))
 
 
 def get_study(arg: str = ""):
@@ -201,7 +200,7 @@ def get_study(arg: str = ""):
         title="What each decision about a denoiser is worth",
         config=lambda: get_config("smoke" if smoke else ""),
         runs=runs,
-        train=measured,
+        measure=on_held_out,
         facet="@question",
         by="@answer",
         x="kmac_per_px",

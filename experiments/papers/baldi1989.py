@@ -49,28 +49,26 @@ def config(arg: str = ""):
     return c
 
 
-def measured(config, workdir, data_dir=None, **kwargs):
-    """Training, then how far the training loss and f_D's subspace are from PCA's."""
-    from aejax import load
+def against_pca(run):
+    """How far the training loss and f_D's subspace are from PCA's."""
     from aejax.baselines import Components, to_rows, training_images
     from aejax.data.pipeline import make_pipeline
-    from aejax.training.run import train
 
-    result = train(config, workdir, data_dir=data_dir, **kwargs).to_dict()
-    params = load(workdir, data_dir=data_dir).variables["params"]
-    pipeline = make_pipeline(config, training=True, data_dir=data_dir)
+    params = run.model.variables["params"]
+    pipeline = make_pipeline(run.config, training=True, data_dir=run.data_dir)
     rows = to_rows(training_images(pipeline), 0)
     pipeline.close()
-    p = config.model.latent
+    p = run.config.model.latent
     components = Components(rows, p)
     f_E, f_D = ({k: np.asarray(v) for k, v in params[n]["linear"].items()} for n in ("f_E", "f_D"))
     y = (rows @ f_E["kernel"] + f_E["bias"]) @ f_D["kernel"] + f_D["bias"]
     ours, floor = (np.mean((rows - z) ** 2, dtype=np.float64) for z in
                    (y, components.project(rows, p)))  # fmt: skip
     q = np.linalg.qr(f_D["kernel"].T)[0]
-    result["metrics"]["train/loss over PCA's"] = float(ours / floor)
-    result["metrics"]["train/shared subspace"] = float(np.sum((components.basis.T @ q) ** 2) / p)
-    return result
+    return {
+        "train/loss over PCA's": float(ours / floor),
+        "train/shared subspace": float(np.sum((components.basis.T @ q) ** 2) / p),
+    }
 
 
 def get_study(arg: str = ""):
@@ -85,7 +83,7 @@ def get_study(arg: str = ""):
             grid({"model.latent": (4,) if smoke else (2, 8, 32)}),
             seeds(1 if smoke else 2),
         ),
-        train=measured,
+        measure=against_pca,
         columns=("latent_size", "train/loss over PCA's", "train/shared subspace", "test/mse"),
         by="@optimiser",
         y="train/loss over PCA's",

@@ -73,13 +73,10 @@ def config(arg: str = ""):
     return c
 
 
-def measured(config, workdir, **kwargs):
-    """Training, and the error in the paper's unit."""
-    from aejax.training.run import train
-
-    result = train(config, workdir, **kwargs).to_dict()
-    result["metrics"]["test/squared error"] = result["metrics"]["test/mse"] * result["input_size"]
-    return result
+def squared_error(run):
+    """The error in the paper's unit: the sum over an image's pixels."""
+    mse = run.result["metrics"]["test/mse"]
+    return {"test/squared error": mse * run.result["input_size"]}
 
 
 def get_study(arg: str = ""):
@@ -93,7 +90,7 @@ def get_study(arg: str = ""):
         title="Hinton and Salakhutdinov 2006: 30 numbers for a digit",
         config=lambda: config(arg),
         runs=named("model", members),
-        train=measured,
+        measure=squared_error,
         columns=("parameters", "test/squared error", "test/psnr"),
         y="test/squared error",
         x="@model",

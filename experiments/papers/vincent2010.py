@@ -59,27 +59,23 @@ def linear_error(train, test) -> float:
     return 100.0 * float(np.mean(guess != test[1]))
 
 
-def measured(config, workdir, data_dir=None, **kwargs):
-    """Training, then the errors of a linear classifier of h, and of the pixels themselves."""
-    from aejax import load
+def classified(run):
+    """The errors of a linear classifier of h, and of the pixels themselves."""
     from aejax.data.decoded import decoded
     from aejax.data.source import open_source
-    from aejax.training.run import train
 
-    result = train(config, workdir, data_dir=data_dir, **kwargs).to_dict()
-    model, codes, pixels = load(workdir, data_dir=data_dir), [], []
-    for split in (config.data.split, "test"):
-        source = open_source(
-            config.data.source, split, data_dir=data_dir, holdout=config.data.holdout
-        )
+    data, codes, pixels = run.config.data, [], []
+    for split in (data.split, "test"):
+        source = open_source(data.source, split, data_dir=run.data_dir, holdout=data.holdout)
         images = decoded(source)
         x = np.asarray(images.data).reshape(len(source), *source.shape)
-        h = [np.asarray(model.encode(x[i : i + 1000])) for i in range(0, len(x), 1000)]
+        h = [np.asarray(run.model.encode(x[i : i + 1000])) for i in range(0, len(x), 1000)]
         codes.append((np.concatenate(h), images.labels))
         pixels.append((x.reshape(len(x), -1).astype(np.float32) / 255, images.labels))
-    result["metrics"]["test/error, %"] = linear_error(*codes)
-    result["metrics"]["test/error of pixels, %"] = linear_error(*pixels)
-    return result
+    return {
+        "test/error, %": linear_error(*codes),
+        "test/error of pixels, %": linear_error(*pixels),
+    }
 
 
 def get_study(arg: str = ""):
@@ -99,7 +95,7 @@ def get_study(arg: str = ""):
         title="Vincent et al. 2010: a code for digits, and how much was masked",
         config=lambda: config(arg),
         runs=runs,
-        train=measured,
+        measure=classified,
         columns=("test/error, %", "test/error of pixels, %", "test/psnr"),
         x="@masked, %",
         y="test/error, %",

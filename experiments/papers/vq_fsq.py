@@ -48,34 +48,28 @@ def config(arg: str = ""):
     return c
 
 
-def measured(config, workdir, data_dir=None, **kwargs):
-    """Training, then the share of codes that the test split uses."""
+def used_codes(run):
+    """The share of codes that the test split uses."""
     import jax
     import jax.numpy as jnp
 
-    from aejax import load
     from aejax.baselines import test_images
     from aejax.data.pipeline import make_pipeline
-    from aejax.training.run import train
-
-    result = train(config, workdir, data_dir=data_dir, **kwargs).to_dict()
-    found = load(workdir, data_dir=data_dir)
 
     @jax.jit
     def codes(x):
-        return found.model.apply(
-            found.variables, x.astype(jnp.float32) / 255,
+        return run.model.model.apply(
+            run.model.variables, x.astype(jnp.float32) / 255,
             method=lambda m, x: m.bottleneck.codes(m.f_E(x, None, False)),
         )  # fmt: skip
 
-    pipeline = make_pipeline(config, training=False, data_dir=data_dir)
+    pipeline = make_pipeline(run.config, training=False, data_dir=run.data_dir)
     seen = [np.unique(codes(x)) for x, _ in test_images(pipeline)]
     pipeline.close()
     size = len(np.unique(np.concatenate(seen)))
-    spec = config.model.bottleneck
+    spec = run.config.model.bottleneck
     vocabulary = spec.get("codes_per_book") or int(np.prod(spec.levels))
-    result["metrics"]["test/used"] = size / vocabulary
-    return result
+    return {"test/used": size / vocabulary}
 
 
 def get_study(arg: str = ""):
@@ -99,7 +93,7 @@ def get_study(arg: str = ""):
         title="VQ against FSQ: learned codes or a fixed grid?",
         config=lambda: config(arg),
         runs=runs,
-        train=measured,
+        measure=used_codes,
         columns=("parameters", "test/psnr", "test/used"),
         x="@codes",
         y="test/psnr",

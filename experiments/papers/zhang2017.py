@@ -62,19 +62,17 @@ def config(arg: str = ""):
     return c
 
 
-def measured(config, workdir, data_dir=None, **kwargs):
-    """Training, then the protocol on BSD68 (the bundled photographs in the smoke form)."""
+def on_bsd68(run):
+    """The protocol on BSD68 (the bundled photographs in the smoke form)."""
     from aejax.data.source import open_source
-    from aejax.training.run import train
 
-    result = train(config, workdir, data_dir=data_dir, **kwargs).to_dict()
-    smoke = config.data.source.startswith("bundled")
+    smoke = run.config.data.source.startswith("bundled")
     where = ("bundled:photos", "test") if smoke else ("folder:test/bsd68", "all")
-    source = open_source(*where, data_dir=data_dir, channels=1)
+    source = open_source(*where, data_dir=run.data_dir, channels=1)
     images = [(name, source.read(i)[0]) for i, name in enumerate(source.names)]
     if smoke:
         images = [(name, x[:32, :32]) for name, x in images]
-    return ABLATIONS.judge(result, workdir, images, SIGMAS)
+    return ABLATIONS.protocol_of(run.workdir, images, SIGMAS)
 
 
 def get_study(arg: str = ""):
@@ -89,7 +87,7 @@ def get_study(arg: str = ""):
         title="Zhang et al. 2017: what makes a DnCNN, on BSD68",
         config=lambda: config(arg),
         runs=named("model", members),
-        train=measured,
+        measure=on_bsd68,
         columns=("parameters", "kmac_per_px", *columns),
         x="@model",
         y="test/psnr@25",

@@ -14,8 +14,8 @@ About 9 minutes on 2 quiet cores. Result: results/crossval/table.md.
 import os
 import pathlib
 
-from aejax import folds
 from aejax.config import flags, load_module
+from aejax.data import folds
 from aejax.study import Study, named, product
 
 SWEEP = load_module(str(pathlib.Path(__file__).parent / "latent_sweep.py"))

@@ -25,8 +25,8 @@ the defaults by more than 0.4 %.
 """
 
 from aejax.config import base, flags, part
-from aejax.search import TPE, best, choice, log_uniform, random
 from aejax.study import Study
+from aejax.study.search import TPE, best, choice, log_uniform, random
 
 SIZES = (16, 32, 64)
 WIDTH = "model.kwargs.width"  # of the first layer; the second has half of it. The mirror in f_D
@@ -75,8 +75,8 @@ def train(config, workdir, **kwargs):
 def compared(results, directory):
     """The best of each way, and the defaults at that size of h."""
     ways = {way: [r for r in results if r["labels"]["by"] == way] for way in ("random", "TPE")}
-    tops = {way: best(runs, "test/mse", -1) for way, runs in ways.items() if runs}
-    top = best(list(tops.values()), "test/mse", -1)
+    tops = {way: best(runs, "test/mse", False) for way, runs in ways.items() if runs}
+    top = best(list(tops.values()), "test/mse", False)
     size = top["overrides"]["model.latent"]
     default = next(r for r in results if r["labels"]["by"] == "default"
                    and r["overrides"]["model.latent"] == size)  # fmt: skip
@@ -96,13 +96,15 @@ def get_study(arg: str = ""):
     n, sizes = (2, SIZES[:1]) if smoke else (20, SIZES)
     known = [{"@by": "default", "model.latent": k} for k in sizes]
     drawn = [{"@by": "random", **run} for run in random(space(sizes), n, seed)]
-    more = TPE(space(sizes), n, "test/mse", -1, seed, startup=max(1, n // 3), fixed={"@by": "TPE"})
+    tpe = TPE(
+        space(sizes), n, "test/mse", False, seed, startup=max(1, n // 3), fixed={"@by": "TPE"}
+    )
     return Study(
         name=f"search-{seed}",
         title="Random search against TPE on Fashion-MNIST",
         config=lambda: get_config(arg),
         runs=known + drawn,
-        more=more,
+        search=tpe,
         train=train,
         columns=("parameters", "test/mse", "test/psnr", "seconds.total"),
         x="optim.lr",

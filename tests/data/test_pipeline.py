@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aejax import config as configs
-from aejax import folds
+from aejax.data import folds
 from aejax.data.images import write_image
 from aejax.data.pipeline import Draws, Pipeline, make_pipeline
 from aejax.data.source import open_source

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from aejax import folds
+from aejax.data import folds
 from aejax.data.images import write_image
 from aejax.data.pipeline import make_pipeline
 from aejax.data.source import ordinal
@@ -169,8 +169,8 @@ def test_another_evaluation_set(tmp_path):
 def test_folds_share_nothing(tmp_path):
     root = make(tmp_path / "set", {"": 9})
     shutil.copy(root / "00.png", root / "99.png")
-    folds.write(tmp_path / "folds.json", {"examples": 10, "seed": 0,
-                                          "folds": [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]})  # fmt: skip
+    halves = folds.Folds(10, 0, [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]])
+    folds.write(tmp_path / "folds.json", halves)
     with pytest.raises(UserError, match="1 of 5 pictures of .* without fold 0 .* 99.png = 00.png"):
         split(root, split="all", holdout=0, folds=str(tmp_path / "folds.json"))
     (root / "99.png").write_bytes(png(picture(8, 8, seed=99)))

@@ -5,8 +5,8 @@ import pathlib
 import pytest
 
 from aejax.config import load
+from aejax.study import list_runs, resolve
 from aejax.study import load as load_study
-from aejax.study import plan, resolve
 
 FOLDER = pathlib.Path(__file__).parents[2] / "experiments" / "denoise"
 FILES = sorted(p.name for p in FOLDER.glob("*.py") if "def get_config" in p.read_text())
@@ -33,7 +33,7 @@ def test_every_run_of_the_ablations_is_a_model_and_an_objective(arg):
     from aejax.objective import build_objective
 
     study = load_study(f"{FOLDER / 'ablations.py'}{':' + arg if arg else ''}")
-    runs = plan(study.runs)
+    runs = list_runs(study.runs)
     assert len(runs) >= (20 if not arg else 3)
     for run in runs:
         c = resolve(study.config(), run)
@@ -86,7 +86,7 @@ def test_a_run_trains_is_measured_and_ships(tmp_path):
 @pytest.mark.nightly
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_ablations_run(tmp_path, question):
-    from aejax.runner import run_study
+    from aejax.study import run_study
 
     study = load_study(f"{FOLDER / 'ablations.py'}:smoke {question}")
     results = run_study(study, tmp_path)

@@ -5,10 +5,9 @@ import statistics
 
 import numpy as np
 
-from aejax import folds
 from aejax.config import part
-from aejax.runner import run_study
-from aejax.study import Study, named, product
+from aejax.data import folds
+from aejax.study import Study, named, product, run_study
 from tests.helpers import tiny
 
 K = 2

@@ -4,8 +4,7 @@ import pathlib
 
 import pytest
 
-from aejax.runner import run_study
-from aejax.study import load, plan, resolve
+from aejax.study import list_runs, load, resolve, run_study
 from aejax.training.optim import build_schedule
 from aejax.units import Clock
 
@@ -30,7 +29,7 @@ def test_what_the_file_says(file):
     assert f"aejax study experiments/papers/{file.name} --data-dir DATA" in said
     assert "Scaled down:" in said and "quiet cores" in said
     base = study.config() if callable(study.config) else study.config
-    for run in plan(study.runs):
+    for run in list_runs(study.runs):
         c = resolve(base, run)  # every override fits
         clock = Clock(c.data.batch, 10_000)
         build_schedule(c.optim, clock.steps(c.train.length, "train.length"), clock)
@@ -44,7 +43,7 @@ def test_what_the_file_says(file):
 def test_smoke(file, tmp_path, capsys):
     study = load(f"{file}:smoke")
     results = run_study(study, tmp_path, quiet=True)
-    assert results and len(results) == len(plan(study.runs))
+    assert results and len(results) == len(list_runs(study.runs))
     metrics = {name for r in results for name in r["metrics"]}
     assert study.y in metrics  # what the paper's table is about
     for r in results:

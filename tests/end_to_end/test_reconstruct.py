@@ -4,9 +4,8 @@ import json
 
 import pytest
 
-from aejax import folds
-from aejax.runner import run_study
-from aejax.study import load
+from aejax.data import folds
+from aejax.study import load, run_study
 from tests.test_config import ROOT
 
 FOLDER = ROOT / "experiments" / "reconstruct"
@@ -17,7 +16,7 @@ def test_cross_validation(tmp_path, monkeypatch):
     study = load(f"{FOLDER / 'crossval.py'}:smoke")
     file = tmp_path / "runs" / "folds-1797-2.json"
     before = file.stat().st_mtime_ns
-    assert folds.read(file)["examples"] == 1797
+    assert folds.read(file).examples == 1797
     load(f"{FOLDER / 'crossval.py'}:smoke")
     assert file.stat().st_mtime_ns == before  # drawn once
     results = run_study(study, tmp_path / "study", quiet=True)

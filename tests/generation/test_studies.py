@@ -20,7 +20,7 @@ SMOKE = ["table.py:smoke", *(f"ablations.py:{which},smoke" for which in ABLATION
 def runs_of(spec):
     study = studies.load(f"{FOLDER / spec}")
     base = study.config() if callable(study.config) else study.config
-    return study, [(run, studies.resolve(base, run)) for run in studies.plan(study.runs)]
+    return study, [(run, studies.resolve(base, run)) for run in studies.list_runs(study.runs)]
 
 
 @pytest.mark.parametrize("spec", ["table.py:fashion", *(f"ablations.py:{w}" for w in ABLATIONS)])

@@ -6,7 +6,8 @@ import warnings
 
 import pytest
 
-from aejax import launch
+from aejax.engines import cli
+from aejax.engines.plan import make_jobs
 
 HERE = pathlib.Path(__file__).parent
 SETTINGS = {
@@ -29,7 +30,7 @@ SETTINGS = {
 
 def arguments(engine, *more, study="tiny_study.py:smoke", settings=None):
     parser = argparse.ArgumentParser()
-    launch.add_arguments(parser)
+    cli.add_arguments(parser)
     texts = SETTINGS.get(engine, []) if settings is None else settings
     sets = [w for text in texts for w in ("--set", text)]
     overrides = [m for m in more if m.startswith("--config.")]
@@ -39,7 +40,11 @@ def arguments(engine, *more, study="tiny_study.py:smoke", settings=None):
 
 
 def files_of(engine, *more, **kwargs):
-    return launch.plan(engine, arguments(engine, *more, **kwargs))[0]
+    return jobs(arguments(engine, *more, **kwargs)).files
+
+
+def jobs(args):
+    return make_jobs(cli.request_of(args))
 
 
 def skip_loudly(reason):

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from aejax import project
+from aejax.engines import project
 from tests.launch.launch_helpers import files_of
 
 

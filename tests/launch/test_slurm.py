@@ -10,8 +10,9 @@ import warnings
 
 import pytest
 
-from aejax import launch
-from tests.launch.launch_helpers import HERE, arguments
+import aejax
+from aejax.engines import cli
+from tests.launch.launch_helpers import HERE, arguments, jobs
 from tests.launch.slurm_daemons import Slurm, Unavailable
 
 STEPS = 3000  # of tiny_study.py
@@ -38,7 +39,7 @@ def slurm(tmp_path_factory):
 @pytest.fixture
 def environment(slurm, tmp_path, monkeypatch):
     """What a login shell has: aejax importable, one emulated device per process."""
-    root = str(pathlib.Path(launch.__file__).parents[1])
+    root = str(pathlib.Path(aejax.__file__).parents[1])
     changes = {"PYTHONPATH": root, "JAX_PLATFORMS": "cpu", "AEJAX_NO_REEXEC": "1"}
     changes |= {"AEJAX_CLUSTER_TIMEOUT": "240", "AEJAX_CACHE": os.environ["AEJAX_CACHE"]}
     changes["XLA_FLAGS"] = os.environ["XLA_FLAGS"].replace("count=8", "count=1")
@@ -78,9 +79,9 @@ def test_an_array_study_is_requeued_saves_and_resumes_and_equals_the_local_one(
         "slurm", "--directory", str(directory), "--out", str(tmp_path / "out"),
         study="tiny_study.py", settings=settings,
     )  # fmt: skip
-    files, commands = launch.plan("slurm", args)
+    planned = jobs(args)
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "study.sbatch").write_text(files["study.sbatch"])
+    (tmp_path / "out" / "study.sbatch").write_text(planned.files["study.sbatch"])
     directory.mkdir()
     assert commands == [["sbatch", "study.sbatch"]]
     job = slurm.run("sbatch", "--parsable", tmp_path / "out" / "study.sbatch").strip()
@@ -145,7 +146,7 @@ def test_an_array_study_is_requeued_saves_and_resumes_and_equals_the_local_one(
         study="tiny_study.py",
         settings=[f"program={sys.executable} -m aejax", "processes=2"],
     )  # fmt: skip
-    assert launch.run(args) == 0
+    assert cli.run(args) == 0
     assert len(rows(local)) == 4
     assert rows(directory) == rows(local)
     # What stands below the table (commands, dates) and its last column (speed) are their own.

@@ -12,9 +12,13 @@ import tarfile
 
 import pytest
 
-from aejax import launch, project
+from aejax.engines import project
+from aejax.engines.cli import run
+from aejax.engines.engine import ENGINES
+from aejax.engines.settings import defaults_file, load_settings
+from aejax.engines.templates import PLACEHOLDER, templates_folder
 from aejax.errors import UserError
-from tests.launch.launch_helpers import HERE, SETTINGS, arguments, files_of, skip_loudly
+from tests.launch.launch_helpers import HERE, SETTINGS, arguments, files_of, jobs, skip_loudly
 
 GOLDEN = HERE / "golden"
 TPU = ["project=p", "zone=z", "bucket=b", "source=s"]
@@ -29,11 +33,11 @@ HOW = (
 # --- as they were looked at -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("engine", list(launch.ENGINES))
+@pytest.mark.parametrize("engine", list(ENGINES))
 def test_golden(engine, capsys):
     """AEJAX_UPDATE_GOLDEN=1 writes them anew; read the difference before you commit it."""
     args = arguments(engine, "--config.optim.lr=0.01", "--dry-run", "--out", "out")
-    assert launch.run(args) == 0
+    assert run(args) == 0
     said = capsys.readouterr().out.replace(os.getcwd(), "/home/me/project")
     file = GOLDEN / f"{engine}.txt"
     if os.environ.get("AEJAX_UPDATE_GOLDEN"):
@@ -43,17 +47,17 @@ def test_golden(engine, capsys):
 
 def test_dry_run_writes_nothing(tmp_path, capsys):
     before = sorted(pathlib.Path.cwd().iterdir())
-    launch.run(arguments("slurm", "--dry-run", "--out", str(tmp_path / "out")))
+    run(arguments("slurm", "--dry-run", "--out", str(tmp_path / "out")))
     assert not (tmp_path / "out").exists() and sorted(pathlib.Path.cwd().iterdir()) == before
     assert "sbatch study.sbatch" in capsys.readouterr().out
 
 
 def test_every_setting_is_used_and_every_placeholder_is_known():
-    for engine, description in launch.ENGINES.items():
-        folder = launch.templates_folder(engine)
-        settings = launch.load_settings(folder, [])
+    for engine, description in ENGINES.items():
+        folder = templates_folder(engine)
+        settings = load_settings(folder, [])
         files = [*description.once, *description.each]
-        asked = set(launch.PLACEHOLDER.findall("".join((folder / f).read_text() for f in files)))
+        asked = set(PLACEHOLDER.findall("".join((folder / f).read_text() for f in files)))
         # tpu and cluster are words of xpk, the others come in other forms too.
         other = {"tpu", "cluster", "program", "spot", "build", "source", "install"}
         unused = set(settings) - asked - other
@@ -69,7 +73,7 @@ def test_one_unit_per_run_and_units_that_share():
     assert set(files_of("tpu_vm", "--units", "2")) == {
         f"{i}/{name}" for i in (0, 1) for name in ("startup.sh", "babysit.sh")
     }
-    commands = launch.plan("tpu_vm", arguments("tpu_vm", "--units", "2"))[1]
+    commands = jobs(arguments("tpu_vm", "--units", "2")).commands
     assert commands == [["bash", "0/babysit.sh"], ["bash", "1/babysit.sh"]]
 
 
@@ -82,7 +86,7 @@ def test_gke_knows_the_shapes_of_slices():
 
 
 def test_xpk_is_printed_beside_gke(capsys):
-    launch.run(arguments("gke", "--dry-run", "--units", "2"))
+    run(arguments("gke", "--dry-run", "--units", "2"))
     said = capsys.readouterr().out
     assert said.count("xpk workload create") == 2
     assert "--tpu-type=v5litepod-16 --num-slices=1" in said and "--run 1/2" in said
@@ -90,7 +94,7 @@ def test_xpk_is_printed_beside_gke(capsys):
 
 def test_paths_with_spaces_stay_one_word(tmp_path):
     args = arguments("slurm", "--directory", str(tmp_path / "my runs"))
-    text = launch.plan("slurm", args)[0]["study.sbatch"]
+    text = jobs(args).files["study.sbatch"]
     assert f"--directory '{tmp_path}/my runs'" in text
 
 
@@ -132,11 +136,11 @@ def test_only_a_project_is_carried(engine, tmp_path, monkeypatch):
     assert "tiny_study.py:smoke" in text and study not in text  # as the machines see it
     pathlib.Path("pyproject.toml").unlink()
     with pytest.raises(UserError, match="no pyproject.toml .*aejax new"):
-        launch.run(arguments(engine, "--out", str(tmp_path / "out")))
+        run(arguments(engine, "--out", str(tmp_path / "out")))
     monkeypatch.chdir(tmp_path)
     pathlib.Path("pyproject.toml").write_text("[project]\n")
     with pytest.raises(UserError, match="tiny_study.py is not in"):
-        launch.run(arguments(engine, "--out", str(tmp_path / "out"), study=study))
+        run(arguments(engine, "--out", str(tmp_path / "out"), study=study))
     assert not (tmp_path / "out").exists()
 
 
@@ -197,7 +201,7 @@ def test_data_are_not_packed(tmp_path, monkeypatch):
 
 
 def write_defaults(text):
-    file = launch.defaults_file()
+    file = defaults_file()
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text)
 
@@ -245,7 +249,7 @@ def test_a_job_s_log_folder_is_made_by_its_script(tmp_path, monkeypatch):
     """Of a script submitted by hand too: SLURM drops the log of a folder that is not there."""
     directory = tmp_path / "new" / "my runs"
     args = arguments("slurm", "--directory", str(directory), settings=["program=aejax"])
-    text = launch.plan("slurm", args)[0]["study.sbatch"]
+    text = jobs(args).files["study.sbatch"]
     (tmp_path / "srun").write_text("#!/bin/sh\necho $@\n")
     (tmp_path / "srun").chmod(0o755)
     (tmp_path / "job").write_text(text)
@@ -257,7 +261,7 @@ def test_a_job_s_log_folder_is_made_by_its_script(tmp_path, monkeypatch):
 
 def test_unknown_engine_and_study():
     with pytest.raises(UserError, match='did you mean "slurm"'):
-        launch.run(arguments("slrum"))
+        run(arguments("slrum"))
     with pytest.raises(UserError, match="no experiment file"):
         files_of("slurm", study="nowhere.py")
 
@@ -265,19 +269,35 @@ def test_unknown_engine_and_study():
 def test_without_the_engines_command_the_files_are_left_to_submit(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(UserError, match="sbatch study.sbatch"):
-        launch.run(arguments("slurm", "--out", str(tmp_path / "out")))
+        run(arguments("slurm", "--out", str(tmp_path / "out")))
     assert (tmp_path / "out" / "study.sbatch").is_file()
 
 
-def test_an_installed_package_finds_its_templates(tmp_path, monkeypatch):
-    """As in site-packages: aejax/launch_templates is there, the checkout's launch/ is not."""
-    package = tmp_path / "aejax"
-    shutil.copytree(HERE.parents[1] / "launch", package / "launch_templates")
-    monkeypatch.setattr(launch, "__file__", str(package / "launch.py"))
-    assert launch.templates_folder("slurm") == package / "launch_templates" / "slurm"
-    shutil.rmtree(package / "launch_templates")
+def test_an_installed_package_finds_its_templates(tmp_path):
+    """As in site-packages: aejax/engines/launch is there, the checkout's launch/ is not."""
+    package = tmp_path / "aejax" / "engines"
+    shutil.copytree(HERE.parents[1] / "launch", package / "launch")
+    assert templates_folder("slurm", package=package) == package / "launch" / "slurm"
+    shutil.rmtree(package / "launch")
     with pytest.raises(UserError, match="no templates"):
-        launch.templates_folder("slurm")
+        templates_folder("slurm", package=package)
+
+
+def test_the_build_copies_the_templates_into_the_package(tmp_path):
+    """The step that wheels and source distributions are built by; nothing is compiled."""
+    root, lib = HERE.parents[1], tmp_path / "lib"
+    checkout = tmp_path / "checkout"
+    for name in ("launch", "aejax/engines"):
+        shutil.copytree(root / name, checkout / name)
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in"):
+        shutil.copy(root / name, checkout / name)
+    command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(lib)]
+    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    built = {p.relative_to(lib / "aejax/engines/launch") for p in lib.rglob("*") if p.is_file()
+             and "launch" in p.relative_to(lib).parts}  # fmt: skip
+    own = {p.relative_to(root / "launch") for p in (root / "launch").rglob("*") if p.is_file()}
+    assert built == {p for p in own if "__pycache__" not in p.parts}
 
 
 # --- as the shell sees them -----------------------------------------------------------------------
@@ -285,7 +305,7 @@ def test_an_installed_package_finds_its_templates(tmp_path, monkeypatch):
 
 def scripts(tmp_path):
     found = []
-    for engine in launch.ENGINES:
+    for engine in ENGINES:
         for name, text in files_of(engine).items():
             if name.endswith((".sh", ".sbatch")):
                 found.append(tmp_path / f"{engine}-{name.replace('/', '-')}")
@@ -366,7 +386,7 @@ def validate(kind, tmp_path, texts):
 
 def test_jobset_and_kueue(tmp_path):
     good = files_of("gke")["jobset.yaml"]
-    kueue = (launch.templates_folder("gke") / "kueue.yaml").read_text()
+    kueue = (templates_folder("gke") / "kueue.yaml").read_text()
     multislice = files_of("gke", settings=[*SETTINGS["gke"], "slices=2", "tpu=v6e-256"])
     bad = [
         good.replace("maxRestarts", "maxRestart"),  # of JobSet

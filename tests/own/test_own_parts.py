@@ -258,7 +258,7 @@ def test_a_config_dict_of_losses_says_what_to_write_instead(project):
 
 
 def test_a_table_shows_the_weight_of_a_loss_with_dots():
-    from aejax.tables import value_of
+    from aejax.report.collect import value_of
 
     result = {"metrics": {}, "overrides": {}, "config": {"objective": {"loss": {P + "cubic": 0.5}}}}
     assert value_of(result, f"objective.loss.{P}cubic") == 0.5
@@ -292,7 +292,7 @@ def test_a_strangers_parts_are_refused_wherever_they_are_named(project, key, val
     [
         ("my_package.parts:cubic", "my_package.parts"),
         ("parts:Pictures:/a/folder:x", "parts"),
-        ("aejax.launch:subprocess.run", ""),  # nothing that another module only imports
+        ("aejax.engines.cli:subprocess.run", ""),  # nothing that another module only imports
         ("my-package:x", ""),
         ("folder:/a/b", ""),
         ("adam", ""),

@@ -1,13 +1,12 @@
-"""Searches: studies whose next runs follow from results. Nothing here keeps a server or a state of
-its own: a search is a function of the results that stand (`Study.more`), TPE with a journal beside
-them.
+"""Searches: studies whose next runs follow from the finished ones. There is no server: a search is
+a function of the results in the study's folder (`Study.search`); TPE keeps a journal beside them.
 
     space = {"model.latent": choice(8, 16), "optim.lr": log_uniform(1e-4, 1e-2)}
     Study(..., runs=random(space, 30))                     thirty draws, all known at once
-    Study(..., more=TPE(space, 30, metric="test/mse", better=-1))
-    Study(..., more=Halving(space, 27, lengths=("1 epochs", "3 epochs", "9 epochs")))
+    Study(..., search=TPE(space, 30, metric="test/mse", larger_is_better=False))
+    Study(..., search=Halving(space, 27, lengths=("1 epochs", "3 epochs", "9 epochs")))
 
-Choose by what was not trained on and will not be reported: data.eval_split = "train[90%:]".
+Search on images that are neither trained on nor reported: data.eval_split = "train[90%:]".
 """
 
 import contextlib
@@ -24,14 +23,15 @@ import numpy as np
 
 from aejax import lease
 from aejax.errors import UserError
-from aejax.study import run_id
+from aejax.study import store
+from aejax.study.definition import Overrides, Results, Search, run_id
 
 # --- spaces ---------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
 class Axis:
-    """One dimension: a range of numbers, or options. Made by the four functions below."""
+    """One dimension of a space: a range of numbers, or options. Made by the functions below."""
 
     low: float = 0.0
     high: float = 0.0
@@ -40,7 +40,7 @@ class Axis:
     options: tuple[Any, ...] = ()
 
     def at(self, u: float) -> Any:
-        """The value at u in [0, 1): four digits of numbers, which is all a search can tell."""
+        """The value at u in [0, 1); of numbers four significant digits."""
         if self.options:
             return self.options[int(u * len(self.options))]
         low, high = self.low, self.high + self.whole
@@ -48,7 +48,7 @@ class Axis:
         return min(int(value), int(self.high)) if self.whole else rounded(value)
 
     def suggest(self, trial: Any, name: str) -> Any:
-        """The same by an Optuna trial; of numbers that rise it is told that they have an order."""
+        """The value that an Optuna trial suggests; ascending numbers are passed as ordered."""
         if self.options:
             numbers = all(isinstance(o, int | float) for o in self.options)
             if numbers and list(self.options) == sorted(self.options):
@@ -68,7 +68,7 @@ def uniform(low: float, high: float) -> Axis:
 
 
 def log_uniform(low: float, high: float) -> Axis:
-    """A positive number, each octave as likely."""
+    """A positive number; every octave is equally likely."""
     return _checked(Axis(low, high, log=True))
 
 
@@ -96,7 +96,7 @@ def rounded(value: float) -> float:
 
 
 def random(space: Space, n: int, seed: int = 0) -> list[dict[str, Any]]:
-    """n independent draws; a larger n only adds to a smaller one's."""
+    """n independent draws; those of a smaller n are the first of a larger one."""
     draws = (np.random.default_rng([seed, i]).random(len(space)) for i in range(n))
     return [
         {name: axis.at(float(u)) for (name, axis), u in zip(space.items(), draw, strict=True)}
@@ -104,38 +104,38 @@ def random(space: Space, n: int, seed: int = 0) -> list[dict[str, Any]]:
     ]
 
 
-# --- what stands of a run -------------------------------------------------------------------------
+# --- values of a run ------------------------------------------------------------------------------
 
 
-def value_of(result: Mapping[str, Any], metric: str, better: int) -> float:
-    """The metric, or for what is missing or not finite the worst value there is."""
+def score_of(result: Mapping[str, Any], metric: str, larger_is_better: bool) -> float:
+    """The metric with the sign that makes larger better; -inf if it is not finite.
+
+    Raises:
+      UserError: the result has no such metric.
+    """
     value = result["metrics"].get(metric)
     if value is None:
         known = ", ".join(result["metrics"])
         raise UserError(f'the search is by "{metric}", but results have {known}')
-    return float(value) if math.isfinite(value) else -better * math.inf
-
-
-def is_settled(directory: pathlib.Path, ident: str) -> bool:
-    """Whether nothing more will come of a run: done, pruned or failed."""
-    names = ("result.json", "pruned.json", "failed.json")
-    return any((directory / ident / name).exists() for name in names)
+    if not math.isfinite(value):
+        return -math.inf
+    return float(value) if larger_is_better else -float(value)
 
 
 def evaluations(workdir: pathlib.Path, metric: str) -> list[tuple[int, float]]:
-    """(step, value) of the evaluations on the way, from the run's log."""
+    """(step, value) of the evaluations during training, from the run's log."""
     name = "eval/" + metric.rpartition("/")[2]
-    found = []
+    rows = []
     try:
         with open(workdir / "log.jsonl") as f:
             for line in f:
                 with contextlib.suppress(ValueError):  # the line that is just being written
                     row = json.loads(line)
                     if isinstance(row.get(name), int | float):
-                        found.append((int(row["step"]), float(row[name])))
+                        rows.append((int(row["step"]), float(row[name])))
     except OSError:
         pass
-    return found
+    return rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,16 +144,18 @@ class Pruner:
     (the median rule of Golovin et al., Google Vizier, 2017). Needs config.eval.every.
 
     Attributes:
-      startup: others that must have come as far.
-      skip: evaluations of a run that are not judged.
+      startup: other runs that must have been trained as far.
+      skip: first evaluations of a run that are ignored.
     """
 
     metric: str = "test/psnr"
-    better: int = 1
+    larger_is_better: bool = True
     startup: int = 4
     skip: int = 1
 
     def should_stop(self, workdir: pathlib.Path, others: Sequence[pathlib.Path]) -> bool:
+        """Whether to end the run in `workdir`, given the folders of the other runs."""
+        sign = 1 if self.larger_is_better else -1
         mine = evaluations(workdir, self.metric)
         if len(mine) <= self.skip:
             return False
@@ -162,167 +164,184 @@ class Pruner:
         for other in others:
             rows = evaluations(other, self.metric)
             if rows and rows[-1][0] >= step:
-                theirs.append(max(self.better * v for s, v in rows if s <= step))
+                theirs.append(max(sign * v for s, v in rows if s <= step))
         if len(theirs) < self.startup:
             return False
-        return max(self.better * v for _, v in mine) < statistics.median(theirs)
+        return max(sign * v for _, v in mine) < statistics.median(theirs)
 
 
 # --- searches -------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass
-class Halving:
+class Halving(Search):
     """Successive halving (Jamieson and Talwalkar 2016): n draws for the shortest length, the best
-    n / eta of them for the next, and so on. Each length is a run of its own from the start, because
-    a schedule belongs to its length.
+    n / eta of them for the next, and so on. A longer run starts from scratch, because its learning
+    rate schedule is another one.
 
     Attributes:
       lengths: values of `key`, shortest first.
+      fixed: overrides of every run.
     """
 
     space: Space
     n: int
     lengths: Sequence[str]
     metric: str = "test/psnr"
-    better: int = 1
+    larger_is_better: bool = True
     eta: int = 3
     seed: int = 0
     key: str = "train.length"
+    fixed: Overrides = dataclasses.field(default_factory=dict)
 
     @property
     def total(self) -> int:
         """Runs of all rungs."""
         return sum(max(1, self.n // self.eta**i) for i in range(len(self.lengths)))
 
-    def __call__(
-        self, results: Sequence[Mapping[str, Any]], directory: pathlib.Path
-    ) -> list[dict[str, Any]]:
-        """The runs known so far: a rung follows when all of the rung before it are settled."""
+    def __call__(self, results: Results, directory: pathlib.Path) -> list[dict[str, Any]]:
+        """The runs known so far: a rung is added when the one before it is settled."""
         done = {r["id"]: r for r in results}
         rung = random(self.space, self.n, self.seed)
-        found: list[dict[str, Any]] = []
+        proposed: list[dict[str, Any]] = []
         for i, length in enumerate(self.lengths):
-            runs = [{"@rung": i, **overrides, self.key: length} for overrides in rung]
-            found += runs
-            if not all(is_settled(directory, run_id(run)) for run in runs):
+            runs = [{"@rung": i, **draw, self.key: length, **self.fixed} for draw in rung]
+            proposed += runs
+            if not all(store.is_settled(directory / run_id(run)) for run in runs):
                 break
             scored = [
-                (-self.better * value_of(done[run_id(run)], self.metric, self.better), k)
+                (-score_of(done[run_id(run)], self.metric, self.larger_is_better), k)
                 for k, run in enumerate(runs)
                 if run_id(run) in done
             ]
             rung = [rung[k] for _, k in sorted(scored)[: max(1, len(runs) // self.eta)]]
-        return found
+        return proposed
 
 
 @dataclasses.dataclass
-class TPE:
+class TPE(Search):
     """Bayesian search by Optuna's tree-structured Parzen estimator, `n` trials. The trials are in a
-    journal in the study's directory; several machines may add to it without a server.
+    journal in the study's folder; several machines may add to it without a server.
 
     Attributes:
       fixed: overrides of every trial.
       first: trials to begin with, such as the defaults; values of `space`'s keys.
       startup: trials drawn at random before the estimator is used.
       pruner: ends bad runs early; None = none.
+      poll: seconds between two calls of the pruner.
     """
 
     space: Space
     n: int
     metric: str = "test/psnr"
-    better: int = 1
+    larger_is_better: bool = True
     seed: int = 0
     startup: int = 10
-    fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    fixed: Overrides = dataclasses.field(default_factory=dict)
     first: Sequence[Mapping[str, Any]] = ()
     pruner: Pruner | None = None
-    poll: float = 1.0  # seconds between two looks of the pruner
+    poll: float = 1.0
 
     def __post_init__(self):
         for name, value in ((n, v) for start in self.first for n, v in start.items()):
             if name not in self.space or value not in (self.space[name].options or (value,)):
                 raise UserError(f"first: {name} = {value!r} is not in the space of the search")
 
-    def __call__(
-        self, results: Sequence[Mapping[str, Any]], directory: pathlib.Path
-    ) -> list[dict[str, Any]]:
-        """All trials so far, and a new one if none of them is free and there are fewer than n."""
-        with _alone(directory / "search"):
-            study = self._open(directory / "search")
-            done = {r["id"]: r for r in results}
-            trials = study.get_trials(deepcopy=False)
-            free = 0
-            for trial in trials:
-                ident = trial.user_attrs.get("id")
-                if ident is None or trial.state.is_finished():
-                    continue
-                if not self._tell(study, trial, directory / ident, done.get(ident)):
-                    free += not lease.holder(directory / ident)
-            if not free and len(trials) < self.n:
-                self._ask(study)
-            known = [t for t in study.get_trials(deepcopy=False) if "overrides" in t.user_attrs]
-            return [t.user_attrs["overrides"] for t in known]
-
     @property
     def total(self) -> int:
         """Trials of the whole search."""
         return self.n
 
+    @property
+    def can_stop_runs(self) -> bool:
+        """Whether there is a pruner."""
+        return self.pruner is not None
+
     def should_stop(self, workdir: pathlib.Path, others: Sequence[pathlib.Path]) -> bool:
+        """What the pruner says."""
         return self.pruner is not None and self.pruner.should_stop(workdir, others)
 
-    def _open(self, folder: pathlib.Path) -> Any:
+    def __call__(self, results: Results, directory: pathlib.Path) -> list[dict[str, Any]]:
+        """All trials so far, and a new one if none of them is free and there are fewer than n."""
+        with _exclusive(directory / "search"):
+            journal = _Journal(self, directory / "search")
+            done = {r["id"]: r for r in results}
+            free = 0
+            for trial in journal.trials():
+                ident = trial.user_attrs.get("id")
+                if ident is None or trial.state.is_finished():
+                    continue
+                workdir = directory / ident
+                if not journal.close_trial(trial, workdir, done.get(ident)):
+                    free += not lease.holder(workdir)
+            if not free and len(journal.trials()) < self.n:
+                journal.open_trial()
+            overrides = [t.user_attrs.get("overrides") for t in journal.trials()]
+            return [o for o in overrides if o is not None]
+
+
+class _Journal:
+    """The trials of a TPE search, in a file that Optuna keeps."""
+
+    NAME = "search"
+
+    def __init__(self, search: TPE, folder: pathlib.Path):
         optuna = _optuna()
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
 
-        storage = JournalStorage(JournalFileBackend(str(folder / "optuna.log")))
-        study = optuna.create_study(
-            storage=storage, study_name="search", load_if_exists=True,
-            direction="maximize" if self.better > 0 else "minimize",
+        self.search, self.states = search, optuna.trial.TrialState
+        self.storage = JournalStorage(JournalFileBackend(str(folder / "optuna.log")))
+        self.study = optuna.create_study(
+            storage=self.storage, study_name=self.NAME, load_if_exists=True,
+            direction="maximize" if search.larger_is_better else "minimize",
         )  # fmt: skip
-        # A sampler begins its random stream anew in every process: the trial's number seeds it, so
-        # that a search that was stopped goes on as it would have.
-        study.sampler = optuna.samplers.TPESampler(
-            seed=self.seed + 1000 * len(study.get_trials(deepcopy=False)),
-            n_startup_trials=self.startup, multivariate=True, constant_liar=True,
+        # A sampler begins its random stream anew in every process. It is seeded by the trial's
+        # number, so that a search that was stopped draws what it would have drawn.
+        self.study.sampler = optuna.samplers.TPESampler(
+            seed=search.seed + 1000 * len(self.trials()),
+            n_startup_trials=search.startup, multivariate=True, constant_liar=True,
         )  # fmt: skip
-        return study
 
-    def _ask(self, study: Any) -> None:
-        number = len(study.get_trials(deepcopy=False))
-        if number < len(self.first):
-            study.enqueue_trial(
+    def trials(self) -> list[Any]:
+        """All of them, as optuna.trial.FrozenTrial."""
+        return self.study.get_trials(deepcopy=False)
+
+    def open_trial(self) -> None:
+        """Adds the next trial: the next of `search.first`, or what the sampler suggests."""
+        search, number = self.search, len(self.trials())
+        if number < len(search.first):
+            start = search.first[number]
+            self.study.enqueue_trial(
                 {
-                    name: axis.options.index(self.first[number][name]) if axis.options
-                    else self.first[number][name]
-                    for name, axis in self.space.items() if name in self.first[number]
+                    name: axis.options.index(start[name]) if axis.options else start[name]
+                    for name, axis in search.space.items()
+                    if name in start
                 }
-            )  # fmt: skip
-        trial = study.ask()
-        drawn = {name: axis.suggest(trial, name) for name, axis in self.space.items()}
-        overrides = {**self.fixed, **drawn}
+            )
+        trial = self.study.ask()
+        drawn = {name: axis.suggest(trial, name) for name, axis in search.space.items()}
+        overrides = {**drawn, **search.fixed}
         trial.set_user_attr("id", run_id(overrides))
         trial.set_user_attr("overrides", overrides)
 
-    def _tell(self, study: Any, trial: Any, workdir: pathlib.Path, result: Any) -> bool:
-        """Tells Optuna what came of a trial; False if nothing has yet."""
-        optuna = _optuna()
-        states = optuna.trial.TrialState
+    def close_trial(self, trial: Any, workdir: pathlib.Path, result: Any) -> bool:
+        """Passes the outcome of a trial to Optuna; False while the run is open."""
         if result is not None:
-            value = value_of(result, self.metric, self.better)
-            if math.isfinite(value):
-                study.tell(trial.number, value)
+            value = result["metrics"].get(self.search.metric)
+            score = score_of(result, self.search.metric, self.search.larger_is_better)
+            if math.isfinite(score):
+                self.study.tell(trial.number, float(value))
             else:
-                study.tell(trial.number, state=states.FAIL)
-        elif (workdir / "pruned.json").exists():
-            live = optuna.trial.Trial(study, trial._trial_id)
-            for step, value in evaluations(workdir, self.metric):
-                live.report(value, step)
-            study.tell(trial.number, state=states.PRUNED)
-        elif (workdir / "failed.json").exists():
-            study.tell(trial.number, state=states.FAIL)
+                self.study.tell(trial.number, state=self.states.FAIL)
+        elif store.is_pruned(workdir):
+            study_id = self.storage.get_study_id_from_name(self.NAME)
+            ident = self.storage.get_trial_id_from_study_id_trial_number(study_id, trial.number)
+            for step, value in evaluations(workdir, self.search.metric):
+                self.storage.set_trial_intermediate_value(ident, step, value)
+            self.study.tell(trial.number, state=self.states.PRUNED)
+        elif store.is_failed(workdir):
+            self.study.tell(trial.number, state=self.states.FAIL)
         else:
             return False
         return True
@@ -341,8 +360,8 @@ def _optuna() -> Any:
 
 
 @contextlib.contextmanager
-def _alone(folder: pathlib.Path) -> Iterator[None]:
-    """One process at a time, over machines."""
+def _exclusive(folder: pathlib.Path) -> Iterator[None]:
+    """One process at a time, also of several machines, by a lease of the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     held = lease.take(folder)
     while held is None:
@@ -355,9 +374,13 @@ def _alone(folder: pathlib.Path) -> Iterator[None]:
 
 
 def best(
-    results: Sequence[Mapping[str, Any]], metric: str = "test/psnr", better: int = 1
+    results: Results, metric: str = "test/psnr", larger_is_better: bool = True
 ) -> Mapping[str, Any]:
-    """The result with the best metric."""
+    """The result with the best metric.
+
+    Raises:
+      UserError: there is no result, or one without the metric.
+    """
     if not results:
         raise UserError("there is no finished run to choose from")
-    return max(results, key=lambda r: better * value_of(r, metric, better))
+    return max(results, key=lambda r: score_of(r, metric, larger_is_better))

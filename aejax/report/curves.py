@@ -24,7 +24,7 @@ class Curve:
 
 def read(workdir: str | pathlib.Path, column: str) -> list[tuple[float, float]]:
     """(step, value) of a column of a run's log.jsonl; of a step that comes twice the later one."""
-    found: dict[float, float] = {}
+    values: dict[float, float] = {}
     try:
         lines = (pathlib.Path(workdir) / "log.jsonl").read_text().splitlines()
     except OSError:
@@ -36,8 +36,8 @@ def read(workdir: str | pathlib.Path, column: str) -> list[tuple[float, float]]:
             continue
         value = row.get(column)
         if isinstance(value, int | float) and math.isfinite(value):
-            found[row["step"]] = float(value)
-    return thinned(sorted(found.items()))
+            values[row["step"]] = float(value)
+    return thinned(sorted(values.items()))
 
 
 def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -1,4 +1,4 @@
-"""The arithmetic of launch/estimate.py, and what it reads out of compiled programs."""
+"""The arithmetic of benchmarks/estimate.py, and what it reads out of compiled programs."""
 
 import importlib.util
 import pathlib
@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-FILE = pathlib.Path(__file__).parents[2] / "launch" / "estimate.py"
-spec = importlib.util.spec_from_file_location("launch_estimate", FILE)
+FILE = pathlib.Path(__file__).parents[2] / "experiments" / "benchmarks" / "estimate.py"
+spec = importlib.util.spec_from_file_location("benchmark_estimate", FILE)
 estimate = importlib.util.module_from_spec(spec)
 sys.modules[spec.name] = estimate  # dataclasses look their module up
 spec.loader.exec_module(estimate)

@@ -1,7 +1,7 @@
 """How a training step would scale on 1 to 256 chips: an estimate on paper, from the program itself.
 
-    python launch/estimate.py --config experiments/compress/codec.py --batch 512
-    python launch/estimate.py --config experiments/denoise/gray.py:smoke --check
+    python experiments/benchmarks/estimate.py --config experiments/compress/codec.py --batch 512
+    python experiments/benchmarks/estimate.py --config experiments/denoise/gray.py:smoke --check
 
 The step is compiled for one chip of a TPU and two batches (`pip install "aejax[aot]"`; no TPU is
 needed); its compiler counts FLOPs and the bytes it touches, the parameters say what gradients
@@ -30,7 +30,7 @@ import subprocess
 import sys
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
 from aejax.aot import analyse, topology  # noqa: E402
 

@@ -1,4 +1,4 @@
-"""What the verbs of the spine do: train, check, eval, study, report, info."""
+"""aejax train, check, eval and info."""
 
 import argparse
 import dataclasses
@@ -6,37 +6,17 @@ import json
 import os
 import pathlib
 import re
-import sys
-from collections.abc import Callable
 
 from aejax import files
+from aejax.cli import Verb, add_data_dir, command_line
 from aejax.errors import UserError
 from aejax.result import Result
 
 
-@dataclasses.dataclass(frozen=True)
-class Verb:
-    """The two halves of a verb, as the command line wants them."""
-
-    add_arguments: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], int]
-
-
 def _config_arguments(parser: argparse.ArgumentParser, required: bool = True) -> None:
     parser.add_argument("--config", required=required, metavar="FILE[:arg]", help="experiment file")
-    _data_argument(parser)
+    add_data_dir(parser)
     parser.usage = "%(prog)s --config FILE[:arg] [--config.a.b=value ...] [options]"
-
-
-def _data_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data-dir", help="the data folder (default: AEJAX_DATA)")
-
-
-def command_line() -> str:
-    """This command as one would type it."""
-    import shlex
-
-    return shlex.join(["aejax", *sys.argv[1:]])
 
 
 # --- train ----------------------------------------------------------------------------------------
@@ -44,24 +24,24 @@ def command_line() -> str:
 
 def _train_arguments(parser):
     _config_arguments(parser, required=False)
-    parser.add_argument("--workdir", required=True, help="folder of the run; an old one goes on")
+    parser.add_argument("--workdir", required=True, help="folder of the run; an old one is resumed")
     parser.add_argument(
         "--from", dest="start", default="", metavar="MODEL",
         help="fine-tune: start from the variables of a run, a shipped name or a .safetensors file",
     )  # fmt: skip
     parser.add_argument(
-        "--accept-data", action="store_true", help="go on although the data have changed"
+        "--accept-data", action="store_true", help="resume although the data have changed"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress line")
     parser.usage = (
         "%(prog)s --config FILE[:arg] --workdir DIR [--config.a.b=value ...] [options]\n"
-        "       %(prog)s --workdir DIR '--config.train.length=50 epochs'    (a run goes on)\n"
+        "       %(prog)s --workdir DIR '--config.train.length=50 epochs'    (longer, resumed)\n"
         "       %(prog)s --from MODEL --workdir DIR [--config.a.b=value ...]    (fine-tuning)"
     )
 
 
 def _train_config(args):
-    """That of --config; without it, the one of the run that goes on or that is started from."""
+    """The config of --config; without it, that of the run in --workdir, or of --from."""
     from aejax import config as configs
     from aejax.training.workdir import read_config
 
@@ -79,7 +59,7 @@ def _train_config(args):
         with config.ignore_type(), config.unlocked():
             config.model.start_only = ""
         return configs.apply_overrides(config, overrides)
-    raise UserError(f"{args.workdir} holds no run to go on with; give --config FILE[:arg]")
+    raise UserError(f"{args.workdir} holds no run to resume; give --config FILE[:arg]")
 
 
 def _train(args) -> int:
@@ -139,38 +119,23 @@ def _check_arguments(parser):
 
 
 def _check(args) -> int:
-    import time
-
     if args.topology:
         from aejax.aot.report import run_command
 
         return run_command(args)
 
     import jax
-    from rich.console import Console
-    from rich.table import Table
 
     from aejax import config as configs
-    from aejax.training.build import build, build_evaluator, count_parameters, latent_size
-    from aejax.training.prepared import cost_of
+    from aejax.training.build import build, build_evaluator, latent_size
     from aejax.training.sharding import of_config
-    from aejax.training.step import make_dispatch
 
     config = configs.load(args.config, args.overrides)
     parts = build(config, args.data_dir)
     evaluator = build_evaluator(parts)
     sharding = of_config(config.train)
-    step = parts.step_on(sharding)
     abstract = parts.abstract()
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column, where in (("parameter", "left"), ("shape", "left"), ("count", "right")):
-        table.add_column(column, justify=where)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(abstract.params):
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        table.add_row(name, "x".join(map(str, leaf.shape)), f"{leaf.size:,}")
-    total = count_parameters(abstract.params)
-    table.add_row("all", "", f"{total:,}", style="bold")
-    Console().print(table)
+    _print_parameters(abstract.params)
     source, shape = parts.pipeline.source, parts.pipeline.example_shape
     numbers, latent = shape[0] * shape[1] * shape[2], latent_size(parts)
     code = f", h of {latent:,} (compression {numbers / latent:.3g})" if latent else ""
@@ -178,42 +143,75 @@ def _check(args) -> int:
     print(f"         {parts.splits.line}")
     print(f"length   {parts.steps:,} steps of {config.data.batch}, {config.train.mode} on "
           f"{len(sharding.devices)} {jax.devices()[0].platform} device(s)")  # fmt: skip
-    state_bytes = sum(v.size * v.dtype.itemsize for v in jax.tree.leaves(abstract))
-    state, resident, key = parts.placed(sharding)
-    batch = parts.pipeline.dispatch(0, 1)
-    start = time.perf_counter()
-    compiled = sharding.compile(make_dispatch(step, 1), state, batch, resident, key)
-    batch = sharding.place_batch(batch)
-    seconds = time.perf_counter() - start
-    cost = cost_of(compiled, 1, len(sharding.devices))
-    in_step = f", {cost['bytes'] / 2**20:,.1f} MiB in a step" if "bytes" in cost else ""
     for note in objective_notes(config):
         print(f"note     {note}")
-    print(f"memory   {state_bytes / 2**20:,.1f} MiB of state{in_step}")
-    if "flops_per_step" in cost:
-        print(f"cost     {cost['flops_per_step'] / 1e9:,.3g} GFLOP a step")
-    times = []
-    for _ in range(2):
-        start = time.perf_counter()
-        state, metrics = compiled(state, batch, resident, key)
-        jax.block_until_ready(state)
-        times.append(time.perf_counter() - start)
-    metrics = {name: float(v) for name, v in jax.device_get(metrics).items()}
-    if metrics["skipped"]:
-        raise UserError("the first step has no finite gradient; lower optim.lr or look at the data")
-    rate = config.data.batch / times[-1]
-    minutes = parts.steps * times[-1] / 60
-    print(
-        f"step     loss {metrics['loss']:.5g}, {rate:,.0f} examples/s, "
-        f"compiled in {seconds:.1f} s; the run takes about {minutes:,.1f} min"
-    )
+    state_bytes = sum(v.size * v.dtype.itemsize for v in jax.tree.leaves(abstract))
+    _try_steps(parts, sharding, state_bytes)
     parts.pipeline.close()
     evaluator.pipeline.close()
     return 0
 
 
+def _print_parameters(params) -> None:
+    """A table of name, shape and count of every parameter."""
+    import jax
+    from rich.console import Console
+    from rich.table import Table
+
+    from aejax.training.build import count_parameters
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column, side in (("parameter", "left"), ("shape", "left"), ("count", "right")):
+        table.add_column(column, justify=side)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        table.add_row(name, "x".join(map(str, leaf.shape)), f"{leaf.size:,}")
+    table.add_row("all", "", f"{count_parameters(params):,}", style="bold")
+    Console().print(table)
+
+
+def _try_steps(parts, sharding, state_bytes: int) -> None:
+    """Compiles the step, prints memory and cost, runs it twice and prints its loss and speed.
+
+    Raises:
+      UserError: the gradient is not finite.
+    """
+    import time
+
+    import jax
+
+    from aejax.training.prepared import cost_of
+    from aejax.training.step import make_dispatch
+
+    state, resident, key = parts.placed(sharding)
+    batch = parts.pipeline.dispatch(0, 1)
+    start = time.perf_counter()
+    dispatch = make_dispatch(parts.step_on(sharding), 1)
+    compiled = sharding.compile(dispatch, state, batch, resident, key)
+    batch = sharding.place_batch(batch)
+    compile_seconds = time.perf_counter() - start
+    cost = cost_of(compiled, 1, len(sharding.devices))
+    in_step = f", {cost['bytes'] / 2**20:,.1f} MiB in a step" if "bytes" in cost else ""
+    print(f"memory   {state_bytes / 2**20:,.1f} MiB of state{in_step}")
+    if "flops_per_step" in cost:
+        print(f"cost     {cost['flops_per_step'] / 1e9:,.3g} GFLOP a step")
+    for _ in range(2):  # the first dispatch is slower
+        start = time.perf_counter()
+        state, metrics = compiled(state, batch, resident, key)
+        jax.block_until_ready(state)
+        step_seconds = time.perf_counter() - start
+    metrics = {name: float(v) for name, v in jax.device_get(metrics).items()}
+    if metrics["skipped"]:
+        raise UserError("the first step has no finite gradient; lower optim.lr or look at the data")
+    print(
+        f"step     loss {metrics['loss']:.5g}, {parts.config.data.batch / step_seconds:,.0f} "
+        f"examples/s, compiled in {compile_seconds:.1f} s; the run takes about "
+        f"{parts.steps * step_seconds / 60:,.1f} min"
+    )
+
+
 def objective_notes(config) -> list[str]:
-    """What is known to go wrong with an objective that is nevertheless allowed."""
+    """Warnings about an objective that is allowed but known to fail."""
     losses = {name for name, weight in config.objective.loss.items() if weight}
     if losses and losses <= {"ssim", "ms_ssim"}:
         return [
@@ -241,7 +239,7 @@ def _evaluate_arguments(parser):
     parser.add_argument("--out", help="JSON file (default: eval.json in the folder, or a name "
                         "with the set and the split in it)")  # fmt: skip
     files.add_force(parser)
-    _data_argument(parser)
+    add_data_dir(parser)
 
 
 def _evaluate(args) -> int:
@@ -288,37 +286,6 @@ def _evaluate(args) -> int:
 
 
 evaluate = Verb(_evaluate_arguments, _evaluate)
-
-# --- study and report -----------------------------------------------------------------------------
-
-
-def _study_arguments(parser):
-    from aejax.runner import add_arguments
-
-    add_arguments(parser)
-    _data_argument(parser)
-
-
-def _study(args) -> int:
-    from aejax.runner import run_command
-
-    return run_command(args)
-
-
-def _report_arguments(parser):
-    parser.add_argument("directories", nargs="+", metavar="DIR", help="folders of studies")
-    parser.add_argument("-o", "--out", help="folder for a joint report")
-    files.add_force(parser)
-
-
-def _report(args) -> int:
-    from aejax.report import run_command
-
-    return run_command(args)
-
-
-study = Verb(_study_arguments, _study)
-report = Verb(_report_arguments, _report)
 
 # --- info -----------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ colour-blind tell apart (Okabe and Ito 2008).
 import contextlib
 import dataclasses
 import math
+import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,16 @@ DARK = {"paper": "#16171a", "ink": "#f0f0f2", "quiet": "#a0a0a8", "rule": "#3334
 LIGHT["lines"] = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#7b5ea7")
 DARK["lines"] = ("#5aaee6", "#f2864a", "#33c79b", "#e29ac4", "#f0c04a", "#8fd0f7", "#b49ae0")
 MARKERS = "osD^vPX"
+
+
+@dataclasses.dataclass
+class FigureFile:
+    """A PNG file of the report; `dark` is the same figure for a dark page, as a PNG's bytes."""
+
+    path: pathlib.Path
+    title: str
+    dark: bytes = b""
+    note: str = ""
 
 
 @dataclasses.dataclass
@@ -155,11 +166,11 @@ def _front(axis, panel: Panel, theme) -> None:
 
 def pareto(points: Sequence[tuple[float, float]], better: int = 1) -> list[tuple[float, float]]:
     """The points (cost, quality) that no cheaper or equal one reaches, cheapest first."""
-    found: list[tuple[float, float]] = []
+    front: list[tuple[float, float]] = []
     for x, y in sorted(points, key=lambda p: (p[0], -better * p[1])):
-        if not found or better * y > better * found[-1][1]:
-            found.append((x, y))
-    return found
+        if not front or better * y > better * front[-1][1]:
+            front.append((x, y))
+    return front
 
 
 def _labels(axis, ends, front: bool) -> None:
@@ -199,15 +210,15 @@ def _labels(axis, ends, front: bool) -> None:
 
 def _within(heights: Sequence[float], gap: float) -> list[float]:
     """Ascending heights at least `gap` apart and, as far as they have room, from 0 to 1."""
-    found, lowest = list(heights), 0.0
-    for k in range(len(found)):
-        found[k] = max(found[k], lowest)
-        lowest = found[k] + gap
+    spaced, lowest = list(heights), 0.0
+    for k in range(len(spaced)):
+        spaced[k] = max(spaced[k], lowest)
+        lowest = spaced[k] + gap
     highest = 1.0
-    for k in reversed(range(len(found))):
-        found[k] = min(found[k], highest)
-        highest = found[k] - gap
-    return found
+    for k in reversed(range(len(spaced))):
+        spaced[k] = min(spaced[k], highest)
+        highest = spaced[k] - gap
+    return spaced
 
 
 def dots(panels: Sequence[Panel], path: Any, theme: Mapping[str, Any] = LIGHT) -> None:

@@ -1,8 +1,8 @@
 """The compiled tables of docs/tpu-tables.md: every row is `aejax check --topology`, committed.
 
-    python launch/compiled.py                    # write docs/tpu-tables.md from docs/compiled/
-    python launch/compiled.py --compile NAME ... # compile these rows first (all: every one)
-    python launch/compiled.py --missing          # compile those that are not there yet
+    python experiments/benchmarks/compiled.py      # write docs/tpu-tables.md from docs/compiled/
+        ... --compile NAME ...                     # compile these rows first (all: every one)
+        ... --missing                              # compile those that are not there yet
 
 A row compiles in seconds (smoke forms) to ten minutes of one core (full models); nothing of it runs
 on a TPU. Needs `pip install "aejax[aot]"`.
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 STORE, PAGE = ROOT / "docs" / "compiled", ROOT / "docs" / "tpu-tables.md"
 IMAGENET = ("--no-data", "1281167", "--config.objective.kwargs.lpips=random")
 DENSE = ("--config.model.f_E.hidden=[2048,1024]", "--config.model.f_D.hidden=[1024,2048]")
@@ -155,8 +155,9 @@ def page() -> str:
     versions = ", ".join(f"{k} {v}" for k, v in any_row["versions"].items()) if any_row else ""
     parts = [
         "# Compiled for TPUs and GPUs",
-        "Written by `python launch/compiled.py`; do not edit. Every row is the train step of that "
-        "config, compiled for those chips by their own compiler in a process without one "
+        "Written by `python experiments/benchmarks/compiled.py`; do not edit. Every row is the "
+        "train step of that config, compiled for those chips by their own compiler in a process "
+        "without one "
         f"({versions}): compiled for them, never run on them. Memory, FLOPs and bytes are the "
         "compiler's; collectives are read from the program; times are a roofline, which no program "
         "beats and most miss by two to four times. Bytes per parameter are of whole arrays: one "
@@ -173,7 +174,7 @@ def page() -> str:
     )]  # fmt: skip
     if missing:
         parts += ["## Not compiled yet", ", ".join(f"`{name}`" for name in missing)
-                  + "; `python launch/compiled.py --missing` does it."]  # fmt: skip
+                  + "; `python experiments/benchmarks/compiled.py --missing` does it."]  # fmt: skip
     return "\n\n".join(parts) + "\n"
 
 

@@ -1,0 +1,248 @@
+"""The jobs of a study on an engine: filled files, and the commands that submit them."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aejax.config import split_arg
+from aejax.engines import project
+from aejax.engines.engine import ENGINES, Engine
+from aejax.engines.settings import SAFE, Settings, defaults_file, load_settings
+from aejax.engines.templates import fill, templates_folder
+from aejax.errors import UserError
+from aejax.study.definition import Run, Study, list_runs, load
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What the user asks for.
+
+    Attributes:
+      engine: its name.
+      study: FILE[:arg]; overrides: "--config.a.b=value" of all of its runs.
+      directory: of the study; "" = runs/NAME here, /runs/NAME on remote machines.
+      data_dir: AEJAX_DATA of the jobs, as they see it; "" = that of this machine.
+      units: parts of the study; 0 = the engine's number, or one per run.
+      settings: "name=value" over settings.toml.
+      templates: a folder of templates instead of the package's.
+    """
+
+    engine: str
+    study: str
+    overrides: Sequence[str] = ()
+    directory: str = ""
+    data_dir: str = ""
+    units: int = 0
+    settings: Sequence[str] = ()
+    templates: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Jobs:
+    """Filled files, name -> text, and the commands that submit them in the files' folder."""
+
+    files: dict[str, str]
+    commands: list[list[str]]
+
+
+def make_jobs(request: Request) -> Jobs:
+    """The jobs of a study.
+
+    Raises:
+      UserError: the study, a setting or a template cannot be used.
+    """
+    engine = ENGINES[request.engine]
+    folder = templates_folder(request.engine, request.templates)
+    settings = load_settings(folder, request.settings)
+    _check_required(request.engine, engine, settings, folder)
+    study = load(request.study, request.overrides)
+    runs = list_runs(study.runs)
+    units = _count_units(request, engine, study, runs)
+    name = job_name(study.name)
+    directory = _study_folder(request, engine, study, name)
+    data = request.data_dir or ("" if engine.remote else os.environ.get("AEJAX_DATA", ""))
+    spec = request.study
+    if engine.remote:
+        file, arg = split_arg(request.study)
+        spec = project.inside(file, pathlib.Path.cwd(), request.engine) + (arg and f":{arg}")
+        settings |= _remote_values(request.engine, settings, study, runs, data)
+    if request.engine == "gke" and "tpu" in settings:
+        settings |= slice_of(settings)
+    command = [spec, *request.overrides]
+    program = _program(settings)
+    values = settings | {
+        "name": name,
+        "units": units,
+        "last": units - 1,
+        "study": shlex.join(command),
+        "directory": shlex.quote(directory),
+        "launched": directory.removeprefix("/runs/") + "/launch",
+        "program": program,
+        "folder": shlex.quote(str(pathlib.Path.cwd())),
+        "data": shlex.quote(data) if data else "",
+        "spot_flag": "--spot" if settings.get("spot") is True else "",
+        "build_flag": "build" if settings.get("build") is True else "",
+    }
+    words = [*shlex.split(program), "study", *command]
+    per_unit = [
+        {
+            "unit": unit,
+            "command": _yaml_list([*words, "--run", f"{unit}/{units}", "--directory", directory]),
+        }
+        for unit in range(units)
+    ]
+    return Jobs(_fill_files(engine, folder, values, per_unit), _commands(engine, units))
+
+
+def _check_required(name: str, engine: Engine, settings: Settings, folder: pathlib.Path) -> None:
+    missing = [setting for setting in engine.required if not settings[setting]]
+    if missing:
+        wanted = " ".join(f"--set {setting}=..." for setting in missing)
+        raise UserError(
+            f"{name} needs {wanted}, or [{name}] of {defaults_file()}; see "
+            f"{folder / 'settings.toml'}"
+        )
+
+
+def _count_units(request: Request, engine: Engine, study: Study, runs: Sequence[Run]) -> int:
+    units = request.units or engine.units or len(runs)
+    if request.units and request.engine == "local":
+        raise UserError("local has one unit, the whole study; --set workers=N shares it")
+    if not units:
+        raise UserError(f'"{request.study}" is a search; say how many units share it: --units N')
+    if study.search is None and units > len(runs):
+        raise UserError(f"--units {units} is more than the {len(runs)} runs of {request.study}")
+    return units
+
+
+def job_name(study_name: str) -> str:
+    """The study's name as Kubernetes takes it: lower case, digits and "-", not a digit first, and
+    short enough for 63 characters with "-UNIT-slice-0-0" behind it.
+
+    Example:
+      >>> job_name("Tiny study (2)")
+      'tiny-study-2'
+    """
+    name = re.sub(r"[^a-z0-9]+", "-", study_name.lower()).strip("-")[:40].strip("-") or "study"
+    return f"aejax-{name}" if name[0].isdigit() else name
+
+
+def _study_folder(request: Request, engine: Engine, study: Study, name: str) -> str:
+    """Where the runs go, as the machines see it."""
+    if not engine.remote:
+        return str(pathlib.Path(request.directory or f"runs/{study.name}").absolute())
+    directory = request.directory or f"/runs/{name}"
+    if not (directory.startswith("/runs/") and SAFE.fullmatch(directory)):
+        raise UserError(f"--directory {directory}: the bucket is mounted at /runs; use /runs/NAME")
+    return directory
+
+
+def _remote_values(
+    engine: str, settings: Settings, study: Study, runs: Sequence[Run], data: str
+) -> dict[str, str]:
+    """What remote machines install, and `bucket` as the engine wants it.
+
+    Raises:
+      UserError: something could not work there, said before a machine is asked for.
+    """
+    extra = settings.get("install", "tpu")
+    requirements = project.requirements(pathlib.Path.cwd(), engine, extra, settings["source"])
+    project.check_data(project.sources_of(study, runs), data, engine)
+    bucket = project.check_bucket(settings["bucket"], engine)
+    return {"requirements": requirements, "bucket": bucket}
+
+
+# "source ~/venv/bin/activate", "conda activate ml"
+_ACTIVATES = re.compile(r"(^|[\s;&|/])activate\b")
+
+
+def _program(settings: Settings) -> str:
+    """How aejax is called: "auto" is the Python that `setup` activates, else this one."""
+    program = settings.get("program", "aejax")
+    if program != "auto":
+        return program
+    if _ACTIVATES.search(settings.get("setup", "")):
+        return "python -m aejax"
+    return f"{shlex.quote(sys.executable)} -m aejax"
+
+
+# v5e and v6e: chips of a slice -> topology, hosts, chips of a host (Google's table of node pools)
+_SLICES = {
+    1: ("1x1", 1, 1), 4: ("2x2", 1, 4), 8: ("2x4", 1, 8), 16: ("4x4", 4, 4), 32: ("4x8", 8, 4),
+    64: ("8x8", 16, 4), 128: ("8x16", 32, 4), 256: ("16x16", 64, 4),
+}  # fmt: skip
+_ACCELERATORS = {"v5litepod": "tpu-v5-lite-podslice", "v6e": "tpu-v6e-slice"}
+
+
+def slice_of(settings: Settings) -> Settings:
+    """GKE's accelerator, topology, hosts and chips of a host for `tpu`, such as v5litepod-16; what
+    the user has set is kept.
+
+    Raises:
+      UserError: an unknown kind or size of slice, and not all four are set.
+    """
+    words = ("accelerator", "topology", "hosts", "chips")
+    if all(settings[w] for w in words):
+        return {}
+    kind, _, chips = settings["tpu"].partition("-")
+    if kind not in _ACCELERATORS or not chips.isdigit() or int(chips) not in _SLICES:
+        raise UserError(
+            f"--set tpu={settings['tpu']} is not known here (v5litepod-N, v6e-N with N in "
+            f"{', '.join(map(str, _SLICES))}); set {', '.join(words)} yourself"
+        )
+    known = (_ACCELERATORS[kind], *_SLICES[int(chips)])
+    return {word: settings[word] or value for word, value in zip(words, known, strict=True)}
+
+
+def _yaml_list(words: Sequence[str]) -> str:
+    """The items of a YAML (and JSON) list on one line."""
+    return ", ".join(map(json.dumps, words))
+
+
+def _fill_files(
+    engine: Engine,
+    folder: pathlib.Path,
+    values: Mapping[str, Any],
+    per_unit: Sequence[Mapping[str, Any]],
+) -> dict[str, str]:
+    """File name -> text, of templates in `folder`, with the values of all units and of each."""
+
+    def filled(file: str, unit: int) -> str:
+        return fill((folder / file).read_text(), {**values, **per_unit[unit]})
+
+    files = {file: filled(file, 0) for file in engine.once}
+    for file in engine.each:
+        if file.endswith(".yaml"):
+            files[file] = "---\n".join(filled(file, unit) for unit in range(len(per_unit)))
+        else:
+            for unit in range(len(per_unit)):
+                # A unit's folder of its own: its scripts name each other.
+                files[f"{unit}/{file}"] = filled(file, unit)
+    return files
+
+
+def _commands(engine: Engine, units: int) -> list[list[str]]:
+    if any("{unit}" in word for word in engine.submit):
+        return [[word.format(unit=i) for word in engine.submit] for i in range(units)]
+    return [list(engine.submit)]
+
+
+def xpk_commands(files: Mapping[str, str], settings: Settings) -> list[str]:
+    """The JobSets of `files` as commands of xpk, for those who use it instead of kubectl."""
+    commands = []
+    for text in files["jobset.yaml"].split("---\n"):
+        name = re.search(r"^  name: (\S+)$", text, re.M)[1]
+        command = json.loads(re.search(r"command: (\[.*\])$", text, re.M)[1])
+        commands.append(
+            f"xpk workload create --cluster={settings['cluster']} --workload={name} "
+            f"--tpu-type={settings['tpu']} --num-slices={settings['slices']} "
+            f"--docker-image={settings['image']} --max-restarts={settings['max_restarts']} "
+            f"--restart-on-exit-codes=75 --command={shlex.quote(shlex.join(command))}"
+        )
+    return commands

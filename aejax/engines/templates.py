@@ -1,0 +1,62 @@
+"""The templates of launch/: plain files with {{name}} in them."""
+
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from aejax.errors import UserError
+from aejax.registry import did_you_mean
+
+PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
+_PACKAGE = pathlib.Path(__file__).parent
+
+
+def default_places(package: pathlib.Path = _PACKAGE) -> list[pathlib.Path]:
+    """Folders that may hold the templates: the build copies launch/ of a checkout into the
+    package; a checkout (also one installed by `pip install -e`) has launch/ itself."""
+    return [package / "launch", package.parents[1] / "launch"]
+
+
+def templates_folder(
+    engine: str, given: str | None = None, package: pathlib.Path = _PACKAGE
+) -> pathlib.Path:
+    """Where the templates of `engine` are: in `given`, or those that came with the package.
+
+    Raises:
+      UserError: they are not there.
+    """
+    places = [pathlib.Path(given)] if given else default_places(package)
+    for place in places:
+        for folder in (place / engine, place):
+            if folder.name == engine and (folder / "settings.toml").is_file():
+                return folder
+    raise UserError(f"no templates of {engine} in {places[0]}; it needs {engine}/settings.toml")
+
+
+def fill(text: str, values: Mapping[str, Any]) -> str:
+    """`text` with every {{name}} replaced; a line whose value is empty is left out.
+
+    Raises:
+      UserError: the text has a name that `values` lacks.
+
+    Example:
+      >>> fill("#SBATCH --time={{time}}\\n#SBATCH --gres={{gres}}", {"time": "1:00", "gres": ""})
+      '#SBATCH --time=1:00\\n'
+    """
+    lines = []
+    for line in text.splitlines():
+        names = PLACEHOLDER.findall(line)
+        for name in names:
+            if name not in values:
+                raise UserError(
+                    f'the template asks for "{{{{{name}}}}}"{did_you_mean(name, values)}'
+                )
+        if any(values[name] == "" for name in names):
+            continue
+        lines.append(PLACEHOLDER.sub(lambda m: _text(values[m[1]]), line))
+    return "\n".join(lines) + "\n"
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

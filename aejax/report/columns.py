@@ -1,0 +1,64 @@
+"""Columns of tables and axes of figures: their header, their number format, which way is better.
+
+A column is a label ("@model"), a config key, a metric ("test/psnr"), a field of the result
+("parameters"), "compression", or the metric of a baseline ("pca:test/psnr").
+"""
+
+from typing import NamedTuple
+
+
+class Column(NamedTuple):
+    """How a column is written.
+
+    Attributes:
+      header: its name in words, with the unit.
+      format: of its numbers, for `format`.
+      better: +1 if larger values are better, -1 if smaller ones are, 0 if neither.
+    """
+
+    header: str
+    format: str
+    better: int = 0
+
+
+COLUMNS = {
+    "latent_size": Column("size of h", ",.0f"),
+    "model.latent": Column("model.latent", ",.0f"),
+    "input_size": Column("input", ",.0f"),
+    "parameters": Column("parameters", ",.0f"),
+    "compression": Column("compression", ",.1f"),
+    "examples_per_sec": Column("examples/s", ",.0f"),
+    "steps": Column("steps", ",.0f"),
+    "seconds.total": Column("time, s", ",.1f"),
+    "cost.flops_per_step": Column("FLOP/step", ".3g"),
+    "test/psnr": Column("PSNR, dB", ".2f", 1),
+    "test/ssim": Column("SSIM", ".4f", 1),
+    "test/ms_ssim": Column("MS-SSIM", ".4f", 1),
+    "test/mse": Column("MSE", ".5f", -1),
+    "test/mae": Column("MAE", ".5f", -1),
+    "test/bpp": Column("bits/pixel", ".4f", -1),
+    "test/loss": Column("loss", ".5g", -1),
+    "test/fid": Column("Frechet distance", ".2f", -1),
+}
+BASELINES = {"pca": "PCA"}  # name in Study.baselines -> header
+GLOSSARY = "size of h: all numbers of h for one image; model.latent: its channels"
+_SMALLER_IS_BETTER = ("loss", "error", "distance", "bits", "nll")  # words in names of metrics
+_WORDS = {"lr": "learning rate", "source": "data"}
+
+
+def column_of(name: str) -> Column:
+    """The column called `name`; of an unknown one the header is the last part of the name.
+
+    Example:
+      >>> [column_of(name).header for name in ("test/psnr", "pca:test/psnr", "optim.lr")]
+      ['PSNR, dB', 'PCA', 'learning rate']
+    """
+    baseline, _, metric = name.rpartition(":")
+    if baseline in BASELINES:
+        return column_of(metric)._replace(header=BASELINES[baseline])
+    if name in COLUMNS:
+        return COLUMNS[name]
+    tail = name.lstrip("@").rpartition("/" if "/" in name else ".")[2]
+    better = -1 if any(word in tail for word in _SMALLER_IS_BETTER) else 1
+    header = _WORDS.get(tail, tail.replace("_", " "))
+    return Column(header, ".4g", better if "/" in name else 0)

@@ -1,0 +1,158 @@
+"""The table of a report: means over repetitions, the baseline beside each, the best in bold."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aejax.report.collect import (
+    Collection,
+    Row,
+    facets,
+    is_number,
+    label_columns,
+    repetition,
+    value_of,
+)
+from aejax.report.columns import GLOSSARY, column_of
+
+
+@dataclasses.dataclass
+class Cell:
+    """text as shown; value to sort by; best: of its column among rows of one x."""
+
+    text: str
+    value: Any = None
+    best: bool = False
+
+    @property
+    def sort(self) -> str | None:
+        """The number that the page's tables are sorted by; None if the cell has none."""
+        return repr(self.value) if is_number(self.value) else None
+
+
+@dataclasses.dataclass
+class Table:
+    """One facet's rows. `aligned`: "l" or "r" of each column."""
+
+    title: str
+    headers: list[str]
+    aligned: str
+    cells: list[list[Cell]]
+    notes: list[str]
+
+
+def table_columns(collection: Collection) -> list[str]:
+    """Labels, then what the study asks for, each metric followed by its baselines."""
+    columns = label_columns(collection)
+    names = collection.settings.baselines
+    for column in collection.settings.columns:
+        if any(value_of(r, column) is not None for r in collection.results):
+            columns.append(column)
+        for name in names if column.startswith("test/") else ():
+            if any(value_of(r, f"{name}:{column}") is not None for r in collection.results):
+                columns.append(f"{name}:{column}")
+    return list(dict.fromkeys(columns))
+
+
+def tables(collection: Collection) -> list[Table]:
+    """One table per facet."""
+    columns = table_columns(collection)
+    parts = facets(collection)
+    return [
+        _table(collection, name if len(parts) > 1 else "", name, rows, columns)
+        for name, rows in parts
+    ]
+
+
+def _table(
+    collection: Collection, title: str, facet: str, rows: Sequence[Row], columns: Sequence[str]
+) -> Table:
+    settings, labels = collection.settings, set(label_columns(collection))
+    cells = [[_cell(row, column, column in labels) for column in columns] for row in rows]
+    notes = []
+    if max(len(row.results) for row in rows) > 1:
+        notes.append(f"mean ± standard deviation over {repetition(rows, settings.repeats)}")
+    if settings.search:
+        _mark_winner(rows, cells, settings.search)
+    else:
+        _mark_best(rows, cells, columns, settings.x)
+    sources: dict[str, list[str]] = {}
+    for entry in settings.published:
+        if str(entry.get("facet", facet)) == facet:
+            cells.append([_published_cell(entry, c, i == 0) for i, c in enumerate(columns)])
+            sources.setdefault(entry.get("source", "published"), []).append(entry["name"])
+    notes += [f"{'; '.join(names)}: {source}" for source, names in sources.items()]
+    if settings.search:
+        metric = column_of(settings.search["metric"]).header
+        notes.append(f"in bold: the best of the search by {metric}")
+    if "latent_size" in columns and any(_is_spatial(row) for row in rows):
+        notes.append(GLOSSARY)
+    numeric = [any(isinstance(r[i].value, float) for r in cells) for i in range(len(columns))]
+    aligned = "".join("r" if n else "l" for n in numeric)
+    return Table(title, [column_of(c).header for c in columns], aligned, cells, notes)
+
+
+def _cell(row: Row, column: str, is_label: bool) -> Cell:
+    form = column_of(column).format
+    first = row.first(column)
+    if is_label and is_number(first):
+        return Cell(f"{first:g}", float(first))
+    mean = None if is_label else row.mean(column)
+    if mean is None:
+        return Cell("" if first is None else str(first), first)
+    if not math.isfinite(mean):
+        return Cell(str(mean), mean)
+    text, spread = format(mean, form), row.spread(column)
+    if spread is not None and ("/" in column and ":" not in column):
+        text += f" ± {spread_text(spread, form)}"
+    return Cell(text, mean)
+
+
+def spread_text(spread: float, form: str) -> str:
+    """A standard deviation with the decimals of its mean's format, or two significant digits."""
+    return format(spread, form if form.endswith("f") else ".2g")
+
+
+def _published_cell(entry: Mapping[str, Any], column: str, is_first: bool) -> Cell:
+    if is_first and column not in entry:
+        return Cell(f"{entry['name']} (published)", entry["name"])
+    value = entry.get(column, entry.get(column.lstrip("@")))
+    if isinstance(value, int | float):
+        return Cell(format(value, column_of(column).format), float(value))
+    return Cell("" if value is None else str(value), value)
+
+
+def _is_spatial(row: Row) -> bool:
+    """Whether h has more numbers than channels."""
+    channels = row.first("model.latent")
+    return isinstance(channels, int) and row.first("latent_size") not in (None, 0, channels)
+
+
+def _mark_winner(rows: Sequence[Row], cells: Sequence[Sequence[Cell]], search: Mapping) -> None:
+    """Sets the search's best row in bold."""
+    sign = 1 if search["larger_is_better"] else -1
+    means = [row.mean(search["metric"]) for row in rows]
+    scores = [(sign * m, i) for i, m in enumerate(means) if m is not None and math.isfinite(m)]
+    for cell in cells[max(scores)[1]] if len(scores) > 1 else ():
+        cell.best = bool(cell.text)
+
+
+def _mark_best(rows: Sequence[Row], cells, columns: Sequence[str], x: str) -> None:
+    """The best of each metric among rows of the same x and their baselines; none if all tie."""
+    for metric in columns:
+        better = column_of(metric).better
+        if not better or ":" in metric or "/" not in metric:
+            continue
+        places = [i for i, c in enumerate(columns) if c.rpartition(":")[2] == metric]
+        groups: dict[Any, list[Cell]] = {}
+        for row, line in zip(rows, cells, strict=True):
+            numbers = (line[i] for i in places if isinstance(line[i].value, float))
+            finite = [cell for cell in numbers if math.isfinite(cell.value)]
+            groups.setdefault(row.first(x), []).extend(finite)
+        for members in groups.values():
+            if len(members) > 1:
+                top = max(members, key=lambda cell: better * cell.value)
+                tied = [c for c in members if c.text.split(" ")[0] == top.text.split(" ")[0]]
+                for cell in tied if len(tied) < len(members) else ():
+                    cell.best = True

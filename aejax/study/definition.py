@@ -1,0 +1,369 @@
+"""What a study is: its runs and their ids.
+
+A study file defines `get_study(arg="") -> Study`. A run is a dict of overrides of the base config;
+its id is a hash of them, and `runs/STUDY/ID` is its folder. A run with a result is done, one with a
+checkpoint is resumed from it, and whoever holds its lease trains it. A study can therefore be
+stopped anywhere, resumed, extended, and shared by machines that see one folder.
+
+    runs/STUDY/manifest.json   every run in order: index, id, overrides, labels
+    runs/STUDY/ID/             the folder of a run: config, log, checkpoints, result.json
+    runs/STUDY/report.html     and table.md, results.csv, figures: see aejax/report
+"""
+
+import dataclasses
+import functools
+import hashlib
+import itertools
+import json
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from aejax.errors import UserError
+from aejax.registry import first_name, lookup
+
+if TYPE_CHECKING:
+    from aejax.trained import Trained
+
+Overrides = Mapping[str, Any]  # {"model.latent": 16, "seed": 0, "@model": "conv"}
+Results = Sequence[Mapping[str, Any]]  # contents of result.json with id, overrides and labels
+
+
+class Search:
+    """Base class of searches: what to run next, given the finished runs. See search.py.
+
+    Attributes:
+      metric: what is searched for; its best row is set in bold in the table. "" = no mark.
+      larger_is_better: whether a larger `metric` is better.
+      fixed: overrides that are added to every run that the search proposes.
+      can_stop_runs: whether `should_stop` is asked while a run is being trained.
+      poll: seconds between two calls of `should_stop`.
+    """
+
+    metric: str = ""
+    larger_is_better: bool = True
+    fixed: Overrides = {}
+    can_stop_runs: bool = False
+    poll: float = 1.0
+
+    @property
+    def total(self) -> int:
+        """How many runs the search will have in the end; 0 = not known."""
+        return 0
+
+    def __call__(self, results: Results, directory: pathlib.Path) -> Iterable[Overrides]:
+        """All runs proposed so far, and new ones where the finished `results` allow them."""
+        raise NotImplementedError
+
+    def should_stop(self, workdir: pathlib.Path, others: Sequence[pathlib.Path]) -> bool:
+        """Whether the run in `workdir` is to end early, given the folders of the other runs."""
+        return False
+
+
+class FunctionSearch(Search):
+    """A function (results, directory) -> overrides as a search."""
+
+    def __init__(self, function: Callable[[Results, pathlib.Path], Iterable[Overrides]]):
+        self.function = function
+
+    def __call__(self, results: Results, directory: pathlib.Path) -> Iterable[Overrides]:
+        return [{**run, **self.fixed} for run in self.function(results, directory)]
+
+
+@dataclasses.dataclass
+class TrainedRun:
+    """What `Study.measure` is called with.
+
+    Attributes:
+      config: of the run, a ConfigDict.
+      result: the content of result.json.
+      workdir: the run's folder.
+      data_dir: the data folder; None = AEJAX_DATA.
+    """
+
+    config: Any
+    result: dict[str, Any]
+    workdir: pathlib.Path
+    data_dir: str | None = None
+
+    @functools.cached_property
+    def model(self) -> "Trained":
+        """The trained model, as `aejax.load` returns it."""
+        from aejax.loading import load as load_model
+
+        return load_model(self.workdir, data_dir=self.data_dir)
+
+
+@dataclasses.dataclass
+class Study:
+    """What to run and how to show it.
+
+    A key of `runs` is a dotted config key, or a label "@name" that only names the run in tables
+    and is no part of its id. A column is a label, a config key, a metric ("test/psnr"), a field of
+    the result ("parameters", "seconds.total"), or "compression" (numbers in x per number in h).
+
+    The functions (`config`, `search`, `train`, `measure`, `finish`, `report`) may be given by name,
+    as "package.module:function".
+
+    Attributes:
+      name: names the folder of the study.
+      config: the base config, or a function that makes it.
+      runs: overrides of each run, in the order in which they are trained.
+      search: proposes further runs when all known ones are finished: a Search, or a function
+        (finished results, folder of the study) -> overrides.
+      train: (config, workdir) -> result; default `aejax.training.run.train`. Arguments called
+        `overrides`, `command`, `data_dir` and `quiet` are filled if it has them.
+      measure: (TrainedRun) -> {name: value}: what is measured besides config.eval.metrics, once
+        after the training. A name with a slash ("test/error, %") becomes a metric, another one a
+        field of the result.
+      title, text: of the report; paragraphs of `text` are separated by blank lines.
+      columns: of the table, after the labels.
+      repeats: keys that only repeat a run; the table has the mean and the standard deviation.
+      facet: runs that differ in this key get tables and figures of their own.
+      x, y, by: the figure's axes, and what names its lines.
+      pareto: further figures ("parameters", "test/psnr"), with the Pareto front drawn in.
+      baselines: closed-form ones to show beside every row: "pca".
+      published: figures of the literature: {"name": ..., "source": ..., column: value, ...}.
+      reference: label of the rows that the others are compared with, by a paired test over
+        `repeats`.
+      finish: (results, directory) -> None, or a list of {"title", "text", "picture": file} that
+        become sections of the report; called when all runs are done.
+      report: (study, results, directory, quiet) -> None; called last. None = no report.
+      file, arg, overrides: where the study was defined, and what was set on the command line for
+        all of its runs; filled by `load`.
+
+    Example:
+      >>> study = Study("sizes", None, grid({"model.latent": (2, 4), "seed": (0, 1)}))
+      >>> [run.overrides["model.latent"] for run in list_runs(study.runs)]
+      [2, 2, 4, 4]
+    """
+
+    name: str
+    config: Any
+    runs: Iterable[Overrides] = ()
+    search: Any = None
+    train: Callable[..., Any] | None = None
+    measure: Callable[[TrainedRun], Mapping[str, Any]] | None = None
+    title: str = ""
+    text: str = ""
+    columns: Sequence[str] = (
+        *("latent_size", "parameters", "compression", "test/psnr", "test/ssim"),
+        "examples_per_sec",
+    )
+    repeats: Sequence[str] = ("seed", "data.fold")
+    facet: str = "data.source"
+    x: str = "latent_size"
+    y: str = "test/psnr"
+    by: str = "@model"
+    pareto: Sequence[tuple[str, str]] = ()
+    baselines: Sequence[str] = ("pca",)
+    published: Sequence[Mapping[str, Any]] = ()
+    reference: str = ""
+    finish: Callable[[list[dict[str, Any]], pathlib.Path], Any] | None = None
+    report: Any = "aejax.report.finish:finish_study"
+    file: str = ""
+    arg: str = ""
+    overrides: Sequence[str] = ()
+
+    def __post_init__(self):
+        for field in ("config", "search", "train", "measure", "finish"):
+            name = getattr(self, field)
+            if isinstance(name, str):
+                setattr(self, field, lookup(name, {}, f"study's {field}"))
+        if self.search is not None and not isinstance(self.search, Search):
+            self.search = FunctionSearch(self.search)
+
+    def settings(self) -> dict[str, Any]:
+        """What a report needs to know, as JSON; the head of manifest.json."""
+        names = "name title text columns repeats facet x y by pareto baselines published reference"
+        names += " file arg overrides"
+        settings = {name: getattr(self, name) for name in names.split()}
+        if self.search is not None and self.search.metric:
+            settings["search"] = {
+                "metric": self.search.metric,
+                "larger_is_better": self.search.larger_is_better,
+            }
+        return json.loads(json.dumps(settings, default=to_plain))
+
+
+# --- sets of runs ---------------------------------------------------------------------------------
+
+
+def grid(axes: Mapping[str, Iterable[Any]]) -> list[dict[str, Any]]:
+    """Every combination of the values, the last key fastest.
+
+    Example:
+      >>> grid({"model.latent": (2, 4), "seed": (0,)})
+      [{'model.latent': 2, 'seed': 0}, {'model.latent': 4, 'seed': 0}]
+    """
+    return [dict(zip(axes, v, strict=True)) for v in itertools.product(*map(list, axes.values()))]
+
+
+def named(label: str, members: Mapping[str, Overrides]) -> list[dict[str, Any]]:
+    """Overrides with a name for tables.
+
+    Example:
+      >>> named("model", {"wide": {"model.f_E.widths": (64, 32)}})
+      [{'@model': 'wide', 'model.f_E.widths': (64, 32)}]
+    """
+    return [{f"@{label}": name, **overrides} for name, overrides in members.items()]
+
+
+def seeds(n: int) -> list[dict[str, Any]]:
+    """n repetitions: seed = 0 ... n - 1."""
+    return grid({"seed": range(n)})
+
+
+def product(*sets: Iterable[Overrides]) -> list[dict[str, Any]]:
+    """Each run of the first set with each of the second, ...; the last set fastest.
+
+    Raises:
+      UserError: two sets give different values to one key.
+    """
+    runs = []
+    for parts in itertools.product(*map(list, sets)):
+        merged: dict[str, Any] = {}
+        for part in parts:
+            for key in part:
+                if key in merged and merged[key] != part[key]:
+                    raise UserError(f'two sets of a product both set "{key}"')
+            merged |= part
+        runs.append(merged)
+    return runs
+
+
+# --- runs and their ids ---------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One run of a study; `overrides` without the labels."""
+
+    index: int
+    id: str
+    overrides: dict[str, Any]
+    labels: dict[str, Any]
+
+
+def distinguishing_keys(runs: Sequence[Run]) -> list[str]:
+    """The overrides without which two runs of the same labels could not be told apart."""
+    keys: list[str] = []
+    for key in dict.fromkeys(key for run in runs for key in run.overrides):
+        values_of: dict[str, set[str]] = {}  # description by labels and `keys` -> values of `key`
+        for run in runs:
+            description = repr([run.labels, [run.overrides.get(k) for k in keys]])
+            values_of.setdefault(description, set()).add(repr(run.overrides.get(key)))
+        if any(len(values) > 1 for values in values_of.values()):
+            keys.append(key)
+    return keys
+
+
+def describe(run: Run, keys: Sequence[str]) -> str:
+    """A run in words: its labels, and of its overrides `keys`.
+
+    Example:
+      >>> describe(Run(0, "1f", {"model.latent": 16, "seed": 0}, {"model": "conv"}), ["seed"])
+      'conv, seed 0'
+    """
+    words = [str(value) for value in run.labels.values()]
+    for key in keys:
+        value = run.overrides.get(key)
+        value = value.get("name", "...") if isinstance(value, dict) else value
+        tail = key.rpartition(".")[2]
+        words.append(str(value) if isinstance(value, str) else f"{tail} {value}")
+    return ", ".join(words) or "base config"
+
+
+def run_id(overrides: Overrides) -> str:
+    """A hash in ten hex digits of keys and values; order, labels and 1 against 1.0 are ignored."""
+    canonical = {k: _canonical(v) for k, v in overrides.items() if not k.startswith("@")}
+    text = json.dumps(canonical, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def to_plain(value: Any) -> Any:
+    """`default` of json.dumps for overrides: NumPy numbers, ConfigDicts, ranges, sets, paths.
+
+    Raises:
+      UserError: any other object.
+    """
+    if hasattr(value, "to_dict"):
+        return value.to_dict()
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, range | set | frozenset):
+        return list(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise UserError(f"an override must be a number, text, list or dict, not {value!r}")
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _canonical(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(v) for v in value]
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    if isinstance(value, str):
+        return first_name(value)
+    if value is None or isinstance(value, int | float):
+        return value
+    return _canonical(to_plain(value))
+
+
+def list_runs(all_overrides: Iterable[Overrides]) -> list[Run]:
+    """The runs in order; overrides that come twice make one run.
+
+    Raises:
+      UserError: a run is no dict, or has a value that cannot be written as JSON.
+    """
+    runs: dict[str, Run] = {}
+    for overrides in all_overrides:
+        if not isinstance(overrides, Mapping):
+            raise UserError(f"a run must be a dict of overrides, not {overrides!r}")
+        plain = json.loads(json.dumps(dict(overrides), default=to_plain))
+        labels = {k[1:]: plain.pop(k) for k in list(plain) if k.startswith("@")}
+        runs.setdefault(run_id(plain), Run(len(runs), run_id(plain), plain, labels))
+    return list(runs.values())
+
+
+def load(spec: str, overrides: Sequence[str] = ()) -> Study:
+    """The study of "FILE[:arg]"; `overrides` ("optim.lr=0.01") hold for every run of it.
+
+    Raises:
+      UserError: no such file, or no `get_study` in it.
+    """
+    from aejax import config
+
+    path, arg = config.split_arg(spec)
+    module = config.load_module(path)
+    if not hasattr(module, "get_study"):
+        raise UserError(f'"{path}" has no get_study(arg); is it one run? then: aejax train')
+    with config.file_errors(path):
+        study = module.get_study(arg)
+    if not isinstance(study, Study):
+        raise UserError(f"{path}: get_study returns {type(study).__name__}, not a Study")
+    study.file, study.arg = path, arg
+    study.text = study.text or (module.__doc__ or "").strip()
+    study.overrides = tuple(overrides)
+    fixed = config.parse_overrides(overrides)
+    if fixed:
+        study.runs = [{**run, **fixed} for run in study.runs]
+        if study.search is not None:
+            study.search.fixed = {**study.search.fixed, **fixed}
+    return study
+
+
+def resolve(base: Any, run: Run) -> Any:
+    """The config of one run: `base` with the run's overrides.
+
+    Raises:
+      UserError: an override does not fit the base config.
+    """
+    from aejax.config import apply_overrides
+
+    # A part ("model.f_E") is set before what is inside it ("model.f_E.widths").
+    ordered = sorted(run.overrides, key=lambda key: (key.count("."), key))
+    return apply_overrides(base, {key: run.overrides[key] for key in ordered})

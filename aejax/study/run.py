@@ -1,0 +1,146 @@
+"""run_study: trains what is not done yet, by one process or several, then calls the report."""
+
+import json
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from aejax import lease
+from aejax.errors import UserError
+from aejax.registry import lookup
+from aejax.study import store
+from aejax.study.definition import Study, resolve
+from aejax.study.pool import WorkerPool
+from aejax.study.progress import Progress
+from aejax.study.state import StudyState
+from aejax.study.worker import ProcessGroup, Worker
+
+
+def run_study(
+    study: Study,
+    directory: str | pathlib.Path,
+    *,
+    train: Callable[..., Any] | None = None,
+    part: tuple[int, int] | None = None,
+    workers: int = 1,
+    budget: float = 0.0,
+    step_budget: float = 0.0,
+    lease_timeout: float = lease.TIMEOUT,
+    command: str = "",
+    data_dir: str | None = None,
+    quiet: bool = False,
+    write_report: bool = True,
+    retry_before: float | None = None,
+) -> list[dict[str, Any]]:
+    """Trains the runs that are not done yet, then writes the report if none is left.
+
+    Args:
+      train: instead of the study's own.
+      part: (i, n): the runs whose index is i modulo n, 0 <= i < n; all n parts are the study.
+        Of a search: whatever is free, at most the n-th part of it.
+      workers: processes on this machine; more than one needs a study from a file.
+      budget: seconds after which no further run is begun; 0 = no limit.
+      step_budget: the same in training steps of all finished runs together.
+      lease_timeout: seconds of silence after which another machine's run is taken over.
+      command: the command line, for the provenance of the runs.
+      data_dir: the data folder; None = AEJAX_DATA.
+      quiet: prints nothing.
+      write_report: whether `study.finish` and `study.report` are called in the end.
+      retry_before: runs that failed before this time (seconds of the epoch; None = now) are tried
+        again.
+
+    Returns:
+      the results of all finished runs, in the order of the manifest.
+
+    Raises:
+      SavedAndStopped: a signal stopped it, or another process trains a run of `part`; the same call
+        resumes it.
+      UserError: no run could be done, or a finished one belongs to another config.
+    """
+    directory = pathlib.Path(directory)
+    if workers < 1:
+        raise UserError(f"--workers {workers}: at least one")
+    state = StudyState(study, directory, part, lease_timeout, retry_before)
+    check_configs(state)
+    group = ProcessGroup()
+    if group.is_first:
+        create_folder(state)
+    progress = Progress(study, state.runs, state.expected, quiet or not group.is_first)
+    arguments = {"command": command, "data_dir": data_dir, "quiet": quiet}
+    train = train or study.train
+    worker = Worker(state, progress, group, train, arguments, budget, step_budget)
+    if workers > 1:
+        WorkerPool(state, progress, workers, budget, step_budget, data_dir).run()
+    else:
+        worker.work()
+    results = store.load_results(directory)
+    if group.is_first and write_report:
+        open_runs = [run for run in state.runs if not state.is_settled(run)]
+        if open_runs or not results:
+            progress.say(state.open_runs_summary(open_runs))
+        else:
+            _finish(study, directory, results, quiet)
+    own = {run.id for run in state.own_runs()}
+    if state.failed and not any(r["id"] in own for r in results):
+        if not (part and worker.crashed):  # a part of an array job that crashed may be tried again
+            raise UserError(f"no run could be done: {next(iter(state.failed.values()))}")
+    is_array_part = part and study.search is None and retry_before is None
+    if is_array_part and not worker.is_out_of_budget():
+        state.check_part_is_over()
+    return results
+
+
+def check_configs(state: StudyState) -> None:
+    """Resolves every config, so that a bad key is found before the first hour of training.
+
+    Raises:
+      UserError: an override does not fit, or a finished run had another config.
+    """
+    for run in state.own_runs():
+        config = resolve(state.base_config, run)
+        if state.is_done(run):
+            _check_same_config(config, state.workdir(run))
+
+
+def _check_same_config(config: Any, workdir: pathlib.Path) -> None:
+    old = store.read_json(workdir / "config.json")
+    if not isinstance(old, dict):
+        return
+
+    def differences(a: Any, b: Any, prefix: str) -> Iterator[str]:
+        if isinstance(a, dict) and isinstance(b, dict):
+            for key in a.keys() & b.keys():  # a key that only one has is another version's
+                yield from differences(a[key], b[key], f"{prefix}{key}.")
+        elif a != b:
+            yield f"{prefix[:-1]} was {a!r}, is {b!r}"
+
+    changes = sorted(differences(old, json.loads(config.to_json()), ""))
+    if changes:
+        raise UserError(
+            f"{workdir} was done with another base config ({'; '.join(changes[:3])}); "
+            "move it away to do it again, or give the study another --directory"
+        )
+
+
+def create_folder(state: StudyState) -> None:
+    """Makes the study's folder and its manifest.
+
+    Raises:
+      UserError: they cannot be written.
+    """
+    try:
+        state.directory.mkdir(parents=True, exist_ok=True)
+        store.write_manifest(state.study, state.directory, state.runs)
+    except OSError as e:
+        raise UserError(f"cannot write to {state.directory}: {e.strerror or e}") from e
+
+
+def _finish(study: Study, directory: pathlib.Path, results: list[dict], quiet: bool) -> None:
+    """Calls the study's `finish`, then its `report`. Several processes may do so at once."""
+    sections = (study.finish(results, directory) if study.finish else None) or []
+    store.write_json(directory / "sections.json", list(sections))
+    report = study.report
+    if isinstance(report, str):  # by name: this package does not import its readers
+        report = lookup(report, {}, "study's report")
+    if report is not None:
+        report(study, results, directory, quiet)
