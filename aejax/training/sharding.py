@@ -284,7 +284,7 @@ class Pmap(Sharding):
 
 
 class Jit(Sharding):
-    """One program over the mesh, written by the compiler for all devices."""
+    """One program for the whole batch, which the compiler divides over the mesh."""
 
     mode = "jit"
 
