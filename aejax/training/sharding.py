@@ -287,8 +287,7 @@ class Jit(Sharding):
 
 
 class Fsdp(Sharding):
-    """As Jit, with each leaf of the state sharded within a slice as the first rule that matches
-    its path says."""
+    """As Jit, with the leaves of the state sharded within a slice, each by the first rule."""
 
     mode = "fsdp"
 
