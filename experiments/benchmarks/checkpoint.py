@@ -21,8 +21,8 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import optax  # noqa: E402
 
+from aejax.machine.provenance import machine, versions  # noqa: E402
 from aejax.training.checkpoint import Checkpoints  # noqa: E402
-from aejax.training.provenance import machine, versions  # noqa: E402
 from aejax.training.sharding import of_mode  # noqa: E402
 from aejax.training.state import create  # noqa: E402
 
