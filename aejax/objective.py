@@ -1,8 +1,8 @@
-"""What is minimised: the three slots of a task (corrupt, bottleneck, objective) in one callable.
+"""What a step minimises.
 
 An objective is `objective(model, variables, batch, key, train) -> (loss [b], Aux)`: a pure function
-of its arguments, per example. A room brings its own by name ("package.module:Class"); it never
-brings a trainer.
+of its arguments, per example. It corrupts x, runs the model and weighs losses and terms. A task has
+its own by name ("package.module:Class"); the trainer is the same for all.
 """
 
 import dataclasses
@@ -75,9 +75,9 @@ class Autoencode:
     ) -> tuple[Float[Array, "b"], Aux]:
         x = batch["image"]
         key_corrupt, key_model = jax.random.split(key)
-        x_tilde, told = chain(self.corrupt)(key_corrupt, x)
-        told |= {"label": batch["label"]} if "label" in batch else {}
-        cond = {name: told[name] for name in self.tell} or None
+        x_tilde, conditions = chain(self.corrupt)(key_corrupt, x)
+        conditions |= {"label": batch["label"]} if "label" in batch else {}
+        cond = {name: conditions[name] for name in self.tell} or None
         out, collections = run_model(model, variables, x_tilde, cond, key_model, train)
         loss = mixture(dict(self.loss))(x, out.y)
         for name, weight in self.terms.items():
@@ -94,9 +94,10 @@ class Autoencode:
         return loss, Aux(metrics, collections, pictures)
 
     def conditions(self, batch: Batch, key: PRNGKeyArray, train: bool) -> dict[str, Array] | None:
-        """What the model is told of each example, [b] each; the shapes `init` needs."""
-        told = chain(self.corrupt)(key, batch["image"])[1] | batch
-        return {name: told[name] for name in self.tell} or None
+        """The conditions of each example that the model is given, {name: [b]} or None; `init` needs
+        their shapes."""
+        conditions = chain(self.corrupt)(key, batch["image"])[1] | batch
+        return {name: conditions[name] for name in self.tell} or None
 
     def initialise(
         self, model: nn.Module, variables: Variables, images: Float[Array, "n h w c"]
@@ -149,7 +150,7 @@ def build_objective(config: Mapping[str, Any]) -> Objective:
     arguments = {name: v for name, v in arguments.items() if name in fields}
     objective = build(cls, arguments | kwargs, f'objective "{spec["name"]}"')
     if "loss" in arguments:
-        mixture(arguments["loss"])  # an unknown loss is said before anything starts
+        mixture(arguments["loss"])  # an unknown loss is an error before the start
     if "corrupt" in arguments:
         chain(arguments["corrupt"])
     return objective

@@ -63,8 +63,8 @@ class Parts:
         Raises:
           UserError: the batch does not divide.
         """
-        optim = self.config.optim
-        sharding.check_batch(self.config.data.batch, optim.accumulate)
+        config = self.config.optim
+        sharding.check_batch(self.config.data.batch, config.accumulate)
         step = make_train_step(
             self.objective,
             self.model,
@@ -72,9 +72,9 @@ class Parts:
             self.schedule,
             sharding,
             self.pipeline.images,
-            accumulate=optim.accumulate,
-            ema=optim.ema,
-            only=optim.only,
+            accumulate=config.accumulate,
+            ema=config.ema,
+            only=config.only,
         )
         return ops.traced_with(self.config.ops, step)
 

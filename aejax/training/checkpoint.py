@@ -24,7 +24,7 @@ class Checkpoints:
     Args:
       directory: local or any that etils knows (gs://...).
       keep: how many of the last ones stay; the best by `best` stays besides.
-      best: the metric that ranks them; "-name" = smaller is better, "" = none.
+      best: config.eval.best, the metric that ranks them; "" = none.
       read_only: nothing in the folder is changed: a training may write to it at the same time.
     """
 
@@ -90,7 +90,7 @@ class Checkpoints:
             raise _write_error(e, self.directory) from e
 
     def wait(self) -> None:
-        """Until the last save is on the disk.
+        """Returns when the last save is on the disk.
 
         Raises:
           UserError: as `save`.
@@ -132,8 +132,8 @@ class Checkpoints:
 
     def variables(self, step: int | None = None) -> tuple[Variables, int]:
         """(the averaged variables where there are any, else the trained ones, their step) of the
-        newest whole checkpoint or that of `step`, on one device of this process. What the optimiser
-        keeps is not read, and nothing is asked for that only the training knows.
+        newest whole checkpoint or that of `step`, on one device of this process. The optimiser's
+        state is not read, and neither the config nor the model is needed.
 
         Raises:
           UserError: there is none, or it is damaged.
@@ -217,7 +217,7 @@ class Checkpoints:
         return ""
 
     def close(self) -> None:
-        """Waits and lets go of the folder."""
+        """Waits for the last save and ends the threads."""
         self.wait()
         self.checkpointer.close()
 

@@ -18,7 +18,7 @@ import numpy as np
 
 
 class Log:
-    """`log.jsonl` and friends of one run; only process 0 writes."""
+    """The logs of one run: log.jsonl, and TensorBoard and wandb if asked for. Process 0 writes."""
 
     def __init__(self, workdir: str, *, tensorboard: bool = False, wandb: str = "", config=None):
         self._writers = []

@@ -5,10 +5,10 @@ phases have a fixed order: batch, step, metrics of the step before, log, stoppin
 checkpoint, signals.
 """
 
+import dataclasses
 import signal
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import jax
 import numpy as np
@@ -85,6 +85,15 @@ def agree(flags: list[bool], dispatches: int) -> list[bool]:
     return [bool(f) for f in multihost_utils.process_allgather(np.array(flags)).any(0)]
 
 
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What a Result says of the loop; see there."""
+
+    stopped_by: str
+    steps: int
+    examples_per_sec: float
+
+
 class Loop:
     """Trains a prepared run from its step to its length, or until there is a reason to stop.
 
@@ -111,11 +120,8 @@ class Loop:
         self.progress = Progress(self.total, quiet)
         self.announced: set[int] = set()  # sizes of the programs that were said to be compiled
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Summary:
         """Trains; the prepared run then has the last state.
-
-        Returns:
-          Fields of Result: stopped_by, steps, examples_per_sec.
 
         Raises:
           SavedAndStopped: a signal came; the state is on the disk.
@@ -152,11 +158,8 @@ class Loop:
         with self.prepared.watch("step"):
             jax.block_until_ready(self.prepared.state)
             self._settle()
-        return {
-            "stopped_by": self.stopping.stopped_by or "length",
-            "steps": self.step,
-            "examples_per_sec": round(self.throughput.average(), 1),
-        }
+        stopped_by = self.stopping.stopped_by or "length"
+        return Summary(stopped_by, self.step, round(self.throughput.average(), 1))
 
     def _next_batch(self, batches: Iterator[PyTree]) -> tuple[PyTree, int, float]:
         """A batch on the devices, its number of steps, and the seconds that it was waited for."""

@@ -17,7 +17,7 @@ from aejax.machine.provenance import provenance
 from aejax.result import Result, read_result
 from aejax.training.build import count_parameters, latent_size
 from aejax.training.log import Stopwatch
-from aejax.training.loop import Loop
+from aejax.training.loop import Loop, Summary
 from aejax.training.prepared import PreparedRun, prepare
 from aejax.training.workdir import changed_keys, has_more_to_do, leased
 
@@ -101,7 +101,7 @@ def _result(
     run: PreparedRun,
     metrics: dict[str, float],
     best: int | None,
-    summary: dict[str, Any],
+    summary: Summary,
     overrides: dict[str, Any],
     command: str,
 ) -> Result:
@@ -118,7 +118,7 @@ def _result(
         parameters=count_parameters(run.state.params),
         latent_size=latent_size(parts),
         input_size=math.prod(parts.pipeline.example_shape),
-        **summary,
+        **dataclasses.asdict(summary),
         cost=run.cost,
         seconds=run.watch.report(),
         **provenance(command),

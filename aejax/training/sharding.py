@@ -93,15 +93,12 @@ class Sharding:
         return self.devices[0].platform
 
     @property
-    def local_count(self) -> int:
-        return len(self.local_devices)
-
-    @property
     def local_devices(self) -> list[jax.Device]:
+        """Those of this process."""
         return [d for d in self.devices if d.process_index == jax.process_index()]
 
     def check_batch(self, batch: int, accumulate: int) -> None:
-        """Raises UserError where the global batch does not divide."""
+        """Raises UserError if the global batch does not divide."""
         parts = len(self.devices) * accumulate
         if batch % parts:
             raise UserError(
@@ -252,7 +249,7 @@ class Pmap(Sharding):
 
     def _split(self, batch: PyTree) -> PyTree:
         """With a leading axis of this process's devices."""
-        n = self.local_count
+        n = len(self.local_devices)
         return jax.tree.map(
             lambda v: np.moveaxis(v.reshape(v.shape[0], n, -1, *v.shape[2:]), 1, 0), batch
         )
@@ -284,14 +281,13 @@ class Pmap(Sharding):
 
 
 class Jit(Sharding):
-    """One program over the mesh, written by the compiler for all devices."""
+    """One program for the whole batch, which the compiler divides over the mesh."""
 
     mode = "jit"
 
 
 class Fsdp(Sharding):
-    """As Jit, with each leaf of the state sharded within a slice as the first rule that matches
-    its path says."""
+    """As Jit, with the leaves of the state sharded within a slice, each by the first rule."""
 
     mode = "fsdp"
 

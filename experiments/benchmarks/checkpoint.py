@@ -20,10 +20,10 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import optax  # noqa: E402
-from aejax.training.provenance import machine, versions  # noqa: E402
 
+from aejax.machine.provenance import machine, versions  # noqa: E402
 from aejax.training.checkpoint import Checkpoints  # noqa: E402
-from aejax.training.sharding import Sharding  # noqa: E402
+from aejax.training.sharding import of_mode  # noqa: E402
 from aejax.training.state import create  # noqa: E402
 
 HERE = pathlib.Path(__file__).parent
@@ -41,7 +41,7 @@ def main() -> None:
         return {"params": {f"layer{i}": layer() for i in range(layers)}}
 
     shape = jax.eval_shape(lambda v: create(v, optax.adam(1e-3), 0.0), parameters())
-    fsdp = Sharding("fsdp")
+    fsdp = of_mode("fsdp")
     state = fsdp.place(create(parameters(), optax.adam(1e-3), 0.0))
     size = sum(v.nbytes for v in jax.tree.leaves(state))
     rows = []
@@ -56,7 +56,7 @@ def main() -> None:
         first = float(jnp.sum(jnp.abs(state.params["layer0"]["kernel"])))
         del state
         for mode, count in (("jit", 4), ("fsdp", 2)):
-            where = Sharding(mode, devices=jax.devices()[:count])
+            where = of_mode(mode, devices=jax.devices()[:count])
             begun = time.perf_counter()
             found = checkpoints.restore(shape, where)
             jax.block_until_ready(found)

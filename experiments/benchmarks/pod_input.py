@@ -30,10 +30,10 @@ def seconds_per_image(source, rows) -> float:
 
 
 def main() -> None:
-    from aejax.training.provenance import machine, versions
 
     from aejax.data.packed import pack
     from aejax.data.source import open_source
+    from aejax.machine.provenance import machine, versions
 
     photos = open_source("folder:train/photos", "all", channels=3, size=(SIZE, SIZE), on_bad="skip")
     jpeg = photos.subset(np.array([i for i, n in enumerate(photos.names) if n.endswith(".jpg")]))
