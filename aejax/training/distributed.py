@@ -475,17 +475,27 @@ class Watch:
     """Names the host that is slow or gives no sign, while the others wait for it in a collective.
 
     Each process calls `note` once per dispatch; a thread passes it on through the coordinator
-    every `every` seconds; process 0 compares. On one process it does nothing.
+    every `every` seconds, and looks at the others' signs: process 0 says what is new, and where one
+    is lost all the others end with status 75, before JAX's own heartbeat (100 s) aborts them with a
+    stack trace. On one process it does nothing.
     """
 
-    def __init__(self, every: float = 10.0, silent: float = 60.0, slow: float = 2.0, say=None):
+    def __init__(
+        self,
+        every: float = 10.0,
+        silent: float = 60.0,
+        slow: float = 2.0,
+        say=None,
+        lost: float = 70.0,
+    ):
         """Args:
         every: seconds between two reports.
         silent: seconds without a new step after which the ones behind are named.
         slow: named when its own work on a step takes so many times the median host's.
         say: takes the warning, one line; default stderr.
+        lost: seconds without a sign of life after which a process counts as lost.
         """
-        self.every, self.silent, self.slow = every, silent, slow
+        self.every, self.silent, self.slow, self.lost = every, silent, slow, lost
         self.say = say or (lambda line: print(line, file=sys.stderr, flush=True))
         self._now = {"step": -1, "seconds": 0.0, "sign": 0}
         self._noted: list[float] = []  # since the last report
@@ -504,10 +514,17 @@ class Watch:
             self._noted.append(float(seconds))
 
     def close(self) -> None:
-        """Ends the thread."""
+        """Ends the thread, and tells the others that this process's silence is no loss."""
         self._end.set()
-        if self._thread is not None:
-            self._thread.join()
+        if self._thread is None:
+            return
+        self._thread.join()
+        with contextlib.suppress(jax.errors.JaxRuntimeError, RuntimeError):
+            _client().key_value_set(
+                f"aejax/watch/{process()}",
+                json.dumps(self._now | {"ended": True}),
+                allow_overwrite=True,
+            )
 
     def __enter__(self) -> "Watch":
         return self
@@ -526,13 +543,29 @@ class Watch:
                 client.key_value_set(
                     f"aejax/watch/{process()}", json.dumps(self._now), allow_overwrite=True
                 )
-                if process() == 0:
-                    said = client.key_value_dir_get("aejax/watch/")
-                    reports = {int(k.rsplit("/", 1)[1]): json.loads(v) for k, v in said}
-                    for line in self.compare(reports, time.monotonic()):
-                        self.say(line)
+                said = client.key_value_dir_get("aejax/watch/")
             except (jax.errors.JaxRuntimeError, RuntimeError):
                 return  # the coordinator is gone: the program is ending, and JAX says why
+            reports = {int(k.rsplit("/", 1)[1]): json.loads(v) for k, v in said}
+            now = time.monotonic()
+            lines = self.compare(reports, now)
+            for line in lines if process() == 0 else ():
+                self.say(line)
+            if gone := self.gone(now):
+                self.say(
+                    f"lost: {', '.join(map(named, gone))}, no sign for {self.lost:.0f} s; this "
+                    "process ends too, with status 75: the same command goes on from the last "
+                    "checkpoint"
+                )
+                os._exit(75)  # the main thread waits in a collective that never ends
+
+    def gone(self, now: float) -> list[int]:
+        """The other processes that are lost: silent for too long, and not at their end."""
+        return [
+            i
+            for i, (report, signed, _) in self._seen.items()
+            if i != process() and now - signed > self.lost and not report.get("ended")
+        ]
 
     def compare(self, reports: dict[int, dict], now: float) -> list[str]:
         """New warnings.

@@ -304,6 +304,24 @@ def test_watch_names_the_host_all_wait_for():
     assert watch.compare({i: r | {"sign": 3} for i, r in signs.items()}, now=90) == []  # once
 
 
+def test_who_is_lost_is_told_from_who_has_ended(monkeypatch):
+    monkeypatch.setattr(distributed, "process", lambda: 0)
+    watch = distributed.Watch(lost=70)
+    watch.compare({i: {"step": 1, "seconds": 0.1, "sign": 1} for i in range(4)}, now=0)
+    watch.compare(
+        {
+            0: {"step": 1, "seconds": 0.1, "sign": 1},  # this process itself
+            1: {"step": 1, "seconds": 0.1, "sign": 2},
+            2: {"step": 1, "seconds": 0.1, "sign": 1},
+            3: {"step": 1, "seconds": 0.1, "sign": 1, "ended": True},
+        },
+        now=60,
+    )
+    assert watch.gone(now=65) == []
+    assert watch.gone(now=71) == [2]
+    assert watch.gone(now=131) == [1, 2]
+
+
 def test_watch_names_the_silent_and_the_slow_host():
     watch = distributed.Watch(silent=60)
     watch.compare({0: report(1), 1: report(1), 2: report(1)}, now=0)
