@@ -163,26 +163,53 @@ def largest_batch(
 ) -> Compiled:
     """The step with the largest batch that fits, of those that are a power of two per device.
 
-    From two small batches the memory of an example is known, so few programs are compiled.
+    From batches of 8 and 16 per device the memory of an example is known, so that few programs are
+    compiled before and after the largest.
 
     Args:
       limit: examples of a step, beyond which nobody looks for more.
+
+    Raises:
+      UserError: not even one example per device and micro-batch fits.
     """
     from aejax.aot.analyse import memory
 
     unit = len(devices) * parts.config.optim.accumulate
     room = topology.chip.hbm / topology.chip.devices
-    found = {n: compile_step(parts, devices, n * unit) for n in (1, 2)}
-    used = {n: memory(c.program)["peak"] for n, c in found.items()}
-    slope = max(used[2] - used[1], 1)
-    guess = 1 << max(1, int((room - used[1]) / slope)).bit_length()  # one too many, to be sure
-    guess = min(guess, 1 << (max(2, limit // unit).bit_length() - 1))
-    while guess > 2:
+
+    def fitting(n: int) -> tuple[Compiled | None, float]:
         try:
-            compiled = compile_step(parts, devices, guess * unit)
-            if memory(compiled.program)["peak"] <= room:
-                return compiled
+            compiled = compile_step(parts, devices, n * unit)
         except DoesNotFit:
-            pass
-        guess //= 2
-    return found[2] if used[2] <= room else found[1]
+            return None, float("inf")
+        used = memory(compiled.program)["peak"]
+        return (compiled if used <= room else None), used
+
+    n, (best, used) = 8, fitting(8)
+    while best is None:
+        if n == 1:
+            raise UserError("one example per device does not fit: shard the state "
+                            "(train.mode=fsdp), set remat, or take larger chips")  # fmt: skip
+        n //= 2
+        best, used = fitting(n)
+    if n < 8:
+        return best
+    more, used_more = fitting(16)
+    if more is None:
+        return best
+    slope = max((used_more - used) / 8, 1.0)
+    top = max(16, limit // unit)
+    n = 1 << (min(top, int(16 + (room - used_more) / slope)).bit_length() - 1)
+    best = more
+    while n > 16:  # down to one that fits
+        found, _ = fitting(n)
+        if found is not None:
+            best = found
+            break
+        n //= 2
+    while 2 * n <= top:  # and up to one that does not
+        found, _ = fitting(2 * n)
+        if found is None:
+            break
+        n, best = 2 * n, found
+    return best

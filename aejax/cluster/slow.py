@@ -1,7 +1,9 @@
-"""Names the host that is slow or silent while the others wait for it in a collective."""
+"""Names the host that is slow or silent while the others wait for it, and ends where one is lost."""
 
+import contextlib
 import dataclasses
 import json
+import os
 import statistics
 import sys
 import threading
@@ -23,11 +25,13 @@ class Sign:
       step: its latest one; -1 before the first.
       seconds: its own work per step (reading data, no waiting).
       number: how many signs it has given.
+      ended: it has finished; its silence is no loss.
     """
 
     step: int = -1
     seconds: float = 0.0
     number: int = 0
+    ended: bool = False
 
 
 @dataclasses.dataclass
@@ -47,13 +51,16 @@ class Watch:
     """Watches the processes of a run, as a context.
 
     Each process calls `note` once per dispatch; a thread sends it to the coordinator every `every`
-    seconds; process 0 compares. On one process it does nothing.
+    seconds and reads the signs of the others. Process 0 warns. Where a process is lost, the others
+    end with status 75, before JAX's own heartbeat (100 s) aborts them with a stack trace. On one
+    process it does nothing.
 
     Args:
       every: seconds between two signs.
       silent: seconds without a new step after which the processes that are behind are named.
       slow: a process is named when its own work on a step takes so many times the median.
       warn: takes a warning, one line; default stderr.
+      lost: seconds without a sign after which a process counts as lost.
     """
 
     def __init__(
@@ -62,8 +69,10 @@ class Watch:
         silent: float = 60.0,
         slow: float = 2.0,
         warn: Callable[[str], None] = _print,
+        lost: float = 70.0,
     ):
         self.every, self.silent, self.slow, self.warn = every, silent, slow, warn
+        self.lost_after = lost
         self._sign = Sign()
         self._step = -1
         self._seconds: list[float] = []  # of the steps since the last sign
@@ -82,10 +91,14 @@ class Watch:
             self._seconds.append(float(seconds))
 
     def close(self) -> None:
-        """Ends the thread."""
+        """Ends the thread, and tells the other processes that this one has ended."""
         self._end.set()
-        if self._thread is not None:
-            self._thread.join()
+        if self._thread is None:
+            return
+        self._thread.join()
+        self._sign = dataclasses.replace(self._sign, ended=True)
+        with contextlib.suppress(jax.errors.JaxRuntimeError, RuntimeError):
+            self._send(processes.client())
 
     def __enter__(self) -> "Watch":
         return self
@@ -102,18 +115,39 @@ class Watch:
                 self._sign = dataclasses.replace(self._sign, step=self._step, seconds=mean)
             self._sign = dataclasses.replace(self._sign, number=self._sign.number + 1)
             try:
-                client.key_value_set(
-                    f"aejax/watch/{processes.index()}",
-                    json.dumps(dataclasses.asdict(self._sign)),
-                    allow_overwrite=True,
-                )
-                if processes.index() == 0:
-                    rows = client.key_value_dir_get("aejax/watch/")
-                    signs = {int(k.rsplit("/", 1)[1]): Sign(**json.loads(v)) for k, v in rows}
-                    for line in self.compare(signs, time.monotonic()):
-                        self.warn(line)
+                self._send(client)
+                rows = client.key_value_dir_get("aejax/watch/")
             except (jax.errors.JaxRuntimeError, RuntimeError):
                 return  # the coordinator is gone: the program is ending, and JAX says why
+            signs = {int(k.rsplit("/", 1)[1]): Sign(**json.loads(v)) for k, v in rows}
+            now = time.monotonic()
+            lines = self.compare(signs, now)
+            for line in lines if processes.index() == 0 else ():
+                self.warn(line)
+            if lost := self.lost(now):
+                self.warn(
+                    f"lost: {', '.join(map(processes.named, lost))}, no sign for "
+                    f"{self.lost_after:.0f} s; this process ends too, with status 75: the same "
+                    "command resumes from the last checkpoint"
+                )
+                os._exit(75)  # the main thread waits in a collective that never ends
+
+    def _send(self, client) -> None:
+        client.key_value_set(
+            f"aejax/watch/{processes.index()}",
+            json.dumps(dataclasses.asdict(self._sign)),
+            allow_overwrite=True,
+        )
+
+    def lost(self, now: float) -> list[int]:
+        """The other processes that have been silent for too long and have not ended."""
+        return [
+            i
+            for i, seen in self._seen.items()
+            if i != processes.index()
+            and now - seen.received > self.lost_after
+            and not seen.sign.ended
+        ]
 
     def compare(self, signs: dict[int, Sign], now: float) -> list[str]:
         """The warnings that are new.

@@ -309,6 +309,18 @@ def test_watch_names_the_host_all_wait_for():
     )  # once
 
 
+def test_a_process_that_is_lost_and_one_that_has_ended(monkeypatch):
+    monkeypatch.setattr(processes, "index", lambda: 0)
+    watch = Watch(lost=70)
+    watch.compare({i: sign(1, number=1) for i in range(4)}, now=0)
+    ended = dataclasses.replace(sign(1, number=1), ended=True)
+    signs = {0: sign(1, number=1), 1: sign(1, number=2), 2: sign(1, number=1), 3: ended}
+    watch.compare(signs, now=60)
+    assert watch.lost(now=65) == []
+    assert watch.lost(now=71) == [2]
+    assert watch.lost(now=131) == [1, 2]
+
+
 def test_watch_names_the_silent_and_the_slow_host():
     watch = Watch(silent=60)
     watch.compare({0: sign(1), 1: sign(1), 2: sign(1)}, now=0)
