@@ -51,7 +51,7 @@ def test_every_flipped_bit_of_a_header_is_noticed():
         (b"", "not an .aej"),
         (b"\x89PNG\r\n\x1a\n", "not an .aej"),
         (container.MAGIC.replace(b"\r\n", b"\n") + bytes(20), "line ends"),
-        (container.MAGIC + b"\x02" + bytes(20), "newer"),
+        (container.MAGIC + b"\x03" + bytes(20), "newer"),
         (container.MAGIC + b"\x01ab", "ends within"),
     ],
 )

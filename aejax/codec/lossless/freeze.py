@@ -86,7 +86,7 @@ def from_run(workdir: str, which: str = "last") -> Weights:
         "config": json.loads(to_json(trained.config)),
         "step": trained.step,
         "frozen": time.strftime("%Y-%m-%d %H:%M"),
-        "data": "photographs: BSDS500, CID22, CLIC 2025, GB82, wallpapers",
+        "data": trained.config.data.source,
     }
     provenance = pathlib.Path(workdir) / "provenance.json"
     if provenance.exists():

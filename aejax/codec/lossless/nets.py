@@ -66,7 +66,7 @@ def _patch(i: int, reach: int) -> tuple[tuple[int, int, int], ...]:
     return tuple(found)
 
 
-REACH = (18, 13, 10)  # 16, 20 and 28 samples
+REACH = (18, 13, 10)  # 16, 24 and 28 samples
 PATCH = tuple(_patch(i, r) for i, r in enumerate(REACH))
 
 
