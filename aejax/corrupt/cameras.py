@@ -91,12 +91,14 @@ def camera_noise(key: Array, x: Images) -> Images:
 
     # the spectrum: the weights of the octaves, of luma and of chroma
     fields = octaves(next(draws), x.shape)
-    softness = uniform(0.0, 1.3)[:, 0, 0, 0]
-    fields[0] = unit(blur(next(draws), fields[0], jnp.where(softness < 0.3, 0, softness), radius=4))
+    softness = uniform(0.0, 2.0)[:, 0, 0, 0]
+    fields[0] = unit(blur(next(draws), fields[0], jnp.where(softness < 0.3, 0, softness), radius=6))
     jitter = jnp.exp(jax.random.normal(next(draws), (2, OCTAVES, b, 1, 1, 1)) * 0.4)
+    jitter = jitter.at[:, 0].multiply(uniform(0.2, 1.0, 2).swapaxes(0, 1))  # the finest is smoothed
     falls = uniform(-0.1, 1.9), uniform(-0.5, 1.5)
+    strengths = 1.0, jnp.exp(uniform(np.log(0.12), np.log(1.6)))
     parts = []
-    for fall, factor, strength in zip(falls, jitter, (1.0, uniform(0.3, 1.6)), strict=True):
+    for fall, factor, strength in zip(falls, jitter, strengths, strict=True):
         weights = [2.0 ** (-fall * i) * factor[i] for i in range(OCTAVES)]
         norm = jnp.sqrt(sum(jnp.square(w) for w in weights))
         noise = spread * sum(w * f for w, f in zip(weights, fields, strict=True)) / norm

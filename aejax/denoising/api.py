@@ -108,9 +108,10 @@ def _load_network(name: str, saved: tuple[str, ...]) -> Network:
 
 
 def network_for(channels: int, model: str = "auto") -> Network:
-    """The network for images of 1 or 3 channels. "auto" takes the shipped one; if no colour weights
-    are installed, colour images go through the gray one channel by channel."""
-    if model != "auto":
+    """The network for images of 1 or 3 channels. "auto" and "white" (of the literature's white
+    noise, to which `MODELS` are trained) take the shipped one; if no colour weights are installed,
+    colour images go through the gray one channel by channel."""
+    if model not in ("auto", "white"):
         return load_network(model)
     if channels == 1:
         return load_network("gray")
@@ -262,7 +263,8 @@ def denoise(image: Any, sigma: float | None = None, **options) -> np.ndarray:
       sigma: how much to take away: a standard deviation on the 0..255 scale, whatever the type.
         Below what the model finds by itself, so much is taken away; above, the picture is denoised
         as though its noise were that strong. None: what the model finds.
-      model: "auto" (by the channels), "gray", "colour", the folder of a run, a weights file.
+      model: "auto" or "white" (by the channels), "gray", "colour", the folder of a run, a weights
+        file.
       strength: 0 leaves the image as it is, 1 takes away all that looks like noise, 2 denoises as
         though there were twice as much.
       self_ensemble: mean over 8 flips and turns: 8 times slower, a little better.

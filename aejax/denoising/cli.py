@@ -36,7 +36,7 @@ def _denoise_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         default="auto",
-        help="auto (by the channels), gray, colour, a weights file, a run's folder",
+        help="auto or white (by the channels), gray, colour, a weights file, a run's folder",
     )
     parser.add_argument(
         "--self-ensemble",

@@ -98,9 +98,9 @@ def shuffled_apart(run: Denoiser, step: int = 2) -> Denoiser:
 
 def white_model_apart(channels: int) -> Method:
     """The shipped model for white noise behind `shuffled_apart`."""
-    from aejax.denoising.api import load_network
+    from aejax.denoising.api import network_for
 
-    network = load_network("colour" if channels == 3 else "gray")
+    network = network_for(channels, "white")
     note = f"{network.name}, on the 4 pictures of every second pixel"
     return Method(shuffled_apart(network), blind=True, note=note)
 
