@@ -1,4 +1,4 @@
-"""Names the host that is slow or silent while the others wait for it, and ends where one is lost."""
+"""Names the host that is slow or silent while others wait for it; ends where one is lost."""
 
 import contextlib
 import dataclasses
