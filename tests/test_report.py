@@ -322,7 +322,7 @@ def test_writing_where_one_cannot(tmp_path):
 def test_the_pareto_front():
     points = [(1, 5), (2, 4), (3, 7), (3, 6), (2, 6)]
     assert figures.pareto(points) == [(1, 5), (2, 6), (3, 7)]
-    assert figures.pareto(points, better=-1) == [(1, 5), (2, 4)]
+    assert figures.pareto(points, larger_is_better=False) == [(1, 5), (2, 4)]
 
 
 def test_names_beside_a_figure_stay_within_it_and_apart():

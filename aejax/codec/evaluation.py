@@ -397,7 +397,9 @@ def rd_figure(found, path: pathlib.Path, published) -> None:
             if len(near) > 1:
                 x, y = [p["bpp"] for p in near], [scale(p[key]) for p in near]
                 lines.append(Line(name, x, y, baseline=name in published))
-        panels.append(Panel(label, lines, "bits per pixel, whole files", label, better=1))
+        panels.append(
+            Panel(label, lines, "bits per pixel, whole files", label, larger_is_better=True)
+        )
     draw(panels, path)
 
 

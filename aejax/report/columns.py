@@ -13,12 +13,12 @@ class Column(NamedTuple):
     Attributes:
       header: its name in words, with the unit.
       format: of its numbers, for `format`.
-      better: +1 if larger values are better, -1 if smaller ones are, 0 if neither.
+      larger_is_better: of a metric; None for what is not ranked.
     """
 
     header: str
     format: str
-    better: int = 0
+    larger_is_better: bool | None = None
 
 
 COLUMNS = {
@@ -31,14 +31,14 @@ COLUMNS = {
     "steps": Column("steps", ",.0f"),
     "seconds.total": Column("time, s", ",.1f"),
     "cost.flops_per_step": Column("FLOP/step", ".3g"),
-    "test/psnr": Column("PSNR, dB", ".2f", 1),
-    "test/ssim": Column("SSIM", ".4f", 1),
-    "test/ms_ssim": Column("MS-SSIM", ".4f", 1),
-    "test/mse": Column("MSE", ".5f", -1),
-    "test/mae": Column("MAE", ".5f", -1),
-    "test/bpp": Column("bits/pixel", ".4f", -1),
-    "test/loss": Column("loss", ".5g", -1),
-    "test/fid": Column("Frechet distance", ".2f", -1),
+    "test/psnr": Column("PSNR, dB", ".2f", True),
+    "test/ssim": Column("SSIM", ".4f", True),
+    "test/ms_ssim": Column("MS-SSIM", ".4f", True),
+    "test/mse": Column("MSE", ".5f", False),
+    "test/mae": Column("MAE", ".5f", False),
+    "test/bpp": Column("bits/pixel", ".4f", False),
+    "test/loss": Column("loss", ".5g", False),
+    "test/fid": Column("Frechet distance", ".2f", False),
 }
 BASELINES = {"pca": "PCA"}  # name in Study.baselines -> header
 GLOSSARY = "size of h: all numbers of h for one image; model.latent: its channels"
@@ -59,6 +59,6 @@ def column_of(name: str) -> Column:
     if name in COLUMNS:
         return COLUMNS[name]
     tail = name.lstrip("@").rpartition("/" if "/" in name else ".")[2]
-    better = -1 if any(word in tail for word in _SMALLER_IS_BETTER) else 1
+    larger_is_better = not any(word in tail for word in _SMALLER_IS_BETTER)
     header = _WORDS.get(tail, tail.replace("_", " "))
-    return Column(header, ".4g", better if "/" in name else 0)
+    return Column(header, ".4g", larger_is_better if "/" in name else None)

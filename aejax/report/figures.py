@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from aejax.result import Metric
+
 LIGHT = {"paper": "#ffffff", "ink": "#1c1c1e", "quiet": "#6e6e73", "rule": "#e4e4e8"}
 DARK = {"paper": "#16171a", "ink": "#f0f0f2", "quiet": "#a0a0a8", "rule": "#33343a"}
 LIGHT["lines"] = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#7b5ea7")
@@ -43,13 +45,13 @@ class Line:
 
 @dataclasses.dataclass
 class Panel:
-    """Lines over shared axes. `better`: +1 more y is better, -1 less, 0 neither."""
+    """Lines over shared axes. `larger_is_better`: of y; None if y is not ranked."""
 
     title: str
     lines: Sequence[Line]
     x: str
     y: str
-    better: int = 0
+    larger_is_better: bool | None = None
     front: bool = False  # scattered points with the Pareto front instead of lines
 
 
@@ -159,16 +161,19 @@ def _scales(axis, panel: Panel) -> None:
 def _front(axis, panel: Panel, theme) -> None:
     """Steps along the points that no other point beats in both x (less) and y (better)."""
     points = [(x, y) for line in panel.lines for x, y in zip(line.x, line.y, strict=True)]
-    best = pareto(points, panel.better or 1)
+    best = pareto(points, panel.larger_is_better is not False)
     if best:
         axis.plot(*zip(*best, strict=True), color=theme["quiet"], linewidth=1, zorder=1)
 
 
-def pareto(points: Sequence[tuple[float, float]], better: int = 1) -> list[tuple[float, float]]:
+def pareto(
+    points: Sequence[tuple[float, float]], larger_is_better: bool = True
+) -> list[tuple[float, float]]:
     """The points (cost, quality) that no cheaper or equal one reaches, cheapest first."""
+    score = Metric("quality", larger_is_better).score
     front: list[tuple[float, float]] = []
-    for x, y in sorted(points, key=lambda p: (p[0], -better * p[1])):
-        if not front or better * y > better * front[-1][1]:
+    for x, y in sorted(points, key=lambda p: (p[0], -score(p[1]))):
+        if not front or score(y) > score(front[-1][1]):
             front.append((x, y))
     return front
 

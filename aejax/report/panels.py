@@ -59,12 +59,12 @@ def make_panel(
     column = column_of(y)
     x_values = {row.first(x) for row in rows}
     if not all(map(is_number, x_values)) or (len(x_values) == 1 and not front):
-        return Panel(title, _dots(collection, rows, y), "", column.header, column.better)
+        return Panel(title, _dots(collection, rows, y), "", column.header, column.larger_is_better)
     lines = _lines(collection, rows, x, y)
     if x == "latent_size":
         lines += _baseline_lines(collection, rows, x, y)
     x_name = _AXIS_NAMES.get(x, column_of(x).header)
-    return Panel(title, lines, x_name, column.header, column.better, front)
+    return Panel(title, lines, x_name, column.header, column.larger_is_better, front)
 
 
 def _dots(collection: Collection, rows: Sequence[Row], y: str) -> list[Line]:

@@ -15,6 +15,7 @@ from aejax.report.collect import (
     value_of,
 )
 from aejax.report.columns import GLOSSARY, column_of
+from aejax.result import Metric
 
 
 @dataclasses.dataclass
@@ -131,20 +132,23 @@ def _is_spatial(row: Row) -> bool:
 
 def _mark_winner(rows: Sequence[Row], cells: Sequence[Sequence[Cell]], search: Mapping) -> None:
     """Sets the search's best row in bold."""
-    sign = 1 if search["larger_is_better"] else -1
-    means = [row.mean(search["metric"]) for row in rows]
-    scores = [(sign * m, i) for i, m in enumerate(means) if m is not None and math.isfinite(m)]
+    metric = Metric(search["metric"], search["larger_is_better"])
+    means = [row.mean(metric.name) for row in rows]
+    scores = [
+        (metric.score(m), i) for i, m in enumerate(means) if m is not None and math.isfinite(m)
+    ]
     for cell in cells[max(scores)[1]] if len(scores) > 1 else ():
         cell.best = bool(cell.text)
 
 
 def _mark_best(rows: Sequence[Row], cells, columns: Sequence[str], x: str) -> None:
     """The best of each metric among rows of the same x and their baselines; none if all tie."""
-    for metric in columns:
-        better = column_of(metric).better
-        if not better or ":" in metric or "/" not in metric:
+    for column in columns:
+        larger_is_better = column_of(column).larger_is_better
+        if larger_is_better is None or ":" in column or "/" not in column:
             continue
-        places = [i for i, c in enumerate(columns) if c.rpartition(":")[2] == metric]
+        metric = Metric(column, larger_is_better)
+        places = [i for i, c in enumerate(columns) if c.rpartition(":")[2] == column]
         groups: dict[Any, list[Cell]] = {}
         for row, line in zip(rows, cells, strict=True):
             numbers = (line[i] for i in places if isinstance(line[i].value, float))
@@ -152,7 +156,7 @@ def _mark_best(rows: Sequence[Row], cells, columns: Sequence[str], x: str) -> No
             groups.setdefault(row.first(x), []).extend(finite)
         for members in groups.values():
             if len(members) > 1:
-                top = max(members, key=lambda cell: better * cell.value)
+                top = max(members, key=lambda cell: metric.score(cell.value))
                 tied = [c for c in members if c.text.split(" ")[0] == top.text.split(" ")[0]]
                 for cell in tied if len(tied) < len(members) else ():
                     cell.best = True

@@ -23,6 +23,7 @@ import numpy as np
 
 from aejax import lease
 from aejax.errors import UserError
+from aejax.result import Metric
 from aejax.study import store
 from aejax.study.definition import Overrides, Results, Search, run_id
 
@@ -119,7 +120,7 @@ def score_of(result: Mapping[str, Any], metric: str, larger_is_better: bool) -> 
         raise UserError(f'the search is by "{metric}", but results have {known}')
     if not math.isfinite(value):
         return -math.inf
-    return float(value) if larger_is_better else -float(value)
+    return Metric(metric, larger_is_better).score(float(value))
 
 
 def evaluations(workdir: pathlib.Path, metric: str) -> list[tuple[int, float]]:
@@ -155,7 +156,7 @@ class Pruner:
 
     def should_stop(self, workdir: pathlib.Path, others: Sequence[pathlib.Path]) -> bool:
         """Whether to end the run in `workdir`, given the folders of the other runs."""
-        sign = 1 if self.larger_is_better else -1
+        score = Metric(self.metric, self.larger_is_better).score
         mine = evaluations(workdir, self.metric)
         if len(mine) <= self.skip:
             return False
@@ -164,10 +165,10 @@ class Pruner:
         for other in others:
             rows = evaluations(other, self.metric)
             if rows and rows[-1][0] >= step:
-                theirs.append(max(sign * v for s, v in rows if s <= step))
+                theirs.append(max(score(v) for s, v in rows if s <= step))
         if len(theirs) < self.startup:
             return False
-        return max(sign * v for _, v in mine) < statistics.median(theirs)
+        return max(score(v) for _, v in mine) < statistics.median(theirs)
 
 
 # --- searches -------------------------------------------------------------------------------------
