@@ -28,6 +28,7 @@ nb_execution_raise_on_error = True
 nb_execution_timeout = 600
 
 autodoc_member_order = "bysource"
+autodoc_default_options = {"exclude-members": "setup"}  # Flax's, documented there
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 napoleon_google_docstring = True
@@ -47,11 +48,22 @@ copybutton_prompt_is_regexp = True
 
 
 def plain_text(app, what, name, obj, options, lines):
-    """Docstrings are plain text with code in backticks: bars and lone stars are no markup."""
+    """Docstrings are plain text with code in backticks: an indented block after a blank line is a
+    drawing or a command, printed as it is; bars and lone stars elsewhere are no markup."""
+    text, is_literal, paragraph = [], False, ""
     for i, line in enumerate(lines):
-        parts = re.split(r"(`[^`]*`)", line)
-        parts[::2] = [escaped(part) for part in parts[::2]]
-        lines[i] = "".join(parts)
+        if line.strip():
+            begins = line.startswith("    ") and i > 0 and not lines[i - 1].strip()
+            if begins and not is_literal and not paragraph.endswith("::"):
+                text += ["::", ""]
+            is_literal = line.startswith("    ") and (is_literal or begins)
+            paragraph = line
+        if not is_literal:
+            parts = re.split(r"(`[^`]*`)", line)
+            parts[::2] = [escaped(part) for part in parts[::2]]
+            line = "".join(parts)
+        text.append(line)
+    lines[:] = text
 
 
 def escaped(text):
@@ -61,4 +73,4 @@ def escaped(text):
 
 
 def setup(app):
-    app.connect("autodoc-process-docstring", plain_text)
+    app.connect("autodoc-process-docstring", plain_text, priority=400)  # before napoleon

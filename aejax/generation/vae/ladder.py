@@ -70,9 +70,9 @@ class HierarchicalVAE(nn.Module):
 
     One block of a level, u being what the blocks above have made:
 
-        u --> prior(u) ----------> p(z | u), and an update of u
-         \
-          +-> posterior(u, map) -> q(z | u, x) -> z
+        u -+-> prior(u) ----------> p(z | u), and an update of u
+           |
+           +-> posterior(u, map) -> q(z | u, x) -> z
         u <- u + update + project(z), then u <- u + top_down(u)
 
     Without an image z is drawn from p instead of q.
