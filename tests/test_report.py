@@ -427,6 +427,20 @@ def test_latent_is_one_thing(tmp_path):
     assert "latent" not in heads and "size of h" in heads
 
 
+def test_a_manifest_of_aejax_0_1_is_read(tmp_path):
+    """`repeats` was called `over` then, and a search said +1 or -1."""
+    where = make(tmp_path)
+    manifest = json.loads((where / "manifest.json").read_text())
+    manifest["over"] = manifest.pop("repeats")
+    manifest["search"] = {"metric": "test/psnr", "better": -1}
+    (where / "manifest.json").write_text(json.dumps(manifest))
+    (table,) = tables(collect([where]))
+    assert "mean ± standard deviation over 3 seeds" in table.notes
+    psnr = table.headers.index("PSNR, dB")
+    best = min(table.cells, key=lambda row: row[psnr].value)
+    assert [row[psnr].best for row in table.cells] == [row is best for row in table.cells]
+
+
 def test_a_search_marks_its_best_row(tmp_path):
     class Three(Search):
         metric, total = "test/psnr", 3

@@ -49,20 +49,17 @@ def _pixels(images):
     return images.reshape(len(images), -1)[:, ::4] / 255.0, None
 
 
-def measured(config, workdir, data_dir=None, **kwargs):
-    """Training, then two priors on the codes and the distance of samples from the test split."""
-    from aejax import load
+def distances(run):
+    """The distance of samples of two priors on the codes from the test split."""
     from aejax.config import plain
     from aejax.data.decoded import decoded
     from aejax.data.source import open_source
     from aejax.generation.features.classifier import extractor
     from aejax.generation.latent import LatentModel, fit_prior
     from aejax.generation.metrics import frechet
-    from aejax.training.run import train
 
-    result = train(config, workdir, data_dir=data_dir, **kwargs).to_dict()
-    found = load(workdir, data_dir=data_dir)
-    sets = [decoded(open_source(config.data.source, s, data_dir=data_dir, holdout=10))
+    config, measured = run.config, {}
+    sets = [decoded(open_source(config.data.source, s, data_dir=run.data_dir, holdout=10))
             for s in ("train", "test")]  # fmt: skip
     real, test = (np.asarray(s.data).reshape(-1, *s.source.shape) for s in sets)
     extract = extractor("digits-classifier") if real.shape[1:] == (28, 28, 1) else _pixels
@@ -71,13 +68,13 @@ def measured(config, workdir, data_dir=None, **kwargs):
         net = LatentModel(
             shape=real.shape[1:], autoencoder=plain(config.model), prior=TABLE.PRIORS[name]
         )
-        variables = {n: {"ae": tree} for n, tree in found.variables.items()}
+        variables = {n: {"ae": tree} for n, tree in run.model.variables.items()}
         variables = fit_prior(net, variables, real[:20000], seed=config.seed)
         column = "mixture of 10" if name == MIXTURE else "own or Gaussian"
         made, _ = TABLE.sampled(net, variables, len(test), seed=0)
         distance = frechet(features, extract(made)[0])
-        result["metrics"][f"test/distance, {column}"] = distance
-    return result
+        measured[f"test/distance, {column}"] = distance
+    return measured
 
 
 def get_study(arg: str = ""):
@@ -101,7 +98,7 @@ def get_study(arg: str = ""):
         title="Ghosh et al. 2020: autoencoders with a density fitted afterwards",
         config=base,
         runs=runs,
-        train=measured,
+        measure=distances,
         columns=(
             *("test/distance, own or Gaussian", "test/distance, mixture of 10", "test/psnr"),
             "seconds.total",
