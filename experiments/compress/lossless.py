@@ -29,15 +29,14 @@ def get_config(arg: str = "") -> ConfigDict:
     c.objective.name = "aejax.codec.lossless.objective:BitsPerSample"
     c.objective.loss = {}
 
-    c.optim.lr = 1e-3
+    c.optim.lr = 4e-4
     c.optim.schedule = "cosine"
     c.optim.warmup = "300 steps"
     c.optim.final_lr = 0.01
     c.optim.clip = 1.0
-    c.optim.b2 = 0.99
     c.optim.ema = 0.999
 
-    c.train.length = "40000 steps"
+    c.train.length = "30000 steps"
     c.eval.every = "500 steps"
     c.eval.metrics = ()
     c.eval.crop, c.eval.batch = 320, 5

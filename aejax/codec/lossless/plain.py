@@ -12,7 +12,14 @@ import numpy as np
 from aejax.codec.errors import CodecError
 
 FILTERS = 5
-CHOICES = (0, 2, 4, None)  # filters tried for a whole image; None: by row
+# What is tried for a whole image: a filter (None: by row) and deflate's strategy.
+CHOICES = (
+    (0, zlib.Z_DEFAULT_STRATEGY),
+    (None, zlib.Z_DEFAULT_STRATEGY),
+    (None, zlib.Z_FILTERED),
+    (2, zlib.Z_FILTERED),
+    (4, zlib.Z_FILTERED),
+)
 COLOURS = 256
 STRIP = 64  # rows at a time
 
@@ -40,12 +47,12 @@ def _predicted(rows: np.ndarray, above: np.ndarray, bpp: int) -> np.ndarray:
 
 
 def filtered(rows: np.ndarray, above: np.ndarray, bpp: int) -> list[bytes]:
-    """Rows as PNG filters them, each behind the number of its filter: all with each of CHOICES;
-    None: of each row the one with the smallest sum of sizes."""
+    """Rows as PNG filters them, each behind the number of its filter, by each of CHOICES. By row is
+    the filter with the smallest sum of sizes."""
     rest = rows - _predicted(rows, above, bpp)
     size = np.abs(rest.view(np.int8).astype(np.int16)).sum(2, dtype=np.int64)
     out = []
-    for kind in CHOICES:
+    for kind, _ in CHOICES:
         chosen = size.argmin(0) if kind is None else np.full(len(rows), kind)
         found = rest[chosen, np.arange(len(rows))]
         out.append(np.concatenate([chosen[:, None].astype(np.uint8), found], 1).tobytes())
@@ -93,7 +100,7 @@ def _sequential(row: np.ndarray, above: np.ndarray, bpp: int, kind: int) -> None
 
 def _smallest(strips: Iterable[np.ndarray], bpp: int) -> bytes:
     """Strips of rows, deflated under the best of the CHOICES."""
-    coders = [zlib.compressobj(9, zlib.DEFLATED, 15, 9) for _ in CHOICES]
+    coders = [zlib.compressobj(9, zlib.DEFLATED, 15, 9, strategy) for _, strategy in CHOICES]
     found: list[list[bytes]] = [[] for _ in CHOICES]
     above = None
     for rows in strips:
@@ -130,7 +137,7 @@ def estimate(image: np.ndarray) -> float:
     top, left = max(0, (h - 256) // 2), max(0, (w - 256) // 2)
     rows = _rows(image[top : top + 256, left : left + 256])
     bpp = image.shape[2] * image.dtype.itemsize
-    data = filtered(rows, np.zeros_like(rows[0]), bpp)[-1]
+    data = filtered(rows, np.zeros_like(rows[0]), bpp)[1]
     return len(zlib.compress(data, 1)) / len(data)
 
 

@@ -38,7 +38,7 @@ def test_palettes(colours, channels):
 @pytest.mark.parametrize("kind", range(5))
 def test_each_of_pngs_filters(kind, monkeypatch):
     """Against what undoes it byte by byte."""
-    monkeypatch.setattr(plain, "CHOICES", (kind,))
+    monkeypatch.setattr(plain, "CHOICES", ((kind, 0),))
     x = np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8)
     np.testing.assert_array_equal(plain.decode(plain.encode(x), x.shape, np.uint8), x)
 
