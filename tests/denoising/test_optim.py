@@ -8,8 +8,6 @@ import pytest
 
 from aejax.denoising.optim import muon, orthogonalised, scale_by_muon
 
-CONFIG = {"b1": 0.9, "b2": 0.999, "weight_decay": 0.0}
-
 
 def plainly(m, rounds=5):
     """Jordan's iteration as published."""
@@ -41,7 +39,7 @@ def test_updates_have_adams_size_for_any_kernel():
 def test_thin_layers_and_vectors_go_to_adam():
     params = {"head": jnp.ones((3, 3, 1, 32)), "k": jnp.ones((3, 3, 32, 32)), "b": jnp.ones(32)}
     grads = jax.tree.map(lambda p: jax.random.normal(jax.random.key(1), p.shape), params)
-    tx = muon(CONFIG, optax.constant_schedule(0.1))
+    tx = muon(optax.constant_schedule(0.1))
     u, _ = tx.update(grads, tx.init(params), params)
     for name in ("head", "b"):  # Adam's first step is lr * sign
         np.testing.assert_allclose(u[name], -0.1 * jnp.sign(grads[name]), rtol=1e-3)
@@ -51,7 +49,7 @@ def test_thin_layers_and_vectors_go_to_adam():
 def test_it_minimises():
     target = jax.random.normal(jax.random.key(0), (32, 32))
     params = {"w": jnp.zeros((32, 32))}
-    tx = muon(CONFIG, optax.cosine_decay_schedule(0.3, 100))
+    tx = muon(optax.cosine_decay_schedule(0.3, 100))
     state = tx.init(params)
 
     @jax.jit
