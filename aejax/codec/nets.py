@@ -249,6 +249,7 @@ class Entropy(nn.Module):
         "factorized" (nor z): the ablations, and the classical models of the field.
       rounding: what g_s and the context see in training: "straight-through" or "noise".
       frozen: the weights are final, see exact.Exact.
+      rates: lambda at quality 0 and at quality 100; the gains start at the steps that fit them.
     """
 
     latent: int = 320
@@ -259,13 +260,14 @@ class Entropy(nn.Module):
     hyper: str = "context"
     rounding: str = "straight-through"
     frozen: bool = False
+    rates: Sequence[float] = RATES
 
     def setup(self):
         knots, normal = (KNOTS, self.latent), nn.initializers.zeros
 
         def start(key, shape):  # of log gain: step = sqrt(15 / lambda) on 0..255
             t = jnp.arange(KNOTS) * (32.0 / 255.0)
-            lam = LAMBDA[0] * (LAMBDA[1] / LAMBDA[0]) ** t
+            lam = self.rates[0] * (self.rates[1] / self.rates[0]) ** t
             return jnp.broadcast_to(jnp.log(255.0 * jnp.sqrt(lam / 15.0))[:, None], shape)
 
         self.gain = self.param("gain", start, knots)
@@ -424,7 +426,7 @@ class Codec(nn.Module):
         self.f_E = Analysis(self.latent, self.width, self.encoder, self.dtype)
         self.bottleneck = Entropy(
             self.latent, self.slices, self.z, self.features, self.context, self.hyper,
-            self.rounding, self.frozen,
+            self.rounding, self.frozen, self.rates,
         )  # fmt: skip
         self.f_D = Synthesis(self.latent, self.width, self.decoder, dtype=self.dtype)
 
