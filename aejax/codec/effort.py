@@ -108,7 +108,7 @@ def slope(runtime: Runtime, rgb: np.ndarray, byte: int) -> float:
         y = runtime.latents(rgb, header.tiles[0], header)
         ends.append(measured(runtime, rgb, y, other))
     (r1, d1), (r2, d2) = ends
-    usual = float(nets.lagrangian(np.array([byte / 2.55]))[0])
+    usual = float(nets.lagrangian(np.array([byte / 2.55]), runtime.frozen.model.rates)[0])
     found = (r2 - r1) / (d1 - d2) if d1 > d2 and r2 > r1 else usual
     return min(max(found, usual / 4), usual * 4)
 

@@ -28,7 +28,7 @@ from aejax.codec.runtime import (
 from aejax.errors import UserError
 
 FIELDS = (
-    "latent", "width", "encoder", "decoder", "slices", "z", "features", "context", "hyper",
+    "latent", "width", "encoder", "decoder", "slices", "z", "features", "context", "hyper", "rates",
 )  # fmt: skip
 
 
@@ -96,7 +96,7 @@ def freeze(
     [h, w, 3], at least 16 pixels a side) at all qualities; `base` as in `frozen_params`."""
     if fields["hyper"] != "context":
         raise UserError(f'only models with context are made into files, not "{fields["hyper"]}"')
-    fields = {name: fields[name] for name in FIELDS if name != "hyper"}
+    fields = {name: fields[name] for name in FIELDS if name in fields and name != "hyper"}
     params = frozen_params(params, base)
     plain = Frozen(params, Tables.fitted(), fields)
     counts = count_symbols(Runtime(plain), images)

@@ -40,7 +40,7 @@ TABLE_SCALE = 16.0  # levels per unit of a table: they must move as fast as weig
 # whose input is not normalised. Without them a run at 1e-3 blew up for a hundred steps.
 KLT_SCALE = 64.0  # of the stored KLT
 LAST_SCALE = 8.0  # of the last layers' stored weights
-LAMBDA = (0.0009, 0.15)  # of bpp + lambda * MSE on 0..255, at quality 0 and 100
+RATES = (0.0009, 0.15)  # lambda of bpp + lambda * MSE on 0..255, at quality 0 and 100
 
 
 def quality_byte(quality: Float[Array, "b"]) -> Float[Array, "b"]:
@@ -48,10 +48,10 @@ def quality_byte(quality: Float[Array, "b"]) -> Float[Array, "b"]:
     return jnp.clip(jnp.floor(quality * 2.55 + 0.5), 0, 255)
 
 
-def lagrangian(quality: Float[Array, "b"]) -> Float[Array, "b"]:
-    """lambda of a quality, log-spaced."""
+def lagrangian(quality: Float[Array, "b"], rates: Sequence[float] = RATES) -> Float[Array, "b"]:
+    """lambda of a quality, log-spaced between the `rates` of quality 0 and 100."""
     t = quality_byte(quality) / 255.0
-    return LAMBDA[0] * (LAMBDA[1] / LAMBDA[0]) ** t
+    return rates[0] * (rates[1] / rates[0]) ** t
 
 
 def at_quality(table: Float[Array, "k c"], quality: Float[Array, "b"]) -> Float[Array, "b 1 1 c"]:
@@ -249,6 +249,7 @@ class Entropy(nn.Module):
         "factorized" (nor z): the ablations, and the classical models of the field.
       rounding: what g_s and the context see in training: "straight-through" or "noise".
       frozen: the weights are final, see exact.Exact.
+      rates: lambda at quality 0 and at quality 100; the gains start at the steps that fit them.
     """
 
     latent: int = 320
@@ -259,13 +260,14 @@ class Entropy(nn.Module):
     hyper: str = "context"
     rounding: str = "straight-through"
     frozen: bool = False
+    rates: Sequence[float] = RATES
 
     def setup(self):
         knots, normal = (KNOTS, self.latent), nn.initializers.zeros
 
         def start(key, shape):  # of log gain: step = sqrt(15 / lambda) on 0..255
             t = jnp.arange(KNOTS) * (32.0 / 255.0)
-            lam = LAMBDA[0] * (LAMBDA[1] / LAMBDA[0]) ** t
+            lam = self.rates[0] * (self.rates[1] / self.rates[0]) ** t
             return jnp.broadcast_to(jnp.log(255.0 * jnp.sqrt(lam / 15.0))[:, None], shape)
 
         self.gain = self.param("gain", start, knots)
@@ -401,6 +403,7 @@ class Codec(nn.Module):
       latent: M, channels of h at 1/16.
       width: channels at 1/8 and 1/16. encoder, decoder: blocks at each of the two.
       slices, z, features, context, hyper, rounding, frozen: see Entropy (context: its `width`).
+      rates: lambda at quality 0 and at quality 100.
     """
 
     latent: int = 320
@@ -414,6 +417,7 @@ class Codec(nn.Module):
     hyper: str = "context"
     rounding: str = "straight-through"
     frozen: bool = False
+    rates: Sequence[float] = RATES
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
@@ -422,7 +426,7 @@ class Codec(nn.Module):
         self.f_E = Analysis(self.latent, self.width, self.encoder, self.dtype)
         self.bottleneck = Entropy(
             self.latent, self.slices, self.z, self.features, self.context, self.hyper,
-            self.rounding, self.frozen,
+            self.rounding, self.frozen, self.rates,
         )  # fmt: skip
         self.f_D = Synthesis(self.latent, self.width, self.decoder, dtype=self.dtype)
 

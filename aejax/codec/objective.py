@@ -75,10 +75,10 @@ class RateDistortion:
         out, collections = run_model(model, variables, x, cond, key, train)
         pixels = x.shape[1] * x.shape[2]
         bpp_z, bpp_y = out.terms["bits_z"] / pixels, out.terms["bits_y"] / pixels
-        lam = nets.lagrangian(cond["quality"])
+        lam = nets.lagrangian(cond["quality"], model.rates)
         mse = jnp.mean((out.y - x) ** 2, (1, 2, 3))
         lost = distortion(self.metric, out.y, x)
-        middle = math.sqrt(nets.LAMBDA[0] * nets.LAMBDA[1])
+        middle = math.sqrt(model.rates[0] * model.rates[1])
         loss = (bpp_y + bpp_z + lam * lost) * jnp.sqrt(middle / lam)
         shown = jnp.clip(out.y, 0.0, 1.0)
         psnr = -10.0 * jnp.log10(jnp.mean((shown - x) ** 2, (1, 2, 3)) + 1e-10)

@@ -47,7 +47,7 @@ def test_bits_of_the_logistic_are_right_far_into_the_tails():
 def test_quality_is_the_exponent_of_lambda():
     q = jnp.array([0.0, 50.0, 100.0])
     low, middle, high = np.asarray(nets.lagrangian(q))
-    assert low == pytest.approx(nets.LAMBDA[0]) and high == pytest.approx(nets.LAMBDA[1], rel=1e-5)
+    assert low == pytest.approx(nets.RATES[0]) and high == pytest.approx(nets.RATES[1], rel=1e-5)
     assert middle**2 == pytest.approx(low * high, rel=0.03)
     table = jnp.arange(9.0)[:, None] * 8
     np.testing.assert_array_equal(nets.at_quality(table, q)[:, 0, 0, 0], [0, 32, 63.75])

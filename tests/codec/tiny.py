@@ -63,7 +63,7 @@ def params(seed: int = 0):
         elif name in ("bias", "colour", "quality") and path.startswith("bottleneck/"):
             value = 0.1 * rng.normal(size=shape)
         elif name in ("gain", "ungain"):
-            gain = np.log(255.0) - 0.5 * np.log(15.0 / np.geomspace(*nets.LAMBDA, nets.KNOTS))
+            gain = np.log(255.0) - 0.5 * np.log(15.0 / np.geomspace(*nets.RATES, nets.KNOTS))
             value[...] = (gain if name == "gain" else -gain)[:, None]
         elif name == "base":
             value[...] = np.linspace(2.2, 1.0, shape[1]) + np.linspace(-0.7, 0.7, 9)[:, None]
