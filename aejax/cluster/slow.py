@@ -69,7 +69,7 @@ class Watch:
         silent: float = 60.0,
         slow: float = 2.0,
         warn: Callable[[str], None] = _print,
-        lost: float = 70.0,
+        lost: float = 50.0,
     ):
         self.every, self.silent, self.slow, self.warn = every, silent, slow, warn
         self.lost_after = lost
@@ -103,7 +103,10 @@ class Watch:
     def __enter__(self) -> "Watch":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, jax.errors.JaxRuntimeError) and self._thread is not None:
+            # A collective broke: if that is because a process is lost, the thread will know it.
+            self._thread.join(self.lost_after + 2 * self.every)
         self.close()
 
     def _run(self) -> None:

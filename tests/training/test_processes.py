@@ -123,3 +123,22 @@ def test_the_host_all_wait_for_is_named(tmp_path):
     first, second = finish(start(tmp_path, 2, 1, "pmap", tmp_path / "run", length, before=SLOW))
     assert re.search(r"process 1 \(.*\) needs 0\.0[1-9] s of its own per step", first), first
     assert "process 0" not in first.partition("needs")[2] and "of its own" not in second
+
+
+QUICK = """
+import functools
+from aejax.training import loop
+
+loop.Watch = functools.partial(loop.Watch, every=0.5, lost=10.0)
+"""
+
+
+def test_the_others_end_with_75_and_name_the_process_that_was_killed(tmp_path):
+    workdir = tmp_path / "run"
+    length = "--config.train.length=100000 steps"
+    processes = start(tmp_path, 2, 1, "pmap", workdir, length, before=QUICK)
+    wait_for_checkpoint(workdir, processes)
+    processes[1].kill()
+    text = processes[0].communicate(timeout=120)[0]
+    assert processes[0].returncode == 75, text
+    assert re.search(r"lost: process 1 \(.*\), no sign for 10 s", text), text
