@@ -14,7 +14,7 @@ from aejax.errors import SavedAndStopped, UserError
 from aejax.study import store
 from aejax.study.progress import Progress
 from aejax.study.state import StudyState
-from aejax.study.worker import sigterm_raises
+from aejax.study.worker import SigtermRaises
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +110,7 @@ class WorkerPool:
           UserError: a worker's, or workers die again and again.
         """
         running = {k: self._start(k) for k in range(self.count)}
-        with sigterm_raises():
+        with SigtermRaises():
             try:
                 while running:
                     time.sleep(0.2)

@@ -52,6 +52,7 @@ class Worker:
         self._deadline = time.monotonic() + seconds if seconds else float("inf")
         self._most_steps = steps or float("inf")
         self._last_trim = time.monotonic()
+        self._sigterm = SigtermRaises()
         self.crashed = False  # whether the last failure was an exception other than UserError
 
     def is_out_of_budget(self) -> bool:
@@ -64,7 +65,7 @@ class Worker:
         Raises:
           SavedAndStopped: a signal has stopped it.
         """
-        with sigterm_raises(), contextlib.closing(self._leased_runs()) as runs:
+        with self._sigterm, contextlib.closing(self._leased_runs()) as runs:
             try:
                 for run in self.group.share(runs):
                     self._train_run(run)
@@ -122,12 +123,15 @@ class Worker:
         """Whether the run's lease could be taken; it is released in the end."""
         workdir = self.state.workdir(run)
         workdir.mkdir(exist_ok=True)
-        taken = lease.take(workdir, self.state.lease_timeout)
+        taken = None
         try:
+            with self._sigterm.deferred():  # or a lease would be taken and never released
+                taken = lease.take(workdir, self.state.lease_timeout)
             yield taken is not None
         finally:
             if taken is not None:
-                taken.release()
+                with self._sigterm.deferred():
+                    taken.release()
 
     # --- one run ----------------------------------------------------------------------------------
 
@@ -282,19 +286,37 @@ class ProcessGroup:
             yield run
 
 
-@contextlib.contextmanager
-def sigterm_raises() -> Iterator[None]:
-    """SIGTERM raises SavedAndStopped (exit status 75), between runs as well as within them."""
+class SigtermRaises:
+    """A context in which SIGTERM raises SavedAndStopped (exit status 75), between runs as well as
+    within them. Outside the main thread it does nothing."""
 
-    def stop(number, frame):
-        raise SavedAndStopped("stopped by SIGTERM")
+    def __init__(self):
+        self._is_deferred = self._is_received = False
 
-    try:
-        previous = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # not the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+    def __enter__(self) -> "SigtermRaises":
+        with contextlib.suppress(ValueError):  # not the main thread
+            self._previous = signal.signal(signal.SIGTERM, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if hasattr(self, "_previous"):
+            signal.signal(signal.SIGTERM, self._previous)
+
+    def _handle(self, number: int, frame: object) -> None:
+        self._is_received = True
+        self._raise_if_received()
+
+    def _raise_if_received(self) -> None:
+        if self._is_received and not self._is_deferred:
+            self._is_received = False  # a search ends single runs by it, and the worker goes on
+            raise SavedAndStopped("stopped by SIGTERM")
+
+    @contextlib.contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Within it a signal waits: what is begun is completed first."""
+        self._is_deferred = True
+        try:
+            yield
+        finally:
+            self._is_deferred = False
+        self._raise_if_received()
