@@ -22,6 +22,8 @@ from aejax.codec.container import Chunk, Header, Reader
 from aejax.codec.errors import CodecError
 from aejax.codec.freeze import load
 from aejax.codec.lossless import files as lossless_files
+from aejax.codec.lossless.layout import is_lossless
+from aejax.codec.lossless.layout import parse as parse_lossless
 from aejax.codec.runtime import SHAPES, Frozen, Runtime, cores
 from aejax.machine.allocator import release_memory
 from aejax.weights import FOLDER
@@ -433,8 +435,8 @@ def verify(data: bytes) -> None:
     Raises:
       CodecError: the file is damaged or was cut, and how.
     """
-    if lossless_files.is_lossless(data):
-        complete = lossless_files.parse(data, 1 << 40).complete
+    if is_lossless(data):
+        complete = parse_lossless(data, 1 << 40).complete
     else:
         complete = parse(data, _scans_of, max_pixels=1 << 40).complete
     if not complete:
@@ -447,7 +449,7 @@ def read(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Decoded:
     Raises:
       CodecError: the file is damaged, and how.
     """
-    if lossless_files.is_lossless(data):
+    if is_lossless(data):
         return _read_lossless(data, max_pixels)
     parsed = parse(data, _scans_of, max_pixels)
     header, runtime = parsed.header, _runtime_of(parsed.header.model)
@@ -528,7 +530,7 @@ def info(data: bytes) -> dict:
     Raises:
       CodecError: not an .aej file, or damaged.
     """
-    if lossless_files.is_lossless(data):
+    if is_lossless(data):
         return lossless_files.info(data)
     reader = Reader(bytes(data))
     header = container.unpack_header(reader)

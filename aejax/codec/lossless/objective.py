@@ -25,7 +25,8 @@ class BitsPerSample:
     """Bits per sample of each image after it was reduced.
 
     Photographs that were JPEG or AVIF files have lost their noise and gained blocks. Reduced by a
-    factor they are sharp and clean; some then get back a little noise.
+    factor they are sharp and clean, sharper than most cameras' pictures; so factors begin at 1, and
+    some pictures get back a little noise.
 
     Args:
       out: side of what is trained on.
@@ -37,7 +38,7 @@ class BitsPerSample:
     """
 
     out: int = 96
-    scale: tuple[float, float] = (1.4, 2.0)
+    scale: tuple[float, float] = (1.0, 2.0)
     noise: tuple[float, float] = (0.3, 3.0)
     gray: float = 0.05
 
