@@ -3,7 +3,7 @@
 The way of the data is the listing of the package:
 
     data/          a source of images -> batches, a function of (seed, step)
-    corrupt.py     x -> x_tilde
+    corrupt/       x -> x_tilde
     nets/          f_E.py: x_tilde -> h, bottleneck/: h -> h_hat, f_D.py: h_hat -> y
     objective.py   what y is compared with, losses.py
     training/      step.py (the only one), loop.py (the only one), run.py around them;
