@@ -147,13 +147,13 @@ def test_eval_into_a_file_of_the_user_needs_force(tmp_path, capsys):
 def test_every_verb_that_writes_files_the_user_names_takes_force():
     import argparse
 
-    from aejax.cli import VERBS, load_verb, present
+    from aejax.cli import VERBS, is_installed, load_verb
 
     for name, verb in VERBS.items():
-        if not present(verb):
+        if not is_installed(verb):
             continue
         parser = argparse.ArgumentParser()
-        load_verb(verb)[0](parser)
+        load_verb(verb).add_arguments(parser)
         parsers = [parser]
         for action in parser._actions:
             if isinstance(action, argparse._SubParsersAction):

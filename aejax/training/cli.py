@@ -183,10 +183,11 @@ def _try_steps(parts, sharding, state_bytes: int) -> None:
     from aejax.training.prepared import cost_of
     from aejax.training.step import make_dispatch
 
+    step = parts.step_on(sharding)  # first: a batch that does not divide is said at once
     state, resident, key = parts.placed(sharding)
     batch = parts.pipeline.dispatch(0, 1)
     start = time.perf_counter()
-    dispatch = make_dispatch(parts.step_on(sharding), 1)
+    dispatch = make_dispatch(step, 1)
     compiled = sharding.compile(dispatch, state, batch, resident, key)
     batch = sharding.place_batch(batch)
     compile_seconds = time.perf_counter() - start

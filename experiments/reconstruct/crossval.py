@@ -26,7 +26,8 @@ def get_config(arg: str = ""):
     c.model.latent = 32
     c.train.length = "3 epochs"
     if "smoke" in flags(arg, "smoke"):
-        c.data.split, c.model.latent = "all", 8
+        c.data.split = c.data.eval_split = "all"  # the folds decide who is tested on
+        c.model.latent = 8
         c.train.length, c.train.devices = "8 steps", 1
     return c
 

@@ -39,6 +39,7 @@ SHORTER = {
     "eval-denoise cbsd68 ": "eval-denoise my/small ",
     "eval-denoise set12 ": "eval-denoise my/small ",
     '"--config.train.length=80 epochs"': '"--config.train.length=6 steps"',
+    "folder:imagenet/train packs/imagenet --size 256": "folder:my/photos packs/imagenet --size 64",
     "launch gke experiments/quickstart.py": "launch gke experiments/quickstart.py --dry-run",
 }
 # What is not run: a regular expression of the command, and why.
@@ -48,6 +49,7 @@ NOT_RUN = {
     r"^AEJAX_COORDINATOR=": "one of several processes that wait for each other",
     r"tfds:fashion_mnist": "needs the data folder",
     r"aejax\.denoising\.ship": "needs a trained run and writes into the package",
+    r"^pip install ": "installs the checkout: see tests of the wheel",
     r"^export GLIBC_TUNABLES": "a setting, no command",
 }
 # Python blocks: what stands before them in a reader's program.
@@ -105,7 +107,12 @@ def pictures(folder):
 @pytest.fixture
 def shell(tmp_path):
     """run(kind, code) in one folder, by the Python of the tests, as a user's shell would."""
-    for name in ("experiments", "launch", "run"):
+    shutil.copytree(
+        ROOT / "experiments", tmp_path / "experiments",
+        ignore=shutil.ignore_patterns("results", "__pycache__"),
+    )  # fmt: skip
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)  # `launch` carries a folder that has one
+    for name in ("launch", "run"):
         (tmp_path / name).symlink_to(ROOT / name)
     pictures(tmp_path)
     bin = tmp_path / ".bin"

@@ -83,7 +83,7 @@ def test_an_array_study_is_requeued_saves_and_resumes_and_equals_the_local_one(
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "study.sbatch").write_text(planned.files["study.sbatch"])
     directory.mkdir()
-    assert commands == [["sbatch", "study.sbatch"]]
+    assert planned.commands == [["sbatch", "study.sbatch"]]
     job = slurm.run("sbatch", "--parsable", tmp_path / "out" / "study.sbatch").strip()
 
     def log_of(task):
