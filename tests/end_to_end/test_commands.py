@@ -40,6 +40,7 @@ SHORTER = {
     "eval-denoise set12 ": "eval-denoise my/small ",
     '"--config.train.length=80 epochs"': '"--config.train.length=6 steps"',
     "folder:imagenet/train packs/imagenet --size 256": "folder:my/photos packs/imagenet --size 64",
+    "folder:imagenet/val packs/imagenet --size 256": "folder:my/photos packs/imagenet --size 64",
     "launch gke experiments/quickstart.py": "launch gke experiments/quickstart.py --dry-run",
 }
 # What is not run: a regular expression of the command, and why.
