@@ -84,10 +84,7 @@ class Frozen:
     @functools.cached_property
     def id(self) -> bytes:
         """4 bytes that a stream carries: of all weights, the tables and the fields."""
-        digest = hashlib.sha256(json.dumps(self.fields, sort_keys=True).encode())
-        for path, leaf in sorted(flatten(self.params).items()):
-            value = np.asarray(leaf, np.float32) + np.float32(0)  # no negative zeros
-            digest.update(path.encode() + value.tobytes())
+        digest = digest_of(self.fields, self.params)
         digest.update(self.tables.frequencies.astype("<u4").tobytes())
         return digest.digest()[:4]
 
@@ -99,6 +96,15 @@ class Frozen:
     @property
     def slices(self) -> tuple[int, ...]:
         return tuple(self.model.slices)
+
+
+def digest_of(fields: dict[str, Any], params: Any) -> Any:
+    """A SHA-256 object over a model's attributes and all its weights: what its id is made of."""
+    digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
+    for path, leaf in sorted(flatten(params).items()):
+        value = np.asarray(leaf, np.float32) + np.float32(0)  # no negative zeros
+        digest.update(path.encode() + value.tobytes())
+    return digest
 
 
 def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:

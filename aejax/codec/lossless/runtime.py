@@ -9,8 +9,6 @@ format, as they look at neighbours: planes repeat their edges.
 
 import dataclasses
 import functools
-import hashlib
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +21,7 @@ from aejax.codec.container import Chunk
 from aejax.codec.errors import CodecError
 from aejax.codec.lossless import nets
 from aejax.codec.lossless.mixture import CodedWrong, Decoder, Encoder, Mixture
-from aejax.codec.runtime import fit, flatten
+from aejax.codec.runtime import digest_of, fit
 
 TILE = 512  # pixels per side
 SIDES = (16, 64, 128, 256)  # of a padded grid of positions
@@ -55,11 +53,7 @@ class Weights:
     @functools.cached_property
     def id(self) -> bytes:
         """4 bytes that a stream carries: of all weights and the fields."""
-        digest = hashlib.sha256(json.dumps(self.fields, sort_keys=True).encode())
-        for path, leaf in sorted(flatten(self.params).items()):
-            value = np.asarray(leaf, np.float32) + np.float32(0)  # no negative zeros
-            digest.update(path.encode() + value.tobytes())
-        return digest.digest()[:4]
+        return digest_of(self.fields, self.params).digest()[:4]
 
     @functools.cached_property
     def model(self) -> nets.Lossless:
