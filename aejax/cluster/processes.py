@@ -66,6 +66,11 @@ def client() -> Any:
     return _state().client
 
 
+def coordinator() -> str:
+    """ "host:port" of process 0."""
+    return _state().coordinator_address
+
+
 def index() -> int:
     """Which process this is, from 0. Unlike jax.process_index() it does not start a backend."""
     return _state().process_id or 0

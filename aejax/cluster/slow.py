@@ -9,10 +9,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 
 from aejax.cluster import processes
+from aejax.cluster.abort import replace_abort
 
 NOTICEABLE = 0.01  # seconds per step: below it a ratio is noise and nobody waits
 
@@ -83,6 +85,7 @@ class Watch:
         if processes.client() is not None and processes.count() > 1:
             self._thread = threading.Thread(target=self._run, daemon=True)
             self._thread.start()
+            replace_abort(processes.coordinator(), self._await_verdict)
 
     def note(self, step: int, seconds: float) -> None:
         """This process is at `step`; its own work (reading data, no waiting) took `seconds`."""
@@ -105,9 +108,13 @@ class Watch:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, jax.errors.JaxRuntimeError) and self._thread is not None:
-            # A collective broke: if that is because a process is lost, the thread will know it.
-            self._thread.join(self.lost_after + 2 * self.every)
+            self._await_verdict()
         self.close()
+
+    def _await_verdict(self) -> None:
+        """After a broken collective: the thread ends this process if another one is lost."""
+        if self._thread is not None:
+            self._thread.join(self.lost_after + 2 * self.every)
 
     def _run(self) -> None:
         client = processes.client()
@@ -133,9 +140,28 @@ class Watch:
                     f"{self.lost_after:.0f} s; this process ends too, with status 75: the same "
                     "command resumes from the last checkpoint"
                 )
-                os._exit(75)  # the main thread waits in a collective that never ends
+                self._leave(client, lost)
 
-    def _send(self, client) -> None:
+    def _leave(self, client: Any, lost: list[int]) -> None:
+        """Ends the program with status 75: the main thread waits in a collective that never ends.
+
+        Process 0 leaves last, at most two intervals after the others: with it goes the
+        coordinator, without which JAX aborts every process that is still there.
+        """
+        with contextlib.suppress(jax.errors.JaxRuntimeError, RuntimeError):
+            self._sign = dataclasses.replace(self._sign, ended=True)
+            self._send(client)
+            end = time.monotonic() + 2 * self.every
+            while processes.index() == 0 and time.monotonic() < end:
+                rows = client.key_value_dir_get("aejax/watch/")
+                ended = {int(k.rsplit("/", 1)[1]) for k, v in rows if json.loads(v)["ended"]}
+                if ended >= set(range(processes.count())) - set(lost):
+                    time.sleep(0.5)  # they end right after this sign
+                    break
+                time.sleep(0.1)
+        os._exit(75)
+
+    def _send(self, client: Any) -> None:
         client.key_value_set(
             f"aejax/watch/{processes.index()}",
             json.dumps(dataclasses.asdict(self._sign)),
