@@ -68,18 +68,20 @@ class Supervised(_Denoiser):
       balance: 0 = all examples alike; 0.7 for MAE, 1.4 for MSE.
       measured: the level of an example is the root mean square of x_tilde - x; for corruptions
         that tell no sigma.
+      gray: share of the examples that are shown as gray: three equal channels, of which each has
+        the noise of the green one. So one model for colour can be used on gray images too.
     """
 
     tell: Sequence[str] = ()
     balance: float = 0.7
     measured: bool = False
+    gray: float = 0.0
 
     def __call__(
         self, model: nn.Module, variables: Variables, batch: Batch, key: Array, train: bool
     ) -> tuple[Float[Array, "b"], Aux]:
-        x = batch["image"]
         noise, inner = jax.random.split(key)
-        x_tilde, cond = chain(self.corrupt)(noise, x)
+        x, x_tilde, cond = self._pair(noise, batch["image"])
         told = {name: cond[name] for name in self.tell} or None
         out, collections = run_model(model, variables, x_tilde, told, inner, train)
         loss = mixture(dict(self.loss))(x, out.y)
@@ -90,6 +92,16 @@ class Supervised(_Denoiser):
             loss = loss * ((25 / 255 + FLOOR) / (sigma + FLOOR)) ** self.balance
         metrics = {"loss": loss, "mse": jnp.mean((out.y - x) ** 2, (1, 2, 3))}
         return loss, Aux(metrics, collections, {"x": x, "x_tilde": x_tilde, "y": out.y})
+
+    def _pair(self, key: Array, x: Images) -> tuple[Images, Images, Mapping[str, Array]]:
+        """x, x_tilde and what is known of the noise; a share of both is turned gray."""
+        if not self.gray:
+            return x, *chain(self.corrupt)(key, x)
+        chosen = jax.random.bernoulli(jax.random.fold_in(key, 1), self.gray, (len(x), 1, 1, 1))
+        luma = jnp.sum(x * jnp.array([0.299, 0.587, 0.114]), -1, keepdims=True)
+        x = jnp.where(chosen, luma, x)
+        x_tilde, cond = chain(self.corrupt)(key, x)
+        return x, jnp.where(chosen, x + (x_tilde - x)[..., 1:2], x_tilde), cond
 
     def conditions(self, batch: Batch, key: Array, train: bool) -> dict[str, Array] | None:
         """What the model is told of each example, [b] each."""

@@ -10,6 +10,7 @@ every 20th (those go to OUT/test, the split of `data.holdout = 20`):
     NAME.less.png     the 400 of BSDS reduced to two thirds: most of their JPEG noise is gone
     NAME.soft.png     all of them reduced by 1.5 to 2.5 and enlarged again: clean, and as soft as
                       the pixels of a camera with many megapixels
+    NAME.softer.png   the same by 2.5 to 3.5
 
 OUT/test gets the halves, and BSDS in two thirds.
 """
@@ -28,10 +29,10 @@ def versions(picture: Image.Image, small: bool, factor: float) -> dict[str, Imag
         size = tuple(round(n * scale) for n in picture.size)
         return of.resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC)
 
-    soft = to(1.0, to(1 / factor))
+    soft = {"soft": to(1.0, to(1 / factor)), "softer": to(1.0, to(1 / (factor + 1)))}
     if small:
-        return {"less": to(2 / 3), "soft": soft}
-    return {"half": to(0.5), "full": picture, "soft": soft}
+        return {"less": to(2 / 3), **soft}
+    return {"half": to(0.5), "full": picture, **soft}
 
 
 def main(source: str, out: str) -> None:
@@ -42,7 +43,7 @@ def main(source: str, out: str) -> None:
         small = min(picture.size) < 512
         part = "test" if i % 20 == 19 else "train"
         for name, image in versions(picture, small, factors[i]).items():
-            if part == "test" and name in ("full", "soft"):
+            if part == "test" and name in ("full", "soft", "softer"):
                 continue
             path = pathlib.Path(out, part, f"{file.stem}.{name}.png")
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -48,6 +48,7 @@ def get_config(arg: str = "") -> ConfigDict:
     c.train.length = "200000 steps"
     c.eval.every = "2000 steps"
     if "finish" in words:
-        c.optim.schedule, c.train.length, c.optim.ema = "cosine", "6000 steps", 0.999
-        c.objective.kwargs.deepen = 0
+        c.optim.schedule, c.train.length, c.optim.ema = "cosine", "7500 steps", 0.999
+        c.optim.warmup = "200 steps"
+        c.objective.kwargs.deepen, c.objective.kwargs.gray = 0, 0.12
     return c
