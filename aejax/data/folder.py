@@ -43,7 +43,8 @@ class Files(Source):
     """items: (path, label)."""
 
     def _decode(self, i, item):
-        return images.read_image(item[0], name=self.names[i])[0], item[1]
+        x, _ = images.read_image(item[0], name=self.names[i], at_least=self.at_least)
+        return x, item[1]
 
 
 @dataclasses.dataclass(frozen=True)

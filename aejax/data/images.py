@@ -55,13 +55,19 @@ class BadImage(UserError):
 
 
 def read_image(
-    source: str | os.PathLike | bytes, keep_depth: bool = False, name: str | None = None
+    source: str | os.PathLike | bytes,
+    keep_depth: bool = False,
+    name: str | None = None,
+    at_least: int = 0,
 ) -> tuple[np.ndarray, Meta]:
     """The picture in a file (or in the bytes of one), turned upright.
 
     Args:
       keep_depth: 16-bit files give uint16; otherwise they are rounded to uint8.
       name: what to call it in errors; by default the path.
+      at_least: a JPEG may be decoded at a half, a quarter or an eighth of its size, by inverse
+        transforms of fewer coefficients, as long as both sides keep so many pixels; 0 = never.
+        Only if its sides are multiples of 8: in others the last blocks would stretch the picture.
 
     Returns:
       uint8 or uint16 [h, w, c] with alpha if it has any, and its metadata.
@@ -76,7 +82,7 @@ def read_image(
         if page and not page.plain or page and not _pillow_knows(file):
             x, meta = _read_tiff(file, page)
         if x is None:
-            x, meta = _read_pillow(file, page)
+            x, meta = _read_pillow(file, page, at_least)
     if x.dtype == np.uint16 and not keep_depth:
         x = to_uint8(x)
     return x, dataclasses.replace(meta, has_alpha=x.shape[2] in (2, 4))
@@ -184,8 +190,12 @@ def _page_notes(page: deep.Page) -> list[str]:
     return [f"the first of {page.count} pages"] if page.count > 1 else []
 
 
-def _read_pillow(file: BinaryIO, page: deep.Page | None) -> tuple[np.ndarray, Meta]:
+def _read_pillow(
+    file: BinaryIO, page: deep.Page | None, at_least: int = 0
+) -> tuple[np.ndarray, Meta]:
     with _pillow(file) as im:
+        if at_least and im.format in ("JPEG", "MPO") and not (im.width % 8 or im.height % 8):
+            im.draft(None, (at_least, at_least))
         mode, info, notes = im.mode, im.info, []
         raw = deep.raw_mode(im)
         x = deep.ppm16(im, file)

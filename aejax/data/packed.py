@@ -111,6 +111,7 @@ def pack(
     each = size * size * source.channels + HEADER.size
     count = max(1, -(-len(source) * each // FILE_BYTES))
     files = [f"{name}-{i:05d}-of-{count:05d}.array_record" for i in range(count)]
+    of = (source.fingerprint, size, *([source.at_least] if source.at_least else []))
     made = _records(source, threads or os.cpu_count() or 1)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -124,7 +125,7 @@ def pack(
         about = {
             "n": len(source), "shape": [size, size, source.channels], "files": files,
             "bytes": sum((folder / f).stat().st_size for f in files), "source": source.name,
-            "fingerprint": hash_of(source.fingerprint, size), "left_out": len(source.bad),
+            "fingerprint": hash_of(*of), "left_out": len(source.bad),
             "class_names": list(source.class_names),
         }  # fmt: skip
         part = folder / f".{name}.json.part"
@@ -163,6 +164,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=0, help="that decode (one per core)")
     parser.add_argument("--holdout", type=int, default=10, help="as data.holdout (10)")
     parser.add_argument("--skip-bad", action="store_true", help="leave bad images out")
+    parser.add_argument(
+        "--draft",
+        action="store_true",
+        help="decode large JPEG files at a half, a quarter or an eighth of their size before "
+        "shrinking: 12-megapixel photographs 5 times faster, over 50 dB from full decoding",
+    )
     parser.add_argument("--data-dir", help="the data folder (default: AEJAX_DATA)")
 
 
@@ -178,6 +185,8 @@ def run_command(args: argparse.Namespace) -> int:
         on_bad="skip" if args.skip_bad else "error", holdout=args.holdout,
         size=(args.size, args.size),
     )  # fmt: skip
+    if args.draft:
+        source = dataclasses.replace(source, at_least=2 * args.size)
     about = pack(source, args.out, args.size, name, args.threads)
     left = f", {about['left_out']} left out" if about["left_out"] else ""
     print(f"{about['n']:,} images of {args.size}x{args.size}{left}: {about['bytes'] / 1e6:,.1f} MB "

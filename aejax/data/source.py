@@ -54,6 +54,7 @@ class Source:
     part: str = ""
     rest: dict[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     marks: np.ndarray | None = None
+    at_least: int = 0  # see images.read_image; with `size` only
 
     on_disk: ClassVar[bool] = True  # whether a decoded copy is worth a file
     checked: ClassVar[bool] = False  # whether every picture is known to be whole

@@ -45,6 +45,31 @@ def test_labels_gray_and_several_files(tmp_path, monkeypatch):
         assert here.read(i)[1] == there.read(i)[1]
 
 
+def test_draft_decoding_is_close_and_asked_for(tmp_path, monkeypatch):
+    """Close to full decoding where a JPEG is large, the same pixels where it is small or odd."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8))
+    (tmp_path / "large").mkdir()
+    (tmp_path / "odd").mkdir()
+    coarse.resize((640, 480), Image.Resampling.BICUBIC).save(tmp_path / "large" / "a.jpg")
+    coarse.resize((641, 481), Image.Resampling.BICUBIC).save(tmp_path / "odd" / "b.jpg")
+    monkeypatch.chdir(tmp_path)
+    pictures = {}
+    for out, more in (("full", []), ("draft", ["--draft"])):
+        command = ["data", "pack", "folder:.", out, "--size", "64", "--split", "all", *more]
+        assert cli.main(command) == 0
+        packed = open_source(f"packed:{out}", "all")
+        pictures[out] = [packed.read(i)[0].astype(float) for i in range(2)]
+        pictures[out, "name"] = packed.fingerprint
+    (large, odd), (large_draft, odd_draft) = pictures["full"], pictures["draft"]
+    error = np.mean((large - large_draft) ** 2)
+    assert 0 < error < 255**2 / 10**4.5  # 45 dB
+    np.testing.assert_array_equal(odd, odd_draft)
+    assert pictures["full", "name"] != pictures["draft", "name"]
+
+
 @pytest.mark.parametrize("cache", ["stream", "device"])
 def test_four_hosts_read_each_record_of_an_epoch_once(folder, cache):
     """And what a host reads is a function of the step, not of where it started."""
