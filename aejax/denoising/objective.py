@@ -34,11 +34,14 @@ class _Denoiser:
       loss: weights of losses.LOSSES; corrupt: specs for corrupt.chain.
       deepen: width of a level below those of model.start, which a UNetDenoiser here has more; 0 for
         the same model.
+      part: name of the part of this model that model.start is ("first" of a SimilarDenoiser, with
+        model.start_only = "^first/"); "" for the whole.
     """
 
     loss: Mapping[str, float]
     corrupt: Sequence[Mapping[str, Any]] = ()
     deepen: int = 0
+    part: str = ""
 
     def adapt_start(self, start: Trained, shape: Sequence[int]) -> Variables:
         """The variables of model.start for images of `shape` (h, w, c): the model must be the same,
@@ -49,6 +52,8 @@ class _Denoiser:
             params = models.in_colour(params)
         if self.deepen:
             params = models.with_one_more_level(params, self.deepen)
+        if self.part:
+            params = {self.part: params}
         return {**start.variables, "params": params}
 
 
