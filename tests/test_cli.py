@@ -159,6 +159,7 @@ def test_a_quiet_study_prints_errors_alone(capsys, tmp_path):
     assert status == 2 and out == "" and len(err.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_check_says_that_ms_ssim_alone_drifts(capsys):
     command = ("check", "--config", f"{QUICK}:digits,smoke", "--config.model.f_E=linear")
     command += ("--config.model.f_D=linear",)

@@ -515,6 +515,7 @@ def test_workers_share_a_study_and_the_command_ends_with_the_report(study_file, 
     assert "[9/9]" in done.stderr and "psnr" in done.stdout.lower()
 
 
+@pytest.mark.slow
 def test_sigterm_stops_workers_and_says_75(study_file, tmp_path):
     out = tmp_path / "out"
     process = subprocess.Popen(
@@ -634,6 +635,7 @@ def _children(pid):
     return [int(p) for p in found]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.nightly)])
 def test_kill_9_loses_nothing_and_repeats_nothing(study_file, tmp_path, kills):
     out = tmp_path / "out"

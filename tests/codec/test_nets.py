@@ -53,6 +53,7 @@ def test_quality_is_the_exponent_of_lambda():
     np.testing.assert_array_equal(nets.at_quality(table, q)[:, 0, 0, 0], [0, 32, 63.75])
 
 
+@pytest.mark.slow
 def test_klt_start_is_the_best_linear_codec(started):
     """Without rounding and networks, what is lost is the variance outside the 24 components."""
     model, variables = started
@@ -87,7 +88,7 @@ def test_hyper_latents_are_alive_at_the_start(started):
 @pytest.mark.parametrize(
     "hyper, metric",
     [
-        ("context", "mse"),
+        pytest.param("context", "mse", marks=pytest.mark.slow),
         ("factorized", "mse"),
         pytest.param("mean-scale", "mse", marks=pytest.mark.nightly),
         pytest.param("scale", "mse", marks=pytest.mark.nightly),

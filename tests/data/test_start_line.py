@@ -26,6 +26,7 @@ def test_training_says_it(tmp_path, capsys):
     assert "pictures train" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_check_and_study_say_it(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("AEJAX_NO_REEXEC", "1")
     (tmp_path / "one.py").write_text(

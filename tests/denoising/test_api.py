@@ -69,6 +69,7 @@ def white_noise():
     return clean.astype(np.float32), (clean + noise).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_the_shipped_model_follows_a_told_level(white_noise):
     """What is taken away is within 15 % of the told level up to the true one, and grows beyond it;
     the picture is best where the level is right."""

@@ -15,6 +15,7 @@ from aejax.engines import cli
 from tests.launch.launch_helpers import HERE, arguments, jobs
 from tests.launch.slurm_daemons import Slurm, Unavailable
 
+pytestmark = pytest.mark.slow
 STEPS = 3000  # of tiny_study.py
 
 
