@@ -12,6 +12,7 @@ from aejax.errors import UserError
 from tests.helpers import others_slow
 
 KEY = jax.random.key(0)
+LONG = {"camera", "shuffled"}  # to compile
 
 
 def flat(value=0.5, b=2, side=64, c=3):
@@ -28,9 +29,7 @@ def texture(side=64, c=3):
 CHOICES = {"choices": [{"name": "gaussian"}, {"name": "jpeg"}], "weights": [1, 2]}
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow) if n == "shuffled" else n for n in CORRUPTIONS]
-)
+@pytest.mark.parametrize("name", others_slow(CORRUPTIONS, *(set(CORRUPTIONS) - LONG)))
 def test_every_one_keeps_shape_and_is_a_function_of_the_key_under_jit(name, shape):
     x = jax.random.uniform(KEY, shape)
     more = {"choices": [{"name": "gaussian"}], "weights": [1]} if name == "one_of" else {}
@@ -90,7 +89,7 @@ def test_a_chain_runs_in_order_and_adds_up_gaussian_levels():
 
 
 @pytest.mark.parametrize("quality", [10, 30, 60, 95])
-@pytest.mark.parametrize("subsample", [True, False])
+@pytest.mark.parametrize("subsample", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_jpeg_is_what_libjpeg_writes(quality, subsample):
     from PIL import Image
 
@@ -210,6 +209,7 @@ def test_one_of_draws_by_its_weights():
     assert abs(share - 1 / 3) < 0.1  # jpeg leaves whole values
 
 
+@pytest.mark.slow
 def test_film_grain_is_strongest_in_the_middle_tones():
     for v, want in ((0.5, 10.0), (0.1, 10 * 2 * np.sqrt(0.1 * 0.9)), (0.0, 0.0)):
         y = CORRUPTIONS["film_grain"](KEY, flat(v, 4), sigma=10.0)

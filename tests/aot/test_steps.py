@@ -67,7 +67,7 @@ def compiled(name, *more, steps=1):
         parts.pipeline.close()
 
 
-@pytest.mark.parametrize("name", others_slow(STEPS, "autoencode", "supervised", "vamp"))
+@pytest.mark.parametrize("name", others_slow(STEPS, "autoencode", "vamp"))
 def test_one_all_reduce_no_loop_no_float64(name):
     found = compiled(name, "train.mode=pmap")
     hlo = found.program.as_text()
@@ -111,6 +111,7 @@ def test_fsdp_scatters_gradients():
     assert used["arguments"] < 0.3 * found.state_bytes
 
 
+@pytest.mark.slow
 def test_steps_of_a_dispatch_are_a_loop_on_tpus():
     """On CPUs they are unrolled where a convolution's weight gradient is in them."""
     found = compiled("supervised", "optim.name=adam", steps=3)

@@ -40,6 +40,7 @@ def test_check_and_study_say_it(tmp_path, capsys, monkeypatch):
     assert LINE in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_no_training_with_test_pictures(tmp_path):
     for place, seeds in (("train", range(6)), ("test", range(4, 8))):
         (tmp_path / place).mkdir()

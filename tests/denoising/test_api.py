@@ -21,7 +21,9 @@ def expected(x, sigma=None):
     return x + 0.5 * mean + 0.01 * (0 if sigma is None else sigma / 255)
 
 
-@pytest.mark.parametrize("shape", [(40, 33), (31, 40, 1), (24, 50, 3)])
+@pytest.mark.parametrize(
+    "shape", [(40, 33), pytest.param((31, 40, 1), marks=pytest.mark.slow), (24, 50, 3)]
+)
 def test_floats_keep_shape_type_and_values_outside(tiny, shape):
     x = np.random.default_rng(0).normal(0.5, 0.6, shape)
     model = tiny[3 if shape[-1] == 3 else 1]
@@ -84,6 +86,7 @@ def test_the_shipped_model_follows_a_told_level(white_noise):
     assert np.argmin(error) in (3, 4)
 
 
+@pytest.mark.slow
 def test_strength_is_monotone_to_2_and_reproducible(white_noise):
     _, noisy = white_noise
     found = [restore(noisy, strength=s, model="gray") for s in (0, 0.5, 1, 1.5, 2)]

@@ -37,6 +37,7 @@ def as_in_torch(weights, x):
     return out
 
 
+@pytest.mark.slow
 def test_the_formula(tmp_path):
     weights = stored()
     save_file(weights, tmp_path / "w.safetensors")

@@ -52,7 +52,8 @@ def test_shapes_there_and_back(f, more, h):
     assert all(np.isfinite(g).all() and np.abs(g).max() > 0 for g in jax.tree.leaves(grads))
 
 
-@pytest.mark.parametrize("f", others_slow(["vit", "vqgan"], "vit"))
+@pytest.mark.slow
+@pytest.mark.parametrize("f", ["vit", "vqgan"])
 def test_remat_changes_no_number(f):
     x = jax.random.uniform(KEY, (2, 32, 16, 3))
     plain, again = model(f), model(f, remat=True)
@@ -67,7 +68,8 @@ def test_remat_changes_no_number(f):
     assert "remat" in str(jax.make_jaxpr(jax.grad(loss(again)))(variables))
 
 
-@pytest.mark.parametrize("f", others_slow(["vit", "vqgan"], "vit"))
+@pytest.mark.slow
+@pytest.mark.parametrize("f", ["vit", "vqgan"])
 def test_bfloat16_keeps_parameters_in_float32(f):
     x = jax.random.uniform(KEY, (2, 32, 16, 3))
     exact, net = model(f), model(f, dtype="bfloat16")

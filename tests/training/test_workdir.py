@@ -105,14 +105,14 @@ def test_more_epochs_is_one_command(short, tmp_path, capsys):
     "key, value",
     [
         ("optim__lr", 1e-4),
-        ("optim__schedule", "cosine"),
-        ("optim__warmup", "15 steps"),
-        ("optim__final_lr", 0.5),
-        ("log__every", "1 steps"),
+        pytest.param("optim__schedule", "cosine", marks=pytest.mark.slow),
+        pytest.param("optim__warmup", "15 steps", marks=pytest.mark.slow),
+        pytest.param("optim__final_lr", 0.5, marks=pytest.mark.slow),
+        pytest.param("log__every", "1 steps", marks=pytest.mark.slow),
         ("eval__every", "4 steps"),
-        ("eval__best", "-mse"),
-        ("checkpoint__keep", 1),
-        ("train__profile", (1, 1)),
+        pytest.param("eval__best", "-mse", marks=pytest.mark.slow),
+        pytest.param("checkpoint__keep", 1, marks=pytest.mark.slow),
+        pytest.param("train__profile", (1, 1), marks=pytest.mark.slow),
     ],
 )
 def test_keys_that_may_change_on_the_way(tmp_path, monkeypatch, key, value):
