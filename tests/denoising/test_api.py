@@ -10,6 +10,7 @@ import aejax
 from aejax.denoising.api import load_network, network_for, restore
 from aejax.denoising.noise import estimate_sigma, noise_report
 from aejax.errors import UserError
+from tests.helpers import PROGRAMS
 
 
 def expected(x, sigma=None):
@@ -196,18 +197,7 @@ def test_noise_is_estimated():
 
 
 def test_verbs_are_functions_and_importing_them_costs_nothing():
-    code = (
-        "import sys, aejax, aejax.denoising.cli\n"
-        "from aejax import codec\n"
-        "heavy = {'jax', 'numpy', 'skimage', 'matplotlib', 'PIL', 'scipy'} & set(sys.modules)\n"
-        "assert not heavy, heavy\n"
-        "from aejax.codec import encode, decode\n"
-        "assert aejax.denoise.__name__ == 'denoise' and aejax.train.__name__ == 'train'\n"
-        "import aejax.training.run, aejax.denoising.api\n"
-        "assert aejax.denoise.__name__ == 'denoise' and aejax.train.__name__ == 'train'\n"
-        "assert codec.encode is encode\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, PROGRAMS / "verbs_are_functions.py"], check=True)
 
 
 def test_networks_by_channels(tiny):
