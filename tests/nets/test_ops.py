@@ -9,9 +9,10 @@ from jax.sharding import PartitionSpec as P
 
 from aejax.errors import UserError
 from aejax.nets import ops
+from tests.helpers import others_slow
 
 TOLERANCE = {"cpu_f32": 1e-5, "cpu_bf16": 1e-2}
-FORMS = pytest.mark.parametrize("form", ["cpu_f32", "cpu_bf16"])
+FORMS = pytest.mark.parametrize("form", others_slow(["cpu_f32", "cpu_bf16"], "cpu_f32"))
 
 
 def normal(seed, *shape):
@@ -120,6 +121,7 @@ def arguments(b=8):
     return normal(0, b, 6, 10, 6), normal(1, 3, 3, 6, 6), normal(2, 3, 3, 6)
 
 
+@pytest.mark.slow
 @FORMS
 def test_under_transformations(form):
     x, w, d = arguments()

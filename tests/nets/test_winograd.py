@@ -20,7 +20,7 @@ def test_the_identity_in_one_dimension(t):
     np.testing.assert_allclose(a @ ((k @ g) * (b @ d)), correlate(d, g, "valid"), atol=1e-10)
 
 
-@pytest.mark.parametrize("t", [2, 4])
+@pytest.mark.parametrize("t", [pytest.param(2, marks=pytest.mark.slow), 4])
 @pytest.mark.parametrize("n, h, w, c, o", SHAPES)
 def test_equal_to_lax(n, h, w, c, o, t):
     keys = jax.random.split(jax.random.key(h), 3)
