@@ -116,7 +116,7 @@ def lpips(
     if min(x.shape[1:3]) < 16:
         raise UserError(f"LPIPS needs pictures of at least 16x16, not {x.shape[1]}x{x.shape[2]}")
     x, y = (jnp.broadcast_to(v, (*v.shape[:-1], 3)) for v in (x, y))
-    total = 0.0
+    total = jnp.zeros(())
     for i, (a, b) in enumerate(zip(features(weights, x), features(weights, y), strict=True)):
         w = jnp.asarray(weights[f"lin{i}.model.1.weight"]).reshape(-1)
         total += jnp.mean(jnp.sum(jnp.square(a - b) * w, -1), (1, 2))
