@@ -71,7 +71,7 @@ class Autoencode:
 
     def __call__(
         self, model: nn.Module, variables: Variables, batch: Batch, key: PRNGKeyArray, train: bool
-    ) -> tuple[Float[Array, "b"], Aux]:
+    ) -> tuple[Float[Array, " b"], Aux]:
         x = batch["image"]
         key_corrupt, key_model = jax.random.split(key)
         x_tilde, conditions = chain(self.corrupt)(key_corrupt, x)
@@ -115,7 +115,7 @@ def evaluated(
     batch: Batch,
     key: Array,
     train: bool,
-) -> tuple[Float[Array, "b"], Aux]:
+) -> tuple[Float[Array, " b"], Aux]:
     """(loss [b], Aux) of an objective.
 
     Raises:

@@ -18,8 +18,8 @@ Config = ConfigDict | Mapping[str, Any]  # a whole config or a part of one, such
 Shape = tuple[int, int, int]  # (height, width, channels) of an example
 Variables = dict[str, PyTree]  # Flax collections: {"params": ..., perhaps "ema": code books, ...}
 Cond = dict[str, Array] | None  # what the model is told of each example: quality, sigma, label
-Label = Int[Array, "b"] | None  # the class of each example, from 0
-Batch = dict[str, Array]  # {"image": Float[Array, "b h w c"], "label": Int[Array, "b"]}
+Label = Int[Array, " b"] | None  # the class of each example, from 0
+Batch = dict[str, Array]  # {"image": Float[Array, "b h w c"], "label": Int[Array, " b"]}
 
 
 @flax.struct.dataclass
@@ -29,7 +29,7 @@ class Output:
     h: PyTree
     h_hat: PyTree
     y: Float[Array, "b h w c"]
-    terms: dict[str, Float[Array, "b"]] = flax.struct.field(default_factory=dict)
+    terms: dict[str, Float[Array, " b"]] = flax.struct.field(default_factory=dict)
     extra: dict[str, Array] = flax.struct.field(default_factory=dict)  # likelihood parameters
 
 
@@ -37,6 +37,6 @@ class Output:
 class Aux:
     """What an objective reports beside its loss, all per example."""
 
-    metrics: dict[str, Float[Array, "b"]] = flax.struct.field(default_factory=dict)
+    metrics: dict[str, Float[Array, " b"]] = flax.struct.field(default_factory=dict)
     collections: Variables = flax.struct.field(default_factory=dict)
     pictures: dict[str, Float[Array, "b h w c"]] = flax.struct.field(default_factory=dict)

@@ -110,7 +110,7 @@ def features(weights: Weights, x: Float[Array, "b h w 3"]) -> list[Float[Array, 
 
 def lpips(
     weights: Weights, x: Float[Array, "b h w 3"], y: Float[Array, "b h w 3"]
-) -> Float[Array, "b"]:
+) -> Float[Array, " b"]:
     """Distance of each pair of pictures in [0, 1]; 0 = the same. Gray ones are repeated to three
     channels; sides are at least 16."""
     if min(x.shape[1:3]) < 16:

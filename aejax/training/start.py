@@ -1,6 +1,7 @@
 """Fine-tuning: the variables that a training starts from are those of another model."""
 
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
