@@ -115,7 +115,7 @@ class Evaluator:
             return values, shown, model.apply(variables, batch["image"], method="encode")
 
         measure = ops.traced_with(forms or {}, measure)
-        # The fast forms of nets/ops.py loop over the batch: it is split here, not by the compiler.
+        # The fast forms of nets/ops loop over the batch: it is split here, not by the compiler.
         mesh = Mesh(np.array(devices or jax.local_devices()), (AXIS,))
         self.device_count = mesh.size
         self.everywhere = NamedSharding(mesh, P())

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.signal import correlate
 
-from aejax.nets import ops, winograd
+from aejax.nets import ops
+from aejax.nets.ops import winograd
 
 SHAPES = [(1, 1, 1, 3, 2), (3, 7, 9, 5, 4), (2, 8, 12, 6, 3), (5, 34, 33, 4, 4), (2, 3, 70, 2, 3)]
 
