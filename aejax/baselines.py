@@ -98,7 +98,7 @@ def training_images(pipeline: Any, examples: int = EXAMPLES) -> UInt8[np.ndarray
         if pipeline.resident is not None:
             return np.asarray(pipeline.resident["image"])
         return np.stack([pipeline.reader.read(i)[0] for i in range(min(pipeline.n, examples))])
-    examples = max(1, min(examples, CROPPED // math.prod(pipeline.example_shape)))
+    examples = max(1, min(examples, CROPPED // math.prod(pipeline.image_shape)))
     found, step = [], 0
     while sum(map(len, found)) < examples:
         batch = {name: value[0] for name, value in pipeline.dispatch(step, 1).items()}

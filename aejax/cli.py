@@ -16,7 +16,7 @@ import os
 import shlex
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple
 
 from aejax.errors import SavedAndStopped, UserError
@@ -303,7 +303,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 @contextlib.contextmanager
-def plain_messages(quiet: bool) -> Iterator[None]:
+def plain_messages(quiet: bool) -> Generator[None]:
     """Log messages and warnings of a command as one line each on stderr, without a source line."""
     import logging
     import warnings

@@ -9,7 +9,7 @@ import importlib.util
 import json
 import pathlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -150,6 +150,8 @@ def load_module(path: str) -> Any:
         raise UserError(f'no experiment file "{path}"{hint}')
     name = "experiments_" + hashlib.sha1(str(file.resolve()).encode()).hexdigest()[:10]
     spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise UserError(f'"{path}" is not a .py file')
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     sys.path.insert(0, str(file.parent))
@@ -162,7 +164,7 @@ def load_module(path: str) -> Any:
 
 
 @contextlib.contextmanager
-def file_errors(path: str) -> Iterator[None]:
+def file_errors(path: str) -> Generator[None]:
     """Errors of a user's file as one line, with the line of the file (or of what it calls).
 
     Raises:
@@ -355,7 +357,7 @@ def from_json(text: str) -> ConfigDict:
             return {k: fix(v) for k, v in value.items()}
         return tuple(fix(v) for v in value) if isinstance(value, list) else value
 
-    values = fix(json.loads(text))
+    values: dict[str, Any] = {k: fix(v) for k, v in json.loads(text).items()}
     return ConfigDict(values | {k: Dotted(v) for k, v in values.items() if k == "objective"})
 
 

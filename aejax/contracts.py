@@ -19,7 +19,7 @@ from aejax.errors import UserError
 from aejax.types import Aux, Batch, Cond, Output, Variables
 
 Images = Float[Array, "b h w c"]
-PerImage = Float[Array, "b"]
+PerImage = Float[Array, " b"]
 
 
 class Encoder(Protocol):

@@ -10,12 +10,13 @@ import os
 import pathlib
 import sys
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Generator, Iterable, Sequence
+from typing import Any, TypeVar
 
 from aejax.errors import UserError
 
 Item = TypeVar("Item")
+JsonObject = dict[str, Any]  # the content of a JSON file whose outermost brackets are {}
 NAMED = 3  # files that an error names before it counts the others
 
 
@@ -39,7 +40,7 @@ def write_atomically(path: str | os.PathLike, content: str | bytes) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+def replacing(path: str | os.PathLike) -> Generator[pathlib.Path]:
     """`with replacing(path) as part:` write `part`; it becomes `path` if no error was raised.
 
     `part` is a hidden file in the same folder with the same suffix, under a name that no other
@@ -196,7 +197,7 @@ def each(items: Sequence[Item], what: str, name: Callable[[Item], object], do: C
       0, or 2 if any failed; each failure is one line on stderr that names its file once.
     """
     failed = 0
-    shown: Sequence[Item] | Iterator[Item] = items
+    shown: Iterable[Item] = items
     if len(items) > 1 and sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import track

@@ -25,6 +25,7 @@ from aejax.registry import did_you_mean, lookup, part_module
 from aejax.trained import Trained
 from aejax.training.checkpoint import Checkpoints
 from aejax.training.workdir import Spec, read_config
+from aejax.types import Shape
 
 TRUSTED = ("aejax", "optax")  # packages whose parts are imported in any case
 
@@ -109,9 +110,7 @@ def _step(checkpoints: Checkpoints, which: str | int, workdir: pathlib.Path) -> 
     )
 
 
-def _shape_of(
-    workdir: pathlib.Path, config: ConfigDict, data_dir: str | None
-) -> tuple[int, int, int]:
+def _shape_of(workdir: pathlib.Path, config: ConfigDict, data_dir: str | None) -> Shape:
     """(h, w, c) of the images of a run of aejax 0.1, which has no spec.json: from its config, from
     the pictures of its last evaluation, or else from its data."""
     data, pictures = config.data, workdir / "pictures" / "examples.npz"
@@ -122,12 +121,13 @@ def _shape_of(
             stored = arrays["x"].shape[1:] if "x" in arrays else None
     channels = data.channels or (stored[-1] if stored else 0)
     if len(size) == 2 and channels:
-        return (*map(int, size), int(channels))
+        return int(size[0]), int(size[1]), int(channels)
     if stored and not data.crop:
-        return tuple(map(int, stored))
+        h, w, c = map(int, stored)
+        return h, w, c
     pipeline = make_pipeline(config, training=True, data_dir=data_dir)
     pipeline.close()
-    return pipeline.example_shape
+    return pipeline.image_shape
 
 
 def _load_weights(name: str | os.PathLike, own_parts: bool) -> Trained:

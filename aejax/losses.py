@@ -72,7 +72,8 @@ def mixture(weights: Mapping[str, float]) -> Loss:
         terms.append((float(weight), lookup(name, LOSSES, "loss")))
 
     def loss(x: Images, y: Images) -> PerImage:
-        return sum(weight * term(x, y) for weight, term in terms)
+        first, *others = (weight * term(x, y) for weight, term in terms)
+        return sum(others, first)
 
     return loss
 

@@ -20,7 +20,7 @@ from aejax.errors import UserError
 from aejax.losses import mixture, mse
 from aejax.nets.init import at_linear_optimum
 from aejax.registry import build, did_you_mean, lookup
-from aejax.types import Aux, Batch, Output, Variables
+from aejax.types import Aux, Batch, Config, Output, Variables
 
 
 def rngs_of(key: PRNGKeyArray) -> dict[str, PRNGKeyArray]:
@@ -37,19 +37,18 @@ def run_model(
     cond: Mapping[str, Array] | None,
     key: PRNGKeyArray,
     train: bool,
-) -> tuple[Output, dict[str, Any]]:
+) -> tuple[Output, Variables]:
     """model.apply with everything an objective needs: (output, collections as they are after).
 
     Modules get the rngs they ask for (`rngs_of`).
     """
     mutable = [name for name in variables if name != "params"] if train else []
     rngs = rngs_of(key)
-    out = model.apply(variables, x, cond, train=train, rngs=rngs, mutable=mutable or False)
-    out, changed = out if mutable else (out, None)
+    result: Any = model.apply(variables, x, cond, train=train, rngs=rngs, mutable=mutable or False)
+    rest = {name: v for name, v in variables.items() if name != "params"}
+    out, changed = result if mutable else (result, rest)
     check_result(isinstance(out, Output), "model", model, out, x)
-    if mutable:
-        return out, dict(changed)
-    return out, {name: v for name, v in variables.items() if name != "params"}
+    return out, dict(changed)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +71,7 @@ class Autoencode:
 
     def __call__(
         self, model: nn.Module, variables: Variables, batch: Batch, key: PRNGKeyArray, train: bool
-    ) -> tuple[Float[Array, "b"], Aux]:
+    ) -> tuple[Float[Array, " b"], Aux]:
         x = batch["image"]
         key_corrupt, key_model = jax.random.split(key)
         x_tilde, conditions = chain(self.corrupt)(key_corrupt, x)
@@ -116,7 +115,7 @@ def evaluated(
     batch: Batch,
     key: Array,
     train: bool,
-) -> tuple[Float[Array, "b"], Aux]:
+) -> tuple[Float[Array, " b"], Aux]:
     """(loss [b], Aux) of an objective.
 
     Raises:
@@ -129,7 +128,7 @@ def evaluated(
     return result
 
 
-def build_objective(config: Mapping[str, Any]) -> Objective:
+def build_objective(config: Config) -> Objective:
     """The objective that a whole config describes.
 
     Raises:
@@ -140,7 +139,7 @@ def build_objective(config: Mapping[str, Any]) -> Objective:
     if spec["name"].startswith("aejax."):
         kwargs.pop("start", None)  # of 0.1; config.current makes model.start of it
     cls = lookup(spec["name"], OBJECTIVES, "objective")
-    arguments = {
+    arguments: dict[str, Any] = {
         "loss": dict(spec["loss"]),
         "terms": dict(spec["terms"]),
         "corrupt": tuple(dict(c) for c in config["corrupt"]),

@@ -4,7 +4,16 @@ import dataclasses
 import json
 import os
 import pathlib
-from typing import Any
+from typing import Any, Protocol, Self, TypeVar
+
+
+class Signed(Protocol):
+    """A number, or an array of numbers."""
+
+    def __neg__(self) -> Self: ...
+
+
+Number = TypeVar("Number", bound=Signed)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +36,8 @@ class Metric:
         """That of config.eval.best: a name, with "-" before it if smaller is better."""
         return cls(text.removeprefix("-"), not text.startswith("-"))
 
-    def score(self, value: float) -> float:
-        """`value` as a number of which more is better, whichever way the metric goes."""
+    def score(self, value: Number) -> Number:
+        """`value` (or each value of an array) with the sign that makes more better."""
         return value if self.larger_is_better else -value
 
 

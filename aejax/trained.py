@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.errors import ScopeParamShapeError
-from jaxtyping import Array, Float, Int
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, Num
 from ml_collections import ConfigDict
 
 from aejax import weights
@@ -24,7 +25,7 @@ from aejax.errors import UserError
 from aejax.nets import ops
 from aejax.objective import build_objective
 from aejax.training.evaluate import Evaluation, Evaluator
-from aejax.types import Cond, Output, Variables
+from aejax.types import Cond, Output, Shape, Variables
 
 WHITE = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0}  # of integer images
 BRIGHTEST = 20.0  # float images above it were never divided by their white
@@ -55,11 +56,11 @@ class Trained:
     variables: Variables
     config: ConfigDict
     step: int
-    shape: tuple[int, int, int] | None = None
+    shape: Shape | None = None
     class_names: tuple[str, ...] = ()
     name: str = ""
 
-    def encode(self, x: Float[Array, "b h w c"], cond: Cond = None) -> Float[Array, "b *h k"]:
+    def encode(self, x: Float[ArrayLike, "b h w c"], cond: Cond = None) -> Float[Array, "b *h k"]:
         """h of images.
 
         Args:
@@ -73,15 +74,15 @@ class Trained:
         h = self._run("_encode", x, cond)
         return h[0] if is_single else h
 
-    def decode(self, h: Float[Array, "b *h k"], cond: Cond = None) -> Float[Array, "b h w c"]:
+    def decode(self, h: Float[ArrayLike, "b *h k"], cond: Cond = None) -> Float[Array, "b h w c"]:
         """Images of codes [b, ...], as float in about [0, 1]; one code gives one image."""
         self._check("decode", Decodes)
         h = jnp.asarray(_native(h))
-        is_single = self.shape is not None and h.ndim == self._code_rank - 1
+        is_single = h.ndim == self._code_rank - 1
         y = self._run("_decode", h[None] if is_single else h, cond)
         return y[0] if is_single else y
 
-    def apply(self, x: Float[Array, "b h w c"], cond: Cond = None) -> Output:
+    def apply(self, x: Float[ArrayLike, "b h w c"], cond: Cond = None) -> Output:
         """Everything between x and y: h, h_hat, y and the bottleneck's terms.
 
         Raises:
@@ -93,7 +94,7 @@ class Trained:
 
     def latents(
         self,
-        source: Any = None,
+        source: str | Num[ArrayLike, "n h w c"] | None = None,
         *,
         split: str = "",
         batch: int = 256,
@@ -116,13 +117,14 @@ class Trained:
             h = [np.asarray(self.encode(x[i : i + batch])) for i in range(0, len(x), batch)]
             return np.concatenate(h) if h else np.zeros((0,)), None
         pipeline = self.pipeline(source, split, data_dir)
+        resident = pipeline.resident or {}
         codes, labels = {}, {}
         for part in pipeline.eval_batches(batch):
-            images = part["image"] if "image" in part else pipeline.resident["image"][part["row"]]
+            images = part["image"] if "image" in part else resident["image"][part["row"]]
             h = np.asarray(self.encode(images))
             label = part.get("label")
             if label is None and pipeline.batches.labels:
-                label = pipeline.resident["label"][part["row"]]
+                label = resident["label"][part["row"]]
             for i in np.flatnonzero(part["mask"]):
                 codes[int(part["index"][i])] = h[i]
                 if label is not None:
@@ -202,7 +204,7 @@ class Trained:
         return state | {"variables": jax.device_get(self.variables)}  # and nothing compiled
 
     def _jit(self, function: Callable) -> Callable:
-        return jax.jit(ops.traced_with(self.config.get("ops", {}), function))
+        return jax.jit(ops.traced_with(self.config.get("ops") or {}, function))
 
     @functools.cached_property
     def _encode(self):
@@ -222,6 +224,9 @@ class Trained:
 
     @functools.cached_property
     def _code_rank(self) -> int:
+        """Axes of a batch of codes; 0 if the shape of the images is not known."""
+        if self.shape is None:
+            return 0
         x = jax.ShapeDtypeStruct((1, *self.shape), jnp.float32)
         return jax.eval_shape(self._encode, self.variables, x, None).ndim
 
@@ -247,7 +252,7 @@ class Trained:
         )
         return f"{self.name or 'the model'}{made_for}, cannot take {got}; resize or crop them"
 
-    def _images(self, x: Any) -> tuple[Float[Array, "b h w c"], bool]:
+    def _images(self, x: Num[ArrayLike, "*b h w c"]) -> tuple[Float[Array, "b h w c"], bool]:
         """(float32 images [b, h, w, c], whether x was a single one)."""
         x = _native(x)
         channels = self.shape[-1] if self.shape else self.config.data.channels
@@ -297,7 +302,7 @@ class Trained:
         )
 
 
-def _native(x: Any) -> Any:
+def _native(x: ArrayLike) -> Array | np.ndarray:
     """x as an array in the machine's order of bytes."""
     if isinstance(x, jax.Array):  # a traced one, too
         return x

@@ -53,12 +53,14 @@ def duration_of(duration: str | int, what: str) -> tuple[float, str]:
         r"\s*([0-9.e+]+)\s*(?:(step|epoch|example|second|minute|hour)s?)?\s*", str(duration)
     )
     try:
-        number = float(match[1])
-    except (TypeError, ValueError):
+        number = float(match[1]) if match else None
+    except ValueError:  # such as "1.2.3"
+        number = None
+    if match is None or number is None:
         raise UserError(
             f'{what} = "{duration}" is not a duration; examples: "500 steps", "20 epochs", '
             '"60000 examples"'
-        ) from None
+        )
     unit = match[2] or "step"
     scale = {"minute": 60, "hour": 3600}.get(unit, 1)
     return number * scale, "second" if scale > 1 else unit

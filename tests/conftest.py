@@ -15,6 +15,8 @@ os.environ.setdefault("AEJAX_CACHE", os.path.join(tempfile.gettempdir(), "aejax-
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+path = [str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, path))  # of processes that tests start
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

@@ -4,6 +4,8 @@ import ast
 import graphlib
 import pathlib
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -130,3 +132,26 @@ def test_no_side_effects_of_registration():
     """Names come from dicts at the bottom of modules, not from decorators."""
     for file in FILES:
         assert not re.search(r"^@register", file.read_text(), re.M), file
+
+
+@pytest.mark.parametrize("folder", ["aejax/metrics", "experiments", "tests", "launch"])
+def test_lint_reports_undefined_names_and_understands_shapes(folder):
+    """The strings of jaxtyping, " b" and "b h w c", must not be excused by hiding them."""
+    text = (
+        "from jaxtyping import Array, Float, Int\n\n\n"
+        'def rows(x: Float[Array, "b h w c"]) -> Int[Array, " b"]:\n'
+        "    return x + undefined_name\n"
+    )
+    file = ["--stdin-filename", f"{folder}/new.py", "-"]
+    command = [
+        sys.executable,
+        "-m",
+        "ruff",
+        "check",
+        "--no-cache",
+        "--output-format=concise",
+        *file,
+    ]
+    done = subprocess.run(command, input=text, cwd=PACKAGE.parent, capture_output=True, text=True)
+    errors = [line for line in done.stdout.splitlines() if ":" in line]
+    assert len(errors) == 1 and "F821 Undefined name `undefined_name`" in errors[0], done.stdout

@@ -9,8 +9,10 @@ import pytest
 
 from aejax.corrupt import CORRUPTIONS, camera, chain, gaussian, jpeg, level, one_of
 from aejax.errors import UserError
+from tests.helpers import others_slow
 
 KEY = jax.random.key(0)
+LONG = {"camera", "shuffled"}  # to compile
 
 
 def flat(value=0.5, b=2, side=64, c=3):
@@ -27,8 +29,7 @@ def texture(side=64, c=3):
 CHOICES = {"choices": [{"name": "gaussian"}, {"name": "jpeg"}], "weights": [1, 2]}
 
 
-@pytest.mark.parametrize("name", CORRUPTIONS)
-@pytest.mark.parametrize("shape", [(2, 17, 23, 3), (1, 8, 8, 1)])
+@pytest.mark.parametrize("name", others_slow(CORRUPTIONS, *(set(CORRUPTIONS) - LONG)))
 def test_every_one_keeps_shape_and_is_a_function_of_the_key_under_jit(name, shape):
     x = jax.random.uniform(KEY, shape)
     more = {"choices": [{"name": "gaussian"}], "weights": [1]} if name == "one_of" else {}
@@ -88,7 +89,7 @@ def test_a_chain_runs_in_order_and_adds_up_gaussian_levels():
 
 
 @pytest.mark.parametrize("quality", [10, 30, 60, 95])
-@pytest.mark.parametrize("subsample", [True, False])
+@pytest.mark.parametrize("subsample", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_jpeg_is_what_libjpeg_writes(quality, subsample):
     from PIL import Image
 
@@ -186,7 +187,9 @@ def test_camera_noise_is_coarse_and_depends_on_the_signal(photographs):
     assert float(jnp.abs(jnp.log(dark / bright)).mean()) > 0.2
 
 
-@pytest.mark.parametrize("name", ["camera", "shuffled", "one_of", "film_grain"])
+@pytest.mark.parametrize(
+    "name", others_slow(["camera", "shuffled", "one_of", "film_grain"], "one_of")
+)
 def test_an_image_is_corrupted_alike_whatever_is_beside_it_and_without_jit(name):
     params = CHOICES if name == "one_of" else {}
     x = jax.random.uniform(KEY, (3, 24, 32, 3))
@@ -206,6 +209,7 @@ def test_one_of_draws_by_its_weights():
     assert abs(share - 1 / 3) < 0.1  # jpeg leaves whole values
 
 
+@pytest.mark.slow
 def test_film_grain_is_strongest_in_the_middle_tones():
     for v, want in ((0.5, 10.0), (0.1, 10 * 2 * np.sqrt(0.1 * 0.9)), (0.0, 0.0)):
         y = CORRUPTIONS["film_grain"](KEY, flat(v, 4), sigma=10.0)
@@ -214,6 +218,7 @@ def test_film_grain_is_strongest_in_the_middle_tones():
     assert correlation(noise, 1) > 0.6
 
 
+@pytest.mark.slow
 def test_shuffled_leaves_the_picture_recognisable_and_does_more_with_more_share():
     x = jnp.repeat(texture(48), 8, 0)
     error = [

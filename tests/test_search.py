@@ -1,11 +1,11 @@
 """Searches find what is good, go on where they were stopped, and end what is bad."""
 
+import contextlib
 import json
 import math
 import pathlib
 import sys
 import threading
-import time
 
 import pytest
 
@@ -13,6 +13,7 @@ from aejax.config import base
 from aejax.errors import SavedAndStopped, UserError
 from aejax.study import Study, load, load_results, run_id, run_study, search
 from aejax.study.search import TPE, Halving, Pruner, choice, integer, log_uniform, random, uniform
+from tests.helpers import PROGRAMS
 
 SPACE = {"optim.lr": log_uniform(1e-4, 1.0), "model.latent": integer(2, 40)}
 LONG = {"1 epochs": 0.0, "3 epochs": 0.5, "9 epochs": 1.0}
@@ -126,11 +127,12 @@ def test_tpe_goes_on_where_it_was_stopped(tmp_path, optuna):
 
 
 def test_tpe_shared_by_several(tmp_path, optuna):
-    calls, errors = [], []
+    calls, errors, together = [], [], threading.Barrier(3)
 
     def slow(config, workdir):
         calls.append(workdir)
-        time.sleep(0.02)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            together.wait(10)  # three trials at a time
         return train(config, workdir)
 
     def work():
@@ -200,19 +202,29 @@ def test_the_median_rule(tmp_path):
 
 
 def test_a_bad_run_is_ended_and_the_search_goes_on(tmp_path, optuna):
-    steps = []
+    steps, looks = [], threading.Semaphore(0)
+
+    class Counted(Pruner):
+        def should_stop(self, workdir, others):
+            try:
+                return super().should_stop(workdir, others)
+            finally:
+                looks.release()
 
     def slow(config, workdir):
-        """Logs an evaluation every moment; SIGTERM ends it as it ends the real one."""
+        """Logs evaluations, each of which the pruner sees; SIGTERM ends it as the real one."""
         q = quality(config)
         with open(pathlib.Path(workdir) / "log.jsonl", "a", buffering=1) as f:
             for i in range(1, 5):
                 f.write(json.dumps({"step": i, "eval/psnr": q * (1 + 1 / i)}) + "\n")
-                time.sleep(0.05)
+                while looks.acquire(blocking=False):
+                    pass
+                for _ in range(2):  # the first of these looks may have begun before the line
+                    looks.acquire(timeout=10)
         steps.append(workdir)
         return train(config, workdir)
 
-    proposals = TPE(SPACE, 14, startup=14, pruner=Pruner(startup=3), poll=0.01)
+    proposals = TPE(SPACE, 14, startup=14, pruner=Counted(startup=3), poll=0.01)
     found = run(tmp_path, proposals, slow)
     pruned = {p.parent.name for p in tmp_path.glob("*/pruned.json")}
     assert pruned and len(found) + len(pruned) == 14 and len(steps) == len(found)
@@ -246,26 +258,9 @@ def test_progress_counts_what_the_search_will_have(tmp_path, capfd):
     assert Halving(SPACE, 27, lengths=("1", "3", "9")).total == 27 + 9 + 3
 
 
-SEARCH_FILE = """
-from aejax.config import base
-from aejax.study import Study
-from aejax.study.search import TPE, Pruner, log_uniform
-
-
-def train(config, workdir):
-    return {"metrics": {"test/psnr": float(config.data.batch)}}
-
-
-def get_study(arg=""):
-    search = TPE({"optim.lr": log_uniform(1e-4, 1)}, 4, pruner=Pruner())
-    return Study("s", base, search=search, train=train, baselines=())
-"""
-
-
 def test_overrides_of_the_command_line_reach_the_runs_of_a_search(tmp_path, optuna):
     """Under the ids that the search knows them by: it ends after its four trials."""
-    (tmp_path / "search_study.py").write_text(SEARCH_FILE)
-    s = load(str(tmp_path / "search_study.py"), ["--config.data.batch=7"])
+    s = load(str(PROGRAMS / "search_study.py"), ["--config.data.batch=7"])
     assert s.search.total == 4 and s.search.can_stop_runs
     results = run_study(s, tmp_path / "runs", quiet=True, write_report=False)
     assert [r["metrics"]["test/psnr"] for r in results] == [7.0] * 4

@@ -5,6 +5,7 @@ import os
 import pathlib
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,6 +34,7 @@ from aejax.study.cli import print_runs
 from aejax.study.definition import describe, distinguishing_keys
 from aejax.study.state import StudyState
 from aejax.study.store import read_json
+from tests.helpers import PROGRAMS, wait_for
 
 CLI = [sys.executable, "-m", "aejax"]
 
@@ -325,14 +327,7 @@ def test_a_silent_machine_is_succeeded_a_slow_one_is_not(tmp_path):
 
 
 def test_a_dead_process_of_this_machine_is_succeeded_at_once(tmp_path):
-    code = f"""
-from pathlib import Path
-from aejax import lease
-import os, signal
-assert lease.take(Path({str(tmp_path)!r}))
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-    subprocess.run([sys.executable, "-c", code], check=False)
+    subprocess.run([sys.executable, PROGRAMS / "lease_killed.py", tmp_path], check=False)
     assert (tmp_path / "lease.0").exists()
     held = lease.take(tmp_path, timeout=1e6)
     assert held is not None
@@ -359,41 +354,21 @@ def test_of_many_that_see_a_dead_lease_one_gets_it(tmp_path):
 
 
 def test_the_heart_beats_and_a_lost_lease_ends_the_process(tmp_path):
-    code = f"""
-from pathlib import Path
-from aejax import lease
-import time
-assert lease.take(Path({str(tmp_path)!r}), timeout=1.2)
-time.sleep(30)
-"""
-    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, PROGRAMS / "lease_lost.py", tmp_path], stderr=subprocess.PIPE, text=True
+    )
     path = tmp_path / "lease.0"
-    _wait(path.exists)
+    wait_for(path.exists)
     first = path.stat().st_mtime
-    _wait(lambda: path.stat().st_mtime > first)
+    wait_for(lambda: path.stat().st_mtime > first)
     (tmp_path / "lease.1").write_text("{}")  # as another machine does after a long silence
     assert process.wait(20) == 75
     assert "taken over" in process.stderr.read()
 
 
 def test_one_that_steps_back_at_once_ends_nobody(tmp_path):
-    code = f"""
-from pathlib import Path
-from aejax import lease
-import time
-other, sleep = Path({str(tmp_path / "lease.1")!r}), time.sleep
-def meanwhile(seconds):  # the holder has seen the other one and waits for its second look
-    other.unlink()
-    sleep(seconds)
-held = lease.take(other.parent, timeout=1.2)
-time.sleep = meanwhile
-other.write_text("{{}}")
-while other.exists():
-    sleep(0.01)
-sleep(1.5)
-held.release()
-"""
-    process = subprocess.run([sys.executable, "-c", code], timeout=30)
+    program = PROGRAMS / "lease_steps_back.py"
+    process = subprocess.run([sys.executable, program, tmp_path], timeout=60)
     assert process.returncode == 0
 
 
@@ -429,56 +404,10 @@ def test_two_machines_never_share_a_run(tmp_path):
 
 # --- processes ------------------------------------------------------------------------------------
 
-STUDY_FILE = '''
-"""A study for tests: trains nothing, but slowly, and notes whatever must not happen."""
-import json, os, pathlib, time
-from aejax.config import base
-from aejax.study import Study, seeds
-
-def train(config, workdir):
-    where = pathlib.Path(workdir)
-    journal = where.parent / "journal"
-    def note(word):
-        with open(journal, "a") as f:
-            f.write(f"{word} {config.seed}\\n")
-    if (where / "result.json").exists():
-        note("twice")
-    mine = where / f"busy-{os.getpid()}"
-    mine.touch()
-    for other in where.glob("busy-*"):
-        pid = int(other.name[5:])
-        if pid != os.getpid() and os.path.exists(f"/proc/{pid}"):
-            state = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-            if state not in "ZX":
-                note("together")
-    steps = where / "steps"
-    done = int(steps.read_text() or 0) if steps.exists() else 0
-    try:
-        for step in range(done, 4):
-            time.sleep(float(os.environ.get("STEP", "0.02")))
-            steps.with_suffix(".part").write_text(str(step + 1))
-            steps.with_suffix(".part").replace(steps)
-    finally:
-        mine.unlink()
-    return {"metrics": {"test/psnr": config.seed / 7 + config.optim.lr}}
-
-def get_study(arg=""):
-    return Study("file", base, seeds(int(arg or 3)), train=train, baselines=())
-'''
-
-
-def _wait(condition, seconds=30.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.02)
-
 
 @pytest.fixture
 def study_file(tmp_path):
-    file = tmp_path / "a_study.py"
-    file.write_text(STUDY_FILE)
-    return file
+    return shutil.copy(PROGRAMS / "slow_study.py", tmp_path / "a_study.py")
 
 
 def command(study_file, n, directory, *more):
@@ -515,16 +444,17 @@ def test_workers_share_a_study_and_the_command_ends_with_the_report(study_file, 
     assert "[9/9]" in done.stderr and "psnr" in done.stdout.lower()
 
 
+@pytest.mark.slow
 def test_sigterm_stops_workers_and_says_75(study_file, tmp_path):
     out = tmp_path / "out"
     process = subprocess.Popen(
         command(study_file, 200, out, "--workers", "2"), stderr=subprocess.PIPE, text=True
     )
-    _wait(lambda: len(list(out.glob("*/result.json"))) > 1)
+    wait_for(lambda: len(list(out.glob("*/result.json"))) > 1)
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 75
     assert "Resume with: aejax study" in process.stderr.read()
-    _wait(lambda: not list(out.glob("*/lease.*")))  # the workers have ended, too
+    wait_for(lambda: not list(out.glob("*/lease.*")))  # the workers have ended, too
 
 
 def test_a_part_is_queued_again_while_another_process_has_its_run(study_file, tmp_path):
@@ -548,28 +478,13 @@ def test_a_part_is_queued_again_while_another_process_has_its_run(study_file, tm
     assert (out / "report.html").exists()  # by whoever ends last
 
 
-FAILING = """
-from aejax.config import base
-from aejax.errors import UserError
-from aejax.study import Study, seeds
-
-def train(config, workdir):
-    if config.seed < 2:
-        raise (UserError("a mistake") if config.seed else RuntimeError("a crash"))
-    return {"metrics": {"test/psnr": 1.0}}
-
-def get_study(arg=""):
-    return Study("failing", base, seeds(3), train=train, baselines=())
-"""
-
-
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
 def test_the_status_of_a_part_is_its_own(tmp_path, order):
     """A crash 1, a mistake 2, a success 0, whatever came of the other parts before."""
     from aejax.cli import main
 
-    (tmp_path / "failing.py").write_text(FAILING)
-    words = ["study", str(tmp_path / "failing.py"), "--directory", str(tmp_path / "out"), "--quiet"]
+    program, out = PROGRAMS / "failing_study.py", tmp_path / "out"
+    words = ["study", str(program), "--directory", str(out), "--quiet"]
     assert {i: main([*words, "--run", f"{i}/3"]) for i in order} == {0: 1, 1: 2, 2: 0}
     assert main(words) == 1  # the whole has failed runs
 
@@ -614,7 +529,7 @@ def kill_at_random(study_file, directory, runs, kills, rng):
                 env=env,
             )
         before = len(list(directory.glob("*/result.json")))
-        _wait(lambda n=before: len(list(directory.glob("*/result.json"))) > n, 60)
+        wait_for(lambda n=before: len(list(directory.glob("*/result.json"))) > n)
         time.sleep(rng.random() * 0.3)
         family = [process.pid, *_children(process.pid)]
         victim = rng.choice(family)
@@ -634,6 +549,7 @@ def _children(pid):
     return [int(p) for p in found]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.nightly)])
 def test_kill_9_loses_nothing_and_repeats_nothing(study_file, tmp_path, kills):
     out = tmp_path / "out"

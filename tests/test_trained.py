@@ -19,7 +19,7 @@ from aejax.data import source as sources
 from aejax.errors import UserError
 from aejax.nets import ops
 from aejax.training import run
-from tests.helpers import tiny
+from tests.helpers import PROGRAMS, tiny
 
 OLD = pathlib.Path(__file__).parent / "fixtures" / "run_0_1"  # made by dc158f2, stopped at step 12
 
@@ -55,15 +55,12 @@ def model(made):
 def test_a_copied_folder_is_loaded_without_its_data_from_anywhere(made, tmp_path):
     """In a process of its own, in another working directory, with no data folder."""
     shutil.copytree(made, tmp_path / "theirs")
-    code = (
-        "import numpy as np, aejax\n"
-        f"m = aejax.load({str(tmp_path / 'theirs')!r})\n"
-        "print(m.encode(np.zeros((2, 8, 8, 1), np.uint8)).shape, m.step, m.class_names)\n"
-    )
     env = {k: v for k, v in os.environ.items() if k not in ("AEJAX_DATA", "XLA_FLAGS")}
     found = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True
-    )
+        [sys.executable, PROGRAMS / "load_run.py", "theirs"],
+        cwd=tmp_path, env=env | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True, text=True,
+    )  # fmt: skip
     assert found.stdout.strip() == "(2, 4) 6 ('a', 'b')", found.stderr
 
 

@@ -3,15 +3,17 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Generator, Sequence
+from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from aejax.aot.topology import Topology
+from aejax.data.pipeline import Pipeline
+from aejax.data.source import Source
+from aejax.data.splits import Splits
 from aejax.errors import UserError
 from aejax.nets.autoencoder import build_model
 from aejax.objective import build_objective
@@ -43,32 +45,14 @@ class Compiled:
 
 
 @dataclasses.dataclass
-class NoData:
-    """In the place of a pipeline where the data is not here: the shapes of its batches.
+class BlackImages(Source):
+    """In the place of a set that is not here: so many black images of one shape, with labels."""
 
-    Attributes:
-      n: how many examples the set is said to have (it decides what "epochs" are).
-    """
+    on_disk: ClassVar[bool] = False
+    checked: ClassVar[bool] = True
 
-    n: int
-    batch: int
-    example_shape: tuple[int, int, int]
-    labels: bool = True
-    resident: None = None
-
-    def dispatch(self, step: int, k: int) -> dict[str, np.ndarray]:
-        """As the pipeline's, of black images."""
-        out = {"image": np.zeros((k, self.batch, *self.example_shape), np.uint8)}
-        if self.labels:
-            out["label"] = np.zeros((k, self.batch), np.int32)
-        return out
-
-    def images(self, resident: Any, batch: Any, key: Any = None, training: bool = True) -> dict:
-        """As the pipeline's."""
-        return {**batch, "image": batch["image"].astype(jnp.float32) / 255}
-
-    def close(self) -> None:
-        """Nothing is open."""
+    def _decode(self, i: int, item: object) -> tuple[np.ndarray, int]:
+        return np.zeros((*self.sizes[i], self.channels), np.uint8), 0
 
 
 def parts_without_data(config: ConfigDict, examples: int) -> Parts:
@@ -84,14 +68,22 @@ def parts_without_data(config: ConfigDict, examples: int) -> Parts:
     if len(size) != 2:
         raise UserError("--no-data: set data.crop or data.size = (height, width), which decide the "
                         "shape of a batch")  # fmt: skip
-    shape = (*size, data.channels or 3)
-    pipeline = NoData(examples, data.batch, shape)
+    source = BlackImages(
+        name="no data",
+        items=range(examples),
+        names=("a black image",) * examples,
+        sizes=np.broadcast_to(np.array(size, np.int32), (examples, 2)),
+        channels=data.channels or 3,
+        class_names=("any",),
+    )
+    pipeline = Pipeline(source, batch=data.batch, cache="stream")
+    splits = Splits(source, source, "no data", same=True)
     clock = Clock(data.batch, examples)
     steps = clock.steps(config.train.length, "train.length")
     schedule = optim.build_schedule(config.optim, steps, clock)
     return Parts(
-        config, pipeline, build_model(config.model, shape), build_objective(config), steps,
-        schedule, optim.build_optimiser(config.optim, schedule), splits=None,
+        config, pipeline, build_model(config.model, pipeline.image_shape), build_objective(config),
+        steps, schedule, optim.build_optimiser(config.optim, schedule), splits,
     )  # fmt: skip
 
 
@@ -143,7 +135,7 @@ def compile_step(parts: Parts, devices: Sequence[Any], batch: int = 0, steps: in
 
 
 @contextlib.contextmanager
-def _nothing_cached() -> Iterator[None]:
+def _nothing_cached() -> Generator[None]:
     """What is compiled for absent devices cannot be read back from JAX's compilation cache."""
     name = "jax_persistent_cache_min_compile_time_secs"
     before = getattr(jax.config, name)

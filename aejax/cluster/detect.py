@@ -5,6 +5,7 @@ import dataclasses
 import os
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from aejax.errors import UserError
 
@@ -127,7 +128,7 @@ def _detected_by_jax(timeout: float) -> Cluster | None:
         kinds = [c for c in ClusterEnv._cluster_types if c.name in ("gketpu", "gcetpu", "ompi")]
     except (ImportError, AttributeError):
         return None
-    engine = next((kind for kind in kinds if kind.is_env_present()), None)
+    engine: Any = next((kind for kind in kinds if kind.is_env_present()), None)
     if engine is None:
         return None
     processes = engine.get_process_count()

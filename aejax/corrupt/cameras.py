@@ -49,7 +49,7 @@ def unit(x: Images) -> Images:
     return x * jax.lax.rsqrt(jnp.mean(jnp.square(x), (1, 2, 3), keepdims=True) + 1e-12)
 
 
-def octaves(key: Array, shape: tuple[int, int, int, int]) -> list[Images]:
+def octaves(key: Array, shape: tuple[int, ...]) -> list[Images]:
     """Noise of unit variance whose grain is 1, 2, 4, ... pixels; the finest one demosaiced."""
     b, h, w, c = shape
     fields = []
@@ -108,7 +108,8 @@ def camera_noise(key: Array, x: Images) -> Images:
     noise = luma @ _LUMA[:, None] + chroma - chroma @ _LUMA[:, None]
 
     # smoothing spares edges, or sharpening raises them
-    edges = sum(jnp.abs(v - jnp.roll(v, 1, axis)) for axis in (1, 2)).mean(-1, keepdims=True)
+    steps = jnp.abs(v - jnp.roll(v, 1, 1)) + jnp.abs(v - jnp.roll(v, 1, 2))
+    edges = steps.mean(-1, keepdims=True)
     edges = blur(next(draws), edges, 1.5, radius=4)
     noise = noise * (1 + uniform(-0.4, 1.0) * edges / (edges + 0.05))
     return unit(noise)

@@ -33,9 +33,10 @@ def blur(key: Array, x: Images, sigma: Level = 1.5, radius: int | None = None) -
         pad = [(0, 0)] * 4
         pad[axis] = (radius, radius)
         p = jnp.pad(x, pad, mode="edge")
-        x = sum(
+        first, *others = (
             k[:, i] * jax.lax.slice_in_dim(p, i, i + n, axis=axis) for i in range(2 * radius + 1)
         )
+        x = sum(others, first)
     return x
 
 

@@ -10,7 +10,7 @@ Level = float | tuple[float, float] | Array
 Images = Float[Array, "b h w c"]
 
 
-def level(key: Array, value: Level, b: int) -> Float[Array, "b"]:
+def level(key: Array, value: Level, b: int) -> Float[Array, " b"]:
     """One level per example: a number is repeated, a pair (low, high) drawn, an array kept."""
     if isinstance(value, (tuple, list)):
         if len(value) != 2 or not value[0] <= value[1]:

@@ -25,14 +25,14 @@ _IMAGES, _LABELS = ("images", "image", "x", "X", "data"), ("labels", "label", "y
 _CHUNK = 64 << 20  # bytes looked at at a time
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(kw_only=True)
 class Arrays(Source):
     """items: rows of `images` ([n, h, w(, c)], in memory) and of `labels` (int32 [n] or None)."""
 
     on_disk: ClassVar[bool] = False
     checked: ClassVar[bool] = True
 
-    images: Any = None
+    images: np.ndarray
     labels: np.ndarray | None = None
 
     def _decode(self, i, item):
@@ -40,15 +40,19 @@ class Arrays(Source):
         return to_uint8(self.images[item]), label
 
 
-@dataclasses.dataclass
-class MappedArrays(Arrays):
-    """`images` is the path of a .npy file, which is mapped in the process that reads."""
+@dataclasses.dataclass(kw_only=True)
+class MappedArrays(Source):
+    """items: rows of the .npy file `path`, which is mapped in the process that reads, and of
+    `labels` (int32 [n] or None)."""
 
-    on_disk: ClassVar[bool] = True
+    checked: ClassVar[bool] = True
+
+    path: Path
+    labels: np.ndarray | None = None
 
     def _fetch(self, rows):
         if "_mapped" not in self.__dict__:
-            self._mapped = np.load(self.images, mmap_mode="r", allow_pickle=False)
+            self._mapped = np.load(self.path, mmap_mode="r", allow_pickle=False)
         return [(self._mapped[self.items[i]], self.items[i]) for i in rows]
 
     def _decode(self, i, item):
@@ -150,7 +154,7 @@ def of_arrays(
     holdout: int = 10,
     name: str = "arrays in memory",
     path: Path | None = None,
-) -> Source:
+) -> "Arrays | MappedArrays":
     """A source of NumPy arrays: images, or (images, labels); every `holdout`-th image is the test
     split.
 
@@ -177,23 +181,25 @@ def of_arrays(
     rows = holdout_rows(len(images), split, holdout, name)
     marks = np.array(marks, np.uint64)[rows]
     c = images.shape[3] if images.ndim == 4 else 1
-    content = hashlib.sha256(marks.tobytes())
-    content.update(b"" if numbers is None else numbers[rows].tobytes())
-    fingerprint = hash_of(content.hexdigest(), images.shape[1:], classes)
-    return (Arrays if path is None else MappedArrays)(
-        name=name,
-        items=rows,
-        names=[str(i) for i in rows],
-        sizes=np.tile(np.array(images.shape[1:3], np.int32), (len(rows), 1)),
-        channels=1 if c < 3 else 3,
-        class_names=classes,
-        fingerprint=fingerprint,
-        key=hash_of(VERSION, fingerprint, str(images.dtype)),
-        part=f"every {ordinal(holdout)} held out" if holdout and split != "all" else "all of it",
-        marks=marks,
-        images=images if path is None else path,
-        labels=numbers,
-    )
+    digest = hashlib.sha256(marks.tobytes())
+    digest.update(b"" if numbers is None else numbers[rows].tobytes())
+    fingerprint = hash_of(digest.hexdigest(), images.shape[1:], classes)
+    common: dict[str, Any] = {
+        "name": name,
+        "items": rows,
+        "names": [str(i) for i in rows],
+        "sizes": np.tile(np.array(images.shape[1:3], np.int32), (len(rows), 1)),
+        "channels": 1 if c < 3 else 3,
+        "class_names": classes,
+        "fingerprint": fingerprint,
+        "key": hash_of(VERSION, fingerprint, str(images.dtype)),
+        "part": f"every {ordinal(holdout)} held out" if holdout and split != "all" else "all of it",
+        "marks": marks,
+        "labels": numbers,
+    }
+    if path is None:
+        return Arrays(**common, images=images)
+    return MappedArrays(**common, path=path)
 
 
 MEMORY = "memory:arrays"  # what a config calls the arrays that Python gave
@@ -247,9 +253,8 @@ def _of_npz(arrays: Mapping[str, np.ndarray], split: str, holdout: int, name: st
                 "x_train, y_train, x_test, y_test"
             )
         return of_arrays(whole, split, holdout, name)
-    if split == "all":
-        chosen = list(parts)
-    else:
+    kind, chosen = "", list(parts)
+    if split != "all":
         kind, held = named_split(split, list(parts), name)
         if held:
             side = "train" if usual_name(split) == "train" else "test"
@@ -265,8 +270,8 @@ def _of_npz(arrays: Mapping[str, np.ndarray], split: str, holdout: int, name: st
     own = np.concatenate([np.asarray(parts[k][1]) for k in chosen]) if labelled else None
     source = of_arrays((images, own), "all", 0, name)
     if labelled:  # classes as the whole file has them
-        names = np.array([classes.index(c) for c in source.class_names], np.int32)
-        source.labels, source.class_names = names[source.labels], classes
+        numbers = np.array([classes.index(c) for c in source.class_names], np.int32)
+        source.labels, source.class_names = numbers[source.labels], classes
     source.part = "all of it" if split == "all" else kind
     source.rest = {k: [f"{k}[{i}]" for i in range(len(x))] for k, (x, _) in parts.items()
                    if k not in chosen}  # fmt: skip

@@ -11,14 +11,14 @@ from jax import lax
 from jaxtyping import Array, Int, UInt8
 
 
-def gather(images: UInt8[Array, "n h w c"], row: Int[Array, "b"]) -> UInt8[Array, "b h w c"]:
+def gather(images: UInt8[Array, "n h w c"], row: Int[Array, " b"]) -> UInt8[Array, "b h w c"]:
     """Rows of a set that lives on the device."""
     return jnp.take(images, row, axis=0, mode="clip")
 
 
 def gather_crops(
     images: UInt8[Array, "n h w c"],
-    row: Int[Array, "b"],
+    row: Int[Array, " b"],
     corner: Int[Array, "b 2"],
     side: int,
 ) -> UInt8[Array, "b side side c"]:
@@ -31,7 +31,7 @@ def gather_crops(
     return jax.vmap(one)(row, corner)
 
 
-def orient(x: Array, code: Int[Array, "b"]) -> Array:
+def orient(x: Array, code: Int[Array, " b"]) -> Array:
     """Turns and mirrors each image [h, w, c] of a batch by its code 0 to 7: 4 transposes, then 2
     flips top to bottom and 1 flips left to right. So 0, 5, 3, 6 are the quarter turns.
 
@@ -46,6 +46,6 @@ def orient(x: Array, code: Int[Array, "b"]) -> Array:
     return mirror(x, code[:, 0, 0, 0] & 1)
 
 
-def mirror(x: Array, yes: Int[Array, "b"]) -> Array:
+def mirror(x: Array, yes: Int[Array, " b"]) -> Array:
     """Flips images [b, h, w, c] left to right where `yes`."""
     return jnp.where(yes[:, None, None, None] != 0, x[:, :, ::-1], x)

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,7 @@ def open_bundled(name: str, split: str, data_dir: Path | None, holdout: int):
         raise UserError(f'no bundled set "{name}"{did_you_mean(name, ("digits", "photos"))}')
     from sklearn.datasets import load_digits
 
-    data = load_digits()
+    data: Any = load_digits()
     images = np.round(data.images * (255 / 16)).astype(np.uint8)[..., None]
     holdout = holdout or 5
     rows = holdout_rows(len(images), split, holdout, "bundled:digits")
@@ -73,5 +74,5 @@ def open_bundled(name: str, split: str, data_dir: Path | None, holdout: int):
 def _wheel(package: str, file: str) -> Path:
     """A data file of an installed package, found without importing the package."""
     spec = importlib.util.find_spec(package)
-    folder = Path(spec.submodule_search_locations[0]) if spec else Path("/nonexistent")
-    return folder / _PHOTOS[package].format(file)
+    folders = spec.submodule_search_locations if spec else None
+    return Path(folders[0] if folders else "/nonexistent") / _PHOTOS[package].format(file)

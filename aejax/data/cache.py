@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from aejax import files
@@ -21,7 +21,7 @@ def cache_dir() -> Path:
 
 
 @contextlib.contextmanager
-def remembered(name: str) -> Iterator[dict]:
+def remembered(name: str) -> Generator[dict]:
     """A dict kept in the cache folder; a folder that cannot be written only forgets."""
     path = cache_dir() / f"{name}.json"
     try:
@@ -37,7 +37,7 @@ def remembered(name: str) -> Iterator[dict]:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Generator[None]:
     """Of two processes of one machine one decodes and the other waits for it."""
     try:
         import fcntl

@@ -238,7 +238,8 @@ def near_pairs(pictures: Sequence[Picture]) -> list[Pair]:
     shown = [p for p in pictures if p.thumbnail is not None]
     if len(shown) < 2:
         return []
-    square = np.stack([p.thumbnail for p in shown]).reshape(-1, SIDE, SIDE)
+    thumbnails = [p.thumbnail for p in shown if p.thumbnail is not None]
+    square = np.stack(thumbnails).reshape(-1, SIDE, SIDE)
     flat = square.reshape(len(shown), -1)
     pixels = np.array([p.pixels for p in shown], np.uint64)
     splits = np.unique([p.split for p in shown], return_inverse=True)[1]

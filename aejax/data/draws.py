@@ -96,19 +96,19 @@ class Batches:
     def __len__(self) -> int:
         return self.stop - self.start
 
-    def __getitem__(self, i: int) -> dict[str, np.ndarray]:
-        """Of step start + i: "image" uint8 [b, h, w, c], "label" and "code" int32 [b]."""
-        first = (self.start + i) * self.batch + self.low
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        """Of step start + index: "image" uint8 [b, h, w, c], "label" and "code" int32 [b]."""
+        first = (self.start + index) * self.batch + self.low
         count = self.high - self.low
-        found = read_rows(self.reader, self.draws.rows(first, count))
-        images, side = [x for x, _ in found], self.draws.crop
+        examples = read_rows(self.reader, self.draws.rows(first, count))
+        images, side = [x for x, _ in examples], self.draws.crop
         if side:
             corners = self.draws.corners(first, np.array([x.shape[:2] for x in images]))
             cuts = zip(images, corners, strict=True)
             images = [x[t : t + side, s : s + side] for x, (t, s) in cuts]
         out = {"image": np.stack(images)}
         if self.labels:
-            out["label"] = np.array([label for _, label in found], np.int32)
+            out["label"] = np.array([label for _, label in examples], np.int32)
         if self.draws.flip or self.draws.rotate:
             out["code"] = self.draws.codes(first, count)
         return out

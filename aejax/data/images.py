@@ -18,7 +18,7 @@ import contextlib
 import dataclasses
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -78,11 +78,9 @@ def read_image(
     """
     with _opened(source, name) as file:
         page = deep.tiff_page(file)
-        x = None
-        if page and not page.plain or page and not _pillow_knows(file):
-            x, meta = _read_tiff(file, page)
-        if x is None:
-            x, meta = _read_pillow(file, page, at_least)
+        by_tifffile = page is not None and (not page.plain or not _pillow_knows(file))
+        picture = _read_tiff(file, page) if page and by_tifffile else None
+        x, meta = picture or _read_pillow(file, page, at_least)
     if x.dtype == np.uint16 and not keep_depth:
         x = to_uint8(x)
     return x, dataclasses.replace(meta, has_alpha=x.shape[2] in (2, 4))
@@ -109,7 +107,7 @@ def header(source: str | os.PathLike | bytes, name: str | None = None) -> tuple[
 
 
 @contextlib.contextmanager
-def _opened(source: str | os.PathLike | bytes, name: str | None) -> Iterator[BinaryIO]:
+def _opened(source: str | os.PathLike | bytes, name: str | None) -> Generator[BinaryIO]:
     """The file, open; all that is raised inside as BadImage or UserError."""
     from PIL import Image, UnidentifiedImageError
 
@@ -159,7 +157,7 @@ def _pillow_knows(file: BinaryIO) -> bool:
         return False
 
 
-def _read_tiff(file: BinaryIO, page: deep.Page) -> tuple[np.ndarray | None, Meta]:
+def _read_tiff(file: BinaryIO, page: deep.Page) -> tuple[np.ndarray, Meta] | None:
     """A page that Pillow cannot read, or reads wrongly; None if tifffile lacks its compression."""
     from PIL import Image
 
@@ -169,7 +167,7 @@ def _read_tiff(file: BinaryIO, page: deep.Page) -> tuple[np.ndarray | None, Meta
             raise Unsupported(
                 "is a TIFF whose compression needs the package imagecodecs: pip install imagecodecs"
             )
-        return None, Meta()
+        return None
     about = deep.tiff_tags(file)
     icc, exif = about.get(34675), tags.exif_of_tiff(about)
     notes = _page_notes(page)

@@ -88,8 +88,9 @@ def open_own(spec: str, split: str) -> tuple[OwnItems, dict[str, Any]]:
         image, label = items[i]
         sizes[i], channels = image.shape[:2], max(channels, image.shape[2])
         digest.update(f"{image.shape} {label}".encode())
-        digest.update(np.ascontiguousarray(image))
-        marks[i] = mark(np.ascontiguousarray(image).tobytes())
+        content = np.ascontiguousarray(image).tobytes()
+        digest.update(content)
+        marks[i] = mark(content)
     return items, about | {
         "sizes": sizes, "channels": channels, "fingerprint": digest.hexdigest()[:20],
         "marks": marks,

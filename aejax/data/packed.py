@@ -37,12 +37,12 @@ class Packed(Source):
 
     files: Sequence[str] = ()
 
-    def _fetch(self, rows):
+    def _fetch(self, rows: Sequence[int]) -> list[bytes]:
         if "_reader" not in self.__dict__:
             from array_record.python.array_record_data_source import ArrayRecordDataSource
 
             self._reader = ArrayRecordDataSource(list(self.files))
-        return self._reader.__getitems__([int(self.items[i]) for i in rows])
+        return list(self._reader.__getitems__([int(self.items[i]) for i in rows]))
 
     def _decode(self, i: int, item: bytes) -> tuple[np.ndarray, int]:
         h, w, c, label = HEADER.unpack_from(item)

@@ -17,8 +17,8 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -30,6 +30,12 @@ from aejax.data.source import Source
 from aejax.data.splits import Splits, open_splits
 from aejax.errors import UserError
 
+if TYPE_CHECKING:  # Grain's workers import this module, and need no JAX
+    from jaxtyping import PRNGKeyArray
+
+    from aejax.types import Batch, Shape
+
+Arrays = dict[str, np.ndarray]  # such as {"image": uint8 [..., h, w, c], "label": int32 [...]}
 DEVICE_BYTES = 1 << 30  # "auto": equal shapes up to here live on the device,
 MEMMAP_BYTES = 64 << 30  # others up to here, and up to a quarter of the free disk, in a memory map
 
@@ -67,24 +73,22 @@ class Pipeline:
                 f"data.cache = device: the images of {source.name} differ in size; "
                 "set data.size, or data.cache=memmap"
             )
+        kept = None
         if cache == "stream":
-            self.reader: Reader = verify(source, on_bad)
-            self.source = self.reader
+            self.source = verify(source, on_bad)
+            self.reader: Reader = self.source
         else:
-            self.reader = _decoded(source, on_bad, cache)
-            self.source = self.reader.source
+            self.reader = kept = _decoded(source, on_bad, cache)
+            self.source = kept.source
         self.cache, self.training, self.crop, self.workers = cache, training, crop, workers
         self.process_index, self.process_count = process_index, process_count
         self.n = len(self.source)
         self.n_train_batch = -(-self.n // batch)
         self.example_shape = (crop, crop, self.source.channels) if crop else self.source.shape
-        if self.example_shape is None and training:
-            raise UserError(
-                f"the images of {source.name} differ in size; set data.crop or data.size"
-            )
-        if rotate and training and self.example_shape[0] != self.example_shape[1]:
-            h, w, _ = self.example_shape
-            raise UserError(f"data.rotate needs square images, not {h} x {w}; set data.crop")
+        if training:
+            h, w, _ = self.image_shape
+            if rotate and h != w:
+                raise UserError(f"data.rotate needs square images, not {h} x {w}; set data.crop")
         if training and batch % process_count:
             raise UserError(f"data.batch = {batch} does not divide over {process_count} processes")
         local, whole = batch // process_count, self.source.shape == self.example_shape
@@ -96,17 +100,34 @@ class Pipeline:
             (process_index + 1) * local,
             labels=bool(self.source.class_names),
         )
-        self.resident = self._resident() if cache == "device" else None
+        self.resident = self._resident(kept) if kept and cache == "device" else None
         self.wait_seconds = 0.0
-        self._open: list[Any] = []
+        self._open: list[Generator[Arrays]] = []  # iterators that are being read
 
-    def _resident(self) -> dict[str, np.ndarray]:
-        arrays = {"image": np.asarray(self.reader.data).reshape(self.n, *self.source.shape)}
+    @property
+    def image_shape(self) -> "Shape":
+        """`example_shape`, which every training pipeline has.
+
+        Raises:
+          UserError: whole images that differ in size.
+        """
+        if self.example_shape is None:
+            raise UserError(
+                f"the images of {self.source.name} differ in size; set data.crop or data.size"
+            )
+        return self.example_shape
+
+    def _resident(self, kept: Decoded) -> Arrays:
+        arrays = {
+            "image": np.asarray(kept.data).reshape(
+                self.n, *kept.source.sizes[0], kept.source.channels
+            )
+        }
         if self.batches.labels:
-            arrays["label"] = self.reader.labels
+            arrays["label"] = kept.labels
         return arrays
 
-    def dispatch(self, step: int, k: int) -> dict[str, np.ndarray]:
+    def dispatch(self, step: int, k: int) -> Arrays:
         """The local batches of steps step .. step + k - 1: arrays [k, local batch, ...].
 
         For resident sets "row" and, where they apply, "corner" (int32); else "image" (uint8, cut
@@ -115,7 +136,7 @@ class Pipeline:
         parts = [self._rows(s) if self.resident else self.batches[s] for s in range(step, step + k)]
         return _stack(parts)
 
-    def _rows(self, step: int) -> dict[str, np.ndarray]:
+    def _rows(self, step: int) -> Arrays:
         b, draws = self.batches, self.batches.draws
         first, count = step * b.batch + b.low, b.high - b.low
         rows = draws.rows(first, count)
@@ -126,7 +147,13 @@ class Pipeline:
             out["code"] = draws.codes(first, count)
         return out
 
-    def images(self, resident: Any, batch: Any, key: Any = None, training: bool = True) -> dict:
+    def images(
+        self,
+        resident: "Batch | None",
+        batch: "Batch",
+        key: "PRNGKeyArray | None" = None,
+        training: bool = True,
+    ) -> "Batch":
         """What the model sees of a batch, inside jit: {"image": float32 [b, h, w, c] in [0, 1],
         "label": int32 [b] if there are labels}.
 
@@ -140,7 +167,7 @@ class Pipeline:
 
         from aejax.data import augment
 
-        out = {}
+        out, resident = {}, resident or {}
         if "image" in batch:
             x = batch["image"]
         elif "corner" in batch:
@@ -149,14 +176,14 @@ class Pipeline:
             x = augment.gather(resident["image"], batch["row"])
         if "label" in batch:
             out["label"] = batch["label"]
-        elif resident is not None and "label" in resident:
+        elif "label" in resident:
             out["label"] = jnp.take(resident["label"], batch["row"], mode="clip")
         if training and "code" in batch:
             turn = augment.orient if self.batches.draws.rotate else augment.mirror
             x = turn(x, batch["code"])
         return {"image": x.astype(jnp.float32) / 255, **out}
 
-    def prefetch(self, start: int, k: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
+    def prefetch(self, start: int, k: int, stop: int) -> Generator[Arrays]:
         """The dispatches from step `start` up to `stop`, made ahead; the last may be shorter."""
         if self.cache == "stream" and self.workers:
             made = self._grain(start, k, stop)
@@ -168,17 +195,17 @@ class Pipeline:
             while True:
                 begun = time.perf_counter()
                 try:
-                    found = next(made)
+                    dispatch = next(made)
                 except StopIteration:
                     return
                 finally:
                     self.wait_seconds += time.perf_counter() - begun
-                yield found
+                yield dispatch
         finally:
             made.close()
             self._open.remove(made)
 
-    def _grain(self, start: int, k: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
+    def _grain(self, start: int, k: int, stop: int) -> Generator[Arrays]:
         """Steps from Grain's worker processes, in order, gathered into dispatches."""
         import grain
         from absl import flags
@@ -204,7 +231,7 @@ class Pipeline:
         finally:
             made.close()
 
-    def eval_batches(self, batch: int) -> Iterator[dict[str, np.ndarray]]:
+    def eval_batches(self, batch: int) -> Generator[Arrays]:
         """The whole split in order, each example on one process only, images of a size together.
 
         Args:
@@ -223,7 +250,7 @@ class Pipeline:
             made.close()
             self._open.remove(made)
 
-    def _eval_batches(self, batch: int) -> Iterator[dict[str, np.ndarray]]:
+    def _eval_batches(self, batch: int) -> Generator[Arrays]:
         sizes = self.source.sizes if not self.crop else np.zeros((self.n, 2), np.int32)
         _, group = np.unique(sizes, axis=0, return_inverse=True)
         for g in range(group.max() + 1):
@@ -238,10 +265,10 @@ class Pipeline:
                 if self.resident and not self.crop:
                     yield out | {"row": out["index"]}
                     continue
-                found = read_rows(self.reader, index)
-                out["image"] = np.stack([_centre(x, self.crop) for x, _ in found])
+                examples = read_rows(self.reader, index)
+                out["image"] = np.stack([_centre(x, self.crop) for x, _ in examples])
                 if self.batches.labels:
-                    out["label"] = np.array([label for _, label in found], np.int32)
+                    out["label"] = np.array([label for _, label in examples], np.int32)
                 yield out
 
     def close(self) -> None:
@@ -251,7 +278,7 @@ class Pipeline:
                 made.close()
 
 
-def _stack(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def _stack(parts: list[Arrays]) -> Arrays:
     return {name: np.stack([p[name] for p in parts]) for name in parts[0]}
 
 
@@ -262,7 +289,7 @@ def _centre(x: np.ndarray, side: int) -> np.ndarray:
     return x[top : top + side, left : left + side]
 
 
-def _ahead(items: Iterator, depth: int = 4) -> Iterator:
+def _ahead(items: Iterator[Arrays], depth: int = 4) -> Generator[Arrays]:
     """The same items, made by a thread that is at most `depth` ahead."""
     made: queue.Queue = queue.Queue(depth)
     ended, done = threading.Event(), object()
@@ -301,7 +328,7 @@ def _ahead(items: Iterator, depth: int = 4) -> Iterator:
 
 
 @contextlib.contextmanager
-def _no_accelerator() -> Iterator[None]:
+def _no_accelerator() -> Generator[None]:
     """The environment in which Grain's workers start: should anything in them import jax (Grain
     does), it can find a CPU only."""
     hidden = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "", "TPU_SKIP_MDS_QUERY": "1"}
@@ -324,7 +351,9 @@ def _worker(index: int, count: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
     def watch():
-        multiprocessing.parent_process().join()
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -42,7 +42,7 @@ class Source:
     """
 
     name: str
-    items: Sequence
+    items: Sequence[Any] | np.ndarray
     names: Sequence[str]
     sizes: np.ndarray
     channels: int
@@ -103,7 +103,10 @@ class Source:
     def shape(self) -> tuple[int, int, int] | None:
         """(h, w, c) if all images have the same size, else None."""
         same = len(self) > 0 and (self.sizes == self.sizes[0]).all()
-        return (*map(int, self.sizes[0]), self.channels) if same else None
+        if not same:
+            return None
+        h, w = map(int, self.sizes[0])
+        return h, w, self.channels
 
     @property
     def bytes(self) -> int:

@@ -6,7 +6,7 @@ import io
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -17,13 +17,13 @@ from aejax.errors import UserError
 from aejax.registry import did_you_mean
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(kw_only=True)
 class Tfds(Source):
     """items: record numbers. The reader is opened in the process that reads."""
 
     checked: ClassVar[bool] = True
 
-    opener: Callable | None = None
+    opener: Callable
     features: tuple[str, str | None] = ("image", None)
 
     def _fetch(self, rows):
@@ -52,9 +52,10 @@ class _TfdsOpener:
     root: str | None
     image: str
 
-    def __call__(self):
+    def __call__(self) -> Any:
+        """A sequence of records, each {feature: value}."""
         tfds = _tfds()
-        skip = {self.image: tfds.decode.SkipDecoding()}  # the bytes: decoded as all others are
+        skip: Any = {self.image: tfds.decode.SkipDecoding()}  # bytes: decoded as all others are
         return tfds.data_source(
             self.name, split=self.split, data_dir=self.root, decoders=skip, download=False
         )
@@ -93,7 +94,7 @@ def open_tfds(name: str, split: str, data_dir: Path | None, holdout: int):
     if not builder.info.splits:
         raise UserError(f"tfds:{name} is not prepared in {where}; once: {build}")
     image, label = _tfds_features(tfds, builder.info.features, name)
-    opener = _TfdsOpener(name, split, root and str(root), image)
+    opener = _TfdsOpener(name, split, str(root) if root else None, image)
     try:
         n = len(reader := opener())
     except NotImplementedError as e:

@@ -237,8 +237,8 @@ def xpk_commands(files: Mapping[str, str], settings: Settings) -> list[str]:
     """The JobSets of `files` as commands of xpk, for those who use it instead of kubectl."""
     commands = []
     for text in files["jobset.yaml"].split("---\n"):
-        name = re.search(r"^  name: (\S+)$", text, re.M)[1]
-        command = json.loads(re.search(r"command: (\[.*\])$", text, re.M)[1])
+        name = re.findall(r"^  name: (\S+)$", text, re.M)[0]
+        command = json.loads(re.findall(r"command: (\[.*\])$", text, re.M)[0])
         commands.append(
             f"xpk workload create --cluster={settings['cluster']} --workload={name} "
             f"--tpu-type={settings['tpu']} --num-slices={settings['slices']} "

@@ -119,7 +119,8 @@ def _blur(x: Images) -> Images:
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def _correlate(x: Images, axis: int, taps: tuple[float, ...]) -> Images:
     n = x.shape[axis] - len(taps) + 1
-    return sum(t * jax.lax.slice_in_dim(x, i, i + n, axis=axis) for i, t in enumerate(taps))
+    first, *others = (t * jax.lax.slice_in_dim(x, i, i + n, axis=axis) for i, t in enumerate(taps))
+    return sum(others, first)
 
 
 def _correlate_forward(x, axis, taps):
@@ -155,8 +156,8 @@ def metric_functions(
       UserError: an unknown metric, or one that does not fit contracts.Metric.
     """
     functions = {name: lookup(name, METRICS, "metric") for name in names}
-    for name in functions if shape else ():
-        if ":" in name:
+    for name in functions:
+        if shape and ":" in name:
             x = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
             jax.eval_shape(functions[name], x, x)
     return functions

@@ -110,13 +110,13 @@ def features(weights: Weights, x: Float[Array, "b h w 3"]) -> list[Float[Array, 
 
 def lpips(
     weights: Weights, x: Float[Array, "b h w 3"], y: Float[Array, "b h w 3"]
-) -> Float[Array, "b"]:
+) -> Float[Array, " b"]:
     """Distance of each pair of pictures in [0, 1]; 0 = the same. Gray ones are repeated to three
     channels; sides are at least 16."""
     if min(x.shape[1:3]) < 16:
         raise UserError(f"LPIPS needs pictures of at least 16x16, not {x.shape[1]}x{x.shape[2]}")
     x, y = (jnp.broadcast_to(v, (*v.shape[:-1], 3)) for v in (x, y))
-    total = 0.0
+    total = jnp.zeros(())
     for i, (a, b) in enumerate(zip(features(weights, x), features(weights, y), strict=True)):
         w = jnp.asarray(weights[f"lin{i}.model.1.weight"]).reshape(-1)
         total += jnp.mean(jnp.sum(jnp.square(a - b) * w, -1), (1, 2))

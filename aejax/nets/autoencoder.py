@@ -14,7 +14,7 @@ from aejax.nets.bottleneck import BOTTLENECKS
 from aejax.nets.f_D import F_D, LinearDecoder, ResidualDecoder
 from aejax.nets.f_E import F_E, LinearEncoder, ResidualEncoder, stride_of
 from aejax.registry import build, lookup
-from aejax.types import Cond, Output
+from aejax.types import Cond, Config, Output
 
 
 class AutoEncoder(nn.Module):
@@ -56,7 +56,7 @@ class AutoEncoder(nn.Module):
         return y["y"] if isinstance(y, dict) else y
 
 
-def build_model(config: Mapping[str, Any], shape: Sequence[int]) -> nn.Module:
+def build_model(config: Config, shape: Sequence[int]) -> nn.Module:
     """The model that a `config.model` describes for images of `shape` (h, w, c).
 
     Raises:

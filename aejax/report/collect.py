@@ -1,6 +1,7 @@
 """Reads the results of studies and groups them: facets, rows of repeated runs, columns."""
 
 import dataclasses
+import math
 import pathlib
 import statistics
 from collections.abc import Mapping, Sequence
@@ -8,6 +9,7 @@ from typing import Any
 
 from aejax.config import split_key
 from aejax.errors import UserError
+from aejax.files import JsonObject
 from aejax.report.columns import BASELINES
 from aejax.study.definition import Study
 from aejax.study.store import load_results, read_json, read_manifest, read_result
@@ -37,10 +39,10 @@ class Settings:
     search: dict[str, Any] | None = None
 
     @classmethod
-    def from_manifest(cls, manifest: Mapping[str, Any]) -> "Settings":
-        """The settings in manifest.json."""
-        names = [f.name for f in dataclasses.fields(cls) if f.name in manifest]
-        return cls(**{name: manifest[name] for name in names})
+    def of(cls, settings: JsonObject) -> "Settings":
+        """Those that `Study.settings` gives, and manifest.json has; others are left out."""
+        names = [f.name for f in dataclasses.fields(cls) if f.name in settings]
+        return cls(**{name: settings[name] for name in names})
 
     @property
     def heading(self) -> str:
@@ -77,8 +79,9 @@ def collect(directories: Sequence[str | pathlib.Path]) -> Collection:
     for directory in map(pathlib.Path, directories):
         manifest = read_manifest(directory)
         if manifest:
-            settings, finished = Settings.from_manifest(manifest), load_results(directory)
-            missing += len(manifest["runs"]) - len(finished)
+            settings = Settings.of(manifest.settings)
+            finished = load_results(directory)
+            missing += len(manifest.runs) - len(finished)
             for section in read_json(directory / "sections.json") or []:
                 picture = section.get("picture")
                 section |= {"picture": str(directory / picture)} if picture else {}
@@ -123,7 +126,7 @@ def _single_runs(directory: pathlib.Path) -> tuple[Settings, list[dict[str, Any]
     if not results:
         raise UserError(f"{directory} holds no study (manifest.json) and no run (result.json)")
     study = Study(directory.name, None, by="@run")
-    return Settings.from_manifest(study.settings()), results
+    return Settings.of(study.settings()), results
 
 
 def _add_baselines(results: list[dict[str, Any]], directory: pathlib.Path) -> None:
@@ -194,6 +197,11 @@ class Row:
         """The mean over the runs; None without a number."""
         numbers = self.numbers(column)
         return statistics.fmean(numbers) if numbers else None
+
+    def mean_or_nan(self, column: str) -> float:
+        """The mean over the runs; NaN without a number."""
+        mean = self.mean(column)
+        return math.nan if mean is None else mean
 
     def spread(self, column: str) -> float | None:
         """Sample standard deviation over the runs; None for one run."""

@@ -68,10 +68,11 @@ def compare(facet: str, name: Any, x: Any, differences: Sequence[float]) -> Comp
 
 def _correct_by_holm(tested: Sequence[Comparison]) -> None:
     """Replaces each p: the smallest of m times m, the next times m - 1, ..., never descending."""
-    ascending = sorted((c for c in tested if c.p is not None), key=lambda c: c.p)
+    ascending = [(c.p, c) for c in tested if c.p is not None]
+    ascending.sort(key=lambda pair: pair[0])
     previous = 0.0
-    for rank, comparison in enumerate(ascending):
-        previous = max(previous, min(1.0, comparison.p * (len(ascending) - rank)))
+    for rank, (p, comparison) in enumerate(ascending):
+        previous = max(previous, min(1.0, p * (len(ascending) - rank)))
         comparison.p = previous
 
 

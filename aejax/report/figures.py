@@ -8,17 +8,38 @@ import contextlib
 import dataclasses
 import math
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Generator, Sequence
+from typing import Any, TypedDict
 
 import numpy as np
 
 from aejax.result import Metric
 
-LIGHT = {"paper": "#ffffff", "ink": "#1c1c1e", "quiet": "#6e6e73", "rule": "#e4e4e8"}
-DARK = {"paper": "#16171a", "ink": "#f0f0f2", "quiet": "#a0a0a8", "rule": "#33343a"}
-LIGHT["lines"] = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#7b5ea7")
-DARK["lines"] = ("#5aaee6", "#f2864a", "#33c79b", "#e29ac4", "#f0c04a", "#8fd0f7", "#b49ae0")
+
+class Theme(TypedDict):
+    """Colours: of the paper, of text, of what is less important, of rules, of lines in order."""
+
+    paper: str
+    ink: str
+    quiet: str
+    rule: str
+    lines: tuple[str, ...]
+
+
+LIGHT: Theme = {
+    "paper": "#ffffff",
+    "ink": "#1c1c1e",
+    "quiet": "#6e6e73",
+    "rule": "#e4e4e8",
+    "lines": ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#7b5ea7"),
+}
+DARK: Theme = {
+    "paper": "#16171a",
+    "ink": "#f0f0f2",
+    "quiet": "#a0a0a8",
+    "rule": "#33343a",
+    "lines": ("#5aaee6", "#f2864a", "#33c79b", "#e29ac4", "#f0c04a", "#8fd0f7", "#b49ae0"),
+}
 MARKERS = "osD^vPX"
 
 
@@ -56,7 +77,7 @@ class Panel:
 
 
 @contextlib.contextmanager
-def figure(theme: Mapping[str, Any], wide: float, high: float, panels: int = 1) -> Iterator[Any]:
+def figure(theme: Theme, wide: float, high: float, panels: int = 1) -> Generator[Any]:
     """(figure, axes list) in the theme, closed in the end."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -94,7 +115,7 @@ def save(made: Any, path: Any) -> None:
     made.savefig(path, bbox_inches="tight", pad_inches=0.12, metadata={"Software": None})
 
 
-def curves(panels: Sequence[Panel], path: Any, theme: Mapping[str, Any] = LIGHT) -> None:
+def curves(panels: Sequence[Panel], path: Any, theme: Theme = LIGHT) -> None:
     """Panels side by side; a name has one colour in all of them."""
     names = list(dict.fromkeys(n.name for p in panels for n in p.lines if not n.baseline))
     looks = {
@@ -226,7 +247,7 @@ def _within(heights: Sequence[float], gap: float) -> list[float]:
     return spaced
 
 
-def dots(panels: Sequence[Panel], path: Any, theme: Mapping[str, Any] = LIGHT) -> None:
+def dots(panels: Sequence[Panel], path: Any, theme: Theme = LIGHT) -> None:
     """For an x without an order: one row per line, its single value as a dot with its spread."""
     rows = max(len(p.lines) for p in panels)
     with figure(theme, 4.6 * len(panels), 0.9 + 0.32 * rows, len(panels)) as (made, axes):

@@ -15,7 +15,7 @@ from aejax.report import curves
 from aejax.report.collect import Collection, facets, is_number, label_columns, value_of
 from aejax.report.columns import column_of
 from aejax.report.compare import comparison_table
-from aejax.report.figures import DARK, LIGHT, FigureFile
+from aejax.report.figures import DARK, LIGHT, FigureFile, Theme
 from aejax.report.provenance import duration_text, provenance
 from aejax.report.table import Cell, Table, tables
 
@@ -79,11 +79,12 @@ def _template() -> Any:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent), autoescape=True
     )
-    environment.globals |= {"LIGHT": LIGHT, "DARK": DARK, "colour_variables": _colour_variables}
+    names: dict[str, Any] = {"LIGHT": LIGHT, "DARK": DARK, "colour_variables": _colour_variables}
+    environment.globals.update(names)
     return environment.get_template("page.html")
 
 
-def _colour_variables(theme: Mapping[str, Any]) -> str:
+def _colour_variables(theme: Theme) -> str:
     """ "--c0: #0072b2; --c1: ...": the colours of lines."""
     return " ".join(f"--c{i}: {colour};" for i, colour in enumerate(theme["lines"]))
 

@@ -52,7 +52,7 @@ def make_panel(
 ) -> Panel | None:
     """One facet's panel: lines over an x of several numbers, else a dot for each row; None if no
     row has a finite y."""
-    rows = [row for row in rows if row.mean(y) is not None and math.isfinite(row.mean(y))]
+    rows = [row for row in rows if math.isfinite(row.mean_or_nan(y))]
     if not rows:
         return None
     title = facet if len(facets(collection)) > 1 else ""
@@ -73,9 +73,12 @@ def _dots(collection: Collection, rows: Sequence[Row], y: str) -> list[Line]:
     lines = []
     for row in rows:
         spread = row.spread(y)
-        lines.append(Line(_name(row, labels), [0], [row.mean(y)], [spread] if spread else []))
+        lines.append(
+            Line(_name(row, labels), [0], [row.mean_or_nan(y)], [spread] if spread else [])
+        )
     for name in collection.settings.baselines:
-        values = {row.mean(f"{name}:{y}") for row in rows} - {None}
+        means = (row.mean(f"{name}:{y}") for row in rows)
+        values = {mean for mean in means if mean is not None}
         lines += [Line(BASELINES[name], [0], [v], baseline=True) for v in sorted(values)]
     return lines
 
@@ -88,9 +91,13 @@ def _lines(collection: Collection, rows: Sequence[Row], x: str, y: str) -> list[
     points: dict[str, list[tuple[float, float, float]]] = {}  # name -> (x, y, spread)
     for row in rows:
         name = _name(row, labels) or column_of(y).header
-        point = (float(row.mean(x) or row.first(x)), row.mean(y), row.spread(y) or 0.0)
+        point = (float(row.mean(x) or row.first(x)), row.mean_or_nan(y), row.spread(y) or 0.0)
         points.setdefault(name, []).append(point)
-    return [Line(name, *zip(*sorted(group), strict=True)) for name, group in points.items()]
+    lines = []
+    for name, group in points.items():
+        at, means, spreads = zip(*sorted(group), strict=True)
+        lines.append(Line(name, at, means, spreads))
+    return lines
 
 
 def _baseline_lines(collection: Collection, rows: Sequence[Row], x: str, y: str) -> list[Line]:
@@ -100,7 +107,8 @@ def _baseline_lines(collection: Collection, rows: Sequence[Row], x: str, y: str)
         means = {float(row.first(x)): row.mean(f"{name}:{y}") for row in rows}
         points = sorted((at, mean) for at, mean in means.items() if mean is not None)
         if len(points) > 1:
-            lines.append(Line(BASELINES[name], *zip(*points, strict=True), baseline=True))
+            at, mean = zip(*points, strict=True)
+            lines.append(Line(BASELINES[name], at, mean, baseline=True))
     return lines
 
 

@@ -73,7 +73,8 @@ def run(args: argparse.Namespace) -> int:
     )
     i, n = part if part and study.search is None else (0, 1)
     done = {result["id"] for result in results}
-    own = [r["id"] for r in store.read_manifest(directory)["runs"] if r["index"] % n == i]
+    manifest = store.read_manifest(directory)
+    own = [run.id for run in manifest.runs if run.index % n == i] if manifest else []
     return int(any(store.is_failed(directory / ident) for ident in own if ident not in done))
 
 

@@ -37,15 +37,18 @@ class Search:
       metric: what is searched for; its best row is set in bold in the table. "" = no mark.
       larger_is_better: whether a larger `metric` is better.
       fixed: overrides that are added to every run that the search proposes.
-      can_stop_runs: whether `should_stop` is asked while a run is being trained.
       poll: seconds between two calls of `should_stop`.
     """
 
     metric: str = ""
     larger_is_better: bool = True
     fixed: Overrides = {}
-    can_stop_runs: bool = False
     poll: float = 1.0
+
+    @property
+    def can_stop_runs(self) -> bool:
+        """Whether `should_stop` is asked while a run is being trained."""
+        return False
 
     @property
     def total(self) -> int:
@@ -244,6 +247,11 @@ class Run:
     id: str
     overrides: dict[str, Any]
     labels: dict[str, Any]
+
+    @property
+    def labelled_overrides(self) -> dict[str, Any]:
+        """The overrides and "@label"s that `list_runs` makes this run of."""
+        return self.overrides | {f"@{name}": value for name, value in self.labels.items()}
 
 
 def distinguishing_keys(runs: Sequence[Run]) -> list[str]:

@@ -164,7 +164,8 @@ class WorkerPool:
             remaining = sum(r.id not in self.reported for r in state.runs)
             # Workers overlap: the times printed add up to the time since the pool began.
             seconds = time.monotonic() - self.began - sum(progress.seconds)
-            progress.end(store.read_result(state.workdir(run)), seconds, remaining)
+            result = store.read_result(state.workdir(run)) or {"metrics": {}}
+            progress.end(result, seconds, remaining)
 
     def _should_restart(self, k: int, status: int) -> bool:
         """Whether worker `k`, which ended with `status`, is needed again."""

@@ -16,7 +16,7 @@ import math
 import pathlib
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -361,7 +361,7 @@ def _optuna() -> Any:
 
 
 @contextlib.contextmanager
-def _exclusive(folder: pathlib.Path) -> Iterator[None]:
+def _exclusive(folder: pathlib.Path) -> Generator[None]:
     """One process at a time, also of several machines, by a lease of the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     held = lease.take(folder)

@@ -71,11 +71,8 @@ class StudyState:
 
     def read_proposed_runs(self) -> None:
         """Adds the runs that any process's search has written to the manifest."""
-        manifest = store.read_manifest(self.directory) or {"runs": []}
-        proposed = [
-            {**entry["overrides"], **{f"@{k}": v for k, v in entry["labels"].items()}}
-            for entry in manifest["runs"]
-        ]
+        manifest = store.read_manifest(self.directory)
+        proposed = [run.labelled_overrides for run in manifest.runs] if manifest else []
         self.runs = list_runs([*self._listed, *proposed])
 
     def ask_search(self) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from aejax import files
 from aejax.errors import UserError
+from aejax.files import JsonObject
 from aejax.study.definition import Run, Study, to_plain
 
 
@@ -31,7 +32,7 @@ def write_json(path: pathlib.Path, value: Any) -> None:
     files.write_atomically(path, json.dumps(value, indent=1, default=to_plain) + "\n")
 
 
-def read_result(workdir: pathlib.Path) -> dict[str, Any] | None:
+def read_result(workdir: pathlib.Path) -> JsonObject | None:
     """The result of a finished run, else None."""
     result = read_json(workdir / "result.json")
     return result if isinstance(result, dict) and "metrics" in result else None
@@ -59,20 +60,37 @@ def write_manifest(study: Study, directory: pathlib.Path, runs: Sequence[Run]) -
         write_json(directory / "manifest.json", manifest)
 
 
-def read_manifest(directory: pathlib.Path) -> dict[str, Any] | None:
-    """manifest.json with today's names of settings; None if there is none."""
-    manifest = read_json(directory / "manifest.json")
-    if not manifest:
+@dataclasses.dataclass
+class Manifest:
+    """The content of manifest.json.
+
+    Attributes:
+      settings: as `Study.settings` gives them.
+      runs: every run of the study, in order.
+    """
+
+    settings: JsonObject
+    runs: list[Run]
+
+
+def read_manifest(directory: pathlib.Path) -> Manifest | None:
+    """The study's manifest with today's names of settings; None if there is none."""
+    settings = read_json(directory / "manifest.json")
+    if not settings:
         return None
-    if "over" in manifest:  # the name in aejax 0.1
-        manifest["repeats"] = manifest.pop("over")
-    search = manifest.get("search")
+    if "over" in settings:  # the name in aejax 0.1
+        settings["repeats"] = settings.pop("over")
+    search = settings.get("search")
     if search and "better" in search:  # +1 or -1 in aejax 0.1
         search["larger_is_better"] = search.pop("better") > 0
-    return manifest
+    runs = [
+        Run(entry.get("index", i), entry["id"], entry["overrides"], entry["labels"])
+        for i, entry in enumerate(settings.pop("runs", []))
+    ]
+    return Manifest(settings, runs)
 
 
-def load_results(directory: str | pathlib.Path) -> list[dict[str, Any]]:
+def load_results(directory: str | pathlib.Path) -> list[JsonObject]:
     """Results of the finished runs in the manifest's order, with id, overrides, labels and folder.
 
     Raises:
@@ -83,9 +101,10 @@ def load_results(directory: str | pathlib.Path) -> list[dict[str, Any]]:
     if not manifest:
         raise UserError(f"{directory} holds no study (no manifest.json)")
     results = []
-    for entry in manifest["runs"]:
-        result = read_result(directory / entry["id"])
+    for run in manifest.runs:
+        folder = directory / run.id
+        result = read_result(folder)
         if result is not None:
-            identity = {key: entry[key] for key in ("id", "overrides", "labels")}
-            results.append(result | identity | {"directory": str(directory / entry["id"])})
+            identity = {"id": run.id, "overrides": run.overrides, "labels": run.labels}
+            results.append(result | identity | {"directory": str(folder)})
     return results

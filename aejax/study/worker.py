@@ -11,11 +11,12 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any
 
 from aejax import lease
 from aejax.errors import SavedAndStopped, UserError
+from aejax.files import JsonObject
 from aejax.machine.allocator import release_memory
 from aejax.result import Result
 from aejax.study import store
@@ -74,7 +75,7 @@ class Worker:
 
     # --- which run is next ------------------------------------------------------------------------
 
-    def _leased_runs(self) -> Iterator[Run]:
+    def _leased_runs(self) -> Generator[Run]:
         """Open runs, each with its lease held until the next one is asked for."""
         has_said_waiting = False
         while True:
@@ -119,7 +120,7 @@ class Worker:
         return len(self.progress.seconds) >= -(-len(self.state.runs) // self.state.part[1])
 
     @contextlib.contextmanager
-    def _leased(self, run: Run) -> Iterator[bool]:
+    def _leased(self, run: Run) -> Generator[bool]:
         """Whether the run's lease could be taken; it is released in the end."""
         workdir = self.state.workdir(run)
         workdir.mkdir(exist_ok=True)
@@ -171,7 +172,7 @@ class Worker:
         train = self._train
         if train is None:
             from aejax.training.run import train
-        arguments = {"overrides": run.overrides, **self._arguments}
+        arguments: dict[str, Any] = {"overrides": run.overrides, **self._arguments}
         parameters = inspect.signature(train).parameters
         if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
             arguments = {k: v for k, v in arguments.items() if k in parameters}
@@ -192,7 +193,7 @@ class Worker:
         return sum(run.id not in ended for run in state.own_runs())
 
     @contextlib.contextmanager
-    def _watched_by_search(self, run: Run, pruned: threading.Event) -> Iterator[None]:
+    def _watched_by_search(self, run: Run, pruned: threading.Event) -> Generator[None]:
         """While a run is trained, the search may end it by SIGTERM, upon which it saves and stops;
         `pruned` is then set."""
         search = self.state.study.search
@@ -229,7 +230,7 @@ class Worker:
         state.failed[run.id] = text
         self.crashed = not isinstance(error, UserError)
         if self.group.is_first:
-            note = {"error": text, "time": time.time(), "date": _now()}
+            note: JsonObject = {"error": text, "time": time.time(), "date": _now()}
             if self.crashed:
                 note["traceback"] = "".join(traceback.format_exception(error)).splitlines()
             store.write_json(state.workdir(run) / "failed.json", note)
@@ -264,22 +265,25 @@ class ProcessGroup:
         processes = None
         if "jax" in sys.modules:  # processes can only have been joined through JAX
             from aejax.cluster import processes
-        self.is_first = processes.is_first() if processes else True
+        self.is_first = processes is None or processes.is_first()
         self.is_joined = processes is not None and processes.count() > 1
-        self._client = processes.client() if self.is_joined else None
+        self._client = None if processes is None else processes.client()
 
     def share(self, runs: Iterator[Run]) -> Iterator[Run]:
         """The first process takes runs and sends each to the others."""
         if not self.is_joined:
             yield from runs
             return
+        client = self._client
+        if client is None:
+            raise UserError("several processes, but not joined by jax.distributed")
         while True:
             key = f"aejax/study/{next(self._turns)}"
             if self.is_first:
                 run = next(runs, None)
-                self._client.key_value_set(key, json.dumps(run and dataclasses.asdict(run)))
+                client.key_value_set(key, json.dumps(run and dataclasses.asdict(run)))
             else:
-                sent = json.loads(self._client.blocking_key_value_get(key, 7 * 86400 * 1000))
+                sent = json.loads(client.blocking_key_value_get(key, 7 * 86400 * 1000))
                 run = Run(**sent) if sent else None
             if run is None:
                 return
@@ -312,7 +316,7 @@ class SigtermRaises:
             raise SavedAndStopped("stopped by SIGTERM")
 
     @contextlib.contextmanager
-    def deferred(self) -> Iterator[None]:
+    def deferred(self) -> Generator[None]:
         """Within it a signal waits: what is begun is completed first."""
         self._is_deferred = True
         try:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import PyTree
+from jaxtyping import PRNGKeyArray, PyTree
 from ml_collections import ConfigDict
 
 from aejax.config import current
@@ -27,7 +27,7 @@ from aejax.training.sharding import Sharding, of_config
 from aejax.training.start import started
 from aejax.training.state import TrainState, create
 from aejax.training.step import make_train_step
-from aejax.types import Batch
+from aejax.types import Batch, Variables
 from aejax.units import Clock
 
 
@@ -107,25 +107,26 @@ class Parts:
                 images = self.example(1024 if config.data.crop else min(self.pipeline.n, 4096))
             variables = self.objective.initialise(self.model, variables, images["image"])
         if config.model.start:
-            shape = self.pipeline.example_shape
+            shape = self.pipeline.image_shape
             variables = started(variables, config.model, self.objective, shape)
         return create(variables, self.tx, config.optim.ema)
 
-    def init_variables(self, example, key):
+    def init_variables(self, example: Batch, key: PRNGKeyArray) -> Variables:
         """Flax's `init` of the model, with the conditions of its objective."""
         cond = None
         if isinstance(self.objective, Conditions):
             cond = self.objective.conditions(example, key, True)
         rngs = {"params": key, "bottleneck": key}
-        return self.model.init(rngs, example["image"], cond, train=False)
+        return dict(self.model.init(rngs, example["image"], cond, train=False))
 
     def example(self, count: int) -> Batch:
         """The first `count` training examples as the step sees them."""
         batches, step = [], 0
+        resident = jax.tree.map(jnp.asarray, self.pipeline.resident)
         while sum(len(batch["image"]) for batch in batches) < count:
             part = jax.tree.map(lambda v: v[0], self.pipeline.dispatch(step, 1))
             key = jax.random.fold_in(jax.random.key(0), step)
-            batches.append(self.pipeline.images(self.pipeline.resident, part, key, True))
+            batches.append(self.pipeline.images(resident, part, key, True))
             step += 1
         return jax.tree.map(lambda *v: jnp.concatenate(v)[:count], *batches)
 
@@ -160,9 +161,9 @@ def build(config: ConfigDict, data_dir: str | None = None, data: Any = None) -> 
         splits=splits,
     )
     splits = dataclasses.replace(splits, train=pipeline.source)
-    model = build_model(config.model, pipeline.example_shape)
+    model = build_model(config.model, pipeline.image_shape)
     objective = build_objective(config)
-    metric_functions(config.eval.metrics, pipeline.example_shape)  # their errors, before the start
+    metric_functions(config.eval.metrics, pipeline.image_shape)  # their errors, before the start
     clock = Clock(config.data.batch, pipeline.n)
     steps = clock.steps(config.train.length, "train.length")
     schedule = optim.build_schedule(config.optim, steps, clock)
@@ -194,7 +195,7 @@ def build_evaluator(parts: Parts) -> Evaluator:
         of_config(config.train).local_devices,
         config.ops,
     )
-    evaluator.check(parts.abstract().variables, parts.pipeline.example_shape, config.eval.best)
+    evaluator.check(parts.abstract().variables, parts.pipeline.image_shape, config.eval.best)
     return evaluator
 
 
@@ -207,7 +208,7 @@ def latent_size(parts: Parts) -> int:
     """Numbers in h for one image; 0 for a model that has no `encode`."""
     if not isinstance(parts.model, Encodes):
         return 0
-    shape = jax.ShapeDtypeStruct((1, *parts.pipeline.example_shape), jnp.float32)
+    shape = jax.ShapeDtypeStruct((1, *parts.pipeline.image_shape), jnp.float32)
     variables = parts.abstract().variables
     h = jax.eval_shape(lambda v, x: parts.model.apply(v, x, method="encode"), variables, shape)
     return sum(math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(h))

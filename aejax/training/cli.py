@@ -136,7 +136,7 @@ def _check(args) -> int:
     sharding = of_config(config.train)
     abstract = parts.abstract()
     _print_parameters(abstract.params)
-    source, shape = parts.pipeline.source, parts.pipeline.example_shape
+    source, shape = parts.pipeline.source, parts.pipeline.image_shape
     numbers, latent = shape[0] * shape[1] * shape[2], latent_size(parts)
     code = f", h of {latent:,} (compression {numbers / latent:.3g})" if latent else ""
     print(f"\ndata     {source.name}: {parts.pipeline.n:,} images, x of {shape}{code}")

@@ -25,7 +25,7 @@ from aejax.pictures import common_crop, contact_sheet, save
 from aejax.registry import did_you_mean
 from aejax.result import Metric
 from aejax.training.sharding import AXIS
-from aejax.types import Variables
+from aejax.types import Shape, Variables
 
 # What tells the best example from the worst: the first of these that is measured.
 RANKS = (Metric("psnr"), Metric("mse", False), Metric("loss", False))
@@ -69,7 +69,7 @@ class Evaluation:
             first = self.pictures["first"]
             if first:
                 arrays = {n: common_crop([p[n] for p in first]) for n in first[0]}
-                np.savez_compressed(folder / "examples.npz", **arrays)
+                np.savez_compressed(folder / "examples.npz", allow_pickle=False, **arrays)
         except OSError as e:
             warnings.warn(f"pictures cannot be written ({e}); the run goes on", stacklevel=2)
 
@@ -115,7 +115,7 @@ class Evaluator:
             return values, shown, model.apply(variables, batch["image"], method="encode")
 
         measure = ops.traced_with(forms or {}, measure)
-        # The fast forms of nets/ops.py loop over the batch: it is split here, not by the compiler.
+        # The fast forms of nets/ops loop over the batch: it is split here, not by the compiler.
         mesh = Mesh(np.array(devices or jax.local_devices()), (AXIS,))
         self.device_count = mesh.size
         self.everywhere = NamedSharding(mesh, P())
@@ -125,7 +125,7 @@ class Evaluator:
         )
         self.single = jax.jit(measure)
 
-    def check(self, variables: Variables, trained_on: tuple[int, int, int], best: str = "") -> None:
+    def check(self, variables: Variables, trained_on: Shape, best: str = "") -> None:
         """Refuses, before anything is computed, what would fail in the first evaluation.
 
         Args:
@@ -141,10 +141,11 @@ class Evaluator:
         if not pipeline.n:
             raise UserError("the evaluation split has no examples; set data.eval_split")
         resident = jax.eval_shape(lambda v: v, pipeline.resident)
+        values = {}
         for shape, batch in _extreme_batches(pipeline, self.batch):
             run = self._program(batch["index"].shape[0])
             try:
-                values, *_ = run.eval_shape(variables, batch, resident, jax.random.key(0))
+                values, *_ = jax.eval_shape(run, variables, batch, resident, jax.random.key(0))
             except (ScopeParamShapeError, TypeError, ValueError) as e:
                 if shape == tuple(trained_on):  # then it is no matter of the shape
                     raise
@@ -220,14 +221,15 @@ class Evaluator:
 
 def _extreme_batches(
     pipeline: Pipeline, batch: int
-) -> Iterator[tuple[tuple[int, int, int], dict[str, jax.ShapeDtypeStruct]]]:
+) -> Iterator[tuple[Shape, dict[str, jax.ShapeDtypeStruct]]]:
     """(h, w, c) of the smallest and the largest evaluation images (one where all are equal), with
     shapes and types of the batch that `pipeline.eval_batches` makes of them."""
     sizes = np.full((pipeline.n, 2), pipeline.crop) if pipeline.crop else pipeline.source.sizes
     sizes, counts = np.unique(sizes, axis=0, return_counts=True)
     areas = sizes.prod(1, dtype=np.int64)
     for i in dict.fromkeys((int(areas.argmin()), int(areas.argmax()))):
-        shape = (*map(int, sizes[i]), pipeline.source.channels)
+        h, w = map(int, sizes[i])
+        shape = h, w, pipeline.source.channels
         n = min(batch, -(-int(counts[i]) // pipeline.process_count))
         rows = jax.ShapeDtypeStruct((n,), jnp.int32)
         batch_shapes = {"index": rows}
@@ -267,7 +269,7 @@ def _over_processes(values: np.ndarray) -> np.ndarray:
     return both.sum((0, 1))
 
 
-def _latent_statistics(h: np.ndarray) -> Mapping[str, Any]:
+def _latent_statistics(h: np.ndarray) -> dict[str, Any]:
     """How h is spread: of each coordinate the mean and standard deviation (at most 64 listed)."""
     std = h.std(0)
     variance = np.sort(std**2)[::-1]

@@ -10,7 +10,7 @@ import pathlib
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 import jax
@@ -121,7 +121,7 @@ class Stopwatch:
         self._inner = 0.0
 
     @contextlib.contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
+    def __call__(self, name: str) -> Generator[None]:
         outer, self._inner, start = self._inner, 0.0, time.perf_counter()
         try:
             yield

@@ -236,7 +236,7 @@ class Loop:
             return None
         begun = time.perf_counter()
         with self.prepared.watch("evaluate"):
-            metrics = self.prepared.evaluate()
+            metrics = self.prepared.evaluate().metrics
         self.evaluation_seconds = min(self.evaluation_seconds, time.perf_counter() - begun)
         self.stopping.evaluated(metrics, self.config.train.patience)
         self.throughput.restart(self.step)
@@ -255,7 +255,7 @@ class Loop:
         if is_due or is_stopped or evaluated:
             with self.prepared.watch("checkpoint"):
                 metrics = self._settle()
-                if np.isfinite(metrics["loss"]):  # never over the last good one
+                if metrics is None or np.isfinite(metrics["loss"]):  # never over the last good one
                     self.prepared.save(evaluated)
                 if is_stopped:
                     self.prepared.checkpoints.wait()

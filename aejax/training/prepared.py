@@ -35,8 +35,7 @@ class PreparedRun:
       state, stopping: from the newest checkpoint, or as they are before the first step; the loop
         replaces them.
       watch: where the time goes.
-      checkpoints, log: None before `claim`.
-      evaluation: the last one.
+      checkpoints, log: there from `claim` on.
       cost: FLOPs and bytes of the first program, as the compiler counts them.
     """
 
@@ -49,9 +48,8 @@ class PreparedRun:
     stopping: Stopping
     watch: Stopwatch
     workdir: pathlib.Path
-    checkpoints: Checkpoints | None = None
-    log: Log | None = None
-    evaluation: Evaluation | None = None
+    checkpoints: Checkpoints = dataclasses.field(init=False)
+    log: Log = dataclasses.field(init=False)
     cost: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
@@ -60,6 +58,7 @@ class PreparedRun:
         self.resident = None if resident is None else self.sharding.replicate(resident)
         self.key = self.sharding.replicate_key(self.parts.config.seed + 1)
         self.compiled: dict[int, Dispatch] = {}
+        self._writers = contextlib.ExitStack()  # closes what `claim` has opened
 
     def claim(self, overrides: dict[str, Any], command: str, changed: Changes) -> None:
         """Makes the folder this run's: config.json, spec.json, provenance.json, log, checkpoints.
@@ -84,12 +83,14 @@ class PreparedRun:
         self.checkpoints = Checkpoints(
             self.workdir.resolve() / "checkpoints", config.checkpoint.keep, config.eval.best
         )
+        self._writers.callback(self.checkpoints.close)
         self.log = Log(
             str(self.workdir),
             tensorboard=config.log.tensorboard,
             wandb=config.log.wandb,
             config=json.loads(to_json(config)),
         )
+        self._writers.callback(self.log.close)
 
     def program(self, count: int) -> Dispatch:
         """The compiled program for `count` steps; the last one of a run may have fewer.
@@ -110,16 +111,15 @@ class PreparedRun:
                     self.cost.update(cost_of(self.compiled[count], count, devices))
         return self.compiled[count]
 
-    def evaluate(self) -> dict[str, float]:
-        """Metrics of the averaged variables; pictures go to the folder and the log."""
-        config = self.parts.config
+    def evaluate(self) -> Evaluation:
+        """Measures the averaged variables; pictures and metrics go to the folder and the log."""
+        config, step = self.parts.config, int(self.state.step)
         variables = self.sharding.local(self.state.best_variables)
-        self.evaluation = self.evaluator(variables, config.seed, config.eval.examples)
-        self.evaluation.write_pictures(self.workdir)
-        step, metrics = int(self.state.step), self.evaluation.metrics
-        self.log.images(step, self.evaluation.sheets())
-        self.log.write(step, {f"eval/{name}": v for name, v in metrics.items()})
-        return metrics
+        evaluation = self.evaluator(variables, config.seed, config.eval.examples)
+        evaluation.write_pictures(self.workdir)
+        self.log.images(step, evaluation.sheets())
+        self.log.write(step, {f"eval/{name}": v for name, v in evaluation.metrics.items()})
+        return evaluation
 
     def save(self, metrics: dict[str, float] | None = None) -> None:
         """Starts saving a checkpoint; `metrics` are those of an evaluation of this state."""
@@ -129,9 +129,7 @@ class PreparedRun:
         """Ends threads, files and saves."""
         self.parts.pipeline.close()
         self.evaluator.pipeline.close()
-        for writer in (self.log, self.checkpoints):
-            if writer is not None:
-                writer.close()
+        self._writers.close()
 
 
 def prepare(

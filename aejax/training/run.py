@@ -16,6 +16,7 @@ from aejax.data.arrays import MEMORY
 from aejax.machine.provenance import provenance
 from aejax.result import Result, read_result
 from aejax.training.build import count_parameters, latent_size
+from aejax.training.evaluate import Evaluation
 from aejax.training.log import Stopwatch
 from aejax.training.loop import Loop, Summary
 from aejax.training.prepared import PreparedRun, prepare
@@ -74,32 +75,32 @@ def train(
                 print(splits.line, file=sys.stderr, flush=True)
             run.claim(overrides or {}, command, changed)
             summary = Loop(run, quiet).run()
-            metrics = _measured(run)
+            evaluation = _measured(run)
             best = run.checkpoints.best_step()
         finally:
             run.close()
-        result = _result(run, metrics, best, summary, overrides or {}, command)
+        result = _result(run, evaluation, best, summary, overrides or {}, command)
         if jax.process_index() == 0:
             files.write_atomically(workdir / "result.json", result.to_json())
     return result
 
 
-def _measured(run: PreparedRun) -> dict[str, float]:
-    """Metrics of the last state, saved with its checkpoint."""
+def _measured(run: PreparedRun) -> Evaluation:
+    """Measures the last state; the metrics are saved with its checkpoint."""
     with run.watch("checkpoint"):  # first without them: what fails from here on loses nothing
         run.save()
         run.checkpoints.wait()
     with run.watch("evaluate"):
-        metrics = run.evaluate()
+        evaluation = run.evaluate()
     with run.watch("checkpoint"):
-        run.save(metrics)
+        run.save(evaluation.metrics)
         run.checkpoints.wait()
-    return metrics
+    return evaluation
 
 
 def _result(
     run: PreparedRun,
-    metrics: dict[str, float],
+    evaluation: Evaluation,
     best: int | None,
     summary: Summary,
     overrides: dict[str, Any],
@@ -110,14 +111,14 @@ def _result(
         id=run.workdir.resolve().name,
         overrides=overrides,
         task=parts.config.task,
-        metrics={f"test/{name}": v for name, v in metrics.items()},
-        examples=run.evaluation.count,
+        metrics={f"test/{name}": v for name, v in evaluation.metrics.items()},
+        examples=evaluation.count,
         data={"train": source.name, "fingerprint": source.fingerprint},
-        latent=run.evaluation.latent,
+        latent=evaluation.latent,
         best_step=best,
         parameters=count_parameters(run.state.params),
         latent_size=latent_size(parts),
-        input_size=math.prod(parts.pipeline.example_shape),
+        input_size=math.prod(parts.pipeline.image_shape),
         **dataclasses.asdict(summary),
         cost=run.cost,
         seconds=run.watch.report(),

@@ -5,7 +5,7 @@
     Fsdp  as Jit, and parameters, averages and optimiser state sharded by rules
 
 In all three the gradient of a device's share of the batch is computed per device (fast forms in
-nets/ops.py loop over the batch, which must not be gathered first) and averaged over all devices.
+nets/ops loop over the batch, which must not be gathered first) and averaged over all devices.
 In fsdp a step gathers the parameters once, and the sum of a sharded parameter's gradient is
 scattered: each device receives the part that it updates (ZeRO, Rajbhandari et al. 2020, arXiv
 1910.02054, stage 3 at rest and stage 2 within a step).

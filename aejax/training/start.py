@@ -1,7 +1,6 @@
 """Fine-tuning: the variables that a training starts from are those of another model."""
 
 import re
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,12 +11,10 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from aejax.contracts import AdaptsStart, Objective
 from aejax.errors import UserError
 from aejax.loading import load
-from aejax.types import Variables
+from aejax.types import Config, Shape, Variables
 
 
-def started(
-    variables: Variables, config: Mapping[str, Any], objective: Objective, shape: Sequence[int]
-) -> Variables:
+def started(variables: Variables, config: Config, objective: Objective, shape: Shape) -> Variables:
     """`variables` with those of config.model.start in place.
 
     Args:
@@ -79,11 +76,15 @@ def misfits(have: Variables, want: Variables) -> list[str]:
     >>> misfits({"a": np.zeros(3)}, {"a": np.zeros(4)})
     ["a is (3,), not (4,)"]
     """
-    have, want = (flatten_dict(dict(v), sep="/") for v in (have, want))
-    shapes = [{p: tuple(np.shape(v)) for p, v in tree.items()} for tree in (have, want)]
+    ours, theirs = _shapes(have), _shapes(want)
     return [
-        f"{path} is {a.get(path)}, not {b.get(path)}"
-        for a, b in [shapes]
-        for path in sorted(a.keys() | b.keys())
-        if a.get(path) != b.get(path)
+        f"{path} is {ours.get(path)}, not {theirs.get(path)}"
+        for path in sorted(ours.keys() | theirs.keys())
+        if ours.get(path) != theirs.get(path)
     ]
+
+
+def _shapes(variables: Variables) -> dict[str, tuple[int, ...]]:
+    """ "params/f_E/Dense_0/kernel" -> (64, 16)."""
+    leaves: Any = flatten_dict(dict(variables), sep="/")
+    return {path: tuple(np.shape(leaf)) for path, leaf in leaves.items()}

@@ -15,7 +15,7 @@ import dataclasses
 import json
 import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import jax
@@ -28,6 +28,7 @@ from aejax.data.pipeline import Pipeline
 from aejax.data.source import Source
 from aejax.errors import UserError
 from aejax.machine.provenance import provenance
+from aejax.types import Shape
 
 Changes = dict[str, list[Any]]  # dotted key of the config -> [old value, new value]
 # Regex of the config keys that may change when a run goes on; a change of any other is refused.
@@ -54,7 +55,7 @@ class Split:
 
     source: str
     images: int
-    shape: tuple[int, int, int] | None
+    shape: Shape | None
     fingerprint: str
 
     @classmethod
@@ -90,7 +91,7 @@ class Spec:
       splits: "train" and "test".
     """
 
-    example_shape: tuple[int, int, int]
+    example_shape: Shape
     class_names: tuple[str, ...] = ()
     splits: dict[str, Split] = dataclasses.field(default_factory=dict)
 
@@ -98,7 +99,7 @@ class Spec:
     def of(cls, train: Pipeline, test: Pipeline) -> "Spec":
         """That of a training and an evaluation pipeline."""
         return cls(
-            tuple(map(int, train.example_shape)),
+            train.image_shape,
             tuple(train.source.class_names),
             {"train": Split.of(train.source), "test": Split.of(test.source)},
         )
@@ -237,7 +238,7 @@ def has_more_to_do(workdir: pathlib.Path, changed: Changes) -> bool:
 
 
 @contextlib.contextmanager
-def leased(workdir: pathlib.Path) -> Iterator[None]:
+def leased(workdir: pathlib.Path) -> Generator[None]:
     """Makes the folder if need be and holds its lease: one process trains in it at a time.
 
     Raises:

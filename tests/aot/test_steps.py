@@ -15,6 +15,7 @@ from aejax import config as configs
 from aejax.aot import analyse, compile, topology
 from aejax.errors import UserError
 from aejax.training.build import build as build_parts
+from tests.helpers import others_slow
 
 if importlib.util.find_spec("libtpu") is None:
     pytest.skip(
@@ -66,7 +67,7 @@ def compiled(name, *more, steps=1):
         parts.pipeline.close()
 
 
-@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("name", others_slow(STEPS, "autoencode", "vamp"))
 def test_one_all_reduce_no_loop_no_float64(name):
     found = compiled(name, "train.mode=pmap")
     hlo = found.program.as_text()
@@ -110,6 +111,7 @@ def test_fsdp_scatters_gradients():
     assert used["arguments"] < 0.3 * found.state_bytes
 
 
+@pytest.mark.slow
 def test_steps_of_a_dispatch_are_a_loop_on_tpus():
     """On CPUs they are unrolled where a convolution's weight gradient is in them."""
     found = compiled("supervised", "optim.name=adam", steps=3)
@@ -122,6 +124,7 @@ def test_what_does_not_fit_or_divide_is_said_in_a_line():
         compile.compile_step(parts, topology.devices(SLICE), 24)
 
 
+@pytest.mark.slow
 def test_the_largest_batch_that_fits(monkeypatch):
     one = topology.parse("v5e:1x1")
     small = dataclasses.replace(topology.CHIPS["v5e"], hbm=16 << 20)
@@ -145,6 +148,7 @@ def test_the_command(capsys, tmp_path):
     assert '"examples_per_second"' in (tmp_path / "out" / "table.json").read_text()
 
 
+@pytest.mark.slow
 def test_without_the_data(capsys):
     command = ["check", "--config", str(EXPERIMENTS / "generate/flowers.py:smoke")]
     command += ["--config.data.source=folder:not/here", "--topology", "v5e:4x4", "--no-data"]

@@ -1,5 +1,6 @@
 """Processes that find each other: what the environment says, who is missing, who is slow."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -16,13 +17,7 @@ from aejax.cluster.detect import Cluster
 from aejax.cluster.missing import HostsMissing, Report
 from aejax.cluster.slow import Sign, Watch
 from aejax.errors import UserError
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
+from tests.helpers import PROGRAMS, free_port, wait_for
 
 # --- what the environment says --------------------------------------------------------------------
 
@@ -109,14 +104,14 @@ def test_contradictions_are_the_users_mistake(env, message):
 # --- the roll call, each process a thread ---------------------------------------------------------
 
 
-def roll_calls(clusters, timeout, later=(), until=lambda i: time.sleep(1.0)):
-    """What roll_call returned or raised for each of `clusters`; i in `later` starts after
-    `until(i)`."""
-    answers = {}
+def roll_calls(clusters, timeout, begins=None):
+    """What roll_call returned or raised for each of `clusters`; process i starts when
+    `begins[i](answers so far)` has returned."""
+    answers, begins = {}, begins or {}
 
     def one(key, cluster):
-        if key in later:
-            until(key)
+        if key in begins:
+            begins[key](answers)
         try:
             answers[key] = missing.roll_call(cluster, timeout)
         except Exception as e:
@@ -138,9 +133,15 @@ def cluster_of(n, hosts=()):
 def test_all_come_even_if_the_first_is_late():
     here = (socket.gethostname(),) * 3
     clusters = cluster_of(3)
-    assert roll_calls(clusters, 20, later=[0]) == [here] * 3
-    # The port is free again at once: JAX's service takes it next.
     port = int(clusters[0].coordinator.split(":")[1])
+
+    def after_others_have_tried(_):
+        with socket.create_server(("", port)) as server:
+            for _ in range(2):
+                server.accept()[0].close()
+
+    assert roll_calls(clusters, 20, {0: after_others_have_tried}) == [here] * 3
+    # The port is free again at once: JAX's service takes it next.
     socket.create_server(("", port)).close()
 
 
@@ -160,7 +161,7 @@ def test_a_missing_coordinator_is_named():
 
 def test_two_processes_with_one_number():
     a, b, _ = cluster_of(3)
-    for message in roll_calls([a, b, b], 10, later=[2]):
+    for message in roll_calls([a, b, b], 10):
         assert isinstance(message, UserError) and "AEJAX_PROCESS_ID" in str(message)
 
 
@@ -184,79 +185,42 @@ def test_a_process_restarted_during_the_roll_call_counts_once():
     b, c = (Cluster("test", a.coordinator, 3, i) for i in (1, 2))
     port = int(a.coordinator.split(":")[1])
 
-    def killed():  # reports as process 1, then dies
-        end = time.monotonic() + 5
-        while time.monotonic() < end:
-            try:
-                with socket.create_connection(("localhost", port)) as s:
-                    report = dataclasses.asdict(Report.of_this_process(b)) | {"host": "x"}
-                    s.sendall(json.dumps(report).encode() + b"\n")
-                    time.sleep(0.3)
-                return
-            except OSError:
-                time.sleep(0.05)
+    report = dataclasses.asdict(Report.of_this_process(b)) | {"host": "x"}
+    dead = threading.Event()
 
-    first = threading.Thread(target=killed)
-    first.start()
+    def is_reported():
+        with contextlib.suppress(OSError), socket.create_connection(("localhost", port)) as s:
+            s.sendall(json.dumps(report).encode() + b"\n")
+            return True
 
-    def until(i):  # process 2 must not complete a list on which a dead process still stands
-        first.join()
-        time.sleep(1.0 if i == 1 else 0.0)
+    def after_its_predecessor(answers):  # who reports as process 1 and dies
+        wait_for(is_reported, 15)
+        dead.set()
+        for _ in range(50):  # process 2 does not complete a list on which a dead process stands
+            assert not answers
+            time.sleep(0.02)
 
-    answers = roll_calls([a, b, c], 20, later=[1, 2], until=until)
-    assert answers == [(socket.gethostname(),) * 3] * 3
+    begins = {1: after_its_predecessor, 2: lambda _: dead.wait()}
+    assert roll_calls([a, b, c], 20, begins) == [(socket.gethostname(),) * 3] * 3
 
 
 def test_garbage_on_the_port_is_ignored():
     a, b = cluster_of(2)
     port = int(a.coordinator.split(":")[1])
 
-    def scan():
-        for _ in range(50):
-            try:
-                with socket.create_connection(("localhost", port)) as s:
-                    s.sendall(b"GET / HTTP/1.1\r\n\r\n")
-                    return
-            except OSError:
-                time.sleep(0.05)
+    def is_scanned():
+        with contextlib.suppress(OSError), socket.create_connection(("localhost", port)) as s:
+            s.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            return True
 
-    scanner = threading.Thread(target=scan)
-    scanner.start()
-    assert roll_calls([a, b], 20, later=[1]) == [(socket.gethostname(),) * 2] * 2
-    scanner.join()
+    answers = roll_calls([a, b], 20, {1: lambda _: wait_for(is_scanned, 15)})
+    assert answers == [(socket.gethostname(),) * 2] * 2
 
 
 # --- with JAX: real processes ---------------------------------------------------------------------
 
-PROGRAM = """
-import sys, time
-from aejax.cluster import processes
-from aejax.cluster.slow import Watch
-from aejax.errors import SavedAndStopped
-try:
-    processes.initialise()
-    import jax
-    assert (processes.index(), processes.count()) == (jax.process_index(), jax.process_count())
-    assert jax.device_count() == 2, jax.devices()
-    processes.barrier("start", 30); processes.barrier("start", 30)
-    print("together", processes.named(1), flush=True)
-    with Watch(every=0.2, warn=lambda line: print("watch:", line, flush=True)) as watch:
-        for step in range(8):
-            watch.note(step, (0.01, 0.5)[processes.index()])
-            time.sleep(0.1)
-        processes.barrier("watched", 30)
-    if processes.index() == 1:
-        time.sleep(4)
-    processes.barrier("late", 2.0)
-except SavedAndStopped as e:
-    print("named:", e, flush=True)
-    processes.barrier("end", 20)
-    sys.exit(75)
-processes.barrier("end", 20)
-"""
 
-
-def test_two_processes_meet_and_a_barrier_names_the_late_one():
+def test_two_processes_meet_and_a_barrier_names_the_late_one(tmp_path):
     env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {
         "JAX_PLATFORMS": "cpu",
         "AEJAX_COORDINATOR": f"localhost:{free_port()}",
@@ -264,7 +228,7 @@ def test_two_processes_meet_and_a_barrier_names_the_late_one():
     }
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", PROGRAM],
+            [sys.executable, PROGRAMS / "meeting.py", tmp_path],
             env=env | {"AEJAX_PROCESS_ID": str(i)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -15,6 +15,7 @@ from aejax.codec.api import CodecError
 from aejax.codec.container import Header
 from aejax.nets import ops
 from tests.codec import tiny
+from tests.helpers import others_slow
 
 
 @pytest.fixture(scope="module")
@@ -264,7 +265,7 @@ def test_tiled_files(small_tiles, runtime):
 # --- effort ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("metric", ["mse", "ms-ssim"])
+@pytest.mark.parametrize("metric", others_slow(["mse", "ms-ssim"], "mse"))
 def test_effort_lowers_the_cost_and_never_raises_it(runtime, monkeypatch, metric):
     """The cost in what the weights were trained for."""
     from aejax.codec import effort

@@ -53,6 +53,7 @@ def test_quality_is_the_exponent_of_lambda():
     np.testing.assert_array_equal(nets.at_quality(table, q)[:, 0, 0, 0], [0, 32, 63.75])
 
 
+@pytest.mark.slow
 def test_klt_start_is_the_best_linear_codec(started):
     """Without rounding and networks, what is lost is the variance outside the 24 components."""
     model, variables = started
@@ -87,11 +88,11 @@ def test_hyper_latents_are_alive_at_the_start(started):
 @pytest.mark.parametrize(
     "hyper, metric",
     [
-        ("context", "mse"),
+        pytest.param("context", "mse", marks=pytest.mark.slow),
         ("factorized", "mse"),
-        pytest.param("mean-scale", "mse", marks=pytest.mark.nightly),
-        pytest.param("scale", "mse", marks=pytest.mark.nightly),
-        pytest.param("context", "ms-ssim", marks=pytest.mark.nightly),
+        pytest.param("mean-scale", "mse", marks=pytest.mark.slow),
+        pytest.param("scale", "mse", marks=pytest.mark.slow),
+        pytest.param("context", "ms-ssim", marks=pytest.mark.slow),
     ],
 )
 def test_a_few_steps_lower_the_loss(hyper, metric):
@@ -148,6 +149,7 @@ def test_kernels_are_bytes_and_stay_what_they_are(tmp_path):
             assert np.allclose(value, freeze.flatten(tiny.params())[path], atol=value.max() / 120)
 
 
+@pytest.mark.slow
 def test_gradients_reach_every_parameter(started):
     model, variables = started
     x = jnp.asarray(pictures(5))

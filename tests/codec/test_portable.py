@@ -10,6 +10,7 @@ from aejax.codec import api as codec
 from aejax.codec import runtime
 from aejax.nets import ops
 from tests.codec import tiny
+from tests.helpers import others_slow
 
 GOLDEN = pathlib.Path(__file__).parent / "golden.aej"
 
@@ -28,7 +29,7 @@ def latents(r: runtime.Runtime, data: bytes) -> np.ndarray:
     return r.decode_tile(parsed.tiles[0], h, w, parsed.header.quality)
 
 
-@pytest.mark.parametrize("form", ops.FORMS)
+@pytest.mark.parametrize("form", others_slow(ops.FORMS, "plain"))
 def test_every_form_of_the_primitives(written, form):
     data, want = written
     with ops.forms(all=form):
@@ -40,6 +41,7 @@ def test_eagerly(written):
     np.testing.assert_array_equal(latents(runtime.Runtime(tiny.frozen(), jit=False), data), want)
 
 
+@pytest.mark.slow
 def test_streams_of_every_form_decode(written):
     """What another machine's encoder wrote may be other bytes, but decodes here."""
     for form in ("plain", "cpu_bf16"):

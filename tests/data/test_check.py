@@ -146,7 +146,7 @@ def plain_pairs(pictures):
 def test_the_coarse_search_misses_nothing(monkeypatch):
     monkeypatch.setattr(checking, "_BLOCK", 7)
     rng = np.random.default_rng(0)
-    pictures = []
+    pictures, x = [], np.zeros((32, 32))
     for i in range(60):
         x = rng.normal(size=(32, 32)) if i % 3 == 0 else x[:: rng.choice([1, -1])]
         noise = rng.normal(size=(32, 32)) * rng.choice([0.03, 0.07, 0.12])

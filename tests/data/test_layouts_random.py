@@ -70,7 +70,7 @@ def real_pictures(root):
     return {path for path in seen if os.path.isfile(path)}
 
 
-@pytest.mark.nightly
+@pytest.mark.slow
 @settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     layout=layouts(),
@@ -121,7 +121,7 @@ def test_splits_share_nothing_and_lose_nothing(layout, alike, holdout, split, ev
         assert len(splits.train) and len(splits.test)
 
 
-@pytest.mark.nightly
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(layout=layouts())
 def test_the_fingerprint_follows_every_picture(layout):

@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import jax
 import numpy as np
@@ -19,6 +18,7 @@ from aejax.data.pipeline import Draws, Pipeline, make_pipeline
 from aejax.data.source import open_source
 from aejax.errors import UserError
 from tests.data.data_helpers import Spy, picture, png
+from tests.helpers import PROGRAMS, wait_for
 
 
 def config(**data):
@@ -192,36 +192,15 @@ def test_workers_of_a_stream(monkeypatch):
 
 
 def wait_until_gone(pids):
-    deadline = time.monotonic() + 30
-    while any(os.path.exists(f"/proc/{pid}") for pid in pids):
-        assert time.monotonic() < deadline, "workers stay when nobody reads them"
-        time.sleep(0.1)
+    def are_gone():
+        return not any(os.path.exists(f"/proc/{pid}") for pid in pids)
+
+    wait_for(are_gone, 30, "workers that nobody reads to end")
 
 
-KILLED = """
-import os, signal, numpy as np
-from aejax.data.pipeline import Pipeline
-from aejax.data.source import open_source
-
-if __name__ == "__main__":
-    import multiprocessing
-    pipeline = Pipeline(open_source("bundled:digits"), batch=4, cache="stream", workers=1)
-    made = pipeline.prefetch(0, 1, 10**6)
-    next(made)
-    pids = [p.pid for p in multiprocessing.active_children()]
-    for pid in pids:  # as a terminal's Ctrl-C and a scheduler's SIGTERM do
-        os.kill(pid, signal.SIGINT)
-        os.kill(pid, signal.SIGTERM)
-    for _ in range(20):
-        next(made)
-    print(*pids, flush=True)
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-def test_workers_outlive_signals_but_not_their_run(tmp_path):
-    (tmp_path / "run.py").write_text(KILLED)
-    found = subprocess.run([sys.executable, tmp_path / "run.py"], capture_output=True, text=True,
+def test_workers_outlive_signals_but_not_their_run():
+    program = PROGRAMS / "killed_reader.py"
+    found = subprocess.run([sys.executable, program], capture_output=True, text=True,
                            env={**os.environ, "PYTHONPATH": os.getcwd()}, timeout=100)  # fmt: skip
     assert found.returncode == -signal.SIGKILL, found.stderr
     wait_until_gone(list(map(int, found.stdout.split())))

@@ -26,6 +26,7 @@ def test_training_says_it(tmp_path, capsys):
     assert "pictures train" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_check_and_study_say_it(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("AEJAX_NO_REEXEC", "1")
     (tmp_path / "one.py").write_text(
@@ -39,6 +40,7 @@ def test_check_and_study_say_it(tmp_path, capsys, monkeypatch):
     assert LINE in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_no_training_with_test_pictures(tmp_path):
     for place, seeds in (("train", range(6)), ("test", range(4, 8))):
         (tmp_path / place).mkdir()

@@ -10,6 +10,7 @@ import aejax
 from aejax.denoising.api import load_network, network_for, restore
 from aejax.denoising.noise import estimate_sigma, noise_report
 from aejax.errors import UserError
+from tests.helpers import PROGRAMS
 
 
 def expected(x, sigma=None):
@@ -21,7 +22,9 @@ def expected(x, sigma=None):
     return x + 0.5 * mean + 0.01 * (0 if sigma is None else sigma / 255)
 
 
-@pytest.mark.parametrize("shape", [(40, 33), (31, 40, 1), (24, 50, 3)])
+@pytest.mark.parametrize(
+    "shape", [(40, 33), pytest.param((31, 40, 1), marks=pytest.mark.slow), (24, 50, 3)]
+)
 def test_floats_keep_shape_type_and_values_outside(tiny, shape):
     x = np.random.default_rng(0).normal(0.5, 0.6, shape)
     model = tiny[3 if shape[-1] == 3 else 1]
@@ -69,6 +72,7 @@ def white_noise():
     return clean.astype(np.float32), (clean + noise).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_the_shipped_model_follows_a_told_level(white_noise):
     """What is taken away is within 15 % of the told level up to the true one, and grows beyond it;
     the picture is best where the level is right."""
@@ -83,6 +87,7 @@ def test_the_shipped_model_follows_a_told_level(white_noise):
     assert np.argmin(error) in (3, 4)
 
 
+@pytest.mark.slow
 def test_strength_is_monotone_to_2_and_reproducible(white_noise):
     _, noisy = white_noise
     found = [restore(noisy, strength=s, model="gray") for s in (0, 0.5, 1, 1.5, 2)]
@@ -192,18 +197,7 @@ def test_noise_is_estimated():
 
 
 def test_verbs_are_functions_and_importing_them_costs_nothing():
-    code = (
-        "import sys, aejax, aejax.denoising.cli\n"
-        "from aejax import codec\n"
-        "heavy = {'jax', 'numpy', 'skimage', 'matplotlib', 'PIL', 'scipy'} & set(sys.modules)\n"
-        "assert not heavy, heavy\n"
-        "from aejax.codec import encode, decode\n"
-        "assert aejax.denoise.__name__ == 'denoise' and aejax.train.__name__ == 'train'\n"
-        "import aejax.training.run, aejax.denoising.api\n"
-        "assert aejax.denoise.__name__ == 'denoise' and aejax.train.__name__ == 'train'\n"
-        "assert codec.encode is encode\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, PROGRAMS / "verbs_are_functions.py"], check=True)
 
 
 def test_networks_by_channels(tiny):

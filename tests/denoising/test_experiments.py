@@ -63,7 +63,7 @@ def test_shipped_weights_fit_into_12_megabytes():
     assert sum(f.stat().st_size for f in files) <= 12e6
 
 
-@pytest.mark.nightly
+@pytest.mark.slow
 def test_a_run_trains_is_measured_and_ships(tmp_path):
     """The smoke form of the shipped config through the spine, then `ship`, then the image."""
     import numpy as np
@@ -83,7 +83,7 @@ def test_a_run_trains_is_measured_and_ships(tmp_path):
     np.testing.assert_allclose(a, b, atol=5e-3)
 
 
-@pytest.mark.nightly
+@pytest.mark.slow
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_ablations_run(tmp_path, question):
     from aejax.study import run_study

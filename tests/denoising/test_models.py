@@ -10,6 +10,7 @@ import pytest
 from aejax.denoising.cost import macs_per_pixel
 from aejax.denoising.models import DnCNN, ResidualDenoiser, UNetDenoiser, with_one_more_level
 from aejax.errors import UserError
+from tests.helpers import others_slow
 
 SMALL = {"widths": (8, 16), "blocks": (1, 1, 1)}
 MODELS = {
@@ -41,7 +42,9 @@ def trained(model, x, cond=None, scale=0.1, seed=1):
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("shape", [(2, 16, 24, 1), (1, 13, 9, 3)])
+@pytest.mark.parametrize(
+    "shape", [pytest.param((2, 16, 24, 1), marks=pytest.mark.slow), (1, 13, 9, 3)]
+)
 def test_any_size_and_both_channel_counts_start_as_the_identity(name, shape):
     x = jax.random.uniform(jax.random.key(0), shape)
     model = MODELS[name]
@@ -91,7 +94,7 @@ def test_told_sometimes_hides_the_level_of_most_examples_in_training_only():
     assert (is_told ^ is_blind).all() and 0.15 < is_told.mean() < 0.45
 
 
-@pytest.mark.parametrize("name", ["unet", "gated", "residual", "dncnn"])
+@pytest.mark.parametrize("name", others_slow(["unet", "gated", "residual", "dncnn"], "unet"))
 def test_reach_bounds_what_an_input_can_influence(name):
     """The margin of tiles rests on it."""
     model = MODELS[name]

@@ -47,7 +47,7 @@ def test_blind_spots_never_keep_their_own_pixel():
     np.testing.assert_array_equal((seen != jnp.tile(x, (1, 8, 8, 1))) <= hidden, True)
 
 
-@pytest.mark.parametrize("cls", [Noise2Void, Noise2Self])
+@pytest.mark.parametrize("cls", [pytest.param(Noise2Void, marks=pytest.mark.slow), Noise2Self])
 def test_the_identity_scores_no_better_than_noise_allows(cls):
     """A network that copies its input would have loss 0 if it saw the pixels it is judged on."""
     x = jnp.full((4, 64, 64, 1), 0.5)
@@ -105,7 +105,9 @@ def test_the_regulariser_is_zero_for_the_truth_and_positive_for_smearing():
     assert float((with_it - plain).min()) > 1e-4
 
 
-@pytest.mark.parametrize("cls", ALL)
+@pytest.mark.parametrize(
+    "cls", [pytest.param(c, marks=() if c is Noise2Noise else pytest.mark.slow) for c in ALL]
+)
 def test_each_learns_to_denoise_without_a_clean_image(cls):
     """A tiny network on one fixed noisy batch of stripes: 60 steps, no clean pixel in the loss."""
     model = ResidualDenoiser(width=16, blocks=1)

@@ -147,6 +147,7 @@ def shorter(code):
     return code
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_command_of_a_document_runs(document, shell):
     found = commands((ROOT / document).read_text())

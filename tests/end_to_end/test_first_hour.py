@@ -7,39 +7,12 @@ import signal
 import subprocess
 import sys
 import sysconfig
-import time
 
 import pytest
 
+from tests.helpers import PROGRAMS, wait_for
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-USE = """
-import copy, pickle
-import numpy as np
-import aejax
-
-model = aejax.load("elsewhere/run")
-x = np.zeros((3, 8, 8, 1), np.uint8)
-h = model.encode(x)
-for twin in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
-    np.testing.assert_array_equal(twin.encode(x), h)
-assert model.decode(h).shape == (3, 8, 8, 1)
-values = model.evaluate("arrays:other.npy", metrics=("psnr",)).metrics
-assert np.isfinite(values["psnr"])
-"""
-STUDY = """
-from first import get_config
-from aejax.data import folds
-from aejax.study import Study, product, seeds
-
-def get_study(arg=""):
-    c = get_config("smoke")
-    c.data.split = "all"
-    if arg == "folds":
-        folds.write("folds.json", folds.make(1797, 2))
-        return Study("folds", c, folds.overrides("folds.json"), columns=("test/psnr",))
-    c.data.split = "train"
-    return Study("seeds", c, seeds(2), columns=("test/psnr",))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -88,10 +61,8 @@ def test_the_first_hour(env, tmp_path):
     process = subprocess.Popen(
         train, cwd=project, env=env, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     )
-    end = time.monotonic() + 240
-    while not list(project.glob("runs/run/checkpoints/[0-9]*")) and process.poll() is None:
-        assert time.monotonic() < end, "no checkpoint"
-        time.sleep(0.05)
+    checkpoints = "runs/run/checkpoints/[0-9]*"
+    wait_for(lambda: any(project.glob(checkpoints)) or process.poll() is not None, 240)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (project / "runs/run/result.json").exists()
@@ -102,11 +73,11 @@ def test_the_first_hour(env, tmp_path):
     (project / "runs" / "run").rename(project / "elsewhere" / "run")
     run("python", "-c", "import numpy; numpy.save('other.npy', numpy.zeros((5, 8, 8), 'uint8'))",
         cwd=project)  # fmt: skip
-    run("python", "-c", USE, cwd=project)
+    run("python", PROGRAMS / "first_hour_use.py", cwd=project)
     run(*aejax, "eval", "--workdir", "elsewhere/run", "--source", "arrays:other.npy", cwd=project)
     run(*aejax, "train", "--from", "elsewhere/run", "--workdir", "runs/tuned",
         "--config.train.length=4 steps", "--config.optim.only=^f_D/", cwd=project)  # fmt: skip
-    (project / "experiments" / "both.py").write_text(STUDY)
+    shutil.copy(PROGRAMS / "first_hour_study.py", project / "experiments" / "both.py")
     run(*aejax, "study", "experiments/both.py:seeds", cwd=project)
     run(*aejax, "study", "experiments/both.py:folds", cwd=project)
     for name in ("seeds", "folds"):

@@ -4,6 +4,7 @@ import json
 import statistics
 
 import numpy as np
+import pytest
 
 from aejax.config import part
 from aejax.data import folds
@@ -14,6 +15,7 @@ K = 2
 SIZES = {"narrow": {"model.latent": 2}, "wide": {"model.latent": 8}}
 
 
+@pytest.mark.slow
 def test_a_study_over_folds(tmp_path):
     file = tmp_path / "folds.json"
     folds.write(file, folds.make(1797, K))

@@ -7,6 +7,7 @@ import pytest
 from aejax.study import list_runs, load, resolve, run_study
 from aejax.training.optim import build_schedule
 from aejax.units import Clock
+from tests.helpers import others_slow
 
 PAPERS = pathlib.Path(__file__).resolve().parents[2] / "experiments" / "papers"
 FILES = sorted(PAPERS.glob("*.py"))
@@ -39,7 +40,7 @@ def test_what_the_file_says(file):
     assert in_print and all(p.get("source") for p in study.published)
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda p: p.stem)
+@pytest.mark.parametrize("file", others_slow(FILES, "baldi1989.py"), ids=lambda p: p.stem)
 def test_smoke(file, tmp_path, capsys):
     study = load(f"{file}:smoke")
     results = run_study(study, tmp_path, quiet=True)

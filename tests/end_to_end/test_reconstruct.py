@@ -11,6 +11,7 @@ from tests.test_config import ROOT
 FOLDER = ROOT / "experiments" / "reconstruct"
 
 
+@pytest.mark.slow
 def test_cross_validation(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # the folds are kept in runs/
     study = load(f"{FOLDER / 'crossval.py'}:smoke")
@@ -25,6 +26,7 @@ def test_cross_validation(tmp_path, monkeypatch):
     assert "over 2 folds" in text and "against dense, paired by fold" in text
 
 
+@pytest.mark.slow
 def test_search(tmp_path):
     pytest.importorskip("optuna")
     results = run_study(load(f"{FOLDER / 'search.py'}:smoke"), tmp_path, quiet=True)

@@ -9,13 +9,17 @@ import pytest
 from aejax import cli
 from aejax import config as configs
 from aejax.training import run
+from tests.helpers import others_slow
 from tests.test_config import FILES, ROOT
 
 WHOLE = ("quickstart", "crossval", "search")  # their studies are run whole, here and beside
 ALONE = [f for f in FILES if f.stem not in WHOLE]
+FAST = ("denoise/gray.py", "generate/generator.py")
 
 
-@pytest.mark.parametrize("file", ALONE, ids=lambda p: str(p.relative_to(ROOT / "experiments")))
+@pytest.mark.parametrize(
+    "file", others_slow(ALONE, *FAST), ids=lambda p: str(p.relative_to(ROOT / "experiments"))
+)
 def test_every_config_trains(file, tmp_path):
     config = configs.load(f"{file}:smoke")
     config.train.devices = 1  # emulated ones only take longer to compile for

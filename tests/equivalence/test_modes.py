@@ -40,7 +40,7 @@ def reference():
 
 
 @pytest.mark.parametrize("mode", ["pmap", "jit", "fsdp"])
-@pytest.mark.parametrize("devices", [1, 4])
+@pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_modes_and_devices(reference, mode, devices):
     state, metrics, placed = trained(tiny(**SGD, **CONV, train__mode=mode), devices)
     assert_same(state.params, reference[0].params)

@@ -9,7 +9,7 @@ from aejax.training import sharding
 from aejax.training.build import build
 from aejax.training.step import make_dispatch
 from tests.equivalence.test_modes import CONV, SGD, assert_same
-from tests.helpers import tiny
+from tests.helpers import others_slow, tiny
 
 
 def trained(mode, devices, slices, steps=3):
@@ -30,14 +30,14 @@ def reference():
     return trained("jit", 1, 1)
 
 
-@pytest.mark.parametrize("mode", ["jit", "fsdp"])
+@pytest.mark.parametrize("mode", others_slow(["jit", "fsdp"], "fsdp"))
 def test_two_slices(reference, mode):
     state, loss, _ = trained(mode, 8, 2)
     assert_same(state.params, reference[0].params)
     assert_same(loss, reference[1])
 
 
-@pytest.mark.parametrize("slices", [1, 2])
+@pytest.mark.parametrize("slices", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_rings_of_a_torus(reference, monkeypatch, slices):
     monkeypatch.setattr(sharding, "_is_torus", lambda devices: True)
     state, loss, text = trained("fsdp", 8, slices)

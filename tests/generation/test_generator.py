@@ -122,7 +122,7 @@ def test_autoencoders_of_another_shape_are_refused():
         T.with_autoencoder(variables, ae, "runs/ae")
 
 
-@pytest.mark.nightly
+@pytest.mark.slow
 def test_joint_training_has_its_kl_against_the_learned_prior():
     prior = {"name": "coupling", "layers": 2, "width": 8}
     model, variables, x = make(prior, {"name": "gaussian"}, joint=True)

@@ -209,7 +209,7 @@ def test_r1_of_a_linear_discriminator_is_its_square_norm():
     np.testing.assert_allclose(value, float(w @ w), rtol=1e-5)
 
 
-@pytest.mark.nightly
+@pytest.mark.slow
 def test_opponent_waits_and_is_balanced():
     model = A.AutoEncoderWithOpponent((4, 4, 1), AE, widths=(4,))
     x = images()
@@ -261,7 +261,7 @@ def test_vamp_prior_is_the_mixture_of_posteriors():
     np.testing.assert_allclose(terms["kl"], terms["log_q"] - terms["log_p"], atol=1e-4)
 
 
-@pytest.mark.nightly
+@pytest.mark.slow
 def test_ladder_kl_is_the_mean_of_its_samples_and_it_draws():
     model = HierarchicalVAE((6, 6, 1), (1, 2, 3), (1, 1, 1), (8, 8, 8), (2, 2, 2), fine=4)
     x = jnp.round(images(3, 6))

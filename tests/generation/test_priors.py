@@ -10,6 +10,7 @@ import scipy.stats
 from aejax.errors import UserError
 from aejax.generation import samplers
 from aejax.generation.priors import PRIORS, FlowMatching, Mixture
+from tests.helpers import others_slow
 
 KEY = jax.random.key(0)
 SMALL = {
@@ -63,9 +64,9 @@ def learn(prior, variables, z, label=None, steps=250, lr=5e-3):
     return variables, losses
 
 
-@pytest.mark.parametrize("name", list(PRIORS))
+@pytest.mark.parametrize("name", others_slow(PRIORS, "flow_matching", "autoregressive"))
 @pytest.mark.parametrize(
-    "shape, classes", [pytest.param((6,), 0, marks=pytest.mark.nightly), ((2, 2, 4), 3)]
+    "shape, classes", [pytest.param((6,), 0, marks=pytest.mark.slow), ((2, 2, 4), 3)]
 )
 def test_loss_and_draw_have_the_right_shapes(name, shape, classes):
     prior, variables, z, label = make(name, shape, classes)
@@ -179,7 +180,7 @@ def test_no_code_sees_itself_or_later_ones():
 # Learning something known
 
 
-@pytest.mark.nightly
+@pytest.mark.slow
 def test_flow_matching_learns_two_points_and_guidance_takes_sides():
     label = jnp.arange(512) % 2
     z = jnp.where(label[:, None] == 1, 1.0, -1.0) * jnp.array([[1.0, 0.5]])
@@ -196,7 +197,7 @@ def test_flow_matching_learns_two_points_and_guidance_takes_sides():
     assert 0.3 < float((without[:, 0] > 0).mean()) < 0.7  # the class is not looked at
 
 
-@pytest.mark.nightly
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["autoregressive", "maskgit"])
 def test_code_priors_learn_a_pattern(name):
     """Rows that count upwards from a random start: the first code decides all others."""

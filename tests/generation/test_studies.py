@@ -60,7 +60,7 @@ def test_an_ablation_is_named():
         studies.load(f"{FOLDER / 'ablations.py'}:betta")
 
 
-@pytest.mark.nightly
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", SMOKE)
 def test_smoke_runs_end_in_figures(spec, tmp_path):
     study, runs = runs_of(spec)

@@ -11,6 +11,7 @@ from aejax.generation.tokenizer import Tokenize
 from aejax.training.build import build
 from aejax.training.sharding import of_mode
 from aejax.training.step import make_dispatch
+from tests.helpers import others_slow
 from tests.test_config import ROOT
 
 FOLDER = ROOT / "experiments" / "tokenizer"
@@ -43,6 +44,7 @@ def size(tree):
     return sum(float(jnp.abs(v).sum()) for v in jax.tree.leaves(tree))
 
 
+@pytest.mark.slow
 def test_the_opponent_waits_for_its_step_and_learns_meanwhile(parts):
     variables = dict(parts.init().variables)
     plain, _ = gradient(parts, objective(), variables)
@@ -67,6 +69,7 @@ def test_the_balance_equals_the_gradients_at_y(parts):
     assert told["balance"][0] == 1.0
 
 
+@pytest.mark.slow
 def test_perception_is_measured_without_a_weight_and_trained_with_one(parts):
     variables = dict(parts.init().variables)
     without, metrics = gradient(parts, objective(lpips="random"), variables)
@@ -81,7 +84,7 @@ def test_perception_is_measured_without_a_weight_and_trained_with_one(parts):
         objective(perceptual=1.0)
 
 
-@pytest.mark.parametrize("name", ["kl_f8", "fsq_f16", "vq_f16", "vit_1d"])
+@pytest.mark.parametrize("name", others_slow(["kl_f8", "fsq_f16", "vq_f16", "vit_1d"], "vit_1d"))
 def test_smoke_forms_learn(name):
     """On bundled photographs, pixels alone: lower after 30 steps."""
     config = configs.load(str(FOLDER / f"{name}.py:smoke,plain"), ["train.length=30 steps"])

@@ -5,11 +5,11 @@ import os
 import pathlib
 import signal
 import subprocess
-import time
 
 import pytest
 
 from aejax.engines import project
+from tests.helpers import wait_for
 from tests.launch.launch_helpers import files_of
 
 
@@ -71,12 +71,11 @@ def test_local_starts_again_what_is_worth_it(tmp_path, fake, statuses, end, star
 
 def test_local_passes_a_signal_on_and_waits_for_the_save(tmp_path, fake):
     log = fake(
-        "aejax", "trap 'sleep 0.3; touch saved; exit 75' TERM\nwhile true; do sleep 0.05; done"
+        "aejax",
+        "trap 'sleep 0.3; touch saved; exit 75' TERM\ntouch ready\nwhile true; do sleep 0.05; done",
     )
     started = run_local(tmp_path, wait=False)
-    while not log.read_text():
-        time.sleep(0.05)
-    time.sleep(0.2)
+    wait_for((tmp_path / "ready").exists)
     started.send_signal(signal.SIGTERM)
     assert started.wait(20) == 75  # and it is not started again: someone asked it to stop
     assert (tmp_path / "saved").exists() and log.read_text().count("study tiny_study") == 1

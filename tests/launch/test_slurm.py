@@ -5,16 +5,17 @@ import json
 import os
 import pathlib
 import sys
-import time
 import warnings
 
 import pytest
 
 import aejax
 from aejax.engines import cli
+from tests.helpers import wait_for
 from tests.launch.launch_helpers import HERE, arguments, jobs
 from tests.launch.slurm_daemons import Slurm, Unavailable
 
+pytestmark = pytest.mark.slow
 STEPS = 3000  # of tiny_study.py
 
 
@@ -60,14 +61,11 @@ def rows(directory):
     return found
 
 
-def wait_for(what, timeout, slurm):
-    end = time.monotonic() + timeout
-    while time.monotonic() < end:
-        found = what()
-        if found:
-            return found
-        time.sleep(0.1)
-    raise AssertionError(f"waited {timeout} s for {what.__name__}\n{slurm.logs()}")
+def waited(what, timeout, slurm):
+    try:
+        return wait_for(what, timeout, what.__name__)
+    except AssertionError as e:
+        raise AssertionError(f"{e}\n{slurm.logs()}") from None
 
 
 def test_an_array_study_is_requeued_saves_and_resumes_and_equals_the_local_one(
@@ -102,7 +100,7 @@ def test_an_array_study_is_requeued_saves_and_resumes_and_equals_the_local_one(
             lines = log.read_text().splitlines() if log.exists() else []
             return run if len(lines) >= 2 else None
 
-        return wait_for(look, 240, slurm)
+        return waited(look, 240, slurm)
 
     # One task is requeued by an administrator (or a preemption), one is told to save as before its
     # time limit: SIGTERM to the step, exit status 75, and the script queues itself again.
@@ -116,10 +114,10 @@ def test_an_array_study_is_requeued_saves_and_resumes_and_equals_the_local_one(
 
     requeued = training(0)
     slurm.run("scontrol", "requeue", f"{job}_0")
-    step_0 = wait_for(lambda: saved(requeued), 120, slurm)
+    step_0 = waited(lambda: saved(requeued), 120, slurm)
     told = training(1)
     slurm.send_signal(f"{job}_1", "TERM")
-    step_1 = wait_for(lambda: saved(told), 120, slurm)
+    step_1 = waited(lambda: saved(told), 120, slurm)
 
     ended = slurm.wait(job, timeout=1500)
     said = {task: log_of(task) for task in range(4)}

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 from aejax.machine import allocator, cache, cpu, provenance, speed
+from tests.helpers import PROGRAMS
 
 LINUX = pytest.mark.skipif(not allocator.has_glibc(), reason="glibc only")
 
@@ -80,17 +81,14 @@ def test_the_command_line_starts_itself_again_once(bare, tmp_path, env, expected
 
 
 def test_compilation_cache_of_a_process_without_jax(tmp_path):
-    code = (
-        "import os, sys; from aejax.machine import cache; folder = cache.compilation_cache()\n"
-        "assert 'jax' not in sys.modules\n"
-        "import jax; jax.jit(lambda x: x * 3.5 + 1)(2.0)\n"
-        "assert jax.config.jax_compilation_cache_dir == str(folder)\n"
-        "print(folder, len(os.listdir(folder)))"
-    )
     env = {k: v for k, v in os.environ.items() if not k.startswith("JAX_COMPILATION")}
     env |= {"AEJAX_CACHE": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
     run = lambda **more: subprocess.run(  # noqa: E731
-        [sys.executable, "-c", code], env=env | more, capture_output=True, text=True, timeout=60
+        [sys.executable, PROGRAMS / "compilation_cache.py"],
+        env=env | more,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     folder, entries = run().stdout.split()
     assert folder.startswith(str(tmp_path)) and int(entries) > 0

@@ -37,6 +37,7 @@ def as_in_torch(weights, x):
     return out
 
 
+@pytest.mark.slow
 def test_the_formula(tmp_path):
     weights = stored()
     save_file(weights, tmp_path / "w.safetensors")
@@ -52,6 +53,7 @@ def test_the_formula(tmp_path):
     assert found.min() > 1e-3
 
 
+@pytest.mark.slow
 def test_the_same_picture_is_no_distance_away_and_gray_is_three_times_gray():
     weights = lpips.load("random")
     x = jax.random.uniform(jax.random.key(0), (1, 16, 16, 1))

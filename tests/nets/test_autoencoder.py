@@ -16,7 +16,7 @@ from aejax.nets.init import at_linear_optimum
 from aejax.nets.linear import principal_components
 from aejax.training import run
 from aejax.training.build import build
-from tests.helpers import tiny
+from tests.helpers import others_slow, tiny
 
 
 def model_config(**keys):
@@ -53,7 +53,7 @@ def make(kind, shape, latent=5, **keys):
     )
 
 
-@pytest.mark.parametrize("kind", PARTS)
+@pytest.mark.parametrize("kind", others_slow(PARTS, "dense", "conv"))
 @settings(max_examples=4, deadline=None)
 @given(height=st.integers(4, 20), width=st.integers(4, 20), channels=st.sampled_from([1, 3]))
 def test_any_size_comes_back_in_its_size(kind, height, width, channels):
@@ -66,7 +66,7 @@ def test_any_size_comes_back_in_its_size(kind, height, width, channels):
     assert out.h.shape == (2, *code_shape(model.f_E, shape))
 
 
-@pytest.mark.parametrize("kind", PARTS)
+@pytest.mark.parametrize("kind", others_slow(PARTS, "linear", "spatial"))
 def test_pca_start_is_the_linear_optimum(kind):
     x, k = photos((8, 12, 1)), 3
     model = make(kind, x.shape[1:], latent=k, init="pca")
@@ -86,7 +86,7 @@ def test_pca_start_is_the_linear_optimum(kind):
         assert np.abs(jax.jit(jax.grad(loss))(started)["params"]["f_D"]["scale"]).max() > 0
 
 
-@pytest.mark.parametrize("kind", ["dense", "conv", "spatial"])
+@pytest.mark.parametrize("kind", others_slow(["dense", "conv", "spatial"], "dense"))
 def test_gradients_are_finite_in_bfloat16(kind):
     x = photos((8, 8, 3), 4)
     model = make(kind, x.shape[1:], dtype="bfloat16")

@@ -41,7 +41,7 @@ def perturbed(module, x=X, seed=1):
         (blocks.GatedBlock(kernel=5, expand=4), (2, 6, 8, 8)),
     ],
 )
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("dtype", [jnp.float32, pytest.param(jnp.bfloat16, marks=pytest.mark.slow)])
 def test_sizes_and_types(module, shape, dtype):
     module = module.clone(dtype=dtype)
     variables = initialise(module, jax.random.key(0), X)

@@ -21,6 +21,9 @@ SMALL = {
     "fsq": {"levels": (4, 3), "groups": 2},
     "lfq": {"bits": 4},
 }
+SHAPES = pytest.mark.parametrize(
+    "shape", [(6, 2, 3, 8), pytest.param((12, 8), marks=pytest.mark.slow)]
+)
 DISCRETE = ["vq", "residual_vq", "fsq", "lfq"]
 
 
@@ -50,7 +53,7 @@ def train(module, variables, h, steps):
     return {**variables, **state}
 
 
-@pytest.mark.parametrize("shape", [(12, 8), (6, 2, 3, 8)])
+@SHAPES
 @pytest.mark.parametrize("name", list(BOTTLENECKS))
 def test_shape_terms_and_finite_gradient(name, shape):
     module, variables, h = make(name, shape)
@@ -74,7 +77,7 @@ def test_without_training_nothing_is_random_and_nothing_moves(name):
 
 
 @pytest.mark.parametrize("name", DISCRETE)
-@pytest.mark.parametrize("shape", [(12, 8), (6, 2, 3, 8)])
+@SHAPES
 def test_codes_and_lookup_agree_with_the_call(name, shape):
     module, variables, h = make(name, shape)
     _, moved = apply(module, variables, h)
@@ -294,7 +297,7 @@ def test_lfq_entropy_is_lowest_for_sure_and_balanced_bits():
     assert float(sure) < -2.0 and abs(float(unsure)) < 1e-3  # 4 bits: at best -4 log 2 = -2.77
 
 
-@pytest.mark.nightly
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(BOTTLENECKS))
 def test_no_nan_in_20_seeds_of_500_steps(name):
     """A linear autoencoder around each bottleneck, large learning rate, all seeds at once."""

@@ -10,7 +10,10 @@ from aejax.nets import ops
 from aejax.training.build import build
 from aejax.training.sharding import of_mode
 from aejax.training.step import make_dispatch
+from tests.helpers import others_slow
 from tests.test_config import FILES, ROOT
+
+FAST = ("compress/codec.py", "denoise/gray.py", "generate/table.py", "quickstart.py")
 
 
 def inner_jaxprs(eqn):
@@ -57,7 +60,9 @@ def test_the_reading_finds_them():
             assert not slow_gradients(jaxpr) and count(jaxpr, "dot_general") > 0
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda p: str(p.relative_to(ROOT / "experiments")))
+@pytest.mark.parametrize(
+    "file", others_slow(FILES, *FAST), ids=lambda p: str(p.relative_to(ROOT / "experiments"))
+)
 def test_no_config_has_one(file):
     config = configs.load(f"{file}:smoke")
     parts = build(config)

@@ -8,10 +8,12 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from aejax.errors import UserError
+from aejax.machine import speed
 from aejax.nets import ops
+from tests.helpers import others_slow
 
 TOLERANCE = {"cpu_f32": 1e-5, "cpu_bf16": 1e-2}
-FORMS = pytest.mark.parametrize("form", ["cpu_f32", "cpu_bf16"])
+FORMS = pytest.mark.parametrize("form", others_slow(["cpu_f32", "cpu_bf16"], "cpu_f32"))
 
 
 def normal(seed, *shape):
@@ -120,6 +122,7 @@ def arguments(b=8):
     return normal(0, b, 6, 10, 6), normal(1, 3, 3, 6, 6), normal(2, 3, 3, 6)
 
 
+@pytest.mark.slow
 @FORMS
 def test_under_transformations(form):
     x, w, d = arguments()
@@ -202,17 +205,17 @@ def test_shuffle_inverts_unshuffle():
 
 
 def test_forms_are_chosen_and_overridden(monkeypatch):
-    monkeypatch.setattr(ops.speed, "bf16_gain", lambda: 1.0)
+    monkeypatch.setattr(speed, "bf16_gain", lambda: 1.0)
     assert ops.form("conv") == "cpu_f32"
     with ops.forms(conv="plain"):
         assert (ops.form("conv"), ops.form("dense")) == ("plain", "cpu_f32")
         with ops.forms(all="auto", dense="cpu_bf16"):
             assert (ops.form("conv"), ops.form("dense")) == ("cpu_f32", "cpu_bf16")
         assert ops.form("conv") == "plain"
-    monkeypatch.setattr(ops.speed, "bf16_gain", lambda: 1.9)
+    monkeypatch.setattr(speed, "bf16_gain", lambda: 1.9)
     assert (ops.form("conv"), ops.form("dense")) == ("cpu_f32", "cpu_bf16")
     assert ops.form("dense", normal(0, 32, 64), 32 * 64 * 64) == "cpu_f32"  # too small to gain
-    monkeypatch.setattr(ops.speed, "bf16_gain", lambda: 4.0)
+    monkeypatch.setattr(speed, "bf16_gain", lambda: 4.0)
     assert ops.form("conv") == ops.form("dense") == "cpu_bf16"
     assert ops.form("depthwise") == "cpu_f32"  # matrix units are of no use to it
     with jax.default_matmul_precision("highest"):
@@ -229,7 +232,7 @@ def test_forms_are_chosen_and_overridden(monkeypatch):
 
 @pytest.mark.parametrize("c, o, taken", [(12, 64, False), (32, 32, False), (64, 64, True)])
 def test_narrow_products_stay_in_float32(monkeypatch, c, o, taken):
-    monkeypatch.setattr(ops.speed, "bf16_gain", lambda: 1.9)
+    monkeypatch.setattr(speed, "bf16_gain", lambda: 1.9)
     x, w = (jax.ShapeDtypeStruct(s, jnp.float32) for s in ((1 << 14, c), (c, o)))
     assert ("bf16" in str(jax.make_jaxpr(ops.dense)(x, w))) == taken
 

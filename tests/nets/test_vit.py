@@ -9,6 +9,7 @@ from aejax.config import base, part
 from aejax.errors import UserError
 from aejax.nets import vit
 from aejax.nets.autoencoder import build_model
+from tests.helpers import others_slow
 
 KEY = jax.random.key(0)
 SMALL = {"patch": 8, "width": 16, "depth": 2, "heads": 2}
@@ -35,10 +36,10 @@ def moved(variables, seed=1):
 @pytest.mark.parametrize(
     "f, more, h",
     [
-        ("vit", {}, (2, 4, 2, 6)),
+        pytest.param("vit", {}, (2, 4, 2, 6), marks=pytest.mark.slow),
         ("vit", {"position": "learned", "registers": 3}, (2, 4, 2, 6)),
-        ("vit", {"tokens": 5, "registers": 2}, (2, 5, 6)),
-        ("vqgan", {}, (2, 8, 4, 6)),
+        pytest.param("vit", {"tokens": 5, "registers": 2}, (2, 5, 6), marks=pytest.mark.slow),
+        pytest.param("vqgan", {}, (2, 8, 4, 6), marks=pytest.mark.slow),
     ],
 )
 def test_shapes_there_and_back(f, more, h):
@@ -51,6 +52,7 @@ def test_shapes_there_and_back(f, more, h):
     assert all(np.isfinite(g).all() and np.abs(g).max() > 0 for g in jax.tree.leaves(grads))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("f", ["vit", "vqgan"])
 def test_remat_changes_no_number(f):
     x = jax.random.uniform(KEY, (2, 32, 16, 3))
@@ -66,6 +68,7 @@ def test_remat_changes_no_number(f):
     assert "remat" in str(jax.make_jaxpr(jax.grad(loss(again)))(variables))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("f", ["vit", "vqgan"])
 def test_bfloat16_keeps_parameters_in_float32(f):
     x = jax.random.uniform(KEY, (2, 32, 16, 3))
@@ -88,6 +91,7 @@ def test_rope_sees_distances_not_places():
     np.testing.assert_array_equal(angle[0], 0)
 
 
+@pytest.mark.slow
 def test_a_grid_takes_pictures_of_other_sizes():
     """With rotations no parameter knows the picture's size."""
     net = model("vit")
@@ -109,7 +113,9 @@ def test_mistakes_are_named(f, more, shape, words):
         model(f, shape=shape, **more).init(KEY, jnp.zeros((1, *shape)))
 
 
-@pytest.mark.parametrize("bottleneck", ["gaussian", "vq", "residual_vq", "fsq", "lfq"])
+@pytest.mark.parametrize(
+    "bottleneck", others_slow(["gaussian", "vq", "residual_vq", "fsq", "lfq"], "residual_vq")
+)
 def test_every_bottleneck_takes_a_row_of_tokens(bottleneck):
     net = model("vit", bottleneck, tokens=4)
     x = jax.random.uniform(KEY, (2, 32, 16, 3))

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.signal import correlate
 
-from aejax.nets import ops, winograd
+from aejax.nets import ops
+from aejax.nets.ops import winograd
 
 SHAPES = [(1, 1, 1, 3, 2), (3, 7, 9, 5, 4), (2, 8, 12, 6, 3), (5, 34, 33, 4, 4), (2, 3, 70, 2, 3)]
 
@@ -20,7 +21,7 @@ def test_the_identity_in_one_dimension(t):
     np.testing.assert_allclose(a @ ((k @ g) * (b @ d)), correlate(d, g, "valid"), atol=1e-10)
 
 
-@pytest.mark.parametrize("t", [2, 4])
+@pytest.mark.parametrize("t", [pytest.param(2, marks=pytest.mark.slow), 4])
 @pytest.mark.parametrize("n, h, w, c, o", SHAPES)
 def test_equal_to_lax(n, h, w, c, o, t):
     keys = jax.random.split(jax.random.key(h), 3)

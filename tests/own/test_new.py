@@ -34,6 +34,7 @@ def installed_commands(folder: pathlib.Path) -> dict[str, str]:
     return os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)}
 
 
+@pytest.mark.slow
 def test_everything_runs_as_printed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["new", "my-faces"]) == 0

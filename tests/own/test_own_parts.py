@@ -54,6 +54,7 @@ def test_every_part_by_name_in_every_verb(project, capsys):
     assert runs[0]["config"]["objective"]["loss"] == {P + "cubic": 1.0}
 
 
+@pytest.mark.slow
 def test_the_installed_command_and_its_workers_find_the_package(project):
     """`aejax` as installed has not the current folder on its path, as `python -m` has."""
     command = "import sys; from aejax.cli import main; sys.exit(main())"

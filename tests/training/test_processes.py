@@ -5,56 +5,29 @@ import os
 import pathlib
 import re
 import signal
-import socket
 import subprocess
 import sys
-import time
 
 import pytest
 
+from tests.helpers import PROGRAMS, free_port, wait_for
+
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-CONFIG = """
-from tests.helpers import tiny
-
-def get_config(arg=""):
-    c = tiny(train__length="4000 steps", optim__ema=0.9, checkpoint__every="50 steps",
-             train__steps_per_dispatch=5, eval__examples=0, eval__batch=50)
-    c.train.mode = arg or "pmap"
-    c.train.devices = 0
-    return c
-"""
 
 
-SLOW = """
-import functools, os, time
-from aejax.data.pipeline import Pipeline
-from aejax.training import loop
-
-loop.Watch = functools.partial(loop.Watch, every=0.5)
-if os.environ["AEJAX_PROCESS_ID"] == "1":
-    dispatch = Pipeline.dispatch
-    def late(self, step, k):
-        time.sleep(0.05 * k)
-        return dispatch(self, step, k)
-    Pipeline.dispatch = late
-"""
-
-
-def start(tmp_path, count, devices, mode, workdir, *overrides, before=""):
+def start(count, devices, mode, workdir, *overrides, program="processes.py"):
     """`count` processes of one run, with `devices` emulated devices each."""
-    (tmp_path / "experiment.py").write_text(before + CONFIG)
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
     env = os.environ | {
         "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("count=8", f"count={devices}"),
         "PYTHONPATH": str(ROOT),
         "JAX_COMPILATION_CACHE_DIR": os.path.join(os.environ["AEJAX_CACHE"], "xla"),
     }
     if count > 1:
-        env |= {"AEJAX_COORDINATOR": f"127.0.0.1:{port}", "AEJAX_NUM_PROCESSES": str(count)}
+        env |= {"AEJAX_COORDINATOR": f"127.0.0.1:{free_port()}", "AEJAX_NUM_PROCESSES": str(count)}
     command = [sys.executable, "-m", "aejax", "train", "--quiet", "--workdir", str(workdir)]
-    command += ["--config", f"{tmp_path / 'experiment.py'}:{mode}", *overrides]
+    command += ["--config", f"{PROGRAMS / program}:{mode}", *overrides]
     return [
         subprocess.Popen(
             command, env=env | {"AEJAX_PROCESS_ID": str(i)}, text=True,
@@ -71,20 +44,18 @@ def finish(processes, status=0, timeout=240):
     return texts
 
 
-def wait_for_checkpoint(workdir, processes, timeout=240):
-    end = time.time() + timeout
-    while time.time() < end:
-        if any(p.name.isdigit() for p in (workdir / "checkpoints").glob("*")):
-            return
+def wait_for_checkpoint(workdir, processes):
+    def is_saved():
         assert all(p.poll() is None for p in processes), processes[0].communicate()[0]
-        time.sleep(0.1)
-    raise AssertionError("no checkpoint came")
+        return any(p.name.isdigit() for p in (workdir / "checkpoints").glob("*"))
+
+    wait_for(is_saved, 240, "a checkpoint")
 
 
 @pytest.mark.parametrize("mode", ["pmap", "fsdp"])
 def test_sigterm_saves_the_same_step_and_another_number_goes_on(tmp_path, mode):
     workdir = tmp_path / "run"
-    processes = start(tmp_path, 2, 2, mode, workdir)
+    processes = start(2, 2, mode, workdir)
     wait_for_checkpoint(workdir, processes)
     processes[1].send_signal(signal.SIGTERM)  # one is told; both save
     texts = finish(processes, status=75)
@@ -95,7 +66,7 @@ def test_sigterm_saves_the_same_step_and_another_number_goes_on(tmp_path, mode):
     short = f"--config.train.length={int(step) + 20} steps"
     config = workdir / "config.json"
     config.write_text(config.read_text().replace("4000 steps", f"{int(step) + 20} steps"))
-    finish(start(tmp_path, 1, 8, mode, workdir, short))
+    finish(start(1, 8, mode, workdir, short))
     result = json.loads((workdir / "result.json").read_text())
     assert result["steps"] == int(step) + 20
     rows = [json.loads(line) for line in (workdir / "log.jsonl").read_text().splitlines()]
@@ -105,14 +76,14 @@ def test_sigterm_saves_the_same_step_and_another_number_goes_on(tmp_path, mode):
 def test_kill_and_resume_as_one(tmp_path):
     workdir = tmp_path / "run"
     length = "--config.train.length=300 steps"
-    processes = start(tmp_path, 2, 1, "pmap", workdir, length)
+    processes = start(2, 1, "pmap", workdir, length)
     wait_for_checkpoint(workdir, processes)
     processes[0].kill()
     processes[1].kill()
     finish(processes, status=-9)
-    finish(start(tmp_path, 2, 1, "pmap", workdir, length))
+    finish(start(2, 1, "pmap", workdir, length))
     two = json.loads((workdir / "result.json").read_text())
-    finish(start(tmp_path, 1, 2, "pmap", tmp_path / "alone", length))
+    finish(start(1, 2, "pmap", tmp_path / "alone", length))
     one = json.loads((tmp_path / "alone" / "result.json").read_text())
     assert two["examples"] == one["examples"] == 179
     assert two["metrics"]["test/psnr"] == pytest.approx(one["metrics"]["test/psnr"], abs=0.05)
@@ -120,23 +91,16 @@ def test_kill_and_resume_as_one(tmp_path):
 
 def test_the_host_all_wait_for_is_named(tmp_path):
     length = "--config.train.length=80 steps"
-    first, second = finish(start(tmp_path, 2, 1, "pmap", tmp_path / "run", length, before=SLOW))
+    program = "processes_late.py"
+    first, second = finish(start(2, 1, "pmap", tmp_path / "run", length, program=program))
     assert re.search(r"process 1 \(.*\) needs 0\.0[1-9] s of its own per step", first), first
     assert "process 0" not in first.partition("needs")[2] and "of its own" not in second
-
-
-QUICK = """
-import functools
-from aejax.training import loop
-
-loop.Watch = functools.partial(loop.Watch, every=0.5, lost=10.0)
-"""
 
 
 def test_the_others_end_with_75_and_name_the_process_that_was_killed(tmp_path):
     workdir = tmp_path / "run"
     length = "--config.train.length=100000 steps"
-    processes = start(tmp_path, 2, 1, "pmap", workdir, length, before=QUICK)
+    processes = start(2, 1, "pmap", workdir, length, program="processes_watched.py")
     wait_for_checkpoint(workdir, processes)
     processes[1].kill()
     text = processes[0].communicate(timeout=120)[0]

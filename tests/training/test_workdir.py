@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import threading
-import time
 
 import jax
 import numpy as np
@@ -105,14 +104,14 @@ def test_more_epochs_is_one_command(short, tmp_path, capsys):
     "key, value",
     [
         ("optim__lr", 1e-4),
-        ("optim__schedule", "cosine"),
-        ("optim__warmup", "15 steps"),
-        ("optim__final_lr", 0.5),
-        ("log__every", "1 steps"),
+        pytest.param("optim__schedule", "cosine", marks=pytest.mark.slow),
+        pytest.param("optim__warmup", "15 steps", marks=pytest.mark.slow),
+        pytest.param("optim__final_lr", 0.5, marks=pytest.mark.slow),
+        pytest.param("log__every", "1 steps", marks=pytest.mark.slow),
         ("eval__every", "4 steps"),
-        ("eval__best", "-mse"),
-        ("checkpoint__keep", 1),
-        ("train__profile", (1, 1)),
+        pytest.param("eval__best", "-mse", marks=pytest.mark.slow),
+        pytest.param("checkpoint__keep", 1, marks=pytest.mark.slow),
+        pytest.param("train__profile", (1, 1), marks=pytest.mark.slow),
     ],
 )
 def test_keys_that_may_change_on_the_way(tmp_path, monkeypatch, key, value):
@@ -193,10 +192,9 @@ def test_a_second_training_in_a_folder_ends_with_one_line(tmp_path, capsys):
     held = []
     thread = threading.Thread(target=lambda: held.append(lease.take(workdir)))
     thread.start(), thread.join()
-    began = time.monotonic()
     with pytest.raises(UserError, match=f"is being trained by .*process {os.getpid()}; wait"):
         train(workdir, train__length="2 steps")
-    assert time.monotonic() - began < 30 and not (workdir / "config.json").exists()
+    assert not (workdir / "config.json").exists()
     held[0].release()
     assert train(workdir, train__length="2 steps").steps == 2
     assert not list(workdir.glob("lease.*"))
@@ -209,19 +207,25 @@ def test_a_study_that_holds_the_folder_may_train_in_it(tmp_path):
     held.release()
 
 
-def test_a_silent_holder_on_another_machine_is_waited_for(tmp_path):
+def test_a_silent_holder_on_another_machine_is_waited_for(tmp_path, capsys):
     """A preempted job may start elsewhere before its old lease has expired."""
     other = tmp_path / "lease.0"
     other.write_text(json.dumps({"host": "far", "pid": 1, "born": "", "machine": "far"}))
-    began = time.monotonic()
     mine = lease.take_or_explain(tmp_path, timeout=2.0)
-    assert mine is not None and time.monotonic() - began > 1.5
+    assert mine is not None and "waiting up to 2 s for a sign of it" in capsys.readouterr().err
     mine.release()
     other.write_text(json.dumps({"host": "far", "pid": 1, "born": "", "machine": "far"}))
-    beat = threading.Timer(0.7, lambda: os.utime(other))
-    beat.start()
+    ended = threading.Event()
+
+    def beat():  # as its holder does, wherever it is
+        while not ended.wait(0.1):
+            os.utime(other)
+
+    holder = threading.Thread(target=beat)
+    holder.start()
     with pytest.raises(UserError, match="is being trained by far, process 1"):
         lease.take_or_explain(tmp_path, timeout=60.0)
+    ended.set(), holder.join()
 
 
 # --- nothing is lost ------------------------------------------------------------------------------

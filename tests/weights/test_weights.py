@@ -1,5 +1,8 @@
 """Weights on disk: what goes in comes out, and a changed file is noticed."""
 
+import json
+import re
+
 import numpy as np
 import pytest
 
@@ -51,3 +54,30 @@ def test_damage_and_wrong_names_are_said(tmp_path):
 def test_every_shipped_file_is_the_one_its_json_tells_of():
     for name in weights.names():
         weights.load(name)
+
+
+SOURCES = {"photo": "photographs", "tfds:mnist": "MNIST", "tfds:fashion_mnist": "Fashion-MNIST"}
+
+
+def test_there_is_a_card_of_all_shipped_weights():
+    text = (weights.FOLDER / "MODEL_CARDS.md").read_text()
+    assert sorted(re.findall(r"(?m)^## (.*)$", text)) == weights.names()
+
+
+@pytest.mark.parametrize("name", weights.names())
+def test_a_card_says_use_origin_result_and_licences(name):
+    text = (weights.FOLDER / "MODEL_CARDS.md").read_text()
+    card = text.split(f"\n## {name}\n")[1].split("\n## ")[0]
+    facts = dict(re.findall(r"- \*\*(.*?):\*\* ((?:.|\n  )*)", card))
+    assert {"Use", "Made by", "Data", "Result", "Licence"} <= set(facts)
+    assert all(len(fact.strip()) > 3 for fact in facts.values())
+    kept = json.loads((weights.FOLDER / f"{name}.json").read_text())
+    command = kept.get("command") or kept["training"]["command"]
+    (spec,) = re.findall(r"experiments/(\S+)", command)
+    assert spec.partition(":")[0] in facts["Made by"], command
+    data = kept["data"] if isinstance(kept["data"], str) else kept["data"]["train"]
+    (source,) = [known for part, known in SOURCES.items() if part in data]
+    assert facts["Data"].startswith(source)
+    assert re.search(rf"(?m)^\| {source} \| .+ \| \S.* \|$", text), (
+        "its licence is not in the table"
+    )
