@@ -59,7 +59,14 @@ bounded.defvjp(lambda x, low, high: (jnp.clip(x, low, high), x), _bounded_bwd)
 
 
 def activation(x: Float[Array, "..."], low: float = -TOP) -> Float[Array, "..."]:
-    """Rounds to activations in [low, TOP]; low = 0 is the rectifier of this arithmetic."""
+    """Rounds to activations in [low, TOP]; low = 0 is the rectifier of this arithmetic.
+
+    A rectifier that is off passes no gradient. (With `bounded`'s, which brings back what is
+    out of bounds, every unit that is off is pushed up and never down: lossless training stood still
+    at 3.755 bits per sample; 600 steps with this one gave 3.672, with that one 3.743.)
+    """
+    if low == 0.0:
+        return jnp.clip(rounded(x, UNIT), 0.0, TOP)
     return bounded(rounded(x, UNIT), low, TOP)
 
 

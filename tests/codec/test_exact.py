@@ -30,6 +30,13 @@ def test_bounded_keeps_the_gradient_that_leads_back():
     np.testing.assert_array_equal(g, [0.0, -1.0, 1.0, 1.0, 0.0])
 
 
+def test_a_rectifier_that_is_off_has_no_gradient_whatever_would_help():
+    x = jnp.array([-1.0, -0.2, 0.5, 3.0, 9.0])
+    for sign in (1.0, -1.0):
+        slope = jax.grad(lambda x, s=sign: s * exact.activation(x, 0.0).sum())(x)
+        np.testing.assert_array_equal(slope, sign * np.array([0.0, 0.0, 1.0, 1.0, 0.0]))
+
+
 def test_companded_is_odd_monotone_and_an_activation():
     v = np.arange(-60 * 16, 60 * 16 + 1) * exact.UNIT
     c = np.asarray(exact.companded(jnp.asarray(v, jnp.float32)))
