@@ -1,6 +1,6 @@
 """A second look at a denoised image, with what resembles each place elsewhere in it.
 
-BM3D's strength is self-similarity: a wall of bricks is seen once by a U and a hundred times by BM3D.
+BM3D lives on self-similarity: a U sees a wall of bricks once, BM3D a hundred times.
 Here a first network denoises, and in its result, where patches can be compared, each pixel's patch
 is compared with those of a window around it; the *noisy* image averaged with the weights that this
 gives is an estimate that owes nothing to what was learned, and a small second network joins the two
