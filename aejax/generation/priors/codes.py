@@ -31,7 +31,18 @@ class CodePrior(Prior):
     def setup(self):
         self.embed = nn.Embed(self.vocabulary + 1, self.width)
         self.condition = Condition(self.width, self.classes)
-        self.field = Transformer(self.width, self.depth, self.heads, self.size, self.vocabulary)
+        self.field = Transformer(**self.transformer)
+
+    @property
+    def transformer(self) -> dict[str, int]:
+        """Arguments of the transformer."""
+        return {
+            "width": self.width,
+            "depth": self.depth,
+            "heads": self.heads,
+            "length": self.size,
+            "outputs": self.vocabulary,
+        }
 
     @staticmethod
     def nll_of_codes(
@@ -89,15 +100,12 @@ class Autoregressive(CodePrior):
           guidance: 1 = plain, above 1 = nearer to the class and less varied (two passes a code).
           temperature: below 1 = more likely codes.
         """
-        key, key_label = jax.random.split(key)
-        label = self.drawing_labels(key_label, n, label)
+        key, label = self.drawing_labels(key, n, label)
         guided = guidance != 1.0 and label is not None
         if guided:  # each sample twice: with its label, and with that for "any class"
             label = jnp.concatenate([label, jnp.full(n, self.classes)])
         rows = 2 * n if guided else n
-        net = Transformer(
-            self.width, self.depth, self.heads, self.size, self.vocabulary, parent=None
-        )
+        net = Transformer(**self.transformer, parent=None)
 
         def body(carry, position):
             code, cache, key = carry
@@ -140,8 +148,8 @@ class MaskGIT(CodePrior):
         score = jax.random.uniform(k2, codes.shape)
         # the lowest score of each row is always masked, so that there is at least one
         masked = (score < share) | (score == score.min(axis=1, keepdims=True))
-        seen = jnp.where(masked, self.vocabulary, codes)
-        logits = self.logits(seen, self.training_labels(label, train))
+        unmasked = jnp.where(masked, self.vocabulary, codes)
+        logits = self.logits(unmasked, self.training_labels(label, train))
         nll = self.nll_of_codes(logits, codes)
         return jnp.sum(nll * masked, axis=-1) / jnp.sum(masked, axis=-1) * codes.shape[1]
 
@@ -158,8 +166,7 @@ class MaskGIT(CodePrior):
         choice_temperature: float = 4.0,
     ) -> Int[Array, "n *s"]:
         """n samples in `steps` rounds, see `samplers.unmask`."""
-        key, key_label = jax.random.split(key)
-        label = self.drawing_labels(key_label, n, label)
+        key, label = self.drawing_labels(key, n, label)
 
         def logits(codes, _, c):
             return self.apply(variables, codes, c, method="logits")

@@ -95,8 +95,7 @@ class FlowMatching(Prior):
         Args:
           guidance: 1 = plain, above 1 = nearer to the class and less varied.
         """
-        key, key_label = jax.random.split(key)
-        label = self.drawing_labels(key_label, n, label)
+        key, label = self.drawing_labels(key, n, label)
 
         def velocity(z, t, c):
             return self.apply(variables, z, jnp.full(n, t), c, method="velocity")
