@@ -50,7 +50,7 @@ def settled(
       symbols: of this colour, [1, h, w, c] or [h w, c]; what is elsewhere is not used.
       colour: 1 where this colour is.
     """
-    fresh: Array = (symbols.reshape(mu.shape).astype(jnp.float32) + mu) * colour
+    fresh = (jnp.asarray(symbols).reshape(mu.shape).astype(jnp.float32) + mu) * colour
     return fresh if own is None else own + fresh
 
 

@@ -16,6 +16,7 @@ from jax.nn import leaky_relu, softplus
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from aejax.config import plain
+from aejax.nets.applied import applied
 from aejax.nets.autoencoder import build_model
 from aejax.nets.blocks import Conv, Dense, Downsample
 from aejax.nets.f_D import ConvDecoder
@@ -119,7 +120,7 @@ class GAN(nn.Module):
     ) -> Float[Array, "n h w c"]:
         """n samples in [0, 1]; the label is not used."""
         z = jax.random.normal(key, (n, self.latent))
-        return self.apply(variables, z, method="generate")
+        return applied(self, variables, z, method="generate")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,10 +139,10 @@ class Adversarial:
         """Loss in nats; metrics "discriminator", "generator", "r1"; pictures: x and samples."""
         x = batch["image"]
         z = jax.random.normal(key, (x.shape[0], model.latent))
-        y = model.apply(variables, z, method="generate")
+        y = applied(model, variables, z, method="generate")
 
         def discriminate(v, x):
-            return model.apply(v, x, method="discriminate")
+            return applied(model, v, x, method="discriminate")
 
         penalty = r1(lambda x: discriminate(variables, x), x) if self.r1 else jnp.zeros(len(x))
         fake = discriminate(variables, jax.lax.stop_gradient(y))

@@ -18,6 +18,7 @@ from aejax.generation.adversarial import discriminator_loss, frozen, generator_l
 from aejax.generation.objective import weighted
 from aejax.losses import mixture
 from aejax.metrics import lpips as perception
+from aejax.nets.applied import applied
 from aejax.objective import run_model
 from aejax.types import Aux, Batch, Variables
 
@@ -83,7 +84,7 @@ class Tokenize:
         self, model: nn.Module, variables: Variables, x: Array, y: Array
     ) -> tuple[Array, dict[str, Array]]:
         """(the adversarial part of the loss [b], metrics)."""
-        discriminate = lambda v, x: model.apply(v, x, method="discriminate")  # noqa: E731
+        discriminate = lambda v, x: applied(model, v, x, method="discriminate")  # noqa: E731
         fixed = frozen(variables, "discriminator")
         generator = generator_loss(discriminate(fixed, y))
         balance = jnp.ones(())

@@ -1,6 +1,6 @@
 """Priors over codes: transformers that predict each code from others."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from aejax.generation import samplers
 from aejax.generation.nets import Cache, Condition, Transformer
 from aejax.generation.priors.base import Prior
+from aejax.nets.applied import applied
 from aejax.types import Label, Variables
 
 
@@ -34,7 +35,7 @@ class CodePrior(Prior):
         self.field = Transformer(**self.transformer)
 
     @property
-    def transformer(self) -> dict[str, int]:
+    def transformer(self) -> dict[str, Any]:
         """Arguments of the transformer."""
         return {
             "width": self.width,
@@ -73,7 +74,7 @@ class Autoregressive(CodePrior):
     ) -> tuple[Float[Array, "b v"], Cache]:
         """(logits [b, v] of the code at `position`, cache) given the code before it."""
         x, c = self.embed(code)[:, None], self.condition(len(code), None, label)
-        out, cache = self.field(x, c, cache=cache, position=position)
+        out, cache = self.field.step(x, c, cache, position)
         return out[:, 0], cache
 
     def __call__(
@@ -111,7 +112,7 @@ class Autoregressive(CodePrior):
             code, cache, key = carry
             key, key_code = jax.random.split(key)
             doubled = jnp.concatenate([code, code]) if guided else code
-            logits, cache = self.apply(variables, doubled, position, cache, label, method="step")
+            logits, cache = applied(self, variables, doubled, position, cache, label, method="step")
             if guided:
                 logits = logits[n:] + guidance * (logits[:n] - logits[n:])
             code = jax.random.categorical(key_code, logits / max(temperature, 1e-4))
@@ -169,11 +170,11 @@ class MaskGIT(CodePrior):
         key, label = self.drawing_labels(key, n, label)
 
         def logits(codes, _, c):
-            return self.apply(variables, codes, c, method="logits")
+            return applied(self, variables, codes, c, method="logits")
 
         guided = samplers.guided(logits, label, self.classes, guidance)
         codes = samplers.unmask(
-            lambda codes: guided(codes, 0.0) / max(temperature, 1e-4),
+            lambda codes: guided(codes, jnp.zeros(())) / max(temperature, 1e-4),
             key, n, self.size, self.vocabulary, steps, choice_temperature,
         )  # fmt: skip
         return codes.reshape(n, *self.shape)

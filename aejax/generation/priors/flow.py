@@ -9,6 +9,7 @@ from aejax.errors import UserError
 from aejax.generation import samplers
 from aejax.generation.nets import MLP, Condition, Transformer
 from aejax.generation.priors.base import Prior
+from aejax.nets.applied import applied
 from aejax.nets.blocks import Dense
 from aejax.types import Label, Variables
 
@@ -98,7 +99,7 @@ class FlowMatching(Prior):
         key, label = self.drawing_labels(key, n, label)
 
         def velocity(z, t, c):
-            return self.apply(variables, z, jnp.full(n, t), c, method="velocity")
+            return applied(self, variables, z, jnp.full(n, t), c, method="velocity")
 
         noise = jax.random.normal(key, (n, *self.shape))
         return samplers.ode(
