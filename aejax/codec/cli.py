@@ -76,12 +76,12 @@ def _compress(args) -> int:
 
 def _runtime(args):
     """The weights that were named, or those that ship."""
-    from aejax.codec import api as codec
-    from aejax.codec.lossless import files as lossless
+    from aejax.codec import installed
+    from aejax.codec.lossless import installed as lossless
 
     if args.lossless:
         return lossless.use(args.weights) if args.weights else None
-    return codec.use(args.weights) if args.weights else codec.runtime_for(args.metric)
+    return installed.use(args.weights) if args.weights else installed.runtime_for(args.metric)
 
 
 def _source(item: tuple[pathlib.Path, pathlib.Path]) -> pathlib.Path:
@@ -104,6 +104,7 @@ def _decompress_arguments(parser):
 
 def _decompress(args) -> int:
     from aejax.codec import api as codec
+    from aejax.codec.installed import use_any
     from aejax.data.images import SUFFIXES, Meta, write_image
 
     suffix = "." + args.format.lower().lstrip(".")
@@ -117,18 +118,21 @@ def _decompress(args) -> int:
     weights = [args.weights] if args.weights else []
     files.check_outputs(made, [*sources, *weights], args.force, sources)
     if args.weights:
-        codec.use_any(args.weights)
+        use_any(args.weights)
 
     def one(item):
         source, target = item
-        found = codec.read(source.read_bytes())
-        if args.strict and not found.complete:
+        decoded = codec.read(source.read_bytes())
+        if args.strict and not decoded.complete:
             raise UserError("the file was cut; without --strict what is there is decoded")
         target.parent.mkdir(parents=True, exist_ok=True)
-        carried = {name.removesuffix("_profile"): data for name, data in found.metadata.items()}
-        files.say(target, write_image(target, found.image, Meta(**carried)))
-        note = "" if found.complete else f" (the file was cut: {found.scans} scans, coarser)"
-        print(f"{target}: {found.header.width} x {found.header.height}{note}")
+        carried = decoded.metadata
+        meta = Meta(
+            icc=carried.get("icc_profile"), exif=carried.get("exif"), xmp=carried.get("xmp")
+        )
+        files.say(target, write_image(target, decoded.image, meta))
+        note = "" if decoded.complete else f" (the file was cut: {decoded.scans} scans, coarser)"
+        print(f"{target}: {decoded.header.width} x {decoded.header.height}{note}")
 
     return files.each(list(zip(sources, made, strict=True)), "decompressing", _source, one)
 
@@ -173,7 +177,7 @@ def _eval_arguments(parser):
 
 
 def _eval(args) -> int:
-    from aejax.codec import evaluation
+    from aejax.codec.evaluation import command as evaluation
     from aejax.data.walk import images_in
 
     if args.lossless:

@@ -17,7 +17,7 @@ from aejax.codec.errors import CodecError
 
 MAGIC = b"\x89AEJ\r\n\x1a\n"
 VERSION = 1  # of lossy files
-LOSSLESS = 2  # of lossless ones, codec/lossless/files.py
+LOSSLESS = 2  # of lossless ones, codec/lossless/layout.py
 GRAY, ALPHA, DEEP, METADATA = 1, 2, 4, 8  # flags; DEEP: 16 bits per sample
 ICC, EXIF, XMP, ALPHA_PLANE, LOW_BYTES = 1, 2, 3, 4, 5  # sections
 METADATA_NAMES = {ICC: "icc_profile", EXIF: "exif", XMP: "xmp"}
@@ -91,6 +91,11 @@ class Header:
     def grid(self) -> tuple[int, int]:
         """Latents per column and per row."""
         return -(-self.height // STRIDE), -(-self.width // STRIDE)
+
+    @property
+    def channels(self) -> str:
+        """What the channels are, in words."""
+        return ("RGB", "gray", "RGB + alpha", "gray + alpha")[self.flags & (GRAY | ALPHA)]
 
     @property
     def tiles(self) -> list[tuple[int, int, int, int]]:

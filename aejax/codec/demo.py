@@ -15,7 +15,7 @@ def compressed_photo(directory: str | pathlib.Path, quality: int = 15) -> dict[s
     from skimage.data import astronaut
 
     from aejax.codec import api as codec
-    from aejax.codec.evaluation import psnr_of
+    from aejax.codec.evaluation.measure import psnr_of
     from aejax.pictures import rows_sheet, save
 
     x = np.ascontiguousarray(astronaut()[0:256, 96:352])

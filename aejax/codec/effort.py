@@ -25,19 +25,14 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.ndimage
 
-from aejax.codec import container, nets
+from aejax.codec import container
 from aejax.codec.container import Header
+from aejax.codec.levels import log_deviation, logistic_bits
 from aejax.codec.objective import distortion
-from aejax.codec.runtime import (
-    Runtime,
-    as_quality,
-    begin,
-    hyper_symbols,
-    padded,
-    symbols_of,
-    synthesise,
-    unit,
-)
+from aejax.codec.parts import as_quality, begin, hyper_symbols, symbols_of, synthesise, unit
+from aejax.codec.quality import lagrangian
+from aejax.codec.runtime import Runtime
+from aejax.codec.windows import padded
 
 STEPS = (0, 4, 8, 12, 16, 24, 32, 40, 60, 80)  # of --effort 0..9
 MOVES = 9.0  # times that a move worth making is made, over all steps, as far as that can be
@@ -66,10 +61,10 @@ def _parts(model, metric):
         s, level, y_hat = symbols_of(model, variables, y, features, base, image["mask"])
         error, pull = jax.value_and_grad(error_of, 1)(variables, y_hat, image)
         coded = image["mask"] * (level > 0)
-        log_sigma = nets.log_deviation(level.astype(jnp.float32))
+        log_sigma = log_deviation(level.astype(jnp.float32))
 
         def bits(symbols):
-            return nets.logistic_bits(symbols, log_sigma) * coded
+            return logistic_bits(symbols, log_sigma) * coded
 
         s, lam = s.astype(jnp.float32), image["lam"]
         now = bits(s)
@@ -108,9 +103,9 @@ def slope(runtime: Runtime, rgb: np.ndarray, byte: int) -> float:
         y = runtime.latents(rgb, header.tiles[0], header)
         ends.append(measured(runtime, rgb, y, other))
     (r1, d1), (r2, d2) = ends
-    usual = float(nets.lagrangian(np.array([byte / 2.55]), runtime.frozen.model.rates)[0])
-    found = (r2 - r1) / (d1 - d2) if d1 > d2 and r2 > r1 else usual
-    return min(max(found, usual / 4), usual * 4)
+    usual = float(lagrangian(jnp.array([byte / 2.55]), runtime.frozen.model.rates)[0])
+    measured_slope = (r2 - r1) / (d1 - d2) if d1 > d2 and r2 > r1 else usual
+    return min(max(measured_slope, usual / 4), usual * 4)
 
 
 def refine(runtime: Runtime, rgb: np.ndarray, y: np.ndarray, byte: int, effort: int) -> np.ndarray:
@@ -135,15 +130,15 @@ def refine(runtime: Runtime, rgb: np.ndarray, y: np.ndarray, byte: int, effort: 
     move, pull = _parts(runtime.model, metric)
 
     # The curvature of a channel: what a push of half a step in random directions does.
-    push = np.random.default_rng(0).choice(np.float32([-0.5, 0.5]), full.shape) * mask
+    push = np.random.default_rng(0).choice(np.array([-0.5, 0.5], np.float32), full.shape) * mask
     ends = [np.asarray(pull(variables, full + p, image)) for p in (push, -push)]
     pushed = lam * push * (ends[0] - ends[1])
     curve = np.sum(pushed, (0, 1, 2)) / max(2.0 * np.sum(push[..., 0] ** 2), 1.0)
     curve = np.maximum(curve, max(0.05 * float(np.median(curve)), 1e-6))
     if metric != "mse":  # MS-SSIM forgives where there is texture: times that of a place
         sums = np.sum(pushed[0], -1), mask[..., 0]
-        found, there = (scipy.ndimage.uniform_filter(v, 3) for v in sums)
-        place = found / np.maximum(0.5 * np.sum(curve) * there, 1e-9)
+        local, inside_tile = (scipy.ndimage.uniform_filter(v, 3) for v in sums)
+        place = local / np.maximum(0.5 * np.sum(curve) * inside_tile, 1e-9)
         curve = curve * np.maximum(place, 0.05)[..., None]
     curve = curve.astype(np.float32)
 

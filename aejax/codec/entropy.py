@@ -16,7 +16,7 @@ import math
 import constriction
 import numpy as np
 
-from aejax.codec.nets import LEVELS, log_deviation
+from aejax.codec.levels import LEVELS, log_deviation
 
 BITS = 16  # of a frequency; the coder's 24-bit ones are 256 times these
 MAX_RADIUS = 1023
@@ -171,8 +171,8 @@ class Decoder:
         Raises:
           CodedWrong: the chunk is damaged in a way that its coder can tell.
         """
-        found = np.zeros(len(levels), np.int32)
-        _, levels, order = _by_level(found, levels)
+        by_level = np.zeros(len(levels), np.int32)
+        _, levels, order = _by_level(by_level, levels)
         ends = np.searchsorted(levels, np.arange(LEVELS + 1))
         escaped = []
         try:
@@ -181,15 +181,15 @@ class Decoder:
                 if high > low:
                     r = radius(level)
                     s = self.coder.decode(self.tables.models[level], int(high - low)) - r
-                    found[low:high] = s
+                    by_level[low:high] = s
                     out = np.flatnonzero(s == r + 1)
                     escaped += [(low + i, r) for i in out]
             for at, r in escaped:
-                found[at] = self._escape(r)
+                by_level[at] = self._escape(r)
         except AssertionError as e:  # constriction's word for it
             raise CodedWrong("impossible state of the coder") from e
-        out = np.empty_like(found)
-        out[order] = found
+        out = np.empty_like(by_level)
+        out[order] = by_level
         return out
 
     def _escape(self, r: int) -> int:

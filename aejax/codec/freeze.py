@@ -14,17 +14,14 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from aejax.codec import exact, nets
+from aejax.codec import exact
+from aejax.codec.bottleneck import TABLE_UNIT
+from aejax.codec.container import Header
 from aejax.codec.entropy import Tables, radius
-from aejax.codec.runtime import (
-    Frozen,
-    Runtime,
-    as_quality,
-    flatten,
-    half,
-    padded,
-    unflatten,
-)
+from aejax.codec.frozen import Frozen, flat, nested
+from aejax.codec.levels import LEVELS
+from aejax.codec.quality import KNOTS
+from aejax.codec.runtime import Coded, Runtime
 from aejax.errors import UserError
 
 FIELDS = (
@@ -45,7 +42,7 @@ def kept_as(path: str, value: Any) -> str:
     the linear paths as int8 too would cost 0.9 %, as all of the picture goes through them. Tables
     by quality are small, and a gain has to be undone to better than a thousandth.
     """
-    if value.ndim < 2 or len(value) == nets.KNOTS:
+    if value.ndim < 2 or len(value) == KNOTS:
         return "float32"
     return "float16" if path.endswith(("/klt", "/depthwise")) else "int8"
 
@@ -68,7 +65,7 @@ def frozen_params(params: Any, base: dict[str, Any] | None = None) -> dict[str, 
     """Parameters as the frozen model takes them: exact ones exact, the others as they are kept,
     in the scales of `base` (what `stored` of another model gave) if there is one."""
     out = {}
-    for path, value in flatten(params).items():
+    for path, value in flat(params).items():
         value = jnp.asarray(value, jnp.float32)
         name = path.rsplit("/", 1)[-1]
         if is_exact(path):
@@ -78,7 +75,7 @@ def frozen_params(params: Any, base: dict[str, Any] | None = None) -> dict[str, 
                 else exact.rounded(value, exact.BIAS_UNIT)
             )
         elif path in TABLES:
-            value = exact.rounded(value, nets.TABLE_UNIT)
+            value = exact.rounded(value, TABLE_UNIT)
         elif kept_as(path, value) == "float16":
             value = value.astype(jnp.float16).astype(jnp.float32)
         elif kept_as(path, value) == "int8":
@@ -86,7 +83,7 @@ def frozen_params(params: Any, base: dict[str, Any] | None = None) -> dict[str, 
             unit = base[path + SCALE] if base else byte_scale(value)
             value = np.clip(np.round(value / unit), -127, 127) * unit
         out[path] = np.asarray(value)
-    return unflatten(out)
+    return nested(out)
 
 
 def freeze(
@@ -105,7 +102,7 @@ def freeze(
 
 def count_symbols(runtime: Runtime, images: list[np.ndarray]) -> list[np.ndarray]:
     """How often each symbol occurred at each level, the last of each for escapes."""
-    counts = [np.zeros(2 * radius(level) + 2, np.int64) for level in range(nets.LEVELS)]
+    counts = [np.zeros(2 * radius(level) + 2, np.int64) for level in range(LEVELS)]
     qualities = np.arange(0, 256, 17)
     for n, image in enumerate(images):
         byte = int(qualities[n % len(qualities)])
@@ -113,31 +110,18 @@ def count_symbols(runtime: Runtime, images: list[np.ndarray]) -> list[np.ndarray
             for v in np.unique(level):
                 if v:
                     r = radius(v)
-                    found = s[level == v]
-                    index = np.where(np.abs(found) > r, 2 * r + 1, found + r)
+                    here = s[level == v]
+                    index = np.where(np.abs(here) > r, 2 * r + 1, here + r)
                     counts[v] += np.bincount(index, minlength=2 * r + 2)
     return counts
 
 
-def tile_symbols(runtime: Runtime, image: np.ndarray, byte: int):
-    """(symbols, levels) of z and of y of the first tile of an image."""
-    from aejax.codec.container import Header
-
+def tile_symbols(runtime: Runtime, image: np.ndarray, byte: int) -> list[Coded]:
+    """Of z and of y of the first tile of an image at a quality."""
     header = Header(b"", byte, image.shape[1], image.shape[0])
     tile = header.tiles[0]
-    h, w = tile[2:]
-    y = runtime.latents(image, tile, header)
-    shape, mask, z_mask = padded(h, w)
-    full = np.zeros((1, *shape, y.shape[-1]), np.float32)
-    full[0, :h, :w] = y
-    q, v = as_quality(byte), runtime.variables
-    z = runtime.hyper_symbols(v, full, z_mask, q)
-    features, base = runtime.begin(v, z, z_mask, q)
-    s, level, _ = runtime.symbols_of(v, full, features, base, mask)
-    zh, zw = half(h, w)
-    z_level = np.broadcast_to(np.asarray(runtime.z_levels(v, q)), (zh, zw, z.shape[-1]))
-    yield np.asarray(z)[:zh, :zw].reshape(-1), z_level.reshape(-1)
-    yield np.asarray(s)[:h, :w].reshape(-1), np.asarray(level)[:h, :w].reshape(-1)
+    of_z, symbols, levels, _ = runtime.tile_symbols(runtime.latents(image, tile, header), byte)
+    return [of_z, (symbols.reshape(-1), levels.reshape(-1))]
 
 
 # --- files ----------------------------------------------------------------------------------------
@@ -147,7 +131,7 @@ def stored(frozen: Frozen, base: dict[str, Any] | None = None) -> dict[str, np.n
     """Flat arrays of a file: kernels as int8 with one exponent (of the entropy model) or scale (of
     the transforms) per output channel, the linear paths as float16, the rest as float32."""
     out = {}
-    for name, value in flatten(frozen.params).items():
+    for name, value in flat(frozen.params).items():
         if is_exact(name) and name.endswith("kernel"):
             unit = np.asarray(exact.weight_unit(value))
             out[name] = np.round(value / unit).astype(np.int8)
@@ -165,11 +149,14 @@ def stored(frozen: Frozen, base: dict[str, Any] | None = None) -> dict[str, np.n
 BITS = {"int8": np.int8, "float16": np.int16}  # what differences are taken of
 
 
-def less(found: dict[str, np.ndarray], base: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What a model has besides another of its shapes: nothing where they are equal, differences of
-    the integers and of float16's bits (they wrap), which are small numbers and pack well."""
+def differences(
+    arrays: dict[str, np.ndarray], base: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """A model's stored arrays, without those that are equal in another of its shapes, and as
+    differences to it of the integers and of float16's bits (they wrap): small numbers, which pack
+    well."""
     out = {}
-    for name, value in found.items():
+    for name, value in arrays.items():
         if name not in base or value.shape != base[name].shape:
             raise UserError(f"the base has other parameters: {name}")
         bits = BITS.get(value.dtype.name)
@@ -178,10 +165,10 @@ def less(found: dict[str, np.ndarray], base: dict[str, np.ndarray]) -> dict[str,
     return out
 
 
-def more(found: dict[str, np.ndarray], base: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The inverse of `less`."""
+def added(changes: dict[str, np.ndarray], base: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The inverse of `differences`."""
     out = dict(base)
-    for name, value in found.items():
+    for name, value in changes.items():
         bits = BITS.get(base[name].dtype.name)
         out[name] = (base[name].view(bits) + value).view(base[name].dtype) if bits else value
     return out
@@ -195,17 +182,17 @@ def save(frozen: Frozen, path: str | pathlib.Path, base: str | pathlib.Path = ""
     meta = dict(frozen.meta) | {
         "fields": frozen.fields,
         "id": frozen.id.hex(),
-        "parameters": int(sum(v.size for v in flatten(frozen.params).values())),
+        "parameters": int(sum(v.size for v in flat(frozen.params).values())),
     }
     if base:
         theirs = load(base)
         meta["base"] = {"weights": str(base), "id": theirs.id.hex()}
         arrays = stored(theirs)
-        out = less(stored(frozen, arrays), arrays)
+        out = differences(stored(frozen, arrays), arrays)
     else:
         out = stored(frozen)
     tables = frozen.tables.frequencies.astype(np.uint16)
-    weights.save(path, {"params": unflatten(out), "tables": {"frequencies": tables}}, meta)
+    weights.save(path, {"params": nested(out), "tables": {"frequencies": tables}}, meta)
 
 
 def load(name: str | pathlib.Path) -> Frozen:
@@ -217,19 +204,19 @@ def load(name: str | pathlib.Path) -> Frozen:
     from aejax import weights
 
     variables, meta = weights.load(name)
-    found, params = flatten(variables["params"]), {}
+    arrays, params = flat(variables["params"]), {}
     if "base" in meta:
-        found = more(found, stored(load(meta["base"]["weights"])))
-    for path, value in found.items():
+        arrays = added(arrays, stored(load(meta["base"]["weights"])))
+    for path, value in arrays.items():
         if path.endswith((EXPONENT, SCALE)):
             continue
-        if path + SCALE in found:
-            value = value.astype(np.float32) * found[path + SCALE]
+        if path + SCALE in arrays:
+            value = value.astype(np.float32) * arrays[path + SCALE]
         elif value.dtype == np.int8:
-            value = np.ldexp(value.astype(np.float32), found[path + EXPONENT].astype(np.int32))
+            value = np.ldexp(value.astype(np.float32), arrays[path + EXPONENT].astype(np.int32))
         params[path] = value.astype(np.float32)
     tables = Tables(variables["tables"]["frequencies"].astype(np.uint32))
-    frozen = Frozen(unflatten(params), tables, meta["fields"], meta)
+    frozen = Frozen(nested(params), tables, meta["fields"], meta)
     if frozen.id.hex() != meta["id"]:
         raise UserError(f"weights {name} are not the model {meta['id']}; install them again")
     return frozen

@@ -8,7 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from aejax.codec import nets
+from aejax.codec.bottleneck import TABLE_SCALE
+from aejax.codec.levels import LEVELS, LOG_STEP, SIGMA_MIN
+from aejax.codec.quality import lagrangian
+from aejax.codec.transforms import KLT_SCALE, STRIDE
 from aejax.metrics import image as metrics
 from aejax.nets import ops
 from aejax.nets.linear import principal_axes
@@ -66,8 +69,8 @@ class RateDistortion:
         if not train:
             for quality in self.judged:
                 one = {"quality": jnp.full(x.shape[0], float(quality))}
-                found = self._at(one, model, variables, x, key_model, False)[0]
-                aux.metrics[f"loss_{quality}"] = found
+                loss_there, _ = self._at(one, model, variables, x, key_model, False)
+                aux.metrics[f"loss_{quality}"] = loss_there
         return loss, aux
 
     def _at(self, cond, model, variables, x, key, train):
@@ -75,7 +78,7 @@ class RateDistortion:
         out, collections = run_model(model, variables, x, cond, key, train)
         pixels = x.shape[1] * x.shape[2]
         bpp_z, bpp_y = out.terms["bits_z"] / pixels, out.terms["bits_y"] / pixels
-        lam = nets.lagrangian(cond["quality"], model.rates)
+        lam = lagrangian(cond["quality"], model.rates)
         mse = jnp.mean((out.y - x) ** 2, (1, 2, 3))
         lost = distortion(self.metric, out.y, x)
         middle = math.sqrt(model.rates[0] * model.rates[1])
@@ -97,13 +100,13 @@ def klt_start(variables, images: Float[Array, "n h w c"]):
 
     images: [n, h, w, c] in [0, 1], n h w at least some 10^6.
     """
-    images = np.asarray(images, np.float32)
-    s = nets.STRIDE
-    h, w = images.shape[1] // s * s, images.shape[2] // s * s
+    pictures = np.asarray(images, np.float32)
+    s = STRIDE
+    h, w = pictures.shape[1] // s * s, pictures.shape[2] // s * s
     total, count = 0.0, 0
     for flip in (slice(None), slice(None, None, -1)):  # the statistics of pictures have no side
-        for at in range(0, len(images), 64):
-            part = images[at : at + 64, :h, :w][:, :, flip] - 0.5
+        for at in range(0, len(pictures), 64):
+            part = pictures[at : at + 64, :h, :w][:, :, flip] - 0.5
             rows = np.asarray(ops.unshuffle(jnp.asarray(part), s))
             rows = rows.reshape(-1, rows.shape[-1])
             total, count = total + rows.T @ rows, count + len(rows)
@@ -113,11 +116,11 @@ def klt_start(variables, images: Float[Array, "n h w c"]):
     basis = axes[:, :latent].astype(np.float32)
     sigma = np.sqrt(np.maximum(variances[:latent], 1e-8)).astype(np.float32)
     gain = np.asarray(params["bottleneck"]["gain"])
-    level = (np.log(sigma) + gain - math.log(nets.SIGMA_MIN)) / nets.LOG_STEP
-    params["f_E"]["klt"] = jnp.asarray(basis * nets.KLT_SCALE)
-    params["f_D"]["klt"] = jnp.asarray(basis.T * nets.KLT_SCALE)
+    level = (np.log(sigma) + gain - math.log(SIGMA_MIN)) / LOG_STEP
+    params["f_E"]["klt"] = jnp.asarray(basis * KLT_SCALE)
+    params["f_D"]["klt"] = jnp.asarray(basis.T * KLT_SCALE)
     params["f_D"]["weigh"] = jnp.asarray(1.0 / sigma)
     params["bottleneck"]["base"] = jnp.asarray(
-        np.clip(level, 0.0, nets.LEVELS - 1.0) / nets.TABLE_SCALE, jnp.float32
+        np.clip(level, 0.0, LEVELS - 1.0) / TABLE_SCALE, jnp.float32
     )
     return {**variables, "params": params}

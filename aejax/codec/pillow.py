@@ -6,7 +6,7 @@
 
 import io
 import warnings
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 
@@ -31,13 +31,13 @@ def from_array(array: np.ndarray):
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def _beginning(fp: BinaryIO) -> tuple[container.Header, dict[str, bytes]]:
+def _beginning(fp: IO[bytes]) -> tuple[container.Header, dict[str, bytes]]:
     """Header and metadata of a file, from no more of it than holds them.
 
     Raises:
       CodecError: not an .aej file, or damaged.
     """
-    data, metadata = b"", {}
+    data, header, metadata = b"", None, {}
     while part := fp.read(1 << 16):
         data += part
         reader = container.Reader(data)
@@ -48,7 +48,7 @@ def _beginning(fp: BinaryIO) -> tuple[container.Header, dict[str, bytes]]:
             break
         except container.EndOfData:
             continue  # the next part has the rest, or the file was cut
-    if not data:
+    if header is None:
         raise CodecError("the file is empty")
     return header, metadata
 
@@ -67,7 +67,7 @@ def _metadata(image, given: dict) -> dict[str, bytes]:
     return kept
 
 
-def _save(image, fp: BinaryIO, filename: str | bytes) -> None:
+def _save(image, fp: IO[bytes], filename: str | bytes) -> None:
     """Image.save: quality, bpp, size, psnr, effort, metric, lossless, icc_profile, exif, xmp;
     other options are ignored, as other formats do."""
     from aejax.data import images
@@ -89,7 +89,7 @@ def _save(image, fp: BinaryIO, filename: str | bytes) -> None:
         raise ValueError(str(e)) from e
 
 
-def _save_all(image, fp: BinaryIO, filename: str | bytes) -> None:
+def _save_all(image, fp: IO[bytes], filename: str | bytes) -> None:
     frames = getattr(image, "n_frames", 1) + len(list(image.encoderinfo.get("append_images") or ()))
     if frames > 1:
         raise ValueError(f"an .aej file holds one picture, not {frames}; save them one by one")
@@ -112,7 +112,7 @@ def register() -> None:
 
         def _open(self):
             try:
-                header, metadata = _beginning(self.fp)
+                header, metadata = _beginning(self._file())
             except CodecError as e:
                 raise SyntaxError(str(e)) from e  # Pillow's word for "not mine, or broken"
             self._size = (header.width, header.height)
@@ -123,28 +123,33 @@ def register() -> None:
             self.info.update(metadata)
             self.tile = [("aej", (0, 0, *self.size), 0, self.mode)]
 
+        def _file(self) -> IO[bytes]:
+            if self.fp is None:
+                raise ValueError("the image is closed")
+            return self.fp
+
         def _data(self) -> bytes:
-            self.fp.seek(0)
-            return self.fp.read()
+            self._file().seek(0)
+            return self._file().read()
 
         def load(self):
             if self.tile and self.tile[0][0] == "aej":
                 most = 2 * Image.MAX_IMAGE_PIXELS if Image.MAX_IMAGE_PIXELS else 1 << 40
                 try:
-                    found = codec.read(self._data(), max_pixels=most)
+                    decoded = codec.read(self._data(), max_pixels=most)
                 except CodecError as e:
                     raise OSError(str(e)) from e
-                if not found.complete:
+                if not decoded.complete:
                     warnings.warn("the file was cut: a coarser image", codec.CutFile, stacklevel=2)
                 if self._exclusive_fp:
-                    self.fp.close()
-                self.fp = io.BytesIO(from_array(found.image).tobytes())
+                    self._file().close()
+                self.fp = io.BytesIO(from_array(decoded.image).tobytes())
                 self.tile = [("raw", (0, 0, *self.size), 0, self.mode)]
             return super().load()
 
         def load_read(self, count: int) -> bytes:
             """Its presence keeps Pillow from mapping the file as if it held raw pixels."""
-            return self.fp.read(count)
+            return self._file().read(count)
 
         def verify(self):
             try:

@@ -30,10 +30,12 @@ class Network:
 
     @property
     def takes_sigma(self) -> bool:
+        """Whether the model can be given the noise level."""
         return getattr(self.model, "told", "never") != "never"
 
     @property
     def needs_sigma(self) -> bool:
+        """Whether the model must be given the noise level."""
         return getattr(self.model, "told", "never") == "always"
 
     @functools.cached_property
@@ -108,8 +110,8 @@ def _load_network(name: str, saved: tuple[str, ...]) -> Network:
 
 
 def network_for(channels: int, model: str = "auto") -> Network:
-    """The network for images of 1 or 3 channels. "auto" and "white" (of the literature's white
-    noise, to which `MODELS` are trained) take the shipped one; if no colour weights are installed,
+    """The network for images of 1 or 3 channels. "auto" and "white" (trained on the white noise
+    of the literature) take the shipped one; if no colour weights are installed,
     colour images go through the gray one channel by channel."""
     if model not in ("auto", "white"):
         return load_network(model)
@@ -123,7 +125,7 @@ def network_for(channels: int, model: str = "auto") -> Network:
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """A denoised image and what was found out about its noise (0..255 scale).
+    """A denoised image and the levels of its noise (0..255 scale).
 
     Attributes:
       image: as the input: shape, type.
@@ -175,7 +177,14 @@ def restore(
     report: bool = False,
     progress: Callable[[float], None] = lambda done: None,
 ) -> Restored:
-    """As `denoise`, and says how much noise there was."""
+    """As `denoise`, with the level of the noise.
+
+    Args:
+      report: analyse the noise, too. All others are those of `denoise`.
+
+    Raises:
+      UserError: as `denoise`.
+    """
     x = _checked(image)
     if not 0 <= strength <= 2:
         raise UserError(f"denoise: strength = {strength} is not between 0 and 2")
@@ -188,19 +197,21 @@ def restore(
     network = network_for(flat.shape[2], model)
     if (sigma == 0 or strength == 0) and not report:
         return Restored(x.copy(), white_level, 0.0)
-    told = None
+    given = None  # the level that the network gets
     if network.needs_sigma:
-        told = white_level if sigma is None else sigma
+        given = white_level if sigma is None else sigma
 
     def run(x: np.ndarray) -> np.ndarray:
-        return _through(network, x, told, self_ensemble=self_ensemble, tile=tile, progress=progress)
+        return _through(
+            network, x, given, self_ensemble=self_ensemble, tile=tile, progress=progress
+        )
 
     blind = run(flat)
-    found = 255 * _rms(flat - blind)
-    amount = strength if sigma is None or told is not None else strength * sigma / max(found, 1e-3)
+    taken = 255 * _rms(flat - blind)  # by the network's own judgement
+    amount = strength if sigma is None or given is not None else strength * sigma / max(taken, 1e-3)
     y = _as_much(run, flat, blind, amount, None if sigma is None else sigma * strength / 255)
     removed = 255 * _rms(y - flat)
-    level = max(found, white_level) if found > 0.5 * white_level else found
+    level = max(taken, white_level) if taken > 0.5 * white_level else taken
     about = noise_report(flat, blind) if report else None
     if white > 1:
         y = np.round(np.clip(y, 0, 1) * white)
@@ -241,7 +252,7 @@ def _as_much(
     """x, of which `amount` times the noise is taken away that y lacks.
 
     Up to 1 that is a share of it. Beyond, x is denoised as though its noise were that much
-    stronger: with so much white noise added that the total is `amount` times what was found, place
+    stronger: with so much white noise added that the total is `amount` times what x - y has, place
     by place, or `level` everywhere. Always the same noise, so that the result is reproducible.
     """
     if amount <= 1:

@@ -6,192 +6,18 @@ holds the best of each grid at a few levels, found by `tune` on crops of trainin
 (never on a test set), and is interpolated in between.
 """
 
-import functools
 import importlib.util
+import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float
 
+from aejax.denoising import filters, linear
+from aejax.denoising.filters import Image
 from aejax.denoising.noise import estimate_sigma
+from aejax.denoising.protocol import Method, clean_images, noisy_image, psnr, rounded
 from aejax.errors import UserError
-from aejax.nets.linear import principal_axes
 from aejax.registry import did_you_mean
-
-Image = Float[np.ndarray, "h w c"]
-
-
-def mean(x: Image, sigma: float, side: float) -> Image:
-    """Moving average over a square of `side` pixels."""
-    from scipy.ndimage import uniform_filter
-
-    return uniform_filter(x, (round(side), round(side), 1), mode="mirror")
-
-
-def median(x: Image, sigma: float, side: float) -> Image:
-    """Moving median over a square of `side` pixels."""
-    from scipy.ndimage import median_filter
-
-    return median_filter(x, (round(side), round(side), 1), mode="mirror")
-
-
-def gaussian(x: Image, sigma: float, width: float) -> Image:
-    """Gaussian blur with a standard deviation of `width` pixels."""
-    from scipy.ndimage import gaussian_filter
-
-    return gaussian_filter(x, (width, width, 0), mode="mirror")
-
-
-def bilateral(x: Image, sigma: float, factor: float) -> Image:
-    """scikit-image's bilateral filter; colour differences up to `factor` sigma are averaged."""
-    from skimage.restoration import denoise_bilateral
-
-    gray = x.shape[2] == 1
-    low, high = float(x.min()), float(x.max())
-    scaled = (x - low) / max(high - low, 1e-6)  # it clips; the noise goes beyond [0, 1]
-    y = denoise_bilateral(
-        scaled[..., 0] if gray else scaled, sigma_color=factor * sigma / 255 / (high - low + 1e-6),
-        sigma_spatial=2, channel_axis=None if gray else 2,
-    )  # fmt: skip
-    return (y[..., None] if gray else y) * max(high - low, 1e-6) + low
-
-
-def wiener(x: Image, sigma: float, side: float) -> Image:
-    """scipy's adaptive local Wiener filter over a square of `side` pixels."""
-    from scipy.signal import wiener as run
-
-    side, noise = round(side), (sigma / 255.0) ** 2
-    x = x.astype(np.float64)
-    return np.stack([run(x[..., i], (side, side), noise) for i in range(x.shape[2])], 2)
-
-
-def tv(x: Image, sigma: float, factor: float) -> Image:
-    """Total variation (Chambolle 2004), weight = factor * sigma / 255."""
-    from skimage.restoration import denoise_tv_chambolle
-
-    return denoise_tv_chambolle(x, weight=factor * sigma / 255, channel_axis=2)
-
-
-def wavelet(x: Image, sigma: float, factor: float) -> Image:
-    """BayesShrink in the db2 wavelet basis (in YCbCr for colour), told factor * sigma."""
-    from skimage.restoration import denoise_wavelet
-
-    gray = x.shape[2] == 1
-    low, high = float(x.min()), float(x.max())
-    scaled = (x - low) / max(high - low, 1e-6)
-    y = denoise_wavelet(
-        scaled[..., 0] if gray else scaled, sigma=factor * sigma / 255 / max(high - low, 1e-6),
-        wavelet="db2", convert2ycbcr=not gray, channel_axis=None if gray else 2,
-        rescale_sigma=True,
-    )  # fmt: skip
-    return (y[..., None] if gray else y) * max(high - low, 1e-6) + low
-
-
-def nlm(x: Image, sigma: float, factor: float) -> Image:
-    """Non-local means (Buades et al. 2005), fast form of scikit-image, h = factor * sigma."""
-    from skimage.restoration import denoise_nl_means
-
-    s, gray = sigma / 255, x.shape[2] == 1
-    y = denoise_nl_means(
-        x[..., 0] if gray else x, patch_size=5, patch_distance=9, h=factor * s, sigma=s,
-        fast_mode=True, channel_axis=None if gray else 2,
-    )  # fmt: skip
-    return y[..., None] if gray else y
-
-
-def bm3d(x: Image, sigma: float, factor: float) -> Image:
-    """BM3D (Dabov et al. 2007) and CBM3D, the authors' binary `bm3d` (non-commercial licence)."""
-    try:
-        import bm3d as package
-    except ImportError as e:
-        raise UserError(
-            "bm3d is not installed (it is free for non-commercial use only): pip install bm3d"
-        ) from e
-    s = factor * sigma / 255
-    if x.shape[2] == 1:
-        return np.asarray(package.bm3d(x[..., 0].astype(np.float64), s))[..., None]
-    return np.asarray(package.bm3d_rgb(x.astype(np.float64), s))
-
-
-# ---- the linear autoencoder, in closed form -----------------------------------------------------
-
-
-PATCH = 8
-
-
-@functools.cache
-def covariance(channels: int) -> Float[np.ndarray, "d d"]:
-    """Of 8x8 patches of clean training photographs about 0.5; in linear.npz beside this file."""
-    import pathlib
-
-    file = pathlib.Path(__file__).with_name("linear.npz")
-    with np.load(file) as kept:
-        name = "gray" if channels == 1 else "colour"
-        return kept[name].astype(np.float64) * kept[f"{name}_scale"].astype(np.float64)
-
-
-def fit_covariance(images: Sequence[np.ndarray], seed: int = 0) -> Float[np.ndarray, "d d"]:
-    """The covariance from uint8 images [h, w, c], made invariant to flips and turns: 500 patches
-    from each."""
-    rng = np.random.default_rng(seed)
-    total, count = 0.0, 0
-    for x in images:
-        x = x.astype(np.float64) / 255
-        c = x.shape[2]
-        windows = np.lib.stride_tricks.sliding_window_view(x, (PATCH, PATCH), (0, 1))
-        ys = rng.integers(windows.shape[0], size=500)
-        xs = rng.integers(windows.shape[1], size=500)
-        patches = windows[ys, xs].transpose(0, 2, 3, 1)  # [n, 8, 8, c]
-        for turn in range(4):
-            for flip in (False, True):
-                p = np.rot90(patches, turn, (1, 2))
-                p = (p[:, ::-1] if flip else p).reshape(len(patches), PATCH * PATCH * c)
-                p = p - 0.5  # a fixed centre keeps the filter linear without an offset to learn
-                total = total + p.T @ p
-                count += len(p)
-    return total / count
-
-
-def _filter_of(w: np.ndarray, channels: int) -> Float[np.ndarray, "15 15 c c"]:
-    """Overlapping patches, each mapped by w [d, d], averaged: one convolution. Its kernel."""
-    d = PATCH
-    w = w.reshape(d, d, channels, d, d, channels)
-    kernel = np.zeros((2 * d - 1, 2 * d - 1, channels, channels))
-    for i in range(d):
-        for j in range(d):  # output at (i, j) of the patch reads input at (k, l)
-            kernel[d - 1 - i : 2 * d - 1 - i, d - 1 - j : 2 * d - 1 - j] += w[i, j].transpose(
-                1, 2, 3, 0
-            )
-    return kernel / d**2
-
-
-def _convolve(x: Image, kernel: np.ndarray) -> Image:
-    from scipy.signal import oaconvolve
-
-    r = kernel.shape[0] // 2
-    padded = np.pad(x - 0.5, ((r, r), (r, r), (0, 0)), mode="reflect")
-    out = np.zeros(x.shape, np.float32)
-    for o in range(x.shape[2]):
-        for i in range(x.shape[2]):
-            k = kernel[::-1, ::-1, i, o].astype(np.float32)
-            out[..., o] += oaconvolve(padded[..., i], k, mode="valid")
-    return out + 0.5
-
-
-def linear(x: Image, sigma: float, factor: float) -> Image:
-    """The best linear autoencoder of 8x8 patches, W = S (S + sigma^2 I)^-1, over all overlaps."""
-    s = covariance(x.shape[2])
-    noise = (factor * sigma / 255) ** 2 * np.eye(len(s))
-    return _convolve(x, _filter_of(s @ np.linalg.inv(s + noise), x.shape[2]))
-
-
-def pca(x: Image, sigma: float, keep: float) -> Image:
-    """An autoencoder of `keep` principal components of 8x8 patches, over all overlaps."""
-    axes = principal_axes(covariance(x.shape[2]))[1][:, : max(1, round(keep))]
-    return _convolve(x, _filter_of(axes @ axes.T, x.shape[2]))
-
-
-# ---- one call -----------------------------------------------------------------------------------
 
 # What each is tuned over, and the best at sigma 5, 15, 25, 50, 75: mean PSNR over the middle
 # 192x192 of eight held-out training photographs: `python -m aejax.denoising.baselines FOLDER`.
@@ -210,17 +36,17 @@ GRIDS: dict[str, Sequence[float]] = {
     "bm3d": (1.0,),  # it is told the true sigma and has been tuned by its authors
 }
 BASELINES: dict[str, Callable[[Image, float, float], Image]] = {
-    "mean": mean,
-    "median": median,
-    "gaussian": gaussian,
-    "bilateral": bilateral,
-    "wiener": wiener,
-    "tv": tv,
-    "wavelet": wavelet,
-    "nlm": nlm,
-    "linear": linear,
-    "pca": pca,
-    "bm3d": bm3d,
+    "mean": filters.mean,
+    "median": filters.median,
+    "gaussian": filters.gaussian,
+    "bilateral": filters.bilateral,
+    "wiener": filters.wiener,
+    "tv": filters.tv,
+    "wavelet": filters.wavelet,
+    "nlm": filters.nlm,
+    "linear": linear.linear,
+    "pca": linear.pca,
+    "bm3d": filters.bm3d,
 }
 # name -> {channels: value at each of LEVELS}
 TUNED: dict[str, dict[int, Sequence[float]]] = {
@@ -295,10 +121,12 @@ def baseline(name: str) -> Callable[[Image, float | None], Image]:
     return run
 
 
-def method(name: str):
-    """The same as a `protocol.Method`."""
-    from aejax.denoising.protocol import Method
+def method(name: str) -> Method:
+    """The same as a method that is measured.
 
+    Raises:
+      UserError: no such baseline.
+    """
     return Method(baseline(name), note="tuned on training photographs")
 
 
@@ -309,8 +137,6 @@ def tune(
     say: Callable[[str], None] = lambda line: None,
 ) -> Mapping[str, list[float]]:
     """The best of each grid at each level on uint8 images [h, w, c], by mean PSNR."""
-    from aejax.denoising.protocol import noisy_image, psnr, rounded
-
     best = {}
     for name in names:
         best[name] = []
@@ -318,7 +144,7 @@ def tune(
             noisy = [noisy_image(x, sigma, i) for i, x in enumerate(images)]
             scores = []
             for value in GRIDS[name]:
-                if name == "pca" and value > PATCH**2 * images[0].shape[2]:
+                if name == "pca" and value > linear.PATCH**2 * images[0].shape[2]:
                     break
                 pairs = zip(images, noisy, strict=True)
                 got = [psnr(x, rounded(BASELINES[name](n, sigma, value))) for x, n in pairs]
@@ -331,28 +157,27 @@ def tune(
 
 def _main(folder: str) -> None:
     """Prints TUNED and writes linear.npz from a folder of training photographs."""
-    import pathlib
-
-    from aejax.denoising.protocol import clean_images
-
-    kept, found = {}, {name: {} for name in BASELINES if len(GRIDS[name]) > 1}
+    stored: dict[str, np.ndarray] = {}
+    tuned: dict[str, dict[int, tuple[float, ...]]] = {
+        name: {} for name in BASELINES if len(GRIDS[name]) > 1
+    }
     for channels in (1, 3):
         images = [x for _, x in clean_images(folder, channels)]
-        s = fit_covariance([x for i, x in enumerate(images) if i % 20])
+        s = linear.fit_covariance([x for i, x in enumerate(images) if i % 20])
         s = s.astype(np.float32)
         scale = np.abs(s).max()
         key = "gray" if channels == 1 else "colour"
-        kept |= {key: (s / scale).astype(np.float32), f"{key}_scale": scale}
-    np.savez_compressed(pathlib.Path(__file__).with_name("linear.npz"), **kept)
-    covariance.cache_clear()
+        stored |= {key: (s / scale).astype(np.float32), f"{key}_scale": scale}
+    np.savez_compressed(pathlib.Path(__file__).with_name("linear.npz"), **stored)
+    linear.covariance.cache_clear()
     for channels in (1, 3):
         images = [x for _, x in clean_images(folder, channels)][::20]
         images = [x for x in images if min(x.shape[:2]) >= 192][::4][:8]
         crops = [x[(x.shape[0] - 192) // 2 :][:192, (x.shape[1] - 192) // 2 :][:, :192]
                  for x in images]  # fmt: skip
-        for name, values in tune(crops, list(found), say=lambda s: print(s, flush=True)).items():
-            found[name][channels] = tuple(values)
-    print(found)
+        for name, values in tune(crops, list(tuned), say=lambda s: print(s, flush=True)).items():
+            tuned[name][channels] = tuple(values)
+    print(tuned)
 
 
 if __name__ == "__main__":

@@ -122,10 +122,10 @@ def denoise_file(source: pathlib.Path, target: pathlib.Path, *, quality: int = 9
     alpha = x[..., -1:] if x.shape[2] in (2, 4) else None
     picture = x if alpha is None else x[..., :-1]
     try:
-        found = restore(picture, **options)
+        restored = restore(picture, **options)
     except UserError as e:
         raise UserError(f"{source}: {str(e).removeprefix('denoise: ')}") from None
-    y = found.image if alpha is None else np.concatenate([found.image, alpha], 2)
+    y = restored.image if alpha is None else np.concatenate([restored.image, alpha], 2)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as e:
@@ -133,13 +133,13 @@ def denoise_file(source: pathlib.Path, target: pathlib.Path, *, quality: int = 9
     files.say(source, meta.notes)
     files.say(target, write_image(target, y, meta, quality))
     if compare:
-        write_image(_beside(target, "compare"), before_after(picture, found.image))
-    if found.report:
+        write_image(_beside(target, "compare"), before_after(picture, restored.image))
+    if restored.report:
         with files.replacing(_beside(target, "noise")) as part:
-            found.report.draw(part)
+            restored.report.draw(part)
     return {
-        "sigma": found.sigma, "removed": found.removed, "shape": x.shape, "written": str(target),
-        "report": found.report.text() if found.report else "",
+        "sigma": restored.sigma, "removed": restored.removed, "shape": x.shape,
+        "written": str(target), "report": restored.report.text() if restored.report else "",
     }  # fmt: skip
 
 
@@ -189,7 +189,7 @@ def _denoise(args: argparse.Namespace) -> int:
             start = time.perf_counter()
             bar.update(task, description=source.name, completed=number)
             try:
-                found = denoise_file(
+                summary = denoise_file(
                     source, target, **options,
                     progress=lambda done, n=number: bar.update(task, completed=n + done),
                 )  # fmt: skip
@@ -201,14 +201,14 @@ def _denoise(args: argparse.Namespace) -> int:
                 failed.append(files.failure(source, e))
                 continue
             if not args.quiet:
-                h, w = found["shape"][:2]
+                h, w = summary["shape"][:2]
                 bar.console.print(
-                    f"{found['written']}: {w}x{h}, noise sigma about {found['sigma']:.1f}, removed "
-                    f"{found['removed']:.1f} rms, {time.perf_counter() - start:.1f} s",
+                    f"{summary['written']}: {w}x{h}, noise sigma about {summary['sigma']:.1f}, "
+                    f"removed {summary['removed']:.1f} rms, {time.perf_counter() - start:.1f} s",
                     highlight=False, soft_wrap=True, markup=False,
                 )  # fmt: skip
-            if found["report"]:
-                bar.console.print(found["report"].rstrip(), highlight=False, markup=False)
+            if summary["report"]:
+                bar.console.print(summary["report"].rstrip(), highlight=False, markup=False)
     if failed:
         for line in failed:
             print(f"aejax: {line}", file=sys.stderr)

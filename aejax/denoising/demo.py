@@ -19,8 +19,6 @@ def restored_photo(
     The photograph is scikit-image's astronaut (256x256 of it, in colour), the noise that of the
     protocol; the filters are told sigma, ours is not.
     """
-    import time
-
     from skimage.data import astronaut
 
     from aejax.denoising.api import network_for, restore
@@ -30,28 +28,23 @@ def restored_photo(
 
     x = np.ascontiguousarray(astronaut()[0:256, 96:352])
     noisy = noisy_image(x, sigma, 0)
-    found = [("clean", x, None), ("noisy", rounded(noisy), None)]
-    for name in filters:
-        start = time.perf_counter()
-        y = baseline(name)(noisy, sigma)
-        found.append((name, rounded(y), time.perf_counter() - start))
-    network = network_for(3, model)
-    restore(noisy, model=model)  # compiles
-    start = time.perf_counter()
-    ours = restore(noisy, model=model)
-    found.append(("aejax (blind)", rounded(ours.image), time.perf_counter() - start))
-    rows = [[y for _, y, _ in found[i : i + 4]] for i in range(0, len(found), 4)]
+    network, ours = network_for(3, model), restore(noisy, model=model)
+    pictures = {"clean": x, "noisy": rounded(noisy)}
+    pictures |= {name: rounded(baseline(name)(noisy, sigma)) for name in filters}
+    pictures["aejax (blind)"] = rounded(ours.image)
+    shown = list(pictures.values())
+    rows = [shown[i : i + 4] for i in range(0, len(shown), 4)]
     path = pathlib.Path(directory) / "denoise.png"
     save(path, rows_sheet([("", "", images) for images in rows]))
-    scores = {name: psnr(x, y) for name, y, _ in found if name != "clean"}
-    best = max(filters, key=scores.get)
+    scores = {name: psnr(x, y) for name, y in pictures.items() if name != "clean"}
+    best = max(filters, key=lambda name: scores[name])
     lines = ", ".join(f"{name} {value:.2f} dB" for name, value in scores.items())
     return {
         "title": "A noisy photograph, restored",
         "text": (
             f"White noise of sigma {sigma:g}, which the filters are told and the network "
             f"({network.name}) is not; it estimates {ours.sigma:.1f}. From left to right, "
-            f"then down: {', '.join(n for n, *_ in found)}. {lines}: "
+            f"then down: {', '.join(pictures)}. {lines}: "
             f"{scores['aejax (blind)'] - scores[best]:+.2f} dB against the best filter, {best}."
         ),
         "picture": path.name,

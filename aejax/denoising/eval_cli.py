@@ -4,10 +4,14 @@ import argparse
 import os
 import pathlib
 import sys
+from typing import TYPE_CHECKING
 
 from aejax import files
 from aejax.cli import Verb
 from aejax.errors import UserError
+
+if TYPE_CHECKING:
+    from aejax.denoising.protocol import Method
 
 
 def _eval_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,8 +78,18 @@ def find_set(name: str, data_dir: str | None = None) -> pathlib.Path:
     raise UserError(f'no folder "{name}"' + ("" if root else "; AEJAX_DATA names no data folder"))
 
 
-def our_methods(names: list[str], channels: int, told: bool = False, ensemble: bool = False):
-    """{label: protocol.Method} for networks by name."""
+def our_methods(
+    names: list[str], channels: int, with_sigma: bool = False, ensemble: bool = False
+) -> "dict[str, Method]":
+    """label -> method, for networks by name.
+
+    Args:
+      with_sigma: also those that take sigma with it.
+      ensemble: also over the 8 flips and turns.
+
+    Raises:
+      UserError: no such network, or one for other channels.
+    """
     from aejax.denoising.api import network_for
     from aejax.denoising.cost import macs_per_pixel
     from aejax.denoising.protocol import Method
@@ -92,17 +106,17 @@ def our_methods(names: list[str], channels: int, told: bool = False, ensemble: b
         label = "aejax" if name == "auto" else f"aejax {pathlib.Path(name).stem}"
 
         def add(label, factor=1, *, network=network, params=params, macs=macs, **kwargs):
-            blind = not kwargs.pop("told", False)
+            blind = not kwargs.pop("with_sigma", False)
             methods[label] = Method(
                 lambda x, s: network(x, s, **kwargs), blind, params, factor * macs, network.name
             )
 
         if not network.needs_sigma:
             add(label)
-        if network.needs_sigma or (told and network.takes_sigma):
-            add(f"{label} told", told=True)
+        if network.needs_sigma or (with_sigma and network.takes_sigma):
+            add(f"{label} told", with_sigma=True)
         if ensemble:
-            add(f"{label} x8", 8, self_ensemble=True, told=network.needs_sigma)
+            add(f"{label} x8", 8, self_ensemble=True, with_sigma=network.needs_sigma)
     return methods
 
 
@@ -161,7 +175,7 @@ def _eval(args: argparse.Namespace) -> int:
 def _eval_clean(args: argparse.Namespace) -> int:
     """Clean images, made noisy at each level."""
     from aejax.data.walk import images_in
-    from aejax.denoising import baselines, protocol
+    from aejax.denoising import baselines, protocol, tables
 
     if any(not 0 < s <= 255 for s in args.sigma):
         raise UserError("--sigma: levels above 0 and up to 255")
@@ -179,10 +193,10 @@ def _eval_clean(args: argparse.Namespace) -> int:
     rows = protocol.evaluate(images, methods, levels, corruption=corruption,
                              with_ssim=not args.no_ssim, progress=_say)  # fmt: skip
     known = args.limit is None and corruption == "gaussian"
-    printed = protocol.published(folder.name, channels) if known else []
-    print(protocol.table(rows, printed))
+    printed = tables.published(folder.name, channels) if known else []
+    print(tables.table(rows, printed))
     if out:
-        protocol.write_json(
+        tables.write_json(
             out, rows, set=folder.name, images=len(images), channels=channels, published=printed,
             command=" ".join(["aejax", *sys.argv[1:]]),
         )  # fmt: skip
@@ -191,7 +205,7 @@ def _eval_clean(args: argparse.Namespace) -> int:
             marks = ("BM3D", "CBM3D", "DnCNN", "FFDNet", "DRUNet", "SwinIR", "Restormer")
             shown = [p for p in shown if p["method"].startswith(marks)]
             with files.replacing(out.with_suffix(".png")) as part:
-                protocol.figure(rows + shown, part, f"{folder.name}, blind unless told")
+                tables.figure(rows + shown, part, f"{folder.name}, blind unless told")
     return 0
 
 
@@ -201,7 +215,7 @@ EVERY = 5  # their level is chosen on every fifth pair
 
 def _eval_pairs(args: argparse.Namespace) -> int:
     """Real noise beside the truth."""
-    from aejax.denoising import baselines, protocol
+    from aejax.denoising import baselines, tables
     from aejax.denoising import pairs as real
 
     folder = find_set(args.set, args.data_dir)
@@ -218,12 +232,12 @@ def _eval_pairs(args: argparse.Namespace) -> int:
             continue
         method = baselines.method(name)
         level = real.best_level(pairs[::EVERY], method)
-        _say(f"{name}: best told {level:g}, on {len(pairs[::EVERY])} of the {len(pairs)} pairs")
-        methods[name] = real.told(method, level)
+        _say(f"{name}: best level {level:g}, on {len(pairs[::EVERY])} of the {len(pairs)} pairs")
+        methods[name] = real.with_level(method, level)
     rows = real.evaluate_pairs(pairs, methods, with_ssim=not args.no_ssim, progress=_say)
     print(real.table(rows))
     if out:
-        protocol.write_json(
+        tables.write_json(
             out, rows, set=folder.name, pairs=len(pairs), channels=channels,
             command=" ".join(["aejax", *sys.argv[1:]]),
         )  # fmt: skip

@@ -43,10 +43,10 @@ def with_level(module: nn.Module, x: Images, cond: Cond, train: bool) -> Images:
     """x with cond["sigma"] [b] (in units of the image) as one more channel (FFDNet), or x.
 
     A module told "sometimes" learns both: in training it sees the level of some examples and a 0
-    for the others, and in use a 0 if nobody says it. (A true level of 0 needs no denoising.)
+    for the others, and in use a 0 if it is not given. (A true level of 0 needs no denoising.)
 
     Raises:
-      UserError: nobody told the noise level to a module that is always told.
+      UserError: no noise level for a module that always needs one.
     """
     if module.told not in TOLD:
         raise UserError(f'told = "{module.told}": one of {", ".join(TOLD)}')
@@ -70,6 +70,14 @@ def with_level(module: nn.Module, x: Images, cond: Cond, train: bool) -> Images:
 class UNetDenoiser(nn.Module):
     """Pixels unshuffled, then a U of residual blocks; skips are added, y = x_tilde + correction.
 
+        x_tilde --unshuffle, 3x3--> blocks ------ skip ------ + --> blocks --3x3, shuffle--> + --> y
+                                      | down                  | up                           |
+                                    blocks -- skip -- + --> blocks                        x_tilde
+                                      | down          | up
+                                    blocks = h -------+
+
+    (with three levels). x_tilde, y: [b, H, W, c] of any size, mirrored up to `stride` and cut.
+
     DRUNet's shape (Zhang et al. 2021, arXiv:2008.13751) behind FFDNet's unshuffling (Zhang et al.
     2018, arXiv:1710.04026), which costs 0.1 dB and saves three quarters of the work. Doubled widths
     make every level cost the same: 9 width^2 / unshuffle^2 multiply-adds per pixel of the image
@@ -80,8 +88,11 @@ class UNetDenoiser(nn.Module):
       blocks: blocks on the way down, at the bottom, and on the way up: 2 len(widths) - 1 numbers.
       block: "res" (3x3, relu, 3x3) or "gated" (see nets/blocks.py).
       unshuffle: side of the squares of pixels that become channels at the input.
-      told: "never" (blind), "always" takes cond["sigma"], "sometimes" serves both ways.
+      told: whether the model is given the noise level, cond["sigma"] [b] in units of the image:
+        "never" (blind), "always", or "sometimes", which serves both ways.
       residual: y = x_tilde + output; False: y = output.
+      bias_free: no layer adds a constant.
+      dtype: of the computation; y is float32.
     """
 
     widths: tuple[int, ...] = (64, 128, 256)
@@ -143,8 +154,10 @@ class UNetDenoiser(nn.Module):
 class ResidualDenoiser(nn.Module):
     """The fast one: residual blocks at one resolution behind an unshuffling.
 
+        x_tilde --unshuffle, 3x3--> `blocks` residual blocks = h --3x3, shuffle--> + x_tilde --> y
+
     A receptive field of 4 * blocks * unshuffle pixels and little memory; 50 k parameters with
-    width 32 and 2 blocks.
+    width 32 and 2 blocks. Attributes as of UNetDenoiser.
     """
 
     width: int = 64
@@ -182,6 +195,8 @@ class DnCNN(nn.Module):
     """The reference of the literature: plain 3x3 convolutions with batch normalisation at full
     resolution, predicting the noise (Zhang et al. 2017, arXiv:1608.03981).
 
+        x_tilde --3x3, relu--> (depth - 2) x (3x3, batch norm, relu) = h --3x3--> + x_tilde --> y
+
     depth 17 is DnCNN-S (one sigma), 20 DnCNN-B (blind). `norm=False` leaves the normalisation out,
     which single-image training needs.
     """
@@ -217,10 +232,10 @@ def in_colour(params: Mapping[str, Any]) -> dict[str, Any]:
     three channels and corrects all of them alike, a start from which colour is learned fast."""
     head, tail = params["head"]["kernel"], params["tail"]["kernel"]
     pixels = tail.shape[-1]  # what follows them in the head's input is the noise level
-    seen = jnp.repeat(head[:, :, :pixels] / 3.0, 3, axis=2)
+    of_pixels = jnp.repeat(head[:, :, :pixels] / 3.0, 3, axis=2)
     out = {
         **params,
-        "head": {**params["head"], "kernel": jnp.concatenate([seen, head[:, :, pixels:]], 2)},
+        "head": {**params["head"], "kernel": jnp.concatenate([of_pixels, head[:, :, pixels:]], 2)},
         "tail": {name: jnp.repeat(v, 3, axis=-1) for name, v in params["tail"].items()},
     }
     return jax.tree.map(jnp.asarray, out)
@@ -230,8 +245,8 @@ def with_one_more_level(params: Mapping[str, Any], width: int) -> dict[str, Any]
     """Parameters of a bias-free U as those of a blind one with a coarser level below it.
 
     The same function at first: the two bottom blocks become the last one on the way down and the
-    first one on the way up, and what comes up from the new level is zero. What the head was told
-    of the level is dropped.
+    first one on the way up, and what comes up from the new level is zero. The head's kernel of the
+    noise level is dropped.
 
     Args:
       params: of a UNetDenoiser with two blocks at the bottom.
@@ -246,16 +261,13 @@ def with_one_more_level(params: Mapping[str, Any], width: int) -> dict[str, Any]
         return {"Conv_0": {"kernel": make(key, zero.shape)}, "Conv_1": {"kernel": zero}}
 
     moved = {"bottom_0": f"down{n}_0", "bottom_1": f"up{n}_0"}
-    seen = params["tail"]["kernel"].shape[-1]
-    kept = {moved.get(name, name): v for name, v in params.items()}
+    pixels = params["tail"]["kernel"].shape[-1]
+    renamed = {moved.get(name, name): v for name, v in params.items()}
     new = {
-        "head": {"kernel": params["head"]["kernel"][:, :, :seen]},
+        "head": {"kernel": params["head"]["kernel"][:, :, :pixels]},
         f"down{n}_to": {"Conv_0": {"kernel": make(keys[0], (1, 1, 4 * above, width))}},
         f"up{n}_from": {"Conv_0": {"kernel": jnp.zeros((1, 1, width, 4 * above))}},
         "bottom_0": block(keys[1]),
         "bottom_1": block(keys[2]),
     }
-    return jax.tree.map(jnp.asarray, kept | new)
-
-
-MODELS = {"unet": UNetDenoiser, "residual": ResidualDenoiser, "dncnn": DnCNN}
+    return jax.tree.map(jnp.asarray, renamed | new)

@@ -1,9 +1,11 @@
-"""What a denoiser minimises: with clean images, and when nobody has x.
+"""What a denoiser minimises: with clean images (supervised), and without (self-supervised).
 
-Each is an objective of the spine (see aejax/objective.py). `batch["image"]` is what the user has.
-In an experiment it is clean and `corrupt` makes it noisy first, so that methods can be compared; on
-the user's own noisy images `corrupt = ()` and nothing but them is ever seen. Metrics named "mse"
-are against batch["image"], which is the truth only in the first case.
+    x = batch["image"] --corrupt--> x_tilde --model--> y --loss--> to x, or to parts of x_tilde
+
+Each is an objective (see aejax/objective.py). `batch["image"]` [b, h, w, c] in [0, 1] is what the
+user has. In an experiment it is clean and `corrupt` makes it noisy first, so that methods can be
+compared; on the user's own noisy images `corrupt = ()`. The metric "mse" is to batch["image"],
+which is the truth only in the first case.
 """
 
 import dataclasses
@@ -28,12 +30,12 @@ Images = Float[Array, "b h w c"]
 
 @dataclasses.dataclass(frozen=True)
 class _Denoiser:
-    """What they share.
+    """Base of the objectives.
 
     Args:
       loss: weights of losses.LOSSES; corrupt: specs for corrupt.chain.
-      deepen: width of a level below those of model.start, which a UNetDenoiser here has more; 0 for
-        the same model.
+      deepen: width of the coarsest level, if the UNetDenoiser here has one level more than that of
+        model.start; 0 for the same model.
       part: name of the part of this model that model.start is ("first" of a SimilarDenoiser, with
         model.start_only = "^first/"); "" for the whole.
     """
@@ -64,15 +66,15 @@ FLOOR = 3.0 / 255  # levels below this weigh no more than this one
 class Supervised(_Denoiser):
     """The loss to the clean picture, levels balanced.
 
-    An error falls with the noise, roughly as sigma^0.7 for MAE, so that a plain mean over levels
-    is about the strong ones, and what is nearly clean is treated badly. Each example is weighed by
+    The error falls with the noise, roughly as sigma^0.7 for MAE: in a plain mean over levels the
+    strong ones dominate, and nearly clean pictures are denoised badly. Each example is weighed by
     (sigma + 3)^-balance (1 at sigma 25): a decibel then counts about as much at every level.
 
     Args:
-      tell: names of conditions that the model is told, such as ("sigma",).
+      tell: names of conditions that the model is given, such as ("sigma",).
       balance: 0 = all examples alike; 0.7 for MAE, 1.4 for MSE.
       measured: the level of an example is the root mean square of x_tilde - x; for corruptions
-        that tell no sigma.
+        that report no sigma.
       gray: share of the examples that are shown as gray: three equal channels, of which each has
         the noise of the green one. So one model for colour can be used on gray images too.
     """
@@ -87,8 +89,8 @@ class Supervised(_Denoiser):
     ) -> tuple[Float[Array, "b"], Aux]:
         noise, inner = jax.random.split(key)
         x, x_tilde, cond = self._pair(noise, batch["image"])
-        told = {name: cond[name] for name in self.tell} or None
-        out, collections = run_model(model, variables, x_tilde, told, inner, train)
+        given = {name: cond[name] for name in self.tell} or None
+        out, collections = run_model(model, variables, x_tilde, given, inner, train)
         loss = mixture(dict(self.loss))(x, out.y)
         sigma = cond.get("sigma")
         if self.measured:
@@ -109,20 +111,20 @@ class Supervised(_Denoiser):
         return x, jnp.where(chosen, x + (x_tilde - x)[..., 1:2], x_tilde), cond
 
     def conditions(self, batch: Batch, key: Array, train: bool) -> dict[str, Array] | None:
-        """What the model is told of each example, [b] each."""
+        """What the model is given of each example, [b] each."""
         cond = chain(self.corrupt)(key, batch["image"])[1]
         return {name: cond[name] for name in self.tell} or None
 
 
 @dataclasses.dataclass(frozen=True)
 class _SelfSupervised(_Denoiser):
-    """Single noisy images, or pairs of them."""
+    """Base of the objectives on single noisy images, or on pairs of them."""
 
     def _noisy(self, key: Array, x: Images) -> Images:
         return chain(self.corrupt)(key, x)[0]
 
     def conditions(self, batch: Batch, key: Array, train: bool) -> None:
-        """Nothing is told: these models are blind."""
+        """None: these models are blind."""
         return None
 
     def _measured(self, model, variables, batch, key, x_tilde, loss, collections, train):

@@ -46,8 +46,8 @@ def scale_by_muon(beta: float = 0.95, rms: float = 0.2) -> optax.GradientTransfo
         m = g.reshape(-1, g.shape[-1])
         return (rms * max(m.shape) ** 0.5 * orthogonalised(m)).reshape(g.shape)
 
-    def update(updates, momentum, params=None):
-        momentum = jax.tree.map(lambda m, g: beta * m + g, momentum, updates)
+    def update(updates, state, params=None):
+        momentum = jax.tree.map(lambda m, g: beta * m + g, state, updates)
         ahead = jax.tree.map(lambda m, g: beta * m + g, momentum, updates)
         return jax.tree.map(one, ahead), momentum
 

@@ -105,8 +105,8 @@ def white_model_apart(channels: int) -> Method:
     return Method(shuffled_apart(network), blind=True, note=note)
 
 
-def told(method: Method, sigma: float) -> Method:
-    """The method with one level for everything."""
+def with_level(method: Method, sigma: float) -> Method:
+    """The method with one level for all pictures."""
     note = f"told {sigma:g}, the best single level on these pairs; {method.note}"
     return dataclasses.replace(method, run=lambda x, _: method.run(x, sigma), note=note)
 

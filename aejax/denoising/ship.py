@@ -34,9 +34,9 @@ def ship(workdir: str, name: str, which: str = "last") -> dict[str, Any]:
     about: dict[str, Any] = {}
     for file in ("provenance.json", "result.json"):
         if (folder / file).is_file():
-            found = json.loads((folder / file).read_text())
-            found = found[-1] if isinstance(found, list) else found
-            about |= {k: found[k] for k in KEPT if k in found}
+            record = json.loads((folder / file).read_text())
+            record = record[-1] if isinstance(record, list) else record
+            about |= {k: record[k] for k in KEPT if k in record}
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     steps = [row for row in lines if row.get("step", 0) <= trained.step and "time" in row]
     meta = about | {
@@ -58,7 +58,7 @@ def _worked(times: list[float], pause: float = 600.0) -> float:
 
 if __name__ == "__main__":
     try:
-        found = ship(*sys.argv[1:])
-        print(f"step {found['steps']}, {found['wall_seconds'] / 3600:.2f} h")
+        meta = ship(*sys.argv[1:])
+        print(f"step {meta['steps']}, {meta['wall_seconds'] / 3600:.2f} h")
     except UserError as e:
         sys.exit(f"aejax: {e}")

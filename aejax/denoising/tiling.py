@@ -90,7 +90,7 @@ def tiled(
     tile = max(tile // stride * stride, 2 * margin + stride, _up(SIDES[0], stride))
     pads = [(0, _side(n, tile, stride) - n) for n in (h, w)]
     padded = np.pad(x, (*pads, (0, 0)), mode="symmetric") if any(p for _, p in pads) else x
-    windows = list(tiles(*padded.shape[:2], tile, margin, stride))
+    windows = list(tiles(padded.shape[0], padded.shape[1], tile, margin, stride))
     if len(windows) == 1:
         y = np.asarray(f(padded))
         progress(1.0)

@@ -16,7 +16,7 @@ from jax.nn import leaky_relu, softplus
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from aejax.config import plain
-from aejax.generation.objective import Evidence
+from aejax.nets.applied import applied
 from aejax.nets.autoencoder import build_model
 from aejax.nets.blocks import Conv, Dense, Downsample
 from aejax.nets.f_D import ConvDecoder
@@ -120,7 +120,7 @@ class GAN(nn.Module):
     ) -> Float[Array, "n h w c"]:
         """n samples in [0, 1]; the label is not used."""
         z = jax.random.normal(key, (n, self.latent))
-        return self.apply(variables, z, method="generate")
+        return applied(self, variables, z, method="generate")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,10 +139,10 @@ class Adversarial:
         """Loss in nats; metrics "discriminator", "generator", "r1"; pictures: x and samples."""
         x = batch["image"]
         z = jax.random.normal(key, (x.shape[0], model.latent))
-        y = model.apply(variables, z, method="generate")
+        y = applied(model, variables, z, method="generate")
 
         def discriminate(v, x):
-            return model.apply(v, x, method="discriminate")
+            return applied(model, v, x, method="discriminate")
 
         penalty = r1(lambda x: discriminate(variables, x), x) if self.r1 else jnp.zeros(len(x))
         fake = discriminate(variables, jax.lax.stop_gradient(y))
@@ -198,61 +198,3 @@ class AutoEncoderWithOpponent(nn.Module):
         elif train and self.is_mutable_collection("adversarial"):
             self.steps.value = self.steps.value + 1.0
         return self.ae(x, cond, train)
-
-
-@dataclasses.dataclass(frozen=True)
-class EvidenceWithOpponent(Evidence):
-    """Evidence plus an adversarial loss on the reconstruction (of an AutoEncoderWithOpponent).
-
-    Args:
-      adversarial: weight of the generator's loss.
-      adaptive: scale it by the ratio of the gradients of distortion and generator's loss at y, at
-        most 1e4 (VQGAN, Esser et al. 2021, arXiv 2012.09841, does so at the last layer).
-      begin: steps without it, in which the discriminator already learns.
-      r1: weight of the penalty on the discriminator.
-    """
-
-    adversarial: float = 0.1
-    adaptive: bool = True
-    begin: int = 1000
-    r1: float = 1.0
-
-    def __call__(
-        self, model: nn.Module, variables: Variables, batch: Batch, key: PRNGKeyArray, train: bool
-    ) -> tuple[Float[Array, "b"], Aux]:
-        """As Evidence, and in training the metrics "discriminator", "generator", "balance"."""
-        loss, aux = super().__call__(model, variables, batch, key, train)
-        x, y = aux.pictures["x"], aux.pictures["y"]
-        if not train:
-            return loss, aux
-
-        def discriminate(v, x):
-            return model.apply(v, x, method="discriminate")
-
-        def loss_of_generator(y):
-            return generator_loss(discriminate(frozen(variables, "discriminator"), y))
-
-        generator = loss_of_generator(y)
-        balance = self._balance(x, y, loss_of_generator) if self.adaptive else jnp.ones(())
-        begun = (variables["adversarial"]["steps"] >= self.begin).astype(jnp.float32)
-        discriminator = discriminator_loss(
-            discriminate(variables, x), discriminate(variables, jax.lax.stop_gradient(y))
-        )
-        if self.r1:
-            penalty = r1(lambda x: discriminate(variables, x), x)
-            discriminator = discriminator + 0.5 * self.r1 * penalty
-        total = loss + begun * self.adversarial * balance * generator + discriminator
-        metrics = {"discriminator": discriminator, "generator": generator, "loss": total}
-        metrics["balance"] = jnp.full(len(x), balance)
-        return total, dataclasses.replace(aux, metrics=aux.metrics | metrics)
-
-    def _balance(self, x, y, loss_of_generator) -> Float[Array, ""]:
-        """Size of the gradient of the distortion at y over that of the generator's loss."""
-        # the distortion is taken as a squared error of unit variance, whatever the likelihood
-        of_distortion = 2.0 * (y - x)
-        if self.likelihood == "normal" and self.arguments.get("sigma"):
-            of_distortion = of_distortion / (2.0 * self.arguments["sigma"] ** 2)
-        of_generator = jax.grad(lambda y: jnp.sum(loss_of_generator(y)))(y)
-        sizes = (jnp.sqrt(jnp.sum(jnp.square(g))) for g in (of_distortion, of_generator))
-        balance = jnp.clip(next(sizes) / (next(sizes) + 1e-6), 0.0, 1e4)
-        return jax.lax.stop_gradient(balance)

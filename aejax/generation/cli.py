@@ -4,7 +4,7 @@ import argparse
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aejax import files
 from aejax.cli import Verb
@@ -99,7 +99,7 @@ def read(
     paths: Sequence[str | pathlib.Path],
     shape: Sequence[int],
     failed: dict[pathlib.Path, Exception] | None = None,
-):
+) -> Any:
     """Picture files as uint8 [n, h, w, c] of the model's `shape` (h, w, c).
 
     Pictures of another size are cropped to the model's proportions and resized, those with other
@@ -123,7 +123,7 @@ def read(
         except Exception as e:
             if failed is None:
                 raise
-            failed[path] = e
+            failed[pathlib.Path(path)] = e
             continue
         files.say(path, meta.notes)
         x = decode.flatten(stored, channels)

@@ -8,7 +8,8 @@ import dataclasses
 import functools
 import math
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -23,10 +24,17 @@ from aejax.generation.latent import LatentModel, fit_prior
 from aejax.generation.priors import FlowMatching
 from aejax.generation.samplers import guided
 from aejax.loading import load
+from aejax.nets.applied import Applies, applied
 from aejax.registry import did_you_mean
 from aejax.types import Label, Variables
 
 Pictures = UInt8[np.ndarray, "n h w c"]
+
+
+class GenerativeModel(Generative, Applies, Protocol):
+    """A module that makes pictures of `shape` (h, w, c)."""
+
+    shape: Sequence[int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +46,7 @@ class Generator:
       name: for captions. class_names: of the labels, if known.
     """
 
-    model: Generative
+    model: GenerativeModel
     variables: Variables
     name: str = ""
     class_names: tuple[str, ...] = ()
@@ -46,7 +54,8 @@ class Generator:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(h, w, c) of the pictures."""
-        return tuple(self.model.shape)
+        h, w, c = self.model.shape
+        return h, w, c
 
     @property
     def classes(self) -> int:
@@ -74,17 +83,17 @@ class Generator:
     @functools.cached_property
     def _decode(self):
         def run(v, z):
-            h = self.model.apply(v, z, method="to_h")
-            y = jnp.clip(self.model.apply(v, h, method="decode"), 0.0, 1.0)
+            h = applied(self.model, v, z, method="to_h")
+            y = jnp.clip(applied(self.model, v, h, method="decode"), 0.0, 1.0)
             return jnp.round(y * 255.0).astype(jnp.uint8)
 
         return jax.jit(run)
 
     @functools.cached_property
     def _encode(self):
-        return jax.jit(lambda v, x: self.model.apply(v, x / 255.0, method="to_z"))
+        return jax.jit(lambda v, x: applied(self.model, v, x / 255.0, method="to_z"))
 
-    def _label(self, label: int | None, n: int) -> Int[np.ndarray, "n"] | None:
+    def _label(self, label: int | None, n: int) -> Label:
         if label is None:
             return None
         if not 0 <= label < self.classes:
@@ -256,16 +265,16 @@ class Generator:
             raise UserError("the mask is all true or all false; it is true where pixels are filled")
         known = jnp.asarray(~mask, jnp.float32)[..., None]
         x = jnp.asarray(picture, jnp.float32) / 255.0
-        label = self._label(label, n)
+        labels = self._label(label, n)
 
         def misfit(z):
-            h = self.model.apply(self.variables, z, method="to_h")
-            y = self.model.apply(self.variables, h, method="decode")
+            h = applied(self.model, self.variables, z, method="to_h")
+            y = applied(self.model, self.variables, h, method="decode")
             return jnp.sum(jnp.square((y - x) * known))
 
         @jax.jit
         def run(noise):
-            velocity = self._velocity(n, label)
+            velocity = self._velocity(n, labels)
 
             def body(z, i):
                 t, t_next = i / steps, (i + 1.0) / steps
@@ -288,8 +297,11 @@ class Generator:
         return np.where(mask[None, ..., None], filled, np.asarray(picture)[None])
 
     def _velocity(self, n: int, label: Label) -> Callable[[Array, Array], Array]:
+        prior = self._prior
+        assert prior is not None  # whoever calls this has checked
+
         def velocity(z, t, c):
-            return self._prior.apply(self._density, z, jnp.full(n, t), c, method="velocity")
+            return applied(prior, self._density, z, jnp.full(n, t), c, method="velocity")
 
         return guided(velocity, label, self.classes, 1.0)
 
@@ -337,9 +349,12 @@ def load_generator(
 
     data = trained.config.data
     train = decoded(open_source(data.source, data.split, data_dir=data_dir))
-    images = np.asarray(train.data).reshape(-1, *train.source.shape)
+    shape = train.source.shape
+    if shape is None:
+        raise UserError(f"{data.source}: its images have several sizes; a prior takes one")
+    images = np.asarray(train.data).reshape(-1, *shape)
     latent_model = LatentModel(
-        shape=train.source.shape,
+        shape=shape,
         autoencoder=plain(trained.config.model),
         prior={"name": prior, **arguments},
     )

@@ -21,6 +21,7 @@ from aejax.contracts import Codes, FittedPrior
 from aejax.errors import UserError
 from aejax.generation.features.batches import Images, padded_batches
 from aejax.generation.priors import PRIORS, Prior
+from aejax.nets.applied import applied
 from aejax.nets.autoencoder import build_model
 from aejax.registry import build, lookup
 from aejax.training.start import check_fit
@@ -211,8 +212,8 @@ class LatentModel(nn.Module):
     ) -> Float[Array, "n h w c"]:
         """n new images in [0, 1]; options are the prior's own."""
         z = self.draw_z(variables, key, n, label, **options)
-        h = self.apply(variables, z, method="to_h")
-        return jnp.clip(self.apply(variables, h, method="decode"), 0.0, 1.0)
+        h = applied(self, variables, z, method="to_h")
+        return jnp.clip(applied(self, variables, h, method="decode"), 0.0, 1.0)
 
 
 def latents(

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.nn import log_sigmoid, logsumexp, softplus
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
 from aejax.errors import UserError
 from aejax.nets.f_D import F_D
@@ -106,26 +106,6 @@ def logistic_mixture(
     last = v[..., None, :] > 1.0 - 0.5 / (levels - 1)
     log_p = jnp.where(first, log_sigmoid(high), jnp.where(last, log_sigmoid(-low), inside))
     return jnp.sum(logsumexp(weights + jnp.sum(log_p, axis=-1), axis=-1), axis=(1, 2))
-
-
-def sample_mixture(
-    key: PRNGKeyArray, params: Float[Array, "b h w p"], channels: int, mixtures: int = 5
-) -> Images:
-    """One image drawn from the mixture at every pixel, in [0, 1]."""
-    weights, means, scales, coefs = _mixture(params, channels, mixtures)
-    k1, k2 = jax.random.split(key)
-    chosen = jax.nn.one_hot(jax.random.categorical(k1, weights), mixtures)[..., None]
-    means, scales, coefs = (jnp.sum(a * chosen, axis=-2) for a in (means, scales, coefs))
-    u = jax.random.uniform(k2, means.shape, minval=1e-5, maxval=1.0 - 1e-5)
-    noise = jnp.exp(scales) * (jnp.log(u) - jnp.log1p(-u))
-    out, next_coef = [], 0
-    for i in range(channels):
-        value = means[..., i] + noise[..., i]
-        for j in range(i):
-            value = value + coefs[..., next_coef] * out[j]
-            next_coef += 1
-        out.append(jnp.clip(value, -1.0, 1.0))
-    return jnp.stack(out, axis=-1) / 2.0 + 0.5
 
 
 class LikelihoodDecoder(nn.Module):

@@ -53,14 +53,22 @@ class Block(nn.Module):
         x -> norm, modulate -> attention -> * gate -> + x -> norm, modulate -> MLP -> * gate -> + x
         c -> silu, Dense -> two shifts, two scales, two gates
 
-    With a cache x is one position, whose keys and values are added to the cache.
+    Returns x and its keys and values. With a cache (those of all positions) x is one position,
+    whose keys and values are put into it.
     """
 
     heads: int
     expand: int = 4
 
     @nn.compact
-    def __call__(self, x, c, causal=False, cache=None, position=None):
+    def __call__(
+        self,
+        x: Float[Array, "b l w"],
+        c: Float[Array, "b w"],
+        causal: bool = False,
+        cache: tuple[Array, Array] | None = None,
+        position: Int[Array, ""] | int = 0,
+    ) -> tuple[Float[Array, "b l w"], tuple[Array, Array]]:
         b, length, width = x.shape
         norm = nn.LayerNorm(use_bias=False, use_scale=False)
         modulation = Dense(6 * width, init=zeros)(jax.nn.silu(c))
@@ -74,7 +82,7 @@ class Block(nn.Module):
         if cache is not None:
             k = jax.lax.dynamic_update_slice_in_dim(cache[0], k, position, axis=1)
             v = jax.lax.dynamic_update_slice_in_dim(cache[1], v, position, axis=1)
-            mask, cache = jnp.arange(k.shape[1])[None] <= position, (k, v)
+            mask = jnp.arange(k.shape[1])[None] <= position
         logits = jnp.einsum("bihd,bjhd->bhij", q, k) * (width // self.heads) ** -0.5
         if mask is not None:
             logits = jnp.where(mask[None, None], logits, -1e9)
@@ -82,7 +90,7 @@ class Block(nn.Module):
         x = x + gate_1[:, None] * Dense(width)(mixed.reshape(b, length, width))
         y = modulate(norm(x), shift_2, scale_2)
         y = Dense(width)(jax.nn.gelu(Dense(self.expand * width)(y)))
-        return x + gate_2[:, None] * y, cache
+        return x + gate_2[:, None] * y, (k, v)
 
 
 class Transformer(nn.Module):
@@ -109,26 +117,35 @@ class Transformer(nn.Module):
         x: Float[Array, "b l w"],
         c: Float[Array, "b w"],
         causal: bool = False,
-        cache: Cache | None = None,
-        position: Int[Array, ""] | None = None,
-    ) -> Float[Array, "b l o"] | tuple[Float[Array, "b 1 o"], Cache]:
-        """All positions -> their outputs. With a cache, x is the one at `position`, and the result
-        is (its output [b, 1, outputs], the new cache).
+    ) -> Float[Array, "b l o"]:
+        """All positions -> their outputs.
 
         Args:
           causal: each position sees only itself and those before.
         """
-        if cache is None:
-            x = x + self.positions[: x.shape[1]]
-        else:
-            x = x + jax.lax.dynamic_slice_in_dim(self.positions, position, 1)
+        x = x + self.positions[: x.shape[1]]
+        for block in self.blocks:
+            x, _ = block(x, c, causal)
+        return self._output(x, c)
+
+    def step(
+        self,
+        x: Float[Array, "b 1 w"],
+        c: Float[Array, "b w"],
+        cache: Cache,
+        position: Int[Array, ""],
+    ) -> tuple[Float[Array, "b 1 o"], Cache]:
+        """The position after those in the cache -> (its output, the cache with it)."""
+        x = x + jax.lax.dynamic_slice_in_dim(self.positions, position, 1)
         new_cache = []
-        for i, block in enumerate(self.blocks):
-            x, keys_values = block(x, c, causal, None if cache is None else cache[i], position)
+        for block, earlier in zip(self.blocks, cache, strict=True):
+            x, keys_values = block(x, c, False, earlier, position)
             new_cache.append(keys_values)
+        return self._output(x, c), new_cache
+
+    def _output(self, x: Array, c: Array) -> Array:
         shift, scale = jnp.split(self.modulation(jax.nn.silu(c)), 2, axis=-1)
-        out = self.head(modulate(self.norm(x), shift, scale))
-        return out if cache is None else (out, new_cache)
+        return self.head(modulate(self.norm(x), shift, scale))
 
     def empty_cache(self, b: int) -> Cache:
         """The cache before the first position."""

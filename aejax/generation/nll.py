@@ -13,6 +13,7 @@ from aejax.generation.features.batches import padded_batches
 from aejax.generation.likelihood import log_weight
 from aejax.generation.metrics import bits_per_dim, iwae_nll
 from aejax.generation.objective import binarise
+from aejax.nets.applied import applied
 from aejax.objective import rngs_of
 from aejax.types import Variables
 
@@ -53,7 +54,7 @@ def importance_nll(
         x = binarise(x.astype(jnp.float32) / 255.0, binarised, jax.random.key(seed))
 
         def one_sample(key):
-            out = model.apply(variables, x, None, train=True, rngs=rngs_of(key))
+            out = applied(model, variables, x, None, train=True, rngs=rngs_of(key))
             return log_weight(likelihood, x, out, **dict(arguments or {}))
 
         # under vmap x is encoded once for all samples

@@ -44,7 +44,13 @@ class Reference:
     floors: dict[tuple[int, int], float] = dataclasses.field(default_factory=dict, repr=False)
 
     def floor(self, n: int, seed: int = 0) -> float:
-        """Frechet distance of n training images, drawn by the seed: what real data reach."""
+        """Frechet distance of n training images, drawn by the seed: what real data reach.
+
+        Raises:
+          ValueError: a reference without training images.
+        """
+        if self.train_images is None:
+            raise ValueError(f"{self.name} has no training images")
         n = min(n, len(self.train_images))
         if (n, seed) not in self.floors:
             pick = np.random.default_rng(seed).choice(len(self.train_images), n, False)
@@ -133,7 +139,7 @@ def score(reference: Reference, samples: Images, k: int = 5, seed: int = 0) -> S
         reference=reference.name,
         extractor=reference.extractor,
     )
-    if reference.train_images is None:
+    if reference.train_images is None or reference.images is None:
         return result
 
     def pixels(images: Images) -> Float[np.ndarray, "n d"]:
@@ -143,7 +149,12 @@ def score(reference: Reference, samples: Images, k: int = 5, seed: int = 0) -> S
     memory = memorisation(
         pixels(reference.train_images), pixels(reference.images[:few]), pixels(samples[:few])
     )
-    return dataclasses.replace(result, **memory, fd_floor=reference.floor(len(samples), seed))
+    return dataclasses.replace(
+        result,
+        nn_ratio=memory["nn_ratio"],
+        copies=memory["copies"],
+        fd_floor=reference.floor(len(samples), seed),
+    )
 
 
 def open_reference(
@@ -168,7 +179,7 @@ def open_reference(
         )
     extract, name_with_hash = features.extractor(name or JUDGES[source], any_hash)
     splits = [decoded(open_source(source, s, data_dir=data_dir)) for s in ("train", "test")]
-    train, test = (np.asarray(s.data).reshape(-1, *s.source.shape) for s in splits)
+    train, test = (np.asarray(s.data).reshape(-1, *(s.source.shape or ())) for s in splits)
     test_features, labels = extract(test)
     split = f"{source.rpartition(':')[2]} test"
     return Reference(split, name_with_hash, extract, test_features, labels, train, test)

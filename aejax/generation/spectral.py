@@ -21,7 +21,7 @@ def spectral_norm(kernel: Float[Array, "..."], iterations: int = 8) -> Float[Arr
     By power iteration from a fixed start; the gradient goes through the kernel only.
     """
     w = kernel.reshape(-1, kernel.shape[-1])
-    v = jnp.ones(w.shape[1]) / math.sqrt(w.shape[1])
+    u, v = jnp.zeros(w.shape[0]), jnp.ones(w.shape[1]) / math.sqrt(w.shape[1])
     for _ in range(iterations):
         u = w @ v
         u = u / (jnp.linalg.norm(u) + 1e-12)

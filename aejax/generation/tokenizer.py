@@ -18,6 +18,7 @@ from aejax.generation.adversarial import discriminator_loss, frozen, generator_l
 from aejax.generation.objective import weighted
 from aejax.losses import mixture
 from aejax.metrics import lpips as perception
+from aejax.nets.applied import applied
 from aejax.objective import run_model
 from aejax.types import Aux, Batch, Variables
 
@@ -61,42 +62,45 @@ class Tokenize:
         out, collections = run_model(model, variables, x, None, key, train)
         numbers = x[0].size
         terms = {name: v / numbers for name, v in out.terms.items()}
-        near, metrics = self._near(x, out.y)
-        total = near + weighted(self.terms, terms, train)
+        distance, metrics = self._distance(x, out.y)
+        total = distance + weighted(self.terms, terms, train)
         metrics |= {"mse": jnp.mean(jnp.square(out.y - x), (1, 2, 3)), **terms}
         if self.adversarial and train:
-            more, against = self._opponent(model, variables, x, out.y)
-            total, metrics = total + more, metrics | against
+            adversarial, of_opponent = self._opponent(model, variables, x, out.y)
+            total, metrics = total + adversarial, metrics | of_opponent
         return total, Aux({"loss": total, **metrics}, collections, {"x": x, "y": out.y})
 
-    def _near(self, x, y):
-        """(distance of pixels and, if asked for, of what they look like; metrics)."""
-        near = mixture(dict(self.loss))(x, y)
+    def _distance(self, x: Array, y: Array) -> tuple[Array, dict[str, Array]]:
+        """([b]: the loss of the pixels, with the weighted LPIPS if asked for; metrics)."""
+        distance = mixture(dict(self.loss))(x, y)
         if not self.lpips:
-            return near, {}
-        distance = perception.lpips(perception.load(self.lpips, self.sha256), x, y)
+            return distance, {}
+        lpips = perception.lpips(perception.load(self.lpips, self.sha256), x, y)
         if self.perceptual:
-            near = near + self.perceptual * distance
-        return near, {"lpips": distance}
+            distance = distance + self.perceptual * lpips
+        return distance, {"lpips": lpips}
 
-    def _opponent(self, model, variables, x, y):
-        """(what is added to the loss, metrics)."""
-        discriminate = lambda v, x: model.apply(v, x, method="discriminate")  # noqa: E731
+    def _opponent(
+        self, model: nn.Module, variables: Variables, x: Array, y: Array
+    ) -> tuple[Array, dict[str, Array]]:
+        """(the adversarial part of the loss [b], metrics)."""
+        discriminate = lambda v, x: applied(model, v, x, method="discriminate")  # noqa: E731
         fixed = frozen(variables, "discriminator")
         generator = generator_loss(discriminate(fixed, y))
         balance = jnp.ones(())
         if self.adaptive:
             length = lambda g: jnp.sqrt(jnp.sum(jnp.square(g)))  # noqa: E731
-            near = jax.grad(lambda y: jnp.sum(self._near(x, y)[0]))(y)
-            fooled = jax.grad(lambda y: jnp.sum(generator_loss(discriminate(fixed, y))))(y)
-            balance = jnp.clip(length(near) / (length(fooled) + 1e-6), 0.0, 1e4)
+            of_distance = jax.grad(lambda y: jnp.sum(self._distance(x, y)[0]))(y)
+            of_generator = jax.grad(lambda y: jnp.sum(generator_loss(discriminate(fixed, y))))(y)
+            balance = jnp.clip(length(of_distance) / (length(of_generator) + 1e-6), 0.0, 1e4)
             balance = jax.lax.stop_gradient(balance)
         begun = (variables["adversarial"]["steps"] >= self.begin).astype(jnp.float32)
-        against = discriminator_loss(
+        discriminator = discriminator_loss(
             discriminate(variables, x), discriminate(variables, jax.lax.stop_gradient(y))
         )
-        metrics = {"discriminator": against, "generator": generator}
+        metrics = {"discriminator": discriminator, "generator": generator}
         metrics["balance"] = jnp.full(len(x), balance)
         if self.penalty:
-            against = against + 0.5 * self.penalty * r1(lambda x: discriminate(variables, x), x)
-        return begun * self.adversarial * balance * generator + against, metrics
+            penalty = r1(lambda x: discriminate(variables, x), x)
+            discriminator = discriminator + 0.5 * self.penalty * penalty
+        return begun * self.adversarial * balance * generator + discriminator, metrics

@@ -10,7 +10,6 @@ Every encoder takes images of any size whose shape was fixed at `init`; `conv` w
 takes any size at any time. f_D.py mirrors this file name by name.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -135,16 +134,6 @@ def stride_of(part: nn.Module) -> int:
     if isinstance(part, ViTEncoder) and not part.tokens:
         return part.patch
     return 0
-
-
-def code_shape(part: nn.Module, shape: Sequence[int]) -> tuple[int, ...]:
-    """Shape of h for one image of `shape` (h, w, c), without running anything."""
-    stride = stride_of(part)
-    if isinstance(part, ViTEncoder) and part.tokens:
-        return (part.tokens, part.latent)
-    if not stride:
-        return (part.latent,)
-    return (math.ceil(shape[0] / stride), math.ceil(shape[1] / stride), part.latent)
 
 
 F_E = {

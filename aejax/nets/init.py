@@ -5,7 +5,6 @@ import logging
 import flax.linen as nn
 import jax
 import numpy as np
-from einops import rearrange
 from jaxtyping import Array, Float
 
 from aejax.nets.autoencoder import AutoEncoder
@@ -25,19 +24,22 @@ def at_linear_optimum(
     f_D = model.f_D.linear if isinstance(model.f_D, ResidualDecoder) else model.f_D
     if not isinstance(f_E, LinearEncoder) or not isinstance(f_D, LinearDecoder):
         return variables
-    images = np.asarray(images)
-    rows = patches(images, f_E.patch) if f_E.patch else rearrange(images, "n h w c -> n (h w c)")
+    pictures = np.asarray(images)
+    if f_E.patch:
+        rows = patches(pictures, f_E.patch)
+    else:
+        rows = pictures.reshape(len(pictures), -1)
     logger = logging.getLogger(__name__)
     logger.info("model.init = pca: components of %s rows of %s numbers", f"{len(rows):,}",
                 f"{rows.shape[1]:,}")  # fmt: skip
     mean, basis = principal_components(rows, f_E.latent)
-    found = {
+    starts = {
         "f_E": {"kernel": basis, "bias": -mean @ basis},
         "f_D": {"kernel": basis.T, "bias": mean},
     }
     params = dict(variables["params"])
     for slot, part in (("f_E", model.f_E), ("f_D", model.f_D)):
-        new = jax.tree.map(lambda v: v.astype(np.float32), {"linear": found[slot]})
+        new = jax.tree.map(lambda v: v.astype(np.float32), {"linear": starts[slot]})
         if isinstance(part, (ResidualEncoder, ResidualDecoder)):
             new = {"linear": new}
         params[slot] = {**params[slot], **new}

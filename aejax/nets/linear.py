@@ -2,7 +2,7 @@
 
 With squared error the best linear f_E and f_D are PCA (Baldi and Hornik, 1989); of all patches of a
 picture they are the Karhunen-Loeve transform, which JPEG's cosine transform approximates. Used as a
-baseline (`baselines`), as a start of the training (`nets.init`), and wherever else variance is
+baseline (`report.pca`), as a start of the training (`nets.init`), and wherever else variance is
 decomposed.
 """
 
@@ -59,10 +59,9 @@ def _eigenvectors(centred: Float[np.ndarray, "n d"], count: int) -> Float[np.nda
     n, d = centred.shape
     factor = centred if d <= n else centred.T
     parts = np.array_split(factor, -(-len(factor) // 4096))
-    product = sum((p.T @ p).astype(np.float64) for p in parts)
+    product = sum(((p.T @ p).astype(np.float64) for p in parts), np.zeros(()))
     side = len(product)
-    _, vectors = eigh(product, subset_by_index=(side - count, side - 1))
-    vectors = vectors[:, ::-1]
+    vectors = eigh(product, subset_by_index=(side - count, side - 1))[1][:, ::-1]
     if d <= n:
         return vectors
     vectors = centred.T.astype(np.float64) @ vectors
@@ -74,10 +73,12 @@ def _eigenvectors(centred: Float[np.ndarray, "n d"], count: int) -> Float[np.nda
 def patches(images: Float[np.ndarray, "n h w c"], size: int) -> Float[np.ndarray, "m d"]:
     """All whole size x size blocks as rows, [n h/size w/size, size size c], in the channel order of
     ops.unshuffle."""
+    import jax.numpy as jnp
+
     from aejax.nets import ops
 
     h, w = images.shape[1] // size * size, images.shape[2] // size * size
-    return np.asarray(ops.unshuffle(images[:, :h, :w], size)).reshape(
+    return np.asarray(ops.unshuffle(jnp.asarray(images[:, :h, :w]), size)).reshape(
         -1, size * size * images.shape[-1]
     )
 

@@ -15,7 +15,9 @@ def kl_normal(mean: Float[Array, "..."], logvar: Float[Array, "..."]) -> Float[A
 
 
 def log_normal(
-    z: Float[Array, "..."], mean: Float[Array, "..."] = 0.0, logvar: Float[Array, "..."] = 0.0
+    z: Float[Array, "..."],
+    mean: Float[Array, "..."] | float = 0.0,
+    logvar: Float[Array, "..."] | float = 0.0,
 ) -> Float[Array, "..."]:
     """log N(z; mean, exp(logvar)) of each coordinate, in nats."""
     return -0.5 * (math.log(2 * math.pi) + logvar + jnp.square(z - mean) * jnp.exp(-logvar))

@@ -134,67 +134,74 @@ def _learned_tokens(module: nn.Module, name: str, count: int, b: int, width: int
     return jnp.broadcast_to(tokens, (b, count, width))
 
 
-class ViTEncoder(nn.Module):
-    """[b, H, W, c] -> [b, H/patch, W/patch, latent], or [b, tokens, latent] where `tokens` is set.
+class _ViT(nn.Module):
+    """What both directions share.
 
     Attributes:
       patch: pixels of a token's side; the picture's sides must be multiples of it.
+      width, depth, heads, expand, registers, position, remat: of the trunk.
       tokens: latent queries that h is read from; 0 = the grid of patches.
-      dtype: of the computation; h is float32.
+      dtype: of the computation; h and y are float32.
+    """
+
+    patch: int = 16
+    width: int = 512
+    depth: int = 8
+    heads: int = 8
+    tokens: int = 0
+    registers: int = 0
+    position: str = "rope"
+    expand: int = 4
+    remat: bool = False
+    dtype: Any = jnp.float32
+
+    def trunk(self, x: Float[Array, "b n c"], rows: int, columns: int) -> Float[Array, "b n c"]:
+        """`tokens` and a grid of rows x columns through the transformer."""
+        return Trunk(
+            self.depth, self.heads, rows, columns, self.tokens, self.registers, self.position,
+            self.expand, self.remat, self.dtype, name="trunk",
+        )(x)  # fmt: skip
+
+
+class ViTEncoder(_ViT, kw_only=True):
+    """[b, H, W, c] -> [b, H/patch, W/patch, latent], or [b, tokens, latent] where `tokens` is set.
+
+        x --patches, dense--> [tokens,] grid [b, n, width] --trunk--> tokens or grid --dense--> h
+
+    Attributes: as of _ViT; latent: numbers of each token of h.
 
     Raises:
       UserError: a picture that does not divide into patches, heads that do not divide the width.
     """
 
     latent: int
-    patch: int = 16
-    width: int = 512
-    depth: int = 8
-    heads: int = 8
-    tokens: int = 0
-    registers: int = 0
-    position: str = "rope"
-    expand: int = 4
-    remat: bool = False
-    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b h w c"], cond: Cond = None, train: bool = False
     ) -> Float[Array, "b *h k"]:
-        x = ops.unshuffle(2.0 * x - 1.0, self.patch)  # says it where the sides do not divide
+        x = ops.unshuffle(2.0 * x - 1.0, self.patch)  # raises where the sides do not divide
         b, rows, columns, _ = x.shape
         x = blocks.Dense(self.width, dtype=self.dtype, name="patches")(x)
         x = x.reshape(b, rows * columns, self.width)
         if self.tokens:
             queries = _learned_tokens(self, "queries", self.tokens, b, self.width)
             x = jnp.concatenate([queries.astype(self.dtype), x], 1)
-        x = Trunk(
-            self.depth, self.heads, rows, columns, self.tokens, self.registers, self.position,
-            self.expand, self.remat, self.dtype, name="trunk",
-        )(x)  # fmt: skip
+        x = self.trunk(x, rows, columns)
         x = x[:, : self.tokens] if self.tokens else x.reshape(b, rows, columns, self.width)
         return blocks.Dense(self.latent, name="latent")(x)
 
 
-class ViTDecoder(nn.Module):
+class ViTDecoder(_ViT, kw_only=True):
     """The mirror: [b, H/patch, W/patch, latent] or [b, tokens, latent] -> [b, H, W, c].
 
-    From `tokens` every patch is filled in: one learned token stands for each of them, told apart by
-    its position alone (the mask token of TiTok). Attributes as the encoder's; `shape` is of x.
+        h --dense--> grid, or tokens and a mask for each patch --trunk--> grid --dense, patches--> y
+
+    From `tokens` every patch is predicted: one learned token stands for each of them, and only its
+    position differs (the mask token of TiTok). Attributes: as of _ViT; shape: (H, W, c) of x.
     """
 
     shape: Sequence[int]
-    patch: int = 16
-    width: int = 512
-    depth: int = 8
-    heads: int = 8
-    tokens: int = 0
-    registers: int = 0
-    position: str = "rope"
-    expand: int = 4
-    remat: bool = False
-    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(
@@ -215,10 +222,7 @@ class ViTDecoder(nn.Module):
             masks = _learned_tokens(self, "mask", 1, b, self.width)
             masks = jnp.broadcast_to(masks, (b, rows * columns, self.width))
             x = jnp.concatenate([x + marks.astype(self.dtype), masks.astype(self.dtype)], 1)
-        x = Trunk(
-            self.depth, self.heads, rows, columns, self.tokens, self.registers, self.position,
-            self.expand, self.remat, self.dtype, name="trunk",
-        )(x)  # fmt: skip
+        x = self.trunk(x, rows, columns)
         x = x[:, self.tokens :].reshape(b, rows, columns, self.width)
         y = blocks.Dense(self.patch**2 * c, dtype=self.dtype, name="patches")(x)
         return 0.5 + 0.5 * ops.shuffle(y.astype(jnp.float32), self.patch)

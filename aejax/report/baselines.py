@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from aejax.baselines import pca_of
 from aejax.errors import UserError
 from aejax.pictures import common_crop
+from aejax.report.pca import pca_of
 from aejax.study.definition import Study
 from aejax.study.store import read_json, write_json
 

@@ -99,9 +99,10 @@ def per_image(images, rounds: int) -> list[list]:
 
     from aejax.codec import api as codec
     from aejax.codec.container import Header
-    from aejax.codec.runtime import as_quality
+    from aejax.codec.installed import runtime_for
+    from aejax.codec.parts import as_quality
 
-    runtime = codec.runtime_for()
+    runtime = runtime_for()
     totals: dict[str, list[common.Time]] = {}
     for x in images:
         data = codec.encode(x, QUALITY)

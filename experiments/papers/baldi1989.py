@@ -51,8 +51,9 @@ def config(arg: str = ""):
 
 def against_pca(run):
     """How far the training loss and f_D's subspace are from PCA's."""
-    from aejax.baselines import Components, to_rows, training_images
     from aejax.data.pipeline import make_pipeline
+    from aejax.nets.linear import Components, to_rows
+    from aejax.report.pca import training_images
 
     params = run.model.variables["params"]
     pipeline = make_pipeline(run.config, training=True, data_dir=run.data_dir)

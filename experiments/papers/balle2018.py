@@ -56,7 +56,7 @@ def config(arg: str = ""):
 
 def saving(results, directory):
     """Per cent of bits less than the factorized prior needs: the paper's and ours."""
-    from aejax.codec.evaluation import bd_rate
+    from aejax.codec.evaluation.curves import bd_rate
 
     loss = {r["labels"]["prior"]: r["metrics"]["test/loss"] for r in results}
     printed = bd_rate(KODAK["factorized"], KODAK["hyperprior"])

@@ -53,8 +53,8 @@ def used_codes(run):
     import jax
     import jax.numpy as jnp
 
-    from aejax.baselines import test_images
     from aejax.data.pipeline import make_pipeline
+    from aejax.report.pca import test_images
 
     @jax.jit
     def codes(x):

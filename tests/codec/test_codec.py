@@ -10,9 +10,13 @@ import numpy as np
 import pytest
 
 from aejax.codec import api as codec
-from aejax.codec import container
+from aejax.codec import container, windows
 from aejax.codec.api import CodecError
 from aejax.codec.container import Header
+from aejax.codec.installed import runtime_for
+from aejax.codec.layout import parse
+from aejax.codec.parts import as_quality
+from aejax.codec.quality import quality_byte
 from aejax.nets import ops
 from tests.codec import tiny
 from tests.helpers import others_slow
@@ -89,8 +93,8 @@ def test_the_same_image_gives_the_same_bytes(runtime):
 )
 def test_targets_are_hit_in_five_encodes(runtime, monkeypatch, asked, measure):
     x, count = tiny.photo(96, 128, seed=3), []
-    real = codec._encode
-    monkeypatch.setattr(codec, "_encode", lambda *a: count.append(1) or real(*a))
+    real = codec.lossy_file
+    monkeypatch.setattr(codec, "lossy_file", lambda *a: count.append(1) or real(*a))
     data = codec.encode(x, runtime=runtime, **asked)
     assert len(count) <= 5
     assert abs(measure(x, data)) <= 0.02
@@ -176,7 +180,7 @@ def test_bytes_that_are_too_many(runtime):
 def test_wrong_symbols_are_an_error_and_never_an_image(runtime):
     """A stream whose crc is right, but whose symbols are not those that were written."""
     data = codec.encode(tiny.photo(), 70, runtime=runtime)
-    parsed = codec.parse(data, lambda _: 2)
+    parsed = parse(data, lambda _: 2)
     chunk = parsed.tiles[0][0]
     start = codec.info(data)["parts"]["header"]
     other = container.Chunk(chunk.data[:-2] + b"\x55\xaa", chunk.symbols).pack()
@@ -186,11 +190,8 @@ def test_wrong_symbols_are_an_error_and_never_an_image(runtime):
 
 
 def test_quality_byte_is_what_the_networks_see(runtime):
-    from aejax.codec import nets
-    from aejax.codec import runtime as r
-
-    found = [float(nets.quality_byte(jax.numpy.asarray(r.as_quality(b)))[0]) for b in range(256)]
-    assert found == list(range(256))
+    seen = [float(quality_byte(jax.numpy.asarray(as_quality(b)))[0]) for b in range(256)]
+    assert seen == list(range(256))
 
 
 # --- large images ---------------------------------------------------------------------------------
@@ -199,11 +200,9 @@ def test_quality_byte_is_what_the_networks_see(runtime):
 @pytest.fixture()
 def small_tiles(monkeypatch):
     """Tiles of 16 latents, so that a small picture has many of them."""
-    from aejax.codec import runtime as r
-
     monkeypatch.setattr(container, "TILE", 16)
-    monkeypatch.setattr(r, "SHAPES", (4, 8, 16))
-    monkeypatch.setattr(r, "CORE", (4, 8))
+    monkeypatch.setattr(windows, "SHAPES", (4, 8, 16))
+    monkeypatch.setattr(windows, "CORE", (4, 8))
 
 
 def at_once_and_in_tiles(runtime, x, byte):
@@ -238,7 +237,7 @@ def test_what_ships_leaves_no_seam(small_tiles, metric):
     x = tiny.photo(16 * 22, 16 * 22)
     for byte in (0, 255):
         with ops.forms(all="cpu_f32"):
-            whole, y, image, pixels = at_once_and_in_tiles(codec.runtime_for(metric), x, byte)
+            whole, y, image, pixels = at_once_and_in_tiles(runtime_for(metric), x, byte)
         np.testing.assert_allclose(y, whole, atol=0.005)
         np.testing.assert_allclose(pixels, image, atol=0.02 / 255)
 
@@ -249,7 +248,7 @@ def test_tiled_files(small_tiles, runtime):
     assert codec.info(data)["tiles"] == 9
     y = codec.read(data)
     assert y.complete and psnr(y.image, x) > 17
-    parsed = codec.parse(data, lambda _: 2)
+    parsed = parse(data, lambda _: 2)
     whole = np.zeros((1, *parsed.header.grid, 24), np.float32)
     for (i, j, h, w), chunks in zip(parsed.header.tiles, parsed.tiles, strict=True):
         whole[0, i : i + h, j : j + w] = runtime.decode_tile(chunks, h, w, parsed.header.quality)

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aejax.codec import entropy, nets
+from aejax.codec import entropy
+from aejax.codec.levels import LOG_STEP, SIGMA_MIN
 
 TABLES = entropy.Tables.fitted()
 MASK = 2**64 - 1
@@ -69,7 +70,7 @@ class PlainDecoder:
 
 def drawn(rng, n, low=0):
     levels = rng.integers(low, 64, n).astype(np.uint8)
-    sigma = nets.SIGMA_MIN * np.exp(nets.LOG_STEP * levels)
+    sigma = SIGMA_MIN * np.exp(LOG_STEP * levels)
     s = np.round(rng.logistic(size=n) * sigma * math.sqrt(3) / math.pi).astype(np.int32)
     return np.where(levels == 0, 0, s).astype(np.int32), levels
 

@@ -7,7 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from aejax.codec import evaluation
+from aejax.codec.evaluation import command
+from aejax.codec.evaluation.contenders import contenders
+from aejax.codec.evaluation.curves import bd_rate, monotone, reference
+from aejax.codec.evaluation.measure import quality_of
 from tests.codec import tiny
 
 
@@ -23,39 +26,39 @@ from tests.codec import tiny
     ],
 )
 def test_bd_rates_are_those_of_the_reference_table(name, anchor, want):
-    published = evaluation.reference()
+    published = reference()
     curves = [[(p["bpp"], p["psnr"]) for p in published[n]] for n in (anchor, name)]
-    assert evaluation.bd_rate(*curves) == pytest.approx(want, abs=0.1)
+    assert bd_rate(*curves) == pytest.approx(want, abs=0.1)
 
 
 def test_bd_rate_of_scaled_rates():
     a = [(r, 25 + 10 * math.log2(1 + 3 * r)) for r in np.geomspace(0.05, 3, 9)]
     b = [(0.7 * r, q) for r, q in a]
-    assert evaluation.bd_rate(a, b) == pytest.approx(-30, abs=0.2)
-    assert evaluation.bd_rate(a, b, (0.15, 1.5)) == pytest.approx(-30, abs=0.2)
-    assert evaluation.bd_rate(a, a) == pytest.approx(0)
-    assert math.isnan(evaluation.bd_rate(a, [(9.0, 90.0), (10.0, 91.0)]))
+    assert bd_rate(a, b) == pytest.approx(-30, abs=0.2)
+    assert bd_rate(a, b, (0.15, 1.5)) == pytest.approx(-30, abs=0.2)
+    assert bd_rate(a, a) == pytest.approx(0)
+    assert math.isnan(bd_rate(a, [(9.0, 90.0), (10.0, 91.0)]))
 
 
 def test_points_that_do_not_rise_are_dropped():
     points = [(0.3, 30.0), (0.1, 25.0), (0.2, 24.0), (0.4, 31.0)]
-    assert evaluation.monotone(points) == [(0.1, 25.0), (0.3, 30.0), (0.4, 31.0)]
+    assert monotone(points) == [(0.1, 25.0), (0.3, 30.0), (0.4, 31.0)]
 
 
 def test_published_ms_ssim_is_read_where_it_is_known():
-    points = evaluation.reference()["JPEG (Pillow)"]
+    points = reference()["JPEG (Pillow)"]
     assert points[0] == {"bpp": 0.221153, "psnr": 23.7799, "ms_ssim": 0.803071}
 
 
 def test_every_contender_decodes_what_it_encodes():
     x = tiny.photo(64, 80)
-    found = evaluation.contenders(tiny.runtime())
+    found = contenders(tiny.runtime())
     assert {"aejax", "jpeg", "jpeg optimised", "png", "webp", "avif", "jpeg 2000"} <= set(found)
     for name, codec in found.items():
         if name == "aejax":
             continue
         low, high = (codec.encode(x, codec.settings[i]) for i in (0, -1))
-        psnr = [evaluation.quality_of(x, codec.decode(d))[0] for d in (low, high)]
+        psnr = [quality_of(x, codec.decode(d))[0] for d in (low, high)]
         assert psnr[1] > 30, name
         assert name == "png" or (len(low) < len(high) and psnr[0] < psnr[1]), name
 
@@ -76,7 +79,7 @@ def test_the_verb_writes_results_and_figures(tmp_path, capsys, monkeypatch):
     parser = argparse.ArgumentParser()
     eval_codec.add_arguments(parser)
     out = tmp_path / "results.json"
-    monkeypatch.setattr(evaluation, "crops", lambda *a: None)
+    monkeypatch.setattr(command, "crops", lambda *a: None)
     args = parser.parse_args(
         [str(folder), "--out", str(out), "--codecs", "jpeg,webp"]
         + ["--weights", str(tmp_path / "tiny.safetensors")]

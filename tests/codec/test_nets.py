@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from aejax.codec import freeze, nets
+from aejax.codec import freeze
+from aejax.codec.levels import logistic_bits
 from aejax.codec.objective import RateDistortion, klt_start
+from aejax.codec.quality import RATES, at_quality, lagrangian
+from aejax.codec.transforms import KLT_SCALE
 from aejax.errors import UserError
 from aejax.training.start import started as started_from
 from tests.codec import tiny
@@ -35,22 +38,22 @@ def test_bits_of_the_logistic_are_right_far_into_the_tails():
         p = stats.logistic.cdf(np.abs(v) + 0.5, scale=s) - stats.logistic.cdf(
             np.abs(v) - 0.5, scale=s
         )
-        bits = np.asarray(nets.logistic_bits(jnp.asarray(v, jnp.float32), math.log(sigma)))
+        bits = np.asarray(logistic_bits(jnp.asarray(v, jnp.float32), math.log(sigma)))
         good = p > 1e-12
         np.testing.assert_allclose(bits[good], -np.log2(p[good]), rtol=2e-3, atol=2e-4)
-    far, slope = jax.value_and_grad(lambda v: nets.logistic_bits(v, math.log(0.1)))(1e4)
+    far, slope = jax.value_and_grad(lambda v: logistic_bits(v, math.log(0.1)))(1e4)
     assert np.isfinite(far) and far > 1e5 and slope == pytest.approx(26.2, rel=0.02)
-    down = jax.grad(lambda t: nets.logistic_bits(50.0, t))(math.log(0.1))
+    down = jax.grad(lambda t: logistic_bits(50.0, t))(math.log(0.1))
     assert np.isfinite(down) and down < -10  # the scale is called back
 
 
 def test_quality_is_the_exponent_of_lambda():
     q = jnp.array([0.0, 50.0, 100.0])
-    low, middle, high = np.asarray(nets.lagrangian(q))
-    assert low == pytest.approx(nets.RATES[0]) and high == pytest.approx(nets.RATES[1], rel=1e-5)
+    low, middle, high = np.asarray(lagrangian(q))
+    assert low == pytest.approx(RATES[0]) and high == pytest.approx(RATES[1], rel=1e-5)
     assert middle**2 == pytest.approx(low * high, rel=0.03)
     table = jnp.arange(9.0)[:, None] * 8
-    np.testing.assert_array_equal(nets.at_quality(table, q)[:, 0, 0, 0], [0, 32, 63.75])
+    np.testing.assert_array_equal(at_quality(table, q)[:, 0, 0, 0], [0, 32, 63.75])
 
 
 @pytest.mark.slow
@@ -61,7 +64,7 @@ def test_klt_start_is_the_best_linear_codec(started):
     flips = np.concatenate([images, images[:, :, ::-1]]) - 0.5
     rows = flips.reshape(48, 4, 16, 4, 16, 3).transpose(0, 1, 3, 2, 4, 5).reshape(-1, 768)
     values = np.linalg.eigvalsh(rows.T.astype(float) @ rows / len(rows))[::-1]
-    klt = np.asarray(variables["params"]["f_E"]["klt"]) / nets.KLT_SCALE
+    klt = np.asarray(variables["params"]["f_E"]["klt"]) / KLT_SCALE
     lost = np.mean(np.sum((rows - rows @ klt @ klt.T) ** 2, axis=1))
     assert lost == pytest.approx(values[24:].sum(), rel=0.02)
     x = jnp.asarray(images[:4])
@@ -174,6 +177,7 @@ def test_estimated_and_real_bits_agree(started):
     """Of files, without their headers and checks, against the tables' own sum; and the model's
     estimate, which knows no fitted tables, against both."""
     from aejax.codec import api as codec
+    from aejax.codec.layout import parse
 
     model, variables = started
     images = [tiny.photo(128, 192, seed=i) for i in range(4)]
@@ -185,7 +189,7 @@ def test_estimated_and_real_bits_agree(started):
     for byte in (100, 255):
         data = codec.encode(images[0], byte / 2.55, runtime=r)
         cost = sum(frozen.tables.cost(s, lv) for s, lv in freeze.tile_symbols(r, images[0], byte))
-        chunks = codec.parse(data, lambda _: 2).tiles[0]
+        chunks = parse(data, lambda _: 2).tiles[0]
         coded = 8 * sum(len(c.data) for c in chunks)
         assert -8 <= coded - cost <= 0.005 * cost + 64 * len(chunks)
         cond = {"quality": jnp.array([byte / 2.55])}

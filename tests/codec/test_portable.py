@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from aejax.codec import api as codec
-from aejax.codec import runtime
+from aejax.codec.layout import parse
+from aejax.codec.passes import chequer
+from aejax.codec.runtime import Runtime
 from aejax.nets import ops
 from tests.codec import tiny
 from tests.helpers import others_slow
@@ -22,9 +24,9 @@ def written():
     return data, latents(tiny.runtime(), data)
 
 
-def latents(r: runtime.Runtime, data: bytes) -> np.ndarray:
+def latents(r: Runtime, data: bytes) -> np.ndarray:
     """y_hat of a stream's first tile; decoding checks the symbols' hash besides."""
-    parsed = codec.parse(data, lambda _: 2)
+    parsed = parse(data, lambda _: 2)
     h, w = parsed.header.tiles[0][2:]
     return r.decode_tile(parsed.tiles[0], h, w, parsed.header.quality)
 
@@ -33,12 +35,12 @@ def latents(r: runtime.Runtime, data: bytes) -> np.ndarray:
 def test_every_form_of_the_primitives(written, form):
     data, want = written
     with ops.forms(all=form):
-        np.testing.assert_array_equal(latents(runtime.Runtime(tiny.frozen()), data), want)
+        np.testing.assert_array_equal(latents(Runtime(tiny.frozen()), data), want)
 
 
 def test_eagerly(written):
     data, want = written
-    np.testing.assert_array_equal(latents(runtime.Runtime(tiny.frozen(), jit=False), data), want)
+    np.testing.assert_array_equal(latents(Runtime(tiny.frozen(), jit=False), data), want)
 
 
 @pytest.mark.slow
@@ -46,7 +48,7 @@ def test_streams_of_every_form_decode(written):
     """What another machine's encoder wrote may be other bytes, but decodes here."""
     for form in ("plain", "cpu_bf16"):
         with ops.forms(all=form):
-            other = codec.encode(tiny.photo(), 70, runtime=runtime.Runtime(tiny.frozen()))
+            other = codec.encode(tiny.photo(), 70, runtime=Runtime(tiny.frozen()))
         assert codec.decode(other).shape == tiny.photo().shape
 
 
@@ -64,7 +66,7 @@ def test_in_a_batch_and_on_four_devices(written):
             cond = {"quality": q * np.ones(len(y), np.float32)}
             features = b.hyper_synthesis(z, (4, 8), cond)
             base, out = b.base_levels(cond), []
-            first = runtime.nets.chequer(4, 8)
+            first = chequer(4, 8)
             start, done = 0, []
             for i, size in enumerate(m.slices):
                 own = y[..., start : start + size]

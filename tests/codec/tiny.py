@@ -4,11 +4,15 @@ machine has the same ones."""
 import functools
 
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from aejax.codec import nets
 from aejax.codec.entropy import Tables
 from aejax.codec.freeze import frozen_params
-from aejax.codec.runtime import Frozen, Runtime, unflatten
+from aejax.codec.frozen import Frozen
+from aejax.codec.quality import KNOTS, RATES
+from aejax.codec.runtime import Runtime
+from aejax.codec.transforms import KLT_SCALE
 
 FIELDS = {
     "latent": 24,
@@ -44,11 +48,9 @@ def shapes():
 def params(seed: int = 0):
     """Weights whose linear path is a cosine transform of 16x16 blocks and whose entropy model
     predicts something."""
-    from aejax.codec.runtime import flatten
-
     rng = np.random.default_rng(seed)
     out = {}
-    for path, leaf in sorted(flatten(shapes()).items()):
+    for path, leaf in sorted(flatten_dict(shapes(), sep="/").items()):
         name, shape = path.rsplit("/", 1)[-1], leaf.shape
         value = np.zeros(shape)
         if name == "kernel":
@@ -63,7 +65,7 @@ def params(seed: int = 0):
         elif name in ("bias", "colour", "quality") and path.startswith("bottleneck/"):
             value = 0.1 * rng.normal(size=shape)
         elif name in ("gain", "ungain"):
-            gain = np.log(255.0) - 0.5 * np.log(15.0 / np.geomspace(*nets.RATES, nets.KNOTS))
+            gain = np.log(255.0) - 0.5 * np.log(15.0 / np.geomspace(*RATES, KNOTS))
             value[...] = (gain if name == "gain" else -gain)[:, None]
         elif name == "base":
             value[...] = np.linspace(2.2, 1.0, shape[1]) + np.linspace(-0.7, 0.7, 9)[:, None]
@@ -72,9 +74,9 @@ def params(seed: int = 0):
         if path.endswith("Mix_2/kernel") and path.startswith(("f_E", "f_D")):
             value *= 0.02  # the last layers: small beside the linear path
         out[path] = value.astype(np.float32)
-    klt = _cosines(24) * nets.KLT_SCALE
+    klt = _cosines(24) * KLT_SCALE
     out["f_E/klt"], out["f_D/klt"] = klt, klt.T.copy()
-    return unflatten(out)
+    return unflatten_dict(out, sep="/")
 
 
 def _cosines(count: int) -> np.ndarray:

@@ -87,7 +87,7 @@ def test_there_is_no_other_walker():
 
 def test_verbs_skip_what_is_hidden(tree):
     from aejax.codec import cli as codec
-    from aejax.codec.evaluation import read_images
+    from aejax.codec.evaluation.measure import read_images
     from aejax.data.images import READ
     from aejax.denoising import cli as denoising
     from aejax.denoising.protocol import clean_images

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from aejax.denoising import baselines as B
+from aejax.denoising import filters, linear
 from aejax.denoising.protocol import noisy_image, psnr, rounded
 from aejax.errors import UserError
 
@@ -48,7 +49,7 @@ def test_bm3d_is_the_best_of_them():
 
 def test_the_linear_autoencoder_is_the_optimum_of_its_kind():
     """On data with exactly that covariance no perturbed matrix does better."""
-    s = B.covariance(1)
+    s = linear.covariance(1)
     sigma = 25 / 255
     w = s @ np.linalg.inv(s + sigma**2 * np.eye(64))
 
@@ -64,7 +65,7 @@ def test_the_linear_autoencoder_is_the_optimum_of_its_kind():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_patches_averaged_over_overlaps_are_one_convolution(channels):
     rng = np.random.default_rng(0)
-    d, n = B.PATCH, 24
+    d, n = linear.PATCH, 24
     w = rng.standard_normal((d * d * channels,) * 2) / 50
     x = rng.random((n, n, channels)).astype(np.float32)
     total, count = np.zeros(x.shape), np.zeros((n, n, 1))
@@ -73,7 +74,7 @@ def test_patches_averaged_over_overlaps_are_one_convolution(channels):
             patch = (x[i : i + d, j : j + d] - 0.5).ravel()
             total[i : i + d, j : j + d] += (w @ patch).reshape(d, d, channels) + 0.5
             count[i : i + d, j : j + d] += 1
-    y = B._convolve(x, B._filter_of(w, channels))
+    y = linear.convolve(x, linear.filter_of(w, channels))
     inner = slice(d, n - d)
     np.testing.assert_allclose(y[inner, inner], (total / count)[inner, inner], atol=1e-4)
 
@@ -81,7 +82,7 @@ def test_patches_averaged_over_overlaps_are_one_convolution(channels):
 def test_covariance_is_that_of_the_patches():
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (40, 40, 1)).astype(np.uint8) for _ in range(4)]
-    s = B.fit_covariance(images)
+    s = linear.fit_covariance(images)
     np.testing.assert_allclose(s, s.T)
     np.testing.assert_allclose(np.diag(s).mean(), 1 / 12, rtol=0.05)
     turned = s.reshape(8, 8, 8, 8)[::-1, :, ::-1, :].reshape(64, 64)
@@ -105,5 +106,5 @@ def test_tune_finds_the_best_of_a_grid():
     x = photo(1)
     found = B.tune([x], ["gaussian"], levels=(25.0,))["gaussian"][0]
     noisy = noisy_image(x, 25, 0)
-    score = {v: psnr(x, rounded(B.gaussian(noisy, 25, v))) for v in B.GRIDS["gaussian"]}
+    score = {v: psnr(x, rounded(filters.gaussian(noisy, 25, v))) for v in B.GRIDS["gaussian"]}
     assert found == max(score, key=score.get)

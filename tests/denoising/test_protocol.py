@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from aejax.denoising import protocol
+from aejax.denoising import protocol, tables
 from aejax.denoising.protocol import Method
 from aejax.errors import UserError
 
@@ -76,25 +76,25 @@ def test_wrong_results_are_refused(images):
 
 
 def test_published_figures_carry_their_source():
-    rows = protocol.published("bsd68", 1)
+    rows = tables.published("bsd68", 1)
     assert all(r["source"] and "published" in r["method"] for r in rows)
     by = {(r["method"], r["sigma"]): r["psnr"] for r in rows}
     assert by["BM3D (published)", 25.0] == 28.57 and by["DnCNN-S (published)", 50.0] == 26.23
     assert {r["method"] for r in rows} >= {
         f"{m} (published)" for m in ("FFDNet", "DRUNet", "SwinIR", "Restormer")
     }
-    assert protocol.published("nowhere", 1) == []
+    assert tables.published("nowhere", 1) == []
 
 
 def test_table_figure_and_json(images, tmp_path):
     rows = protocol.evaluate(images, {"same": Method(lambda x, s: x, True, 10, 2e3)}, (15, 25))
-    text = protocol.table(rows, protocol.published("BSD68", 1))
+    text = tables.table(rows, tables.published("BSD68", 1))
     lines = text.splitlines()
     assert "same (blind)" in lines[2] and "2.0" in lines[2] and f"{rows[0]['psnr']:.2f}" in lines[2]
     assert any("DnCNN" in line and "published" in line and "31.73" in line for line in lines)
-    protocol.figure(rows, tmp_path / "f.png")
+    tables.figure(rows, tmp_path / "f.png")
     assert (tmp_path / "f.png").stat().st_size > 5000
-    protocol.write_json(tmp_path / "r.json", rows, set="x")
+    tables.write_json(tmp_path / "r.json", rows, set="x")
     kept = json.loads((tmp_path / "r.json").read_text())
     assert kept["rows"][0]["psnr"] == rows[0]["psnr"] and kept["machine"]["jax"]
 
@@ -126,7 +126,7 @@ def test_real_sets_are_those_of_the_literature(data_dir):
 
 def test_names_of_published_levels_do_not_cover_each_other():
     for levels in ([0.9, 0.9, 0.89, 0.5], [0.02, 0.01, 0.0], [0.5] * 60):
-        places = protocol.apart(levels)
+        places = tables.apart(levels)
         gaps = -np.diff(places)
         assert min(places) > -1e-9 and max(places) <= 1
         assert gaps.min() > min(0.035, 0.9 / len(levels))

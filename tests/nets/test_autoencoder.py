@@ -11,7 +11,7 @@ from scipy.linalg import eigh
 from aejax.config import base, part
 from aejax.errors import UserError
 from aejax.nets.autoencoder import build_model
-from aejax.nets.f_E import F_E, code_shape
+from aejax.nets.f_E import F_E, stride_of
 from aejax.nets.init import at_linear_optimum
 from aejax.nets.linear import principal_components
 from aejax.training import run
@@ -63,7 +63,9 @@ def test_any_size_comes_back_in_its_size(kind, height, width, channels):
     variables = jax.eval_shape(lambda: model.init(jax.random.key(0), x))
     out = jax.eval_shape(model.apply, variables, x)
     assert out.y.shape == x.shape
-    assert out.h.shape == (2, *code_shape(model.f_E, shape))
+    stride = stride_of(model.f_E)
+    grid = (-(-height // stride), -(-width // stride)) if stride else ()
+    assert out.h.shape == (2, *grid, model.f_E.latent)
 
 
 @pytest.mark.parametrize("kind", others_slow(PARTS, "linear", "spatial"))

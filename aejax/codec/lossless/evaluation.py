@@ -173,7 +173,7 @@ def outputs(out: str | pathlib.Path) -> list[pathlib.Path]:
 
 def run(args) -> int:
     """`aejax eval-codec DIR --lossless`."""
-    from aejax.codec.lossless.files import is_installed, use
+    from aejax.codec.lossless.installed import is_installed, use
     from aejax.machine.provenance import provenance
 
     images = read_images(args.folder, args.images)

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from aejax.codec import exact
+from aejax.codec.frozen import flat, nested
 from aejax.codec.lossless.runtime import Weights
-from aejax.codec.runtime import flatten, unflatten
 from aejax.errors import UserError
 
 FIELDS = ("width", "blocks", "hidden", "head")
@@ -23,12 +23,12 @@ EXPONENT = "_exponent"  # of a kernel's integers: a leaf beside it
 def frozen_params(params: Any) -> Any:
     """Parameters as the frozen model takes them: integers times powers of two."""
     out = {}
-    for path, value in flatten(params).items():
+    for path, value in flat(params).items():
         value = jnp.asarray(value, jnp.float32)
         kernel = path.endswith("kernel")
         value = exact.quantised(value) if kernel else exact.rounded(value, exact.BIAS_UNIT)
         out[path] = np.asarray(value)
-    return unflatten(out)
+    return nested(out)
 
 
 def save(weights: Weights, path: str | pathlib.Path) -> None:
@@ -36,20 +36,20 @@ def save(weights: Weights, path: str | pathlib.Path) -> None:
     from aejax.weights import save as write
 
     out = {}
-    for name, value in flatten(weights.params).items():
+    for name, value in flat(weights.params).items():
         if name.endswith("kernel"):
             unit = np.asarray(exact.weight_unit(value))
             out[name] = np.round(value / unit).astype(np.int8)
             out[name + EXPONENT] = np.round(np.log2(unit)).astype(np.int8)
         else:
             out[name] = value.astype(np.float32)
-    count = int(sum(v.size for v in flatten(weights.params).values()))
+    count = int(sum(v.size for v in flat(weights.params).values()))
     meta = dict(weights.meta) | {
         "fields": weights.fields,
         "id": weights.id.hex(),
         "parameters": count,
     }
-    write(path, {"params": unflatten(out)}, meta)
+    write(path, {"params": nested(out)}, meta)
 
 
 def load(name: str | pathlib.Path) -> Weights:
@@ -61,14 +61,14 @@ def load(name: str | pathlib.Path) -> Weights:
     from aejax.weights import load as read
 
     variables, meta = read(name)
-    flat, params = flatten(variables["params"]), {}
-    for path, value in flat.items():
+    arrays, params = flat(variables["params"]), {}
+    for path, value in arrays.items():
         if path.endswith(EXPONENT):
             continue
-        if path + EXPONENT in flat:
-            value = np.ldexp(value.astype(np.float32), flat[path + EXPONENT].astype(np.int32))
+        if path + EXPONENT in arrays:
+            value = np.ldexp(value.astype(np.float32), arrays[path + EXPONENT].astype(np.int32))
         params[path] = value.astype(np.float32)
-    weights = Weights(unflatten(params), meta["fields"], meta)
+    weights = Weights(nested(params), meta["fields"], meta)
     if weights.id.hex() != meta["id"]:
         raise UserError(f"weights {name} are not the model {meta['id']}; install them again")
     return weights

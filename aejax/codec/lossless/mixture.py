@@ -99,11 +99,14 @@ class Mixture:
         """From int32 [K, n]: positions in 1/16, scales' numbers, log2 weights in quarters."""
         rate, reach = scales()
         weight = weights()[np.minimum(quarter.max(0) - quarter, 63)]
-        return cls(at, rate[scale], reach[scale], weight, *RANGES[channel])
+        low, high = RANGES[channel]
+        return cls(at, rate[scale], reach[scale], weight, low, high)
 
     def __getitem__(self, index: np.ndarray) -> "Mixture":
-        parts = (v[:, index] for v in (self.at, self.rate, self.reach, self.weight))
-        return Mixture(*parts, self.low, self.high)
+        at, rate, reach, weight = (
+            v[:, index] for v in (self.at, self.rate, self.reach, self.weight)
+        )
+        return Mixture(at, rate, reach, weight, self.low, self.high)
 
     @property
     def total(self) -> np.ndarray:
@@ -131,9 +134,9 @@ class Mixture:
 
     def inner(self, edge: np.ndarray, total: np.ndarray) -> np.ndarray:
         """C(edge) where low <= edge <= high."""
-        found = self.below(edge)
-        found[edge <= self.low] = 0
-        return np.where(edge >= self.high, total, found)
+        below = self.below(edge)
+        below[edge <= self.low] = 0
+        return np.where(edge >= self.high, total, below)
 
 
 # (the answers, if known; numerator and denominator of the probability of yes) -> the answers
@@ -159,14 +162,16 @@ def walk(mixture: Mixture, decide: Decide, x: np.ndarray | None = None) -> np.nd
     out = np.empty(len(mean), np.int32)
     index = np.flatnonzero(near)
     if len(index):
-        m, lo, hi, c_lo, c_hi = (v[index] for v in (mixture, a, b, c_a, c_b))
+        m = mixture[index]
+        lo, hi, c_lo, c_hi = (v[index] for v in (a, b, c_a, c_b))
         known = None if x is None else x[index]
         for size in (8, 4, 2, 1):
             lo, hi, c_lo, c_hi = ask(m, known, lo, hi, c_lo, c_hi, lo + size)
         out[index] = lo
     index = np.flatnonzero(~near)
     if len(index):
-        m, a, b, c_a, c_b, total = (v[index] for v in (mixture, a, b, c_a, c_b, total))
+        m = mixture[index]
+        a, b, c_a, c_b, total = (v[index] for v in (a, b, c_a, c_b, total))
         known = None if x is None else x[index]
         under = decide(None if known is None else known < a, c_a, c_a + total - c_b)
         lo, hi = np.where(under, m.low, b), np.where(under, a, m.high)
@@ -178,7 +183,8 @@ def walk(mixture: Mixture, decide: Decide, x: np.ndarray | None = None) -> np.nd
             wide = np.flatnonzero(hi - lo > 1)
             if not len(wide):
                 break
-            m, index, lo, hi, c_lo, c_hi = (v[wide] for v in (m, index, lo, hi, c_lo, c_hi))
+            m = m[wide]
+            index, lo, hi, c_lo, c_hi = (v[wide] for v in (index, lo, hi, c_lo, c_hi))
             known = None if known is None else known[wide]
             lo, hi, c_lo, c_hi = ask(m, known, lo, hi, c_lo, c_hi, (lo + hi) >> 1)
             out[index] = lo

@@ -18,6 +18,7 @@ gradient.
 """
 
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -54,7 +55,7 @@ NEAR = (
 
 def _patch(i: int, reach: int) -> tuple[tuple[int, int, int], ...]:
     """All known samples within `reach` (squared distance) of a position of pass i."""
-    found = []
+    places = []
     ty, tx = PARITY[i + 1]
     for plane in range(i + 1):
         py, px = PARITY[plane]
@@ -62,15 +63,15 @@ def _patch(i: int, reach: int) -> tuple[tuple[int, int, int], ...]:
             for dx in range(-5, 6):
                 if (dy + ty - py) % 2 == 0 and (dx + tx - px) % 2 == 0:
                     if dy * dy + dx * dx <= reach:
-                        found.append((plane, dy, dx))
-    return tuple(found)
+                        places.append((plane, dy, dx))
+    return tuple(places)
 
 
 REACH = (18, 13, 10)  # 16, 24 and 28 samples
 PATCH = tuple(_patch(i, r) for i, r in enumerate(REACH))
 
 
-def ycocg(rgb):
+def ycocg(rgb: Any) -> Any:
     """RGB -> Y, Co, Cg, whole numbers (YCoCg-R, Malvar and Sullivan 2003); arrays [..., 3] of
     integers."""
     r, g, b = (rgb[..., i] for i in range(3))
@@ -80,7 +81,7 @@ def ycocg(rgb):
     return (np if isinstance(rgb, np.ndarray) else jnp).stack([t + (cg >> 1), co, cg], -1)
 
 
-def rgb(ycc):
+def rgb(ycc: Any) -> Any:
     """The inverse of `ycocg`."""
     y, co, cg = (ycc[..., i] for i in range(3))
     t = y - (cg >> 1)
@@ -224,15 +225,16 @@ class Lossless(nn.Module):
     def level_bits(self, x: Float[Array, "b h w 3"], kind: int) -> Float[Array, "b"]:
         """Bits of what level x (Y, Co, Cg; even sides) has beyond its coarser grid. Gray images
         have no colour differences to code."""
-        planes, total = split(x), 0.0
+        planes = split(x)
+        total: Any = 0.0
         coloured = jnp.any(x[..., 1:] != 0, (1, 2, 3))
         for i, net in enumerate(self.passes):
             base = base_of(planes, i)
             u = net.features(planes, base, kind)
             target, earlier = planes[i + 1], []
             for c in range(3):
-                found = net.parameters(u, base, earlier)
-                bits = -log2_likelihood(target[..., c], *found, float(LOW[c]), HIGH)
+                mixture = net.parameters(u, base, earlier)
+                bits = -log2_likelihood(target[..., c], *mixture, float(LOW[c]), HIGH)
                 bits = bits.sum((1, 2))
                 total = total + (bits * coloured if c else bits)
                 earlier.append(target[..., c] - base[..., c])
@@ -242,7 +244,8 @@ class Lossless(nn.Module):
         """x: RGB in [0, 1], multiples of 1/255. terms: "bits" of each image, and those of each
         level; the coarsest grid counts nothing."""
         level = ycocg(jnp.floor(x * 255.0 + 0.5).astype(jnp.int32)).astype(jnp.float32)
-        terms, total = {}, 0.0
+        terms: dict[str, Array] = {}
+        total: Any = 0.0
         for n in range(self.levels):
             bits = self.level_bits(level, min(n, KINDS - 1))
             terms[f"level_{n}"] = bits / (level.shape[1] * level.shape[2] * 9 / 4)

@@ -42,8 +42,8 @@ def _predicted(rows: np.ndarray, above: np.ndarray, bpp: int) -> np.ndarray:
     left, up, corner = np.zeros_like(x), np.zeros_like(x), np.zeros_like(x)
     up[0], up[1:] = above, x[:-1]
     left[:, bpp:], corner[:, bpp:] = x[:, :-bpp], up[:, :-bpp]
-    found = (np.zeros_like(x), left, up, (left + up) >> 1, _paeth(left, up, corner))
-    return np.stack(found).astype(np.uint8)
+    guesses = (np.zeros_like(x), left, up, (left + up) >> 1, _paeth(left, up, corner))
+    return np.stack(guesses).astype(np.uint8)
 
 
 def filtered(rows: np.ndarray, above: np.ndarray, bpp: int) -> list[bytes]:
@@ -54,8 +54,9 @@ def filtered(rows: np.ndarray, above: np.ndarray, bpp: int) -> list[bytes]:
     out = []
     for kind, _ in CHOICES:
         chosen = size.argmin(0) if kind is None else np.full(len(rows), kind)
-        found = rest[chosen, np.arange(len(rows))]
-        out.append(np.concatenate([chosen[:, None].astype(np.uint8), found], 1).tobytes())
+        differences = rest[chosen, np.arange(len(rows))]
+        rows_of_kind = np.concatenate([chosen[:, None].astype(np.uint8), differences], 1)
+        out.append(rows_of_kind.tobytes())
     return out
 
 
@@ -101,14 +102,14 @@ def _sequential(row: np.ndarray, above: np.ndarray, bpp: int, kind: int) -> None
 def _smallest(strips: Iterable[np.ndarray], bpp: int) -> bytes:
     """Strips of rows, deflated under the best of the CHOICES."""
     coders = [zlib.compressobj(9, zlib.DEFLATED, 15, 9, strategy) for _, strategy in CHOICES]
-    found: list[list[bytes]] = [[] for _ in CHOICES]
+    coded: list[list[bytes]] = [[] for _ in CHOICES]
     above = None
     for rows in strips:
         above = np.zeros_like(rows[0]) if above is None else above
-        for coder, parts, data in zip(coders, found, filtered(rows, above, bpp), strict=True):
+        for coder, parts, data in zip(coders, coded, filtered(rows, above, bpp), strict=True):
             parts.append(coder.compress(data))
         above = rows[-1]
-    return min((b"".join([*p, c.flush()]) for p, c in zip(found, coders, strict=True)), key=len)
+    return min((b"".join([*p, c.flush()]) for p, c in zip(coded, coders, strict=True)), key=len)
 
 
 def bits_of(colours: int) -> int:
@@ -124,11 +125,11 @@ def _strips(image: np.ndarray) -> Iterator[np.ndarray]:
 def encode(image: np.ndarray) -> bytes:
     """uint8 or uint16 [h, w, c] -> bytes."""
     bpp = image.shape[2] * image.dtype.itemsize
-    found = [b"\0" + _smallest(map(_rows, _strips(image)), bpp)]
+    bodies = [b"\0" + _smallest(map(_rows, _strips(image)), bpp)]
     palette = _palette(image, bpp)
     if palette is not None:
-        found.append(b"\1" + _indexed(image, palette, bpp))
-    return min(found, key=len)
+        bodies.append(b"\1" + _indexed(image, palette, bpp))
+    return min(bodies, key=len)
 
 
 def estimate(image: np.ndarray) -> float:
@@ -151,12 +152,12 @@ def _keys(image: np.ndarray, bpp: int) -> np.ndarray:
 
 def _palette(image: np.ndarray, bpp: int) -> np.ndarray | None:
     """The colours in order, if they are few."""
-    found = np.zeros(0, np.uint64)
+    colours = np.zeros(0, np.uint64)
     for strip in _strips(image):
-        found = np.union1d(found, _keys(strip, bpp))
-        if len(found) > COLOURS:
+        colours = np.union1d(colours, _keys(strip, bpp))
+        if len(colours) > COLOURS:
             return None
-    return found
+    return colours
 
 
 def _indexed(image: np.ndarray, palette: np.ndarray, bpp: int) -> bytes:
@@ -179,12 +180,13 @@ def _packed(index: np.ndarray, bits: int) -> np.ndarray:
 def _inflate(data: bytes, size: int, cut: bool) -> bytes:
     coder = zlib.decompressobj()
     try:
-        found = coder.decompress(data, size + 1)
+        content = coder.decompress(data, size + 1)
     except zlib.error:
         raise CodecError("the pixels are damaged") from None
-    if len(found) > size or not cut and (len(found) < size or not coder.eof or coder.unused_data):
+    rest = not coder.eof or bool(coder.unused_data)
+    if len(content) > size or not cut and (len(content) < size or rest):
         raise CodecError("the pixels do not fit the image; the file is damaged")
-    return found
+    return content
 
 
 def decode(data: bytes, shape: tuple[int, int, int], dtype, cut: bool = False) -> np.ndarray:
@@ -210,7 +212,7 @@ def decode(data: bytes, shape: tuple[int, int, int], dtype, cut: bool = False) -
     content = _inflate(data[start:], h * (n + 1), cut) if data[start:] or not cut else b""
     whole = len(content) // (n + 1)
     rows = unfiltered(content[: whole * (n + 1)], whole, n, 1 if kind else bpp)
-    if kind and whole:
+    if palette is not None and kind and whole:
         rows = _coloured(rows, palette.reshape(-1, bpp), w)
     if np.dtype(dtype) == np.uint16:
         rows = np.ascontiguousarray(rows).view(">u2").astype(np.uint16)

@@ -19,9 +19,10 @@ import numpy as np
 from aejax.codec import container
 from aejax.codec.container import Chunk
 from aejax.codec.errors import CodecError
+from aejax.codec.frozen import as_fields, digest_of
 from aejax.codec.lossless import nets
 from aejax.codec.lossless.mixture import CodedWrong, Decoder, Encoder, Mixture
-from aejax.codec.runtime import digest_of, fit
+from aejax.codec.windows import fit
 
 TILE = 512  # pixels per side
 SIDES = (16, 64, 128, 256)  # of a padded grid of positions
@@ -57,8 +58,8 @@ class Weights:
 
     @functools.cached_property
     def model(self) -> nets.Lossless:
-        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in self.fields.items()}
-        return nets.Lossless(**fields, frozen=True)
+        """The Flax module."""
+        return nets.Lossless(**as_fields(self.fields), frozen=True)
 
 
 # --- compiled parts -------------------------------------------------------------------------------
@@ -81,8 +82,8 @@ def parameters(model, m_vars, u, base, before, i):
     def run(m):
         earlier = [before[..., c] - base[..., c] for c in range(before.shape[-1])]
         at, scale, weight = m.passes[i].parameters(u, base, earlier)
-        found = jnp.stack([at * 16.0, scale, weight / nets.WEIGHT_UNIT])
-        return jnp.moveaxis(found[:, 0], -1, 1).astype(jnp.int32)
+        mixture = jnp.stack([at * 16.0, scale, weight / nets.WEIGHT_UNIT])
+        return jnp.moveaxis(mixture[:, 0], -1, 1).astype(jnp.int32)
 
     return model.apply(m_vars, method=run)
 
@@ -127,11 +128,10 @@ class Runtime:
                 u, base = self.features(self.variables, tuple(known), kind, i)
                 whole = np.zeros((1, *shape, 3), np.float32)
                 for c in range(1 if gray else 3):
-                    found = np.asarray(
-                        self.parameters(self.variables, u, base, whole[..., :c].copy(), i)
-                    )
-                    found = found[:, :, :h, :w].reshape(3, nets.K, -1)
-                    x = code(Mixture.of(*found, c), target[..., c].reshape(-1))
+                    before = whole[..., :c].copy()
+                    mixture = np.asarray(self.parameters(self.variables, u, base, before, i))
+                    at, scale, weight = mixture[:, :, :h, :w].reshape(3, nets.K, -1)
+                    x = code(Mixture.of(at, scale, weight, c), target[..., c].reshape(-1))
                     target[..., c] = x.reshape(h, w)
                     whole[0, :h, :w, c] = target[..., c]
             known.append(filled(target, shape, k))
@@ -167,7 +167,7 @@ class Runtime:
         """
         sizes = [(h, w)]
         for _ in range(count_levels(h, w)):
-            sizes.append(tuple(-(-side // 2) for side in sizes[-1]))
+            sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)))
         if not chunks:
             return np.broadcast_to(np.array([128, 0, 0], np.int32), (h, w, 3)).copy()
         x = unpacked(chunks[0].data, *sizes[-1], gray, name)
@@ -216,7 +216,7 @@ def unpacked(data: bytes, h: int, w: int, gray: bool, name: str) -> np.ndarray:
         raise CodecError(f"{name} is damaged: its coarsest samples are not as many as they must be")
     samples = np.frombuffer(data, np.uint8).astype(np.int32)
     if not gray:
-        return nets.ycocg(samples.reshape(h, w, 3))
+        return np.asarray(nets.ycocg(samples.reshape(h, w, 3)))
     return np.stack([samples.reshape(h, w)] + 2 * [np.zeros((h, w), np.int32)], -1)
 
 

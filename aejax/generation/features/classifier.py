@@ -21,6 +21,7 @@ from aejax import weights
 from aejax.errors import UserError
 from aejax.generation.features.batches import Extract, in_batches
 from aejax.loading import load
+from aejax.nets.applied import applied
 from aejax.nets.blocks import Conv, Dense, Downsample
 from aejax.types import Cond, Output, Variables
 
@@ -73,7 +74,7 @@ class Classifier(nn.Module):
 
 
 @functools.lru_cache(4)
-def shipped(name: str) -> tuple[Classifier, Variables, dict[str, Any]]:
+def shipped(name: str) -> tuple[nn.Module, Variables, dict[str, Any]]:
     """(module, variables, meta) of a shipped classifier: "digits-classifier", ..."""
     trained = load(name)
     return trained.model, trained.variables, weights.provenance(name)
@@ -86,7 +87,7 @@ def extractor(name: str, batch: int = 500) -> Extract:
 
     @jax.jit
     def run(x):
-        out = model.apply(variables, x.astype(jnp.float32) / 255.0)
+        out = applied(model, variables, x.astype(jnp.float32) / 255.0)
         return out.h / scale, jnp.argmax(out.h_hat, axis=-1)
 
     return in_batches(run, batch)
@@ -124,7 +125,7 @@ def perceptual(
     """
     refuse_judge(name)
     model, variables, _ = shipped(name)
-    levels_x, levels_y = (model.apply(variables, v).extra for v in (x, y))
+    levels_x, levels_y = (applied(model, variables, v).extra for v in (x, y))
 
     def unit(v):
         return v / jnp.sqrt(jnp.sum(jnp.square(v), -1, keepdims=True) + 1e-6)
@@ -133,7 +134,7 @@ def perceptual(
         difference = unit(levels_x[level]) - unit(levels_y[level])
         return jnp.mean(jnp.sum(jnp.square(difference), -1), (1, 2))
 
-    return sum(map(distance, levels_x))
+    return sum(map(distance, levels_x), jnp.zeros(()))
 
 
 def as_meta(model: Classifier) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, UInt8
 from aejax.errors import UserError
 from aejax.generation.features.batches import Extract, in_batches
 from aejax.generation.features.torch_file import read_pth
+from aejax.nets.applied import applied
 from aejax.types import Variables
 
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
@@ -240,7 +241,7 @@ def extractor(variables: Variables, batch: int = 50, narrow: int = 1) -> Extract
 
     @jax.jit
     def run(v, x):
-        features, logits = InceptionV3(narrow).apply(v, x.astype(jnp.float32) / 255.0)
+        features, logits = applied(InceptionV3(narrow), v, x.astype(jnp.float32) / 255.0)
         return features, jnp.argmax(logits, axis=-1)
 
     def run_as_rgb(x):

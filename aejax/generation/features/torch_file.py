@@ -29,6 +29,8 @@ class _Unpickler(pickle.Unpickler):
         self._storage = storage
 
     def persistent_load(self, pid: Any) -> np.ndarray:
+        if self._storage is None:
+            raise pickle.UnpicklingError("a tensor where none can be")
         return self._storage(*pid[1:5])  # type, key, device, count
 
     def find_class(self, module: str, name: str) -> Any:

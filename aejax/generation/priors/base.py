@@ -51,8 +51,11 @@ class Prior(nn.Module):
         return jnp.where(forget, self.classes, label)
 
     @nn.nowrap
-    def drawing_labels(self, key: PRNGKeyArray, n: int, label: Label) -> Label:
-        """The labels to draw n samples for: random ones if none are given."""
+    def drawing_labels(self, key: PRNGKeyArray, n: int, label: Label) -> tuple[PRNGKeyArray, Label]:
+        """How `draw` begins: (the key for z, the labels of the n samples: random if not given)."""
+        key, key_label = jax.random.split(key)
         if not self.classes:
-            return None
-        return jax.random.randint(key, (n,), 0, self.classes) if label is None else label
+            return key, None
+        if label is None:
+            label = jax.random.randint(key_label, (n,), 0, self.classes)
+        return key, label

@@ -1,6 +1,6 @@
 """Priors over codes: transformers that predict each code from others."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from aejax.generation import samplers
 from aejax.generation.nets import Cache, Condition, Transformer
 from aejax.generation.priors.base import Prior
+from aejax.nets.applied import applied
 from aejax.types import Label, Variables
 
 
@@ -31,7 +32,18 @@ class CodePrior(Prior):
     def setup(self):
         self.embed = nn.Embed(self.vocabulary + 1, self.width)
         self.condition = Condition(self.width, self.classes)
-        self.field = Transformer(self.width, self.depth, self.heads, self.size, self.vocabulary)
+        self.field = Transformer(**self.transformer)
+
+    @property
+    def transformer(self) -> dict[str, Any]:
+        """Arguments of the transformer."""
+        return {
+            "width": self.width,
+            "depth": self.depth,
+            "heads": self.heads,
+            "length": self.size,
+            "outputs": self.vocabulary,
+        }
 
     @staticmethod
     def nll_of_codes(
@@ -62,7 +74,7 @@ class Autoregressive(CodePrior):
     ) -> tuple[Float[Array, "b v"], Cache]:
         """(logits [b, v] of the code at `position`, cache) given the code before it."""
         x, c = self.embed(code)[:, None], self.condition(len(code), None, label)
-        out, cache = self.field(x, c, cache=cache, position=position)
+        out, cache = self.field.step(x, c, cache, position)
         return out[:, 0], cache
 
     def __call__(
@@ -89,21 +101,18 @@ class Autoregressive(CodePrior):
           guidance: 1 = plain, above 1 = nearer to the class and less varied (two passes a code).
           temperature: below 1 = more likely codes.
         """
-        key, key_label = jax.random.split(key)
-        label = self.drawing_labels(key_label, n, label)
+        key, label = self.drawing_labels(key, n, label)
         guided = guidance != 1.0 and label is not None
         if guided:  # each sample twice: with its label, and with that for "any class"
             label = jnp.concatenate([label, jnp.full(n, self.classes)])
         rows = 2 * n if guided else n
-        net = Transformer(
-            self.width, self.depth, self.heads, self.size, self.vocabulary, parent=None
-        )
+        net = Transformer(**self.transformer, parent=None)
 
         def body(carry, position):
             code, cache, key = carry
             key, key_code = jax.random.split(key)
             doubled = jnp.concatenate([code, code]) if guided else code
-            logits, cache = self.apply(variables, doubled, position, cache, label, method="step")
+            logits, cache = applied(self, variables, doubled, position, cache, label, method="step")
             if guided:
                 logits = logits[n:] + guidance * (logits[:n] - logits[n:])
             code = jax.random.categorical(key_code, logits / max(temperature, 1e-4))
@@ -140,8 +149,8 @@ class MaskGIT(CodePrior):
         score = jax.random.uniform(k2, codes.shape)
         # the lowest score of each row is always masked, so that there is at least one
         masked = (score < share) | (score == score.min(axis=1, keepdims=True))
-        seen = jnp.where(masked, self.vocabulary, codes)
-        logits = self.logits(seen, self.training_labels(label, train))
+        unmasked = jnp.where(masked, self.vocabulary, codes)
+        logits = self.logits(unmasked, self.training_labels(label, train))
         nll = self.nll_of_codes(logits, codes)
         return jnp.sum(nll * masked, axis=-1) / jnp.sum(masked, axis=-1) * codes.shape[1]
 
@@ -158,15 +167,14 @@ class MaskGIT(CodePrior):
         choice_temperature: float = 4.0,
     ) -> Int[Array, "n *s"]:
         """n samples in `steps` rounds, see `samplers.unmask`."""
-        key, key_label = jax.random.split(key)
-        label = self.drawing_labels(key_label, n, label)
+        key, label = self.drawing_labels(key, n, label)
 
         def logits(codes, _, c):
-            return self.apply(variables, codes, c, method="logits")
+            return applied(self, variables, codes, c, method="logits")
 
         guided = samplers.guided(logits, label, self.classes, guidance)
         codes = samplers.unmask(
-            lambda codes: guided(codes, 0.0) / max(temperature, 1e-4),
+            lambda codes: guided(codes, jnp.zeros(())) / max(temperature, 1e-4),
             key, n, self.size, self.vocabulary, steps, choice_temperature,
         )  # fmt: skip
         return codes.reshape(n, *self.shape)

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from aejax.generation.nets import Condition
 from aejax.generation.priors.base import Prior
+from aejax.nets.applied import applied
 from aejax.nets.blocks import Dense
 from aejax.nets.normal import log_normal
 from aejax.types import Label, Variables
@@ -91,4 +92,5 @@ class CouplingFlow(Prior):
     ) -> Float[Array, "n *s"]:
         """n samples by one pass through the inverse; temperature scales the noise."""
         u = temperature * jax.random.normal(key, (n, self.size))
-        return self.apply(variables, u, label, method="inverse").reshape(n, *self.shape)
+        z = applied(self, variables, u, label, method="inverse")
+        return z.reshape(n, *self.shape)

@@ -9,6 +9,7 @@ from aejax.errors import UserError
 from aejax.generation import samplers
 from aejax.generation.nets import MLP, Condition, Transformer
 from aejax.generation.priors.base import Prior
+from aejax.nets.applied import applied
 from aejax.nets.blocks import Dense
 from aejax.types import Label, Variables
 
@@ -95,11 +96,10 @@ class FlowMatching(Prior):
         Args:
           guidance: 1 = plain, above 1 = nearer to the class and less varied.
         """
-        key, key_label = jax.random.split(key)
-        label = self.drawing_labels(key_label, n, label)
+        key, label = self.drawing_labels(key, n, label)
 
         def velocity(z, t, c):
-            return self.apply(variables, z, jnp.full(n, t), c, method="velocity")
+            return applied(self, variables, z, jnp.full(n, t), c, method="velocity")
 
         noise = jax.random.normal(key, (n, *self.shape))
         return samplers.ode(

@@ -10,6 +10,7 @@ from jax.nn import silu
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from aejax.nets import ops
+from aejax.nets.applied import applied
 from aejax.nets.blocks import Conv, Dense
 from aejax.nets.normal import kl_normals, log_normal
 from aejax.registry import lookup
@@ -269,4 +270,4 @@ class HierarchicalVAE(nn.Module):
         temperature: float = 1.0,
     ) -> Float[Array, "n h w c"]:
         """n pictures in [0, 1], drawn from the top down; the label is not used."""
-        return self.apply(variables, key, n, temperature, method="from_prior")
+        return applied(self, variables, key, n, temperature, method="from_prior")

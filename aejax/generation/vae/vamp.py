@@ -11,6 +11,7 @@ from jax.nn import logsumexp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from aejax.config import plain
+from aejax.nets.applied import applied
 from aejax.nets.autoencoder import build_model
 from aejax.nets.normal import log_normal
 from aejax.types import Cond, Label, Output, Variables
@@ -90,4 +91,4 @@ class VampAutoEncoder(nn.Module):
     ) -> Float[Array, "n h w c"]:
         """n pictures in [0, 1], each from the posterior at a random pseudo-input; the label is not
         used."""
-        return self.apply(variables, key, n, method="from_prior")
+        return applied(self, variables, key, n, method="from_prior")

@@ -1,6 +1,7 @@
 """Vector quantisation: code books learned by moving averages."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -135,7 +136,9 @@ class VQ(nn.Module):
 
     def _quantise(self, v, train):
         """v [n, dim] -> (sum of the chosen codes, codes [n, depth], commit [n], codebook [n])."""
-        total, chosen, commit, codebook = jnp.zeros_like(v), [], 0.0, 0.0
+        total, chosen = jnp.zeros_like(v), []
+        commit: Any = 0.0
+        codebook: Any = 0.0
         for book in self.books:
             residual = v - jax.lax.stop_gradient(total)
             codes = book.nearest(jax.lax.stop_gradient(residual))

@@ -41,7 +41,7 @@ def _patches(x: Array, kh: int, kw: int, stride: int) -> Array:
     return lax.optimization_barrier(jnp.concatenate(parts, -1).reshape(n * ho * wo, kh * kw * c))
 
 
-def _is_worth(kernel: tuple[int, int, int, int], stride: int, pixels: int) -> bool:
+def _is_worth(kernel: tuple[int, ...], stride: int, pixels: int) -> bool:
     """Whether Winograd's algorithm does this convolution and is worth its compile time."""
     kh, kw, c, o = kernel
     return stride == 1 and (kh, kw) == (3, 3) and pixels * c * o >= WORTH

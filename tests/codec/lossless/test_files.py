@@ -11,8 +11,10 @@ from aejax.codec import api as codec
 from aejax.codec import container
 from aejax.codec.api import CodecError
 from aejax.codec.container import Header
-from aejax.codec.lossless import files, nets, plain
+from aejax.codec.lossless import installed, nets, plain, writing
 from aejax.codec.lossless import runtime as rt
+from aejax.codec.lossless.installed import use
+from aejax.codec.lossless.layout import parse, tiles_of
 from aejax.nets import ops
 from tests.codec.lossless import tiny
 from tests.codec.tiny import photo
@@ -24,7 +26,7 @@ GOLDEN = pathlib.Path(__file__).parent / "golden.aej"
 def network(monkeypatch):
     """Files by the tiny network, even where deflate would be smaller; tiles of 32 pixels, so that
     there is one shape to compile."""
-    files.use(tiny.weights())
+    use(tiny.weights())
     monkeypatch.setattr(plain, "encode", lambda image: bytes(10**6))
     monkeypatch.setattr(rt, "TILE", 32)
 
@@ -95,7 +97,7 @@ def test_bytes_are_what_training_minimises():
 
 def samples(runtime: rt.Runtime, data: bytes) -> np.ndarray:
     """Of the first tile; decoding checks their hash besides."""
-    return runtime.decode_tile(files.parse(data, 1 << 20).tiles[0], 19, 27, False)
+    return runtime.decode_tile(parse(data, 1 << 20).tiles[0], 19, 27, False)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +113,7 @@ def test_every_form_of_the_primitives(written, form, jit):
     with ops.forms(all=form):
         np.testing.assert_array_equal(samples(runtime, written), want)
         chunks = runtime.encode_tile(want, False)
-    assert [c.data for c in chunks] == [c.data for c in files.parse(written, 1 << 20).tiles[0]]
+    assert [c.data for c in chunks] == [c.data for c in parse(written, 1 << 20).tiles[0]]
 
 
 def test_in_double_precision(written):
@@ -133,8 +135,8 @@ def test_golden_file():
 def test_tiles_in_any_order(written):
     """A tile's chunks are its own: the last one decodes without the others."""
     x = photo(45, 70)
-    parsed = files.parse(encode(x), 1 << 20)
-    places = files.tiles_of(parsed.header)
+    parsed = parse(encode(x), 1 << 20)
+    places = tiles_of(parsed.header)
     assert len(places) == 6
     for n in (5, 0, 3):
         i, j, h, w = places[n]
@@ -239,7 +241,7 @@ def test_lossless_takes_no_quality(asked):
 
 def test_the_smaller_of_network_and_deflate(monkeypatch):
     monkeypatch.undo()
-    files.use(tiny.weights())
+    use(tiny.weights())
     drawing = np.zeros((40, 50, 3), np.uint8)
     drawing[10:30, 5:45] = 200
     data = encode(drawing)
@@ -251,8 +253,9 @@ def test_without_the_networks_weights(monkeypatch):
     """Files are deflated; a file of a network that is not there names it."""
     data = encode(photo(8, 8))
     monkeypatch.undo()
-    monkeypatch.setattr(files, "is_installed", lambda: False)
-    monkeypatch.setattr(files, "_extra", {})
+    for module in (writing, installed):
+        monkeypatch.setattr(module, "is_installed", lambda: False)
+    monkeypatch.setattr(installed, "_given", {})
     x = photo(20, 20)
     np.testing.assert_array_equal(codec.decode(codec.encode(x, lossless=True)), x)
     with pytest.raises(CodecError, match=tiny.weights().id.hex()):

@@ -4,11 +4,11 @@ machine has the same ones. They predict little, but what they do is exact."""
 import functools
 
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from aejax.codec.lossless.freeze import frozen_params
 from aejax.codec.lossless.nets import Lossless
 from aejax.codec.lossless.runtime import Runtime, Weights
-from aejax.codec.runtime import flatten, unflatten
 
 FIELDS = {"width": 16, "blocks": [True], "hidden": 24, "head": 8}
 
@@ -28,7 +28,7 @@ def shapes():
 def weights(seed: int = 0) -> Weights:
     """Ready to code."""
     rng, out = np.random.default_rng(seed), {}
-    for path, leaf in sorted(flatten(shapes()).items()):
+    for path, leaf in sorted(flatten_dict(shapes(), sep="/").items()):
         shape = leaf.shape
         value = rng.normal(size=shape)
         if path.endswith("kernel"):
@@ -37,7 +37,7 @@ def weights(seed: int = 0) -> Weights:
         else:
             value *= 0.1
         out[path] = value.astype(np.float32)
-    return Weights(frozen_params(unflatten(out)), FIELDS)
+    return Weights(frozen_params(unflatten_dict(out, sep="/")), FIELDS)
 
 
 @functools.cache

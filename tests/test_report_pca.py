@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from aejax import baselines
 from aejax.config import base, part
 from aejax.metrics.image import METRICS
 from aejax.nets import linear
+from aejax.report import pca
 from aejax.report.baselines import add as add_baselines
 
 RNG = np.random.default_rng(0)
@@ -33,7 +33,7 @@ def batches(x, size=7):
 @pytest.mark.parametrize("n", [200, 30])
 def test_pca_is_that_of_scikit_learn(n):
     train, test = images(n, 6, 7, 2), images(19, 6, 7, 2)
-    found = baselines.pca(train, batches(test), (1, 5, 20))
+    found = pca.pca(train, batches(test), (1, 5, 20))
     for k, value in found.items():
         model = PCA(k, svd_solver="full").fit(train.reshape(n, -1) / 255)
         y = model.inverse_transform(model.transform(test.reshape(19, -1) / 255))
@@ -47,7 +47,7 @@ def test_pca_is_that_of_scikit_learn(n):
 
 def test_more_components_than_images_are_all_there_are():
     train = images(5, 4, 4, 1)
-    found = baselines.pca(train, batches(train), (4, 16))
+    found = pca.pca(train, batches(train), (4, 16))
     assert found[16]["metrics"] == pytest.approx(found[4]["metrics"], rel=1e-6)
 
 
@@ -72,7 +72,7 @@ def test_patches_are_taken_apart_and_put_together(shape):
 def test_patches_of_images_of_several_sizes():
     train = images(40, 8, 8, 1)
     test = [(images(2, *size, 1), np.ones(2)) for size in ((8, 8), (9, 13))]
-    found = baselines.pca(train, iter(test), (2, 16), ("psnr",), patch=4)
+    found = pca.pca(train, iter(test), (2, 16), ("psnr",), patch=4)
     assert found[16]["metrics"]["test/psnr"] > 90  # all 16 numbers of a patch: nothing is lost
     assert found[2]["metrics"]["test/psnr"] < 40
 
@@ -130,7 +130,7 @@ def test_crops_are_drawn_as_in_training():
     config = base()
     config.data.source, config.data.crop = "bundled:photos", 16
     pipeline = make_pipeline(config, training=True)
-    found = baselines.training_images(pipeline, 300)
+    found = pca.training_images(pipeline, 300)
     pipeline.close()
     assert found.shape == (300, 16, 16, 3) and found.dtype == np.uint8
     assert len({f.tobytes() for f in found}) > 200

@@ -1,8 +1,8 @@
-"""What every trained model should be compared with: the same number of latents, in closed form.
+"""PCA as a model of the same number of latents, in closed form, measured as models are.
 
 PCA of whole images is the best linear f_E and f_D for squared error (Baldi and Hornik, 1989); for
-spatial latents the same of patches, the Karhunen-Loeve transform. Measured as models are: outputs
-clipped to [0, 1], means over the test images of each image's own figure.
+spatial latents the same of patches, the Karhunen-Loeve transform. Outputs are clipped to [0, 1];
+figures are means over the test images of each image's own figure.
 """
 
 import math
@@ -99,13 +99,13 @@ def training_images(pipeline: Any, examples: int = EXAMPLES) -> UInt8[np.ndarray
             return np.asarray(pipeline.resident["image"])
         return np.stack([pipeline.reader.read(i)[0] for i in range(min(pipeline.n, examples))])
     examples = max(1, min(examples, CROPPED // math.prod(pipeline.image_shape)))
-    found, step = [], 0
-    while sum(map(len, found)) < examples:
+    drawn, step = [], 0
+    while sum(map(len, drawn)) < examples:
         batch = {name: value[0] for name, value in pipeline.dispatch(step, 1).items()}
         image = pipeline.images(pipeline.resident, batch, None, True)["image"]
-        found.append(np.round(np.asarray(image) * 255).astype(np.uint8))
+        drawn.append(np.round(np.asarray(image) * 255).astype(np.uint8))
         step += 1
-    return np.concatenate(found)[:examples]
+    return np.concatenate(drawn)[:examples]
 
 
 def test_images(pipeline: Any, examples: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -1,0 +1,108 @@
+"""The codecs that are compared. "JPEG" is Pillow's at its defaults (4:2:0), with file headers."""
+
+import dataclasses
+import io
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from aejax.codec.installed import METRICS, runtime_for
+from aejax.codec.runtime import Runtime
+from aejax.weights import FOLDER
+
+
+@dataclasses.dataclass(frozen=True)
+class Contender:
+    """A codec: its settings from low to high quality, its two directions, and, if it can, a file
+    of a given number of bytes."""
+
+    settings: Sequence[Any]
+    encode: Callable[[np.ndarray, Any], bytes]
+    decode: Callable[[bytes], np.ndarray]
+    sized: Callable[[np.ndarray, int], bytes] | None = None
+
+
+def _pillow(kind: str, settings, options: Callable[[Any], dict]) -> Contender:
+    from PIL import Image
+
+    def encode(x, setting):
+        out = io.BytesIO()
+        Image.fromarray(x).save(out, kind, **options(setting))
+        return out.getvalue()
+
+    def decode(data):
+        return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+    return Contender(settings, encode, decode)
+
+
+def contenders(runtime: Runtime | None = None, effort: int = 0) -> dict[str, Contender]:
+    """Every codec this installation has, ours first.
+
+    Args:
+      runtime: of weights of one's own, in place of those that ship.
+      effort: if not 0, ours with this effort too.
+    """
+    from PIL import features
+
+    from aejax.codec import api as codec
+
+    out: dict[str, Contender] = {}
+    qualities = tuple(range(0, 101, 10))
+
+    def ours(chosen, effort=0):
+        def encode(x, quality):
+            return codec.encode(x, quality, runtime=chosen, effort=effort)
+
+        def sized(x, size):
+            return codec.encode(x, size=size, runtime=chosen)
+
+        # An effort takes a minute for an image: every other point of the curve is enough.
+        return Contender(qualities[1::2] if effort else qualities, encode, codec.decode, sized)
+
+    if runtime is not None:
+        out["aejax"] = ours(runtime)
+    else:
+        for metric, name in METRICS.items():
+            if (FOLDER / f"{name}.safetensors").exists():
+                out["aejax" if metric == "mse" else f"aejax {metric}"] = ours(runtime_for(metric))
+    if effort and "aejax" in out:
+        out[f"aejax effort {effort}"] = ours(runtime or runtime_for(), effort)
+    steps = (5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95)
+    out["jpeg"] = _pillow("JPEG", steps, lambda q: {"quality": q})
+    out["jpeg optimised"] = _pillow(
+        "JPEG", steps, lambda q: {"quality": q, "optimize": True, "progressive": True}
+    )
+    if features.check("jpg_2000"):
+        ratios = (240, 160, 100, 70, 48, 32, 24, 16, 12, 8)
+        out["jpeg 2000"] = _pillow(
+            "JPEG2000",
+            ratios,
+            lambda r: {
+                "quality_mode": "rates",
+                "quality_layers": [r],
+                "irreversible": True,
+                "mct": 1,  # colours decorrelated: off by default
+            },
+        )
+    if features.check("webp"):
+        out["webp"] = _pillow(
+            "WEBP", (0, 5, 10, 20, 35, 50, 65, 80, 90, 95), lambda q: {"quality": q, "method": 6}
+        )
+    if features.check("avif"):
+        out["avif"] = _pillow(
+            "AVIF", (10, 20, 30, 40, 50, 60, 70, 80, 90), lambda q: {"quality": q, "speed": 6}
+        )
+    try:
+        import imagecodecs
+    except ImportError:
+        imagecodecs = None
+    if imagecodecs is not None and imagecodecs.JPEGXL.available:
+        out["jpeg xl"] = Contender(
+            (12.0, 8.0, 6.0, 4.5, 3.5, 2.5, 1.8, 1.2, 0.7),
+            lambda x, d: imagecodecs.jpegxl_encode(x, distance=d, effort=7),
+            imagecodecs.jpegxl_decode,
+        )
+    out["png"] = _pillow("PNG", (0,), lambda _: {"optimize": True})
+    return out

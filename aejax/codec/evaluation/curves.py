@@ -1,0 +1,118 @@
+"""Rate-distortion curves and the BD-rate between two of them."""
+
+import csv
+import math
+import pathlib
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from aejax.codec.evaluation.measure import Measured
+
+Points = Sequence[tuple[float, float]]  # (bpp, dB)
+Curves = dict[str, list[dict[str, float]]]  # codec -> points with "bpp", "psnr", "ms_ssim", ...
+RANGE = (0.15, 1.5)  # bpp: where the main figures are taken
+
+
+def monotone(points: Points) -> list[tuple[float, float]]:
+    """The points in order of bpp, without those that do not rise in both.
+
+    >>> monotone([(0.3, 30.0), (0.1, 25.0), (0.2, 24.0)])
+    [(0.1, 25.0), (0.3, 30.0)]
+    """
+    out: list[tuple[float, float]] = []
+    for rate, quality in sorted(points):
+        if not out or (rate > out[-1][0] and quality > out[-1][1]):
+            out.append((rate, quality))
+    return out
+
+
+def bd_rate(anchor: Points, points: Points, bpp: tuple[float, float] | None = None) -> float:
+    """Per cent of bits more (+) or fewer (-) than the anchor at equal quality (Bjontegaard).
+
+    As the field's reference tables have it: the natural log of bpp as a function of PSNR, or of
+    -10 log10(1 - MS-SSIM), monotone cubic (PCHIP) through the points of each codec (those that do
+    not increase in both dropped), its difference integrated over the range that both curves cover,
+    minus one.
+
+    Args:
+      anchor, points: (bpp, dB) of each setting.
+      bpp: only qualities that both codecs reach at rates in this range.
+
+    Returns:
+      nan if the common range is below 0.5 dB.
+    """
+    from scipy.interpolate import PchipInterpolator
+
+    curves = [monotone(anchor), monotone(points)]
+    if min(map(len, curves)) < 2:
+        return math.nan
+    rates, lows, highs = [], [], []
+    for curve in curves:
+        x, y = np.log([p[0] for p in curve]), np.array([p[1] for p in curve])
+        low, high = y[0], y[-1]
+        if bpp:
+            quality = PchipInterpolator(x, y)
+            low, high = (float(quality(np.clip(np.log(b), x[0], x[-1]))) for b in bpp)
+        rates.append(PchipInterpolator(y, x))
+        lows.append(low)
+        highs.append(high)
+    low, high = max(lows), min(highs)
+    if high - low < 0.5:
+        return math.nan
+    area = [r.integrate(low, high) for r in rates]
+    return 100.0 * (math.exp(float(area[1] - area[0]) / (high - low)) - 1.0)
+
+
+def decibels(ms_ssim: float) -> float:
+    """MS-SSIM on the scale its curves are drawn in."""
+    return -10.0 * math.log10(max(1.0 - ms_ssim, 1e-6))
+
+
+def curves(rows: Iterable[Measured]) -> Curves:
+    """codec -> points, each the mean over the images at one setting."""
+    groups: dict[str, dict[str, list[Measured]]] = {}
+    for row in rows:
+        groups.setdefault(row.codec, {}).setdefault(str(row.setting), []).append(row)
+    keys = ("bpp", "psnr", "ms_ssim", "encode_s", "decode_s")
+    out = {}
+    for name, settings in groups.items():
+        points = [
+            {key: float(np.mean([getattr(row, key) for row in group])) for key in keys}
+            for group in settings.values()
+        ]
+        out[name] = sorted(points, key=lambda p: p["bpp"])
+    return out
+
+
+def line(points: Sequence[dict[str, float]], key: str) -> list[tuple[float, float]]:
+    """(bpp, dB) of each point, by "psnr" or "ms_ssim"."""
+    scale = decibels if key == "ms_ssim" else float
+    return [(point["bpp"], scale(point[key])) for point in points]
+
+
+def table(measured: Curves, anchor: str = "jpeg") -> dict[str, dict[str, float]]:
+    """codec -> BD-rates against the anchor in per cent ("bd_psnr" and "bd_ms_ssim" within RANGE,
+    "bd_psnr_full") and mean seconds ("encode_s", "decode_s")."""
+    base = {key: line(measured.get(anchor, []), key) for key in ("psnr", "ms_ssim")}
+    out = {}
+    for name, points in measured.items():
+        out[name] = {
+            "bd_psnr": bd_rate(base["psnr"], line(points, "psnr"), RANGE),
+            "bd_psnr_full": bd_rate(base["psnr"], line(points, "psnr")),
+            "bd_ms_ssim": bd_rate(base["ms_ssim"], line(points, "ms_ssim"), RANGE),
+            "encode_s": float(np.mean([p["encode_s"] for p in points])),
+            "decode_s": float(np.mean([p["decode_s"] for p in points])),
+        }
+    return out
+
+
+def reference(name: str = "kodak") -> Curves:
+    """Published curves, codec -> points with bpp, psnr and, where known, ms_ssim."""
+    path = pathlib.Path(__file__).parents[1] / "reference" / f"{name}.csv"
+    out: Curves = {}
+    with open(path, newline="") as file:
+        for row in csv.DictReader(file):
+            point = {k: float(row[k]) for k in ("bpp", "psnr", "ms_ssim") if row[k]}
+            out.setdefault(row["codec"], []).append(point)
+    return {k: sorted(v, key=lambda p: p["bpp"]) for k, v in out.items()}

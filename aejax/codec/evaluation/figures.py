@@ -1,0 +1,66 @@
+"""What an evaluation shows: curves, and crops of pictures at equal size."""
+
+import pathlib
+
+import numpy as np
+
+from aejax.codec.evaluation.contenders import Contender
+from aejax.codec.evaluation.curves import Curves, decibels
+from aejax.codec.evaluation.measure import psnr_of
+
+
+def rd_figure(measured: Curves, path: pathlib.Path, published: Curves) -> None:
+    """Rate-distortion curves, the published ones dashed."""
+    from aejax.report.figures import Line, Panel
+    from aejax.report.figures import curves as draw
+
+    shown = ("BPG 4:4:4 (x265)", "VTM (VVC)", "mbt2018-mean (MSE)")
+    panels = []
+    for key, label, scale in (
+        ("psnr", "PSNR, dB", float),
+        ("ms_ssim", "MS-SSIM, dB", decibels),
+    ):
+        lines = []
+        of_both = measured | {name: published[name] for name in shown if name in published}
+        for name, points in of_both.items():
+            near = [p for p in points if 0.05 <= p["bpp"] <= 2.0 and key in p]
+            if len(near) > 1:
+                x, y = [p["bpp"] for p in near], [scale(p[key]) for p in near]
+                lines.append(Line(name, x, y, baseline=name in published))
+        panels.append(
+            Panel(label, lines, "bits per pixel, whole files", label, larger_is_better=True)
+        )
+    draw(panels, path)
+
+
+def crops(
+    images: dict[str, np.ndarray],
+    ours: Contender,
+    jpeg: Contender,
+    path: pathlib.Path,
+    count: int = 3,
+) -> None:
+    """Original, JPEG at a low quality, and ours at that file's size: 256 pixels of the middle."""
+    from PIL import Image, ImageDraw
+
+    sheet = []
+    for name in list(images)[:: max(1, len(images) // count)][:count]:
+        x = images[name]
+        small = jpeg.encode(x, 20)
+        best = ours.sized(x, len(small)) if ours.sized else ours.encode(x, ours.settings[0])
+        row = []
+        for title, data, y in (
+            (name, None, x),
+            ("JPEG", small, jpeg.decode(small)),
+            ("aejax", best, ours.decode(best)),
+        ):
+            top, left = max(0, (x.shape[0] - 256) // 2), max(0, (x.shape[1] - 256) // 2)
+            tile = Image.fromarray(np.ascontiguousarray(y[top : top + 256, left : left + 256]))
+            if data is not None:
+                title = f"{title}: {len(data):,} bytes, {psnr_of(x, y):.2f} dB"
+            canvas = Image.new("RGB", (256, 274), "white")
+            canvas.paste(tile, (0, 18))
+            ImageDraw.Draw(canvas).text((4, 3), title, fill="black")
+            row.append(np.asarray(canvas))
+        sheet.append(np.concatenate(row, axis=1))
+    Image.fromarray(np.concatenate(sheet)).save(path)

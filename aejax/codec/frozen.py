@@ -1,0 +1,72 @@
+"""A frozen model: weights, tables, and the id that streams carry."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from aejax.codec import nets
+from aejax.codec.entropy import Tables
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    """Weights whose entropy model is integers times powers of two, and the tables.
+
+    Attributes:
+      params: of nets.Codec(frozen=True).
+      tables: of the 64 levels.
+      fields: the Codec's attributes.
+      meta: provenance.
+    """
+
+    params: Any
+    tables: Tables
+    fields: dict[str, Any]
+    meta: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @functools.cached_property
+    def id(self) -> bytes:
+        """4 bytes that a stream carries: of all weights, the tables and the fields."""
+        digest = digest_of(self.fields, self.params)
+        digest.update(self.tables.frequencies.astype("<u4").tobytes())
+        return digest.digest()[:4]
+
+    @functools.cached_property
+    def model(self) -> nets.Codec:
+        """The Flax module."""
+        return nets.Codec(**as_fields(self.fields), frozen=True)
+
+    @property
+    def slices(self) -> tuple[int, ...]:
+        """Channels of each slice of y."""
+        return tuple(self.model.slices)
+
+
+def as_fields(fields: dict[str, Any]) -> dict[str, Any]:
+    """A module's attributes as JSON has them -> with tuples for lists, which Flax can hash."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+
+
+def flat(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested dicts -> {"a/b/c": leaf}."""
+    return flatten_dict(params, sep="/")
+
+
+def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `flat`."""
+    return unflatten_dict(leaves, sep="/")
+
+
+def digest_of(fields: dict[str, Any], params: dict[str, Any]) -> "hashlib._Hash":
+    """A SHA-256 object of a model's attributes and all its weights: what its id is made of."""
+    digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
+    for path, leaf in sorted(flat(params).items()):
+        value = np.asarray(leaf, np.float32) + np.float32(0)  # no negative zeros
+        digest.update(path.encode() + value.tobytes())
+    return digest
