@@ -10,12 +10,15 @@ import json
 import pathlib
 import sys
 from collections.abc import Generator, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from aejax.errors import UserError
+from aejax.files import JsonObject
 from aejax.registry import did_you_mean, own_line, with_current_names
+from aejax.result import Overrides
 
 
 class Dotted(ConfigDict):
@@ -137,7 +140,7 @@ def part(name: str, **kwargs) -> ConfigDict:
 # --- experiment files -----------------------------------------------------------------------------
 
 
-def load_module(path: str) -> Any:
+def load_module(path: str) -> ModuleType:
     """Imports an experiment file by its path.
 
     Raises:
@@ -223,17 +226,17 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
     return apply_overrides(config, overrides)
 
 
-def apply_overrides(config: ConfigDict, overrides: Sequence[str] | dict[str, Any]) -> ConfigDict:
+def apply_overrides(config: ConfigDict, overrides: Sequence[str] | Overrides) -> ConfigDict:
     """Sets dotted keys; `overrides` holds "a.b=value" texts or a {"a.b": value} dict."""
     config = config.copy_and_resolve_references()
-    if not isinstance(overrides, dict):
+    if not isinstance(overrides, Mapping):
         overrides = parse_overrides(overrides)
     for dotted, value in overrides.items():
         _set(config, dotted, value)
     return config
 
 
-def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
+def parse_overrides(texts: Sequence[str]) -> Overrides:
     """Dotted keys and values of "--config.a.b=value" texts.
 
     Raises:
@@ -357,11 +360,11 @@ def from_json(text: str) -> ConfigDict:
             return {k: fix(v) for k, v in value.items()}
         return tuple(fix(v) for v in value) if isinstance(value, list) else value
 
-    values: dict[str, Any] = {k: fix(v) for k, v in json.loads(text).items()}
+    values: JsonObject = {k: fix(v) for k, v in json.loads(text).items()}
     return ConfigDict(values | {k: Dotted(v) for k, v in values.items() if k == "objective"})
 
 
-def with_defaults(stored: dict[str, Any], default: dict[str, Any] | None = None) -> dict[str, Any]:
+def with_defaults(stored: JsonObject, default: JsonObject | None = None) -> JsonObject:
     """What an older version's config (as JSON) means now: a key that it lacks has its default, and
     a part that was renamed its present name."""
     if default is None:
@@ -376,7 +379,7 @@ def with_defaults(stored: dict[str, Any], default: dict[str, Any] | None = None)
     return whole
 
 
-def _with_start_in_model(stored: dict[str, Any]) -> dict[str, Any]:
+def _with_start_in_model(stored: JsonObject) -> JsonObject:
     """objective.kwargs.start, of 0.1, as model.start. An own objective may have its own `start`."""
     objective, model = stored.get("objective", {}), stored.get("model", {})
     kwargs = dict(objective.get("kwargs", {}))

@@ -11,12 +11,16 @@ returns when it is traced, which is before training starts: a misfit is one line
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from aejax.errors import UserError
-from aejax.types import Aux, Batch, Cond, Output, Variables
+from aejax.types import Aux, Batch, Cond, Label, Output, Shape, Variables
+
+if TYPE_CHECKING:
+    import flax.linen as nn
+    import optax
 
 Images = Float[Array, "b h w c"]
 PerImage = Float[Array, " b"]
@@ -92,7 +96,7 @@ class Objective(Protocol):
     """
 
     def __call__(
-        self, model: Any, variables: Variables, batch: Batch, key: PRNGKeyArray, train: bool
+        self, model: "nn.Module", variables: Variables, batch: Batch, key: PRNGKeyArray, train: bool
     ) -> tuple[PerImage, Aux]: ...
 
 
@@ -125,7 +129,7 @@ class Conditions(Protocol):
 class Initialises(Protocol):
     """An objective that sets the first variables by some training images, [n, h, w, c]."""
 
-    def initialise(self, model: Any, variables: Variables, images: Images) -> Variables: ...
+    def initialise(self, model: "nn.Module", variables: Variables, images: Images) -> Variables: ...
 
 
 @runtime_checkable
@@ -133,7 +137,7 @@ class AdaptsStart(Protocol):
     """An objective that makes the variables of another model (model.start, a gray one, say) fit its
     own (one in colour), for images of `shape` (h, w, c)."""
 
-    def adapt_start(self, trained: Any, shape: tuple[int, int, int]) -> Variables: ...
+    def adapt_start(self, trained: Any, shape: Shape) -> Variables: ...
 
 
 class Loss(Protocol):
@@ -159,6 +163,14 @@ class Corruption(Protocol):
     def __call__(self, key: PRNGKeyArray, x: Images) -> Images: ...
 
 
+class Examples(Protocol):
+    """A sequence of {"image": uint8 [h, w, c], "label": int}."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Mapping[str, Any]: ...
+
+
 class Source(Protocol):
     """A class or function (split) or (split, argument) -> a sequence of examples.
 
@@ -170,7 +182,7 @@ class Source(Protocol):
     width), `channels` and `fingerprint` (text that changes with the content).
     """
 
-    def __call__(self, split: str) -> Any: ...
+    def __call__(self, split: str) -> Examples: ...
 
 
 class Optimiser(Protocol):
@@ -180,7 +192,7 @@ class Optimiser(Protocol):
     others come from optim.kwargs, which come first. "optax:adagrad" is one.
     """
 
-    def __call__(self, learning_rate: Any) -> Any: ...
+    def __call__(self, learning_rate: "optax.Schedule") -> "optax.GradientTransformation": ...
 
 
 class Schedule(Protocol):
@@ -192,7 +204,7 @@ class Schedule(Protocol):
     optim.schedule_kwargs, which come first. "optax:cosine_onecycle_schedule" is one.
     """
 
-    def __call__(self) -> Any: ...
+    def __call__(self) -> "optax.Schedule": ...
 
 
 class Prior(Protocol):
@@ -207,16 +219,16 @@ class Prior(Protocol):
     exact: ClassVar[bool]
     discrete: ClassVar[bool]
 
-    def __call__(self, z: Array, label: Any, train: bool) -> PerImage: ...
+    def __call__(self, z: Array, label: Label, train: bool) -> PerImage: ...
 
-    def draw(self, variables: Variables, key: PRNGKeyArray, n: int, label: Any) -> Array: ...
+    def draw(self, variables: Variables, key: PRNGKeyArray, n: int, label: Label) -> Array: ...
 
 
 @runtime_checkable
 class FittedPrior(Protocol):
     """A prior that needs no training: fit(z [n, *shape], label [n] | None, seed) -> variables."""
 
-    def fit(self, z: Any, label: Any, seed: int) -> Variables: ...
+    def fit(self, z: Array, label: Label, seed: int) -> Variables: ...
 
 
 @runtime_checkable
@@ -225,7 +237,7 @@ class Generative(Protocol):
     -> [n, h, w, c] in [0, 1]."""
 
     def draw(
-        self, variables: Variables, key: PRNGKeyArray, n: int, label: Any, **options: Any
+        self, variables: Variables, key: PRNGKeyArray, n: int, label: Label, **options: Any
     ) -> Images: ...
 
 

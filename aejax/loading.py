@@ -159,7 +159,7 @@ def _load_weights(name: str | os.PathLike, own_parts: bool) -> Trained:
     )
 
 
-def _tuples(values: Mapping[str, Any]) -> ConfigDict:
+def _tuples(values: Mapping[str, object]) -> ConfigDict:
     return from_json(json.dumps(dict(values)))
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from aejax.contracts import Objective, check_result
-from aejax.corrupt import chain
+from aejax.corrupt import Spec, chain
 from aejax.errors import UserError
 from aejax.losses import mixture, mse
 from aejax.nets.init import at_linear_optimum
@@ -65,7 +65,7 @@ class Autoencode:
 
     loss: Mapping[str, float]
     terms: Mapping[str, float]
-    corrupt: Sequence[Mapping[str, Any]] = ()
+    corrupt: Sequence[Spec] = ()
     init: str = "random"
     tell: Sequence[str] = ()
 

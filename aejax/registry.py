@@ -80,7 +80,7 @@ def part_module(text: str) -> str:
     return match[1] if match else ""
 
 
-def lookup(name: str, table: Mapping[str, Any], what: str) -> Any:
+def lookup(name: str, table: Mapping[str, object], what: str) -> Any:
     """The member of `table` called `name`, or the attribute that "package.module:attribute" names.
 
     A part of the user's own is checked against the contract of its kind (contracts.py).
@@ -100,7 +100,7 @@ def lookup(name: str, table: Mapping[str, Any], what: str) -> Any:
     return checked(imported(name, what), what, name)
 
 
-def _suggestion(name: str, table: Mapping[str, Any]) -> str:
+def _suggestion(name: str, table: Mapping[str, object]) -> str:
     """The nearest part of `table`, by its name or its class's, both shown; else all names."""
     classes = {v.__name__: key for key, v in table.items() if inspect.isclass(v)}
     near = difflib.get_close_matches(name, [*table, *classes], n=1, cutoff=0.6)
@@ -174,7 +174,7 @@ def parameters(target: Callable) -> list[str]:
     return [n for n in names if n not in ("parent", "name")]
 
 
-def build(target: Callable, kwargs: Mapping[str, Any], what: str) -> Any:
+def build(target: Callable, kwargs: Mapping[str, object], what: str) -> Any:
     """target(**kwargs); an argument it does not have is the user's error.
 
     Raises:

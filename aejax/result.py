@@ -4,7 +4,12 @@ import dataclasses
 import json
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any, Protocol, Self, TypeVar
+
+from aejax.files import JsonObject
+
+Overrides = Mapping[str, Any]  # dotted keys of a config -> values: {"model.latent": 16, "seed": 0}
 
 
 class Signed(Protocol):
@@ -66,12 +71,12 @@ class Result:
     """
 
     id: str = ""
-    overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
+    overrides: JsonObject = dataclasses.field(default_factory=dict)
     task: str = ""
     metrics: dict[str, float] = dataclasses.field(default_factory=dict)
     examples: int = 0
     data: dict[str, str] = dataclasses.field(default_factory=dict)
-    latent: dict[str, Any] = dataclasses.field(default_factory=dict)
+    latent: JsonObject = dataclasses.field(default_factory=dict)
     best_step: int | None = None
     parameters: int = 0
     latent_size: int = 0
@@ -79,17 +84,17 @@ class Result:
     stopped_by: str = ""
     steps: int = 0
     examples_per_sec: float = 0.0
-    cost: dict[str, Any] = dataclasses.field(default_factory=dict)
+    cost: JsonObject = dataclasses.field(default_factory=dict)
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     command: str = ""
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
     machine: str = ""
     date: str = ""
     git: str = ""
-    config: dict[str, Any] = dataclasses.field(default_factory=dict)
-    extra: dict[str, Any] = dataclasses.field(default_factory=dict)
+    config: JsonObject = dataclasses.field(default_factory=dict)
+    extra: JsonObject = dataclasses.field(default_factory=dict)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """The content of result.json; `extra` stands beside the rest."""
         values = dataclasses.asdict(self)
         return values | values.pop("extra")
@@ -99,7 +104,7 @@ class Result:
         return json.dumps(self.to_dict(), indent=1) + "\n"
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Result":
+    def from_dict(cls, values: JsonObject) -> "Result":
         """The inverse of `to_dict`; names that are no field go to `extra`."""
         names = {f.name for f in dataclasses.fields(cls)} - {"extra"}
         extra = {k: v for k, v in values.items() if k not in names}

@@ -22,6 +22,7 @@ from aejax.config import to_json
 from aejax.contracts import Decodes, Encodes
 from aejax.data.pipeline import Pipeline, make_pipeline
 from aejax.errors import UserError
+from aejax.files import JsonObject
 from aejax.nets import ops
 from aejax.objective import build_objective
 from aejax.training.evaluate import Evaluation, Evaluator
@@ -199,7 +200,7 @@ class Trained:
 
     # --- compiled functions and checks of their arguments -----------------------------------------
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> JsonObject:
         state = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return state | {"variables": jax.device_get(self.variables)}  # and nothing compiled
 

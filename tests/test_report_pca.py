@@ -33,22 +33,22 @@ def batches(x, size=7):
 @pytest.mark.parametrize("n", [200, 30])
 def test_pca_is_that_of_scikit_learn(n):
     train, test = images(n, 6, 7, 2), images(19, 6, 7, 2)
-    found = pca.pca(train, batches(test), (1, 5, 20))
-    for k, value in found.items():
+    measured = pca.pca(train, batches(test), (1, 5, 20))
+    for k, value in measured.items():
         model = PCA(k, svd_solver="full").fit(train.reshape(n, -1) / 255)
         y = model.inverse_transform(model.transform(test.reshape(19, -1) / 255))
         y = np.clip(y, 0, 1).reshape(test.shape).astype(np.float32)
         x = test.astype(np.float32) / 255
         for name in ("psnr", "ssim", "mse"):
             expected = float(METRICS[name](x, y).mean())
-            assert value["metrics"][f"test/{name}"] == pytest.approx(expected, rel=1e-3)
-        assert abs(np.stack(value["y"]) - y[:16] * 255).max() < 1
+            assert value.metrics[f"test/{name}"] == pytest.approx(expected, rel=1e-3)
+        assert abs(np.stack(value.pictures) - y[:16] * 255).max() < 1
 
 
 def test_more_components_than_images_are_all_there_are():
     train = images(5, 4, 4, 1)
-    found = pca.pca(train, batches(train), (4, 16))
-    assert found[16]["metrics"] == pytest.approx(found[4]["metrics"], rel=1e-6)
+    measured = pca.pca(train, batches(train), (4, 16))
+    assert measured[16].metrics == pytest.approx(measured[4].metrics, rel=1e-6)
 
 
 def test_large_sets_go_by_a_randomised_decomposition(monkeypatch):
@@ -72,9 +72,9 @@ def test_patches_are_taken_apart_and_put_together(shape):
 def test_patches_of_images_of_several_sizes():
     train = images(40, 8, 8, 1)
     test = [(images(2, *size, 1), np.ones(2)) for size in ((8, 8), (9, 13))]
-    found = pca.pca(train, iter(test), (2, 16), ("psnr",), patch=4)
-    assert found[16]["metrics"]["test/psnr"] > 90  # all 16 numbers of a patch: nothing is lost
-    assert found[2]["metrics"]["test/psnr"] < 40
+    measured = pca.pca(train, iter(test), (2, 16), ("psnr",), patch=4)
+    assert measured[16].metrics["test/psnr"] > 90  # all 16 numbers of a patch: nothing is lost
+    assert measured[2].metrics["test/psnr"] < 40
 
 
 def result(i, config):

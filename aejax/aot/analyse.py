@@ -5,7 +5,12 @@ import dataclasses
 import math
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from aejax.files import JsonObject
+
+if TYPE_CHECKING:
+    import jax
 
 BYTES = {"f64": 8, "s64": 8, "u64": 8, "c64": 8, "f32": 4, "s32": 4, "u32": 4, "bf16": 2,
          "f16": 2, "s16": 2, "u16": 2, "s8": 1, "u8": 1, "pred": 1, "f8e4m3fn": 1,
@@ -177,7 +182,7 @@ def buffers(text: str) -> list[Buffer]:
     return found
 
 
-def padding(text: str, worst: int = 5) -> dict[str, Any]:
+def padding(text: str, worst: int = 5) -> JsonObject:
     """{"ratio": padded bytes over logical ones of all buffers, "worst": those that waste most}."""
     found = buffers(text)
     logical = sum(b.logical for b in found)
@@ -240,10 +245,10 @@ def double(text: str) -> bool:
     return "f64[" in text
 
 
-def memory(program: Any) -> dict[str, int]:
+def memory(program: "jax.stages.Compiled") -> dict[str, int]:
     """Bytes of a device: "arguments", "outputs", "shared" (by donation), "temporaries", "code" and
     "peak", all of them together."""
-    counts = program.memory_analysis()
+    counts: Any = program.memory_analysis()
     out = {
         "arguments": counts.argument_size_in_bytes,
         "outputs": counts.output_size_in_bytes,
@@ -254,7 +259,7 @@ def memory(program: Any) -> dict[str, int]:
     return out | {"peak": sum(out.values()) - 2 * out["shared"]}
 
 
-def cost(program: Any) -> dict[str, float]:
+def cost(program: "jax.stages.Compiled") -> dict[str, float]:
     """{"flops", "bytes"} of a device in one dispatch; 0 where the compiler does not count."""
     counts = program.cost_analysis() or {}
     counts = counts[0] if isinstance(counts, list) else counts

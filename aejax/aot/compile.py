@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Generator, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import numpy as np
@@ -35,7 +35,7 @@ class Compiled:
       seconds: (of tracing, of compiling).
     """
 
-    program: Any
+    program: jax.stages.Compiled
     batch: int
     steps: int
     parameters: int
@@ -87,7 +87,9 @@ def parts_without_data(config: ConfigDict, examples: int) -> Parts:
     )  # fmt: skip
 
 
-def compile_step(parts: Parts, devices: Sequence[Any], batch: int = 0, steps: int = 0) -> Compiled:
+def compile_step(
+    parts: Parts, devices: Sequence[jax.Device], batch: int = 0, steps: int = 0
+) -> Compiled:
     """A dispatch of the config's step on `devices`.
 
     Args:
@@ -151,7 +153,7 @@ class DoesNotFit(UserError):
 
 
 def largest_batch(
-    parts: Parts, topology: Topology, devices: Sequence[Any], limit: int = 1 << 16
+    parts: Parts, topology: Topology, devices: Sequence[jax.Device], limit: int = 1 << 16
 ) -> Compiled:
     """The step with the largest batch that fits, of those that are a power of two per device.
 

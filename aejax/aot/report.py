@@ -3,11 +3,17 @@
 import argparse
 import json
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING
+
+from ml_collections import ConfigDict
 
 from aejax.aot import analyse
-from aejax.aot.topology import GIB, Topology, devices, parse
+from aejax.aot.topology import GIB, Chip, Topology, devices, parse
 from aejax.errors import UserError
+from aejax.files import JsonObject
+
+if TYPE_CHECKING:
+    from aejax.aot.compile import Compiled
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +60,7 @@ def run_command(args: argparse.Namespace) -> int:
     return 0
 
 
-def _batch(asked: str | None, config: Any, devices: int) -> int:
+def _batch(asked: str | None, config: ConfigDict, devices: int) -> int:
     """The batch to compile for: as asked, or the config's, rounded up to what divides.
 
     Raises:
@@ -73,10 +79,10 @@ def _batch(asked: str | None, config: Any, devices: int) -> int:
     return batch
 
 
-def measure(compiled: Any, topology: Topology, mode: str) -> dict[str, Any]:
+def measure(compiled: "Compiled", topology: Topology, mode: str) -> JsonObject:
     """Everything that is reported of a compiled step, as plain numbers, bytes and seconds."""
     program = compiled.program
-    hlo = program.as_text()
+    hlo = program.as_text() or ""
     memory, cost = analyse.memory(program), analyse.cost(program)
     # A loop over the steps of a dispatch is counted once by the compiler.
     looped = compiled.steps if analyse.loops(hlo) == 0 else 1
@@ -109,7 +115,7 @@ def measure(compiled: Any, topology: Topology, mode: str) -> dict[str, Any]:
     return found | {"estimate": estimate(found, topology)}
 
 
-def estimate(found: dict[str, Any], topology: Topology) -> dict[str, float]:
+def estimate(found: JsonObject, topology: Topology) -> dict[str, float]:
     """A roofline of one step in seconds: no program is faster, most are two to four times slower.
 
     compute = FLOPs / peak, memory = bytes / memory bandwidth, wire = bytes sent / bandwidth of the
@@ -135,7 +141,7 @@ def estimate(found: dict[str, Any], topology: Topology) -> dict[str, float]:
     }
 
 
-def text(found: dict[str, Any], config: str) -> str:
+def text(found: JsonObject, config: str) -> str:
     """The report as it is printed."""
     memory, guess, chip = found["memory"], found["estimate"], parse_chip(found)
     mib = lambda n: f"{n / (1 << 20):,.1f} MiB"  # noqa: E731
@@ -185,12 +191,12 @@ def text(found: dict[str, Any], config: str) -> str:
     return "\n".join(lines)
 
 
-def parse_chip(found: dict[str, Any]) -> Any:
+def parse_chip(found: JsonObject) -> Chip:
     """The chip that a table is of."""
     return parse(found["topology"]).chip
 
 
-def save(folder: pathlib.Path, compiled: Any, found: dict[str, Any]) -> None:
+def save(folder: pathlib.Path, compiled: "Compiled", found: JsonObject) -> None:
     """program.txt and table.json.
 
     Raises:
@@ -198,7 +204,7 @@ def save(folder: pathlib.Path, compiled: Any, found: dict[str, Any]) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "program.txt").write_text(compiled.program.as_text())
+        (folder / "program.txt").write_text(compiled.program.as_text() or "")
         (folder / "table.json").write_text(json.dumps(found, indent=1) + "\n")
     except OSError as e:
         raise UserError(f"--save {folder}: {e.strerror or e}") from e

@@ -6,10 +6,13 @@ import math
 import os
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from aejax.errors import UserError
 from aejax.registry import did_you_mean
+
+if TYPE_CHECKING:
+    import jax
 
 GIB = 1 << 30
 
@@ -158,7 +161,7 @@ _ENVIRONMENT = {
 }
 
 
-def devices(topology: Topology) -> Sequence[Any]:
+def devices(topology: Topology) -> Sequence["jax.Device"]:
     """JAX devices of the topology: they can be compiled for, and nothing can be put on them.
 
     This process itself runs on its CPU from here on.
@@ -178,7 +181,7 @@ def devices(topology: Topology) -> Sequence[Any]:
     from jax.experimental import topologies
 
     jax.config.update("jax_platforms", "cpu")
-    more: dict[str, Any] = {"num_slices": topology.slices} if topology.slices > 1 else {}
+    more: dict[str, int] = {"num_slices": topology.slices} if topology.slices > 1 else {}
     try:
         if topology.is_gpu:
             hosts, cards = topology.shape

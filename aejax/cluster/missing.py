@@ -11,12 +11,12 @@ import importlib.metadata
 import json
 import socket
 import time
-from typing import Any
 
 import jax
 
 from aejax.cluster.detect import Cluster
 from aejax.errors import SavedAndStopped, UserError
+from aejax.files import JsonObject
 
 
 class HostsMissing(SavedAndStopped):
@@ -48,7 +48,7 @@ class Report:
         return cls(cluster.process, cluster.processes, host, jax.__version__, version)
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "Report | None":
+    def from_json(cls, values: JsonObject) -> "Report | None":
         """None for anything that no process of aejax sends, such as a port scanner's line."""
         try:
             return cls(**values)
@@ -181,7 +181,7 @@ def _report_to_coordinator(host: str, port: int, mine: Report, timeout: float) -
     )
 
 
-def _read_json(connection: socket.socket, timeout: float) -> dict[str, Any]:
+def _read_json(connection: socket.socket, timeout: float) -> JsonObject:
     """One line of JSON; {} for anything else."""
     connection.settimeout(timeout)
     data = b""

@@ -32,10 +32,10 @@ from aejax.corrupt.noises import (
 from aejax.errors import UserError
 from aejax.registry import did_you_mean, lookup, parameters
 
+Spec = Mapping[str, Any]  # an entry of config.corrupt: {"name": "gaussian", "sigma": (0, 55)}
 
-def one_of(
-    key: Array, x: Images, choices: Iterable[Mapping[str, Any]], weights: Iterable[float]
-) -> Images:
+
+def one_of(key: Array, x: Images, choices: Iterable[Spec], weights: Iterable[float]) -> Images:
     """Each image gets one of several corruptions, drawn with `weights` (which need not sum to 1).
 
     Args:
@@ -53,7 +53,7 @@ def one_of(
 
 
 def chain(
-    specs: Iterable[Mapping[str, Any]],
+    specs: Iterable[Spec],
 ) -> Callable[[Array, Images], tuple[Images, dict[str, Array]]]:
     """Corruptions in a row, from a config: `({"name": "blur", "sigma": 1.0}, {"name": "gaussian",
     "sigma": (0, 55)})` -> `(key, x) -> (x_tilde, cond)`.

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from aejax.data.cache import VERSION, hash_of, remembered
 from aejax.data.images import to_uint8 as from_uint16
 from aejax.data.source import Source, holdout_rows, mark, named_split, ordinal, usual_name
 from aejax.errors import UserError
 
+ArrayData = ArrayLike | tuple[ArrayLike, ArrayLike | None]  # images, or (images, labels)
 _IMAGES, _LABELS = ("images", "image", "x", "X", "data"), ("labels", "label", "y", "Y", "targets")
 _CHUNK = 64 << 20  # bytes looked at at a time
 
@@ -116,7 +118,9 @@ def scan(x: np.ndarray, name: str) -> list[int]:
     return marks
 
 
-def as_labels(labels: Any, n: int, name: str) -> tuple[np.ndarray | None, tuple[str, ...]]:
+def as_labels(
+    labels: ArrayLike | None, n: int, name: str
+) -> tuple[np.ndarray | None, tuple[str, ...]]:
     """int32 [n] and the names of the classes that they number.
 
     Raises:
@@ -135,7 +139,7 @@ def as_labels(labels: Any, n: int, name: str) -> tuple[np.ndarray | None, tuple[
     return numbers.astype(np.int32), tuple(names)
 
 
-def pair(data: Any) -> tuple[np.ndarray, Any]:
+def pair(data: ArrayData) -> tuple[np.ndarray, ArrayLike | None]:
     """(images, labels or None) of what Python gave: images, or (images, labels).
 
     Raises:
@@ -149,7 +153,7 @@ def pair(data: Any) -> tuple[np.ndarray, Any]:
 
 
 def of_arrays(
-    data: Any,
+    data: ArrayData,
     split: str = "train",
     holdout: int = 10,
     name: str = "arrays in memory",
@@ -279,7 +283,9 @@ def _of_npz(arrays: Mapping[str, np.ndarray], split: str, holdout: int, name: st
     return source
 
 
-def _find(arrays: Mapping[str, np.ndarray], split: str) -> tuple[np.ndarray, Any] | None:
+def _find(
+    arrays: Mapping[str, np.ndarray], split: str
+) -> tuple[np.ndarray, np.ndarray | None] | None:
     """(images, labels or None) by their names in a file; split "": those that name none."""
 
     def forms(name):

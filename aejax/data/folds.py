@@ -12,12 +12,12 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Hashable, Sequence
-from typing import Any
 
 import numpy as np
 
 from aejax import files
 from aejax.errors import UserError
+from aejax.result import Overrides
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +101,7 @@ def read(path: str | pathlib.Path) -> Folds:
     return folds
 
 
-def overrides(path: str | pathlib.Path) -> list[dict[str, Any]]:
+def overrides(path: str | pathlib.Path) -> list[Overrides]:
     """The overrides of one run per fold, for `Study.runs`."""
     return [{"data.folds": str(path), "data.fold": i} for i in range(len(read(path).folds))]
 

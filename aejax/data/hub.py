@@ -5,9 +5,10 @@ and, if there is one, of class labels are taken; splits are in the syntax of `da
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
@@ -25,12 +26,22 @@ from aejax.data.source import (
 )
 from aejax.errors import UserError
 
+if TYPE_CHECKING:
+    import datasets
 
-@dataclasses.dataclass
+
+class HubImage(TypedDict):
+    """An image of `datasets` that is not decoded."""
+
+    bytes: bytes | None
+    path: str | None
+
+
+@dataclasses.dataclass(kw_only=True)
 class HubSource(Source):
     """items: rows of `table`, a datasets.Dataset whose images are not decoded."""
 
-    table: Any = None
+    table: "datasets.Dataset"
     columns: tuple[str, str | None] = ("image", None)
 
     def _fetch(self, rows):
@@ -86,7 +97,7 @@ def open_hub(rest: str, split: str, data_dir: Path | None, holdout: int):
     return source, measured(source, [memory["heads"][i] for i in rows])
 
 
-def _datasets() -> Any:
+def _datasets() -> ModuleType:
     try:
         import datasets
     except ImportError as e:
@@ -95,7 +106,7 @@ def _datasets() -> Any:
     return datasets
 
 
-def _tables(rest: str, data_dir: Path | None, name: str) -> Mapping[str, Any]:
+def _tables(rest: str, data_dir: Path | None, name: str) -> Mapping[str, "datasets.Dataset"]:
     """The set's splits by their names, from the disk if there is such a folder, else the hub."""
     datasets = _datasets()
     given = Path(rest).expanduser()
@@ -114,14 +125,14 @@ def _tables(rest: str, data_dir: Path | None, name: str) -> Mapping[str, Any]:
     return dict(whole) if isinstance(whole, Mapping) else {"train": whole}
 
 
-def _joined(tables: list, name: str) -> Any:
+def _joined(tables: Sequence["datasets.Dataset"], name: str) -> "datasets.Dataset":
     try:
         return tables[0] if len(tables) == 1 else _datasets().concatenate_datasets(tables)
     except ValueError as e:
         raise UserError(f"{name}: its splits have other columns each; name one of them") from e
 
 
-def _sliced(tables: Mapping[str, Any], split: str, name: str) -> Any:
+def _sliced(tables: Mapping[str, "datasets.Dataset"], split: str, name: str) -> "datasets.Dataset":
     """What "train[:90%]" or "train+test" means."""
     lengths = {k: len(t) for k, t in tables.items()}
     try:
@@ -136,7 +147,7 @@ def _sliced(tables: Mapping[str, Any], split: str, name: str) -> Any:
     return _joined(chosen, name)
 
 
-def _columns(features: Mapping[str, Any], name: str) -> tuple[str, str | None]:
+def _columns(features: Mapping[str, object], name: str) -> tuple[str, str | None]:
     datasets = _datasets()
     images = [k for k, f in features.items() if isinstance(f, datasets.Image)]
     labels = [k for k, f in features.items() if isinstance(f, datasets.ClassLabel)]
@@ -145,13 +156,13 @@ def _columns(features: Mapping[str, Any], name: str) -> tuple[str, str | None]:
     return images[0], "label" if "label" in labels else (labels[0] if labels else None)
 
 
-def _content(image: Mapping[str, Any] | None) -> bytes | Path:
+def _content(image: HubImage | None) -> bytes | Path:
     if image and image.get("bytes"):
         return image["bytes"]
     return Path(image["path"]) if image and image.get("path") else b""
 
 
-def _scan(table: Any, column: str, name: str) -> tuple[list, list[int]]:
+def _scan(table: "datasets.Dataset", column: str, name: str) -> tuple[list, list[int]]:
     """Headers and marks of all images."""
     heads, marks = [], []
     for first in range(0, len(table), 256):

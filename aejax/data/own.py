@@ -5,10 +5,11 @@ import dataclasses
 import hashlib
 import inspect
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+from aejax.contracts import Examples
 from aejax.data.source import Source, mark
 from aejax.errors import UserError
 from aejax.registry import lookup
@@ -19,7 +20,7 @@ class OwnItems:
     """The user's examples as (uint8 [h, w, c], label) by index, each checked as it is read."""
 
     spec: str
-    examples: Any
+    examples: Examples
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -43,7 +44,7 @@ class OwnItems:
         )
 
 
-def open_own(spec: str, split: str) -> tuple[OwnItems, dict[str, Any]]:
+def open_own(spec: str, split: str) -> tuple[OwnItems, dict]:
     """The examples of a source, and their sizes, channels, fingerprint and class names.
 
     Where the source does not tell sizes, channels and fingerprint, every image is read once.
@@ -97,13 +98,13 @@ def open_own(spec: str, split: str) -> tuple[OwnItems, dict[str, Any]]:
     }  # fmt: skip
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(kw_only=True)
 class OwnSource(Source):
     """items: indices into `examples`."""
 
     on_disk: ClassVar[bool] = False
 
-    examples: Any = None
+    examples: OwnItems
 
     def _decode(self, i, item):
         return self.examples[item]

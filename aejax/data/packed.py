@@ -17,13 +17,13 @@ import struct
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from aejax.data.cache import hash_of
 from aejax.data.source import Source, open_source, usual_name
 from aejax.errors import UserError
+from aejax.files import JsonObject
 from aejax.registry import did_you_mean
 
 HEADER = struct.Struct("<HHHxxi")
@@ -91,7 +91,7 @@ def open_packed(path: str, split: str, data_dir: Path | None, holdout: int):
 
 def pack(
     source: Source, folder: str | os.PathLike, size: int, name: str, threads: int = 0
-) -> dict[str, Any]:
+) -> JsonObject:
     """Writes every picture of `source` (opened with size=(size, size)) into `folder`.
 
     Args:

@@ -8,13 +8,13 @@ import dataclasses
 import hashlib
 import os
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from aejax.config import base
 from aejax.data import folds
+from aejax.data.arrays import ArrayData, of_arrays
 from aejax.data.source import Source, finished, open_source, without
 from aejax.errors import UserError
 
@@ -83,7 +83,7 @@ class Splits:
 
 
 def open_splits(
-    config: ConfigDict, data_dir: str | os.PathLike | None = None, data: Any = None
+    config: ConfigDict, data_dir: str | os.PathLike | None = None, data: ArrayData | None = None
 ) -> Splits:
     """Decides and opens both splits of a whole config (its `data` and the crop of its `eval`).
 
@@ -128,9 +128,7 @@ def open_splits(
     return _apart(Splits(train, test, _how(train, test, other), other=other), c.on_bad)
 
 
-def _of_python(data: Any, split: str, holdout: int, options: dict) -> Source:
-    from aejax.data.arrays import of_arrays
-
+def _of_python(data: ArrayData, split: str, holdout: int, options: dict) -> Source:
     return finished(of_arrays(data, split, holdout), {}, **options)
 
 

@@ -8,12 +8,11 @@ import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from aejax.config import split_arg
 from aejax.engines import project
 from aejax.engines.engine import ENGINES, Engine
-from aejax.engines.settings import SAFE, Settings, defaults_file, load_settings
+from aejax.engines.settings import SAFE, Settings, Value, defaults_file, load_settings
 from aejax.engines.templates import fill, templates_folder
 from aejax.errors import UserError
 from aejax.study.definition import Run, Study, list_runs, load
@@ -208,8 +207,8 @@ def _yaml_list(words: Sequence[str]) -> str:
 def _fill_files(
     engine: Engine,
     folder: pathlib.Path,
-    values: Mapping[str, Any],
-    per_unit: Sequence[Mapping[str, Any]],
+    values: Mapping[str, Value],
+    per_unit: Sequence[Mapping[str, Value]],
 ) -> dict[str, str]:
     """File name -> text, of templates in `folder`, with the values of all units and of each."""
 

@@ -8,9 +8,9 @@ import subprocess
 import tarfile
 import tomllib
 from collections.abc import Iterable
-from typing import Any
 
 from aejax.errors import UserError
+from aejax.study.definition import Run, Study
 
 LIMIT = 200 * 2**20  # bytes of a packed project: code, not data
 LEFT_OUT = re.compile(r"runs|launch-.*|__pycache__|.*\.egg-info|\..*")  # names, outside of Git
@@ -103,9 +103,9 @@ def check_data(sources: Iterable[str], data_dir: str, engine: str) -> None:
             raise UserError(f'data "{source}" is a folder of this machine; {remedy}')
 
 
-def sources_of(study: Any, runs: Iterable[Any]) -> list[str]:
+def sources_of(study: Study, runs: Iterable[Run]) -> list[str]:
     """Every data.source and data.eval_source of a study's runs."""
-    config = study.config() if callable(study.config) else study.config
+    config = study.base_config()
     keys = ("data.source", "data.eval_source")
     sources = [config.data.source, config.data.eval_source]
     sources += [run.overrides[key] for run in runs for key in keys if key in run.overrides]

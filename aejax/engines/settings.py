@@ -11,7 +11,8 @@ from aejax.engines.engine import ENGINES
 from aejax.errors import UserError
 from aejax.registry import did_you_mean
 
-Settings = dict[str, Any]  # name -> text, whole number, or true/false
+Value = str | int | bool
+Settings = dict[str, Any]  # name -> a Value, of the type that its default has
 # What a setting may hold: it is put between quotes, into comments of SLURM and into YAML.
 SAFE = re.compile(r"[\w@%+=:,./~\[\]&|*-]*")
 SHELL = ("program", "setup")  # ... except these two, which are shell text
@@ -76,7 +77,7 @@ def load_settings(folder: pathlib.Path, texts: Sequence[str]) -> Settings:
     return settings
 
 
-def _parse(name: str, text: str, default: Any) -> Any:
+def _parse(name: str, text: str, default: Value) -> Value:
     """`text` as a value of the type of `default`."""
     if isinstance(default, bool):
         if text not in ("true", "false"):

@@ -3,7 +3,6 @@
 import pathlib
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from aejax.errors import UserError
 from aejax.registry import did_you_mean
@@ -34,7 +33,7 @@ def templates_folder(
     raise UserError(f"no templates of {engine} in {places[0]}; it needs {engine}/settings.toml")
 
 
-def fill(text: str, values: Mapping[str, Any]) -> str:
+def fill(text: str, values: Mapping[str, str | int | bool]) -> str:
     """`text` with every {{name}} replaced; a line whose value is empty is left out.
 
     Raises:
@@ -58,5 +57,5 @@ def fill(text: str, values: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _text(value: Any) -> str:
+def _text(value: str | int | bool) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)

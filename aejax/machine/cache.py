@@ -6,7 +6,6 @@ Importing this module imports no jax and changes nothing.
 import os
 import pathlib
 import sys
-from typing import Any
 
 from aejax.machine import cpu
 
@@ -42,7 +41,7 @@ def compilation_cache() -> pathlib.Path | None:
         return None
     if not os.access(folder, os.W_OK):
         return None
-    settings: dict[str, Any] = {
+    settings: dict[str, str | int | float] = {
         "jax_compilation_cache_dir": str(folder),
         "jax_persistent_cache_min_compile_time_secs": 0.0,
         "jax_persistent_cache_min_entry_size_bytes": 0,

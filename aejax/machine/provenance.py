@@ -6,14 +6,14 @@ import platform
 import subprocess
 import sys
 import time
-from typing import Any
 
 import jax
 
+from aejax.files import JsonObject
 from aejax.machine import allocator, cache, cpu, speed
 
 
-def provenance(command: str = "") -> dict[str, Any]:
+def provenance(command: str = "") -> JsonObject:
     """What result.json and provenance.json keep beside a result, so that it can be cited.
 
     Args:

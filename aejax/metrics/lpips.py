@@ -16,7 +16,7 @@ the `lpips` package (`lin0.model.1.weight` [1, c, 1, 1] ... `lin4`). With both i
 import functools
 import hashlib
 import pathlib
-from typing import Any
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +34,7 @@ STAGES = (64, 128, 256, 512, 512)
 # Of pixels in [-1, 1], as `lpips` shifts and scales them.
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 
-Weights = dict[str, Any]
+Weights = Mapping[str, Array | np.ndarray]
 
 
 def shapes() -> dict[str, tuple[int, ...]]:

@@ -4,15 +4,16 @@ import functools
 import hashlib
 import json
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from aejax.errors import UserError
+from aejax.files import JsonObject
 from aejax.pictures import common_crop
 from aejax.report.pca import pca_of
-from aejax.study.definition import Study
+from aejax.study.definition import Results, Study
 from aejax.study.store import read_json, write_json
 
 # What decides which images are seen; batch sizes, caches and workers do not.
@@ -24,10 +25,10 @@ DATA_KEYS = (
 
 def add(
     study: Study,
-    results: Sequence[Mapping[str, Any]],
+    results: Results,
     directory: pathlib.Path,
     say: Callable[[str], None] = print,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Measures the study's baselines for every result, once per data set, patch and latent size.
 
     Returns:
@@ -50,14 +51,14 @@ def add(
 
 
 def _measure_pca(
-    results: Sequence[Mapping[str, Any]],
+    results: Results,
     directory: pathlib.Path,
-    kept: Mapping[str, Any] | None,
+    kept: JsonObject | None,
     say: Callable[[str], None],
-) -> dict[str, Any]:
+) -> JsonObject:
     values = dict((kept or {}).get("values", {}))
     runs: dict[str, str] = {}
-    missing: dict[str, tuple[Any, int, set[int]]] = {}
+    missing: dict[str, tuple[ConfigDict, int, set[int]]] = {}
     for result in results:
         try:
             config, patch = _config_and_patch(result)
@@ -76,17 +77,17 @@ def _measure_pca(
             runs = {i: key for i, key in runs.items() if not key.startswith(base)}
             continue
         for latent, value in of_latent.items():
-            images = value.pop("y")
-            values[f"{base}-{latent}"] = value
-            if images:
+            fields = {"metrics": value.metrics, "parameters": value.parameters}
+            values[f"{base}-{latent}"] = fields
+            if value.pictures:
                 folder = directory / "baselines"
                 folder.mkdir(exist_ok=True)
-                y = common_crop(images)
+                y = common_crop(value.pictures)
                 np.savez_compressed(folder / f"pca-{base}-{latent}.npz", y=y)
     return {"runs": runs, "values": values}
 
 
-def _config_and_patch(result: Mapping[str, Any]) -> tuple[Any, int]:
+def _config_and_patch(result: JsonObject) -> tuple[ConfigDict, int]:
     """The run's config and, for spatial latents, the pixels of one position of h."""
     from aejax.config import from_json
 
@@ -107,7 +108,7 @@ def _patch(model: str) -> int:
     return stride_of(build_model(config, (64, 64, 3)).f_E)
 
 
-def _data_key(config: Any, patch: int) -> str:
+def _data_key(config: ConfigDict, patch: int) -> str:
     chosen = {k: config.data[k] for k in DATA_KEYS if k in config.data}
     chosen |= {"patch": patch, "metrics": list(config.eval.metrics)}
     chosen |= {"examples": config.eval.examples}

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import pathlib
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from aejax.config import split_key
@@ -34,9 +34,9 @@ class Settings:
     by: str
     pareto: list[list[str]]
     baselines: list[str]
-    published: list[dict[str, Any]]
+    published: list[JsonObject]
     reference: str
-    search: dict[str, Any] | None = None
+    search: JsonObject | None = None
 
     @classmethod
     def of(cls, settings: JsonObject) -> "Settings":
@@ -63,9 +63,9 @@ class Collection:
     """
 
     settings: Settings
-    results: list[dict[str, Any]]
+    results: list[JsonObject]
     studies: list[Settings]
-    sections: list[dict[str, Any]]
+    sections: list[JsonObject]
     missing: int = 0
 
 
@@ -114,7 +114,7 @@ def _joined(studies: Sequence[Settings]) -> Settings:
     return settings
 
 
-def _single_runs(directory: pathlib.Path) -> tuple[Settings, list[dict[str, Any]]]:
+def _single_runs(directory: pathlib.Path) -> tuple[Settings, list[JsonObject]]:
     """A run's folder, or a folder of them, as a study of runs named by their folders."""
     folders = [directory, *sorted(p.parent for p in directory.glob("*/result.json"))]
     results = []
@@ -129,7 +129,7 @@ def _single_runs(directory: pathlib.Path) -> tuple[Settings, list[dict[str, Any]
     return Settings.of(study.settings()), results
 
 
-def _add_baselines(results: list[dict[str, Any]], directory: pathlib.Path) -> None:
+def _add_baselines(results: list[JsonObject], directory: pathlib.Path) -> None:
     for name, measured in (read_json(directory / "baselines.json") or {}).items():
         for result in results:
             key = measured["runs"].get(result["id"])
@@ -143,7 +143,7 @@ def _add_baselines(results: list[dict[str, Any]], directory: pathlib.Path) -> No
 # --- values of columns ----------------------------------------------------------------------------
 
 
-def value_of(result: Mapping[str, Any], column: str) -> Any:
+def value_of(result: JsonObject, column: str) -> Any:
     """The value of a column in one result; None if the result has no such column."""
     baseline, colon, metric = column.partition(":")
     if column.startswith("@"):
@@ -182,7 +182,7 @@ def is_number(value: Any) -> bool:
 class Row:
     """The results of runs that differ in nothing but the repetition."""
 
-    results: list[dict[str, Any]]
+    results: list[JsonObject]
 
     def first(self, column: str) -> Any:
         """The column's value in the first of the runs."""

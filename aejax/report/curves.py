@@ -6,7 +6,8 @@ import json
 import math
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+
+from aejax.study.definition import Results
 
 POINTS = 120  # of a line, at most
 WIDE, HIGH = 460, 250  # of a panel, in the units of the SVG
@@ -110,7 +111,7 @@ def _axes(low: float, high: float, last: float, log: bool) -> str:
 
 
 def section(
-    results: Sequence[Mapping[str, Any]],
+    results: Results,
     names: Sequence[str],
     groups: Sequence[str],
     metric: str,

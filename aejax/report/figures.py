@@ -9,11 +9,15 @@ import dataclasses
 import math
 import pathlib
 from collections.abc import Generator, Sequence
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, BinaryIO, TypedDict
 
 import numpy as np
 
 from aejax.result import Metric
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 class Theme(TypedDict):
@@ -41,6 +45,7 @@ DARK: Theme = {
     "lines": ("#5aaee6", "#f2864a", "#33c79b", "#e29ac4", "#f0c04a", "#8fd0f7", "#b49ae0"),
 }
 MARKERS = "osD^vPX"
+PngFile = str | pathlib.Path | BinaryIO  # where a figure is written
 
 
 @dataclasses.dataclass
@@ -77,7 +82,9 @@ class Panel:
 
 
 @contextlib.contextmanager
-def figure(theme: Theme, wide: float, high: float, panels: int = 1) -> Generator[Any]:
+def figure(
+    theme: Theme, wide: float, high: float, panels: int = 1
+) -> Generator[tuple["Figure", list["Axes"]]]:
     """(figure, axes list) in the theme, closed in the end."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -110,12 +117,12 @@ def figure(theme: Theme, wide: float, high: float, panels: int = 1) -> Generator
         yield made, list(axes)
 
 
-def save(made: Any, path: Any) -> None:
+def save(made: "Figure", path: PngFile) -> None:
     """As PNG, cropped to what is drawn; the same bytes for the same figure."""
     made.savefig(path, bbox_inches="tight", pad_inches=0.12, metadata={"Software": None})
 
 
-def curves(panels: Sequence[Panel], path: Any, theme: Theme = LIGHT) -> None:
+def curves(panels: Sequence[Panel], path: PngFile, theme: Theme = LIGHT) -> None:
     """Panels side by side; a name has one colour in all of them."""
     names = list(dict.fromkeys(n.name for p in panels for n in p.lines if not n.baseline))
     looks = {
@@ -247,7 +254,7 @@ def _within(heights: Sequence[float], gap: float) -> list[float]:
     return spaced
 
 
-def dots(panels: Sequence[Panel], path: Any, theme: Theme = LIGHT) -> None:
+def dots(panels: Sequence[Panel], path: PngFile, theme: Theme = LIGHT) -> None:
     """For an x without an order: one row per line, its single value as a dot with its spread."""
     rows = max(len(p.lines) for p in panels)
     with figure(theme, 4.6 * len(panels), 0.9 + 0.32 * rows, len(panels)) as (made, axes):

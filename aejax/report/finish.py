@@ -3,19 +3,15 @@
 import pathlib
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 from aejax.report import baselines
 from aejax.report.render import print_table
 from aejax.report.write import write_report
-from aejax.study.definition import Study
+from aejax.study.definition import Results, Study
 from aejax.study.store import read_json
 
 
-def finish_study(
-    study: Study, results: Sequence[Mapping[str, Any]], directory: pathlib.Path, quiet: bool
-) -> None:
+def finish_study(study: Study, results: Results, directory: pathlib.Path, quiet: bool) -> None:
     """Measures the baselines, writes the report into `directory` and prints the table.
 
     Several processes may do so at once: files are replaced as a whole.

@@ -8,16 +8,20 @@ import json
 import os
 import pathlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
+from aejax.files import JsonObject
 from aejax.report import curves
-from aejax.report.collect import Collection, facets, is_number, label_columns, value_of
+from aejax.report.collect import Collection, Settings, facets, is_number, label_columns, value_of
 from aejax.report.columns import column_of
 from aejax.report.compare import comparison_table
 from aejax.report.figures import DARK, LIGHT, FigureFile, Theme
 from aejax.report.provenance import duration_text, provenance
 from aejax.report.table import Cell, Table, tables
+
+if TYPE_CHECKING:
+    import jinja2
 
 PICTURE_QUALITY = 85  # of WebP; figures of lines are lossless
 DOTS_PER_CSS_PIXEL = 1.6  # figures of lines are drawn at 160 dots per inch
@@ -73,7 +77,7 @@ def to_html(
 
 
 @functools.cache
-def _template() -> Any:
+def _template() -> "jinja2.Template":
     import jinja2
 
     environment = jinja2.Environment(
@@ -101,7 +105,7 @@ def _facts(collection: Collection) -> list[tuple[Any, tuple[str, str]]]:
     return facts
 
 
-def _text_blocks(study: Any) -> list[tuple[str, str]]:
+def _text_blocks(study: Settings) -> list[tuple[str, str]]:
     """("p" or "pre", text) of each paragraph of the study's text; indented ones are code."""
     blocks = []
     for block in study.text.split("\n\n"):
@@ -115,7 +119,7 @@ def _text_blocks(study: Any) -> list[tuple[str, str]]:
     return blocks
 
 
-def _section(section: Mapping[str, Any]) -> dict[str, Any]:
+def _section(section: JsonObject) -> JsonObject:
     """A section of the study's own: title, paragraphs, picture or None."""
     paragraphs = [p for p in section.get("text", "").split("\n\n") if p.strip()]
     picture = None

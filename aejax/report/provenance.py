@@ -1,14 +1,12 @@
 """Where the results of a report come from: command, versions, machine, revision, time."""
 
-from collections.abc import Mapping
-from typing import Any
-
+from aejax.files import JsonObject
 from aejax.report.collect import Collection
 
 
 def provenance(collection: Collection) -> list[dict[str, str]]:
     """Command, versions, machine, git, time: once for all runs that share the first three."""
-    groups: dict[str, list[Mapping[str, Any]]] = {}
+    groups: dict[str, list[JsonObject]] = {}
     for r in collection.results:
         same = (r.get("command"), r.get("machine"), r.get("versions"))
         groups.setdefault(repr(same), []).append(r)

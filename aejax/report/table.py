@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from aejax.files import JsonObject
 from aejax.report.collect import (
     Collection,
     Row,
@@ -115,7 +116,7 @@ def spread_text(spread: float, form: str) -> str:
     return format(spread, form if form.endswith("f") else ".2g")
 
 
-def _published_cell(entry: Mapping[str, Any], column: str, is_first: bool) -> Cell:
+def _published_cell(entry: JsonObject, column: str, is_first: bool) -> Cell:
     if is_first and column not in entry:
         return Cell(f"{entry['name']} (published)", entry["name"])
     value = entry.get(column, entry.get(column.lstrip("@")))

@@ -21,13 +21,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aejax.errors import UserError
+from aejax.files import JsonObject
 from aejax.registry import first_name, lookup
+from aejax.result import Overrides, Result
 
 if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
     from aejax.trained import Trained
 
-Overrides = Mapping[str, Any]  # {"model.latent": 16, "seed": 0, "@model": "conv"}
-Results = Sequence[Mapping[str, Any]]  # contents of result.json with id, overrides and labels
+Results = Sequence[JsonObject]  # contents of result.json with id, overrides and labels
 
 
 class Search:
@@ -85,8 +88,8 @@ class TrainedRun:
       data_dir: the data folder; None = AEJAX_DATA.
     """
 
-    config: Any
-    result: dict[str, Any]
+    config: "ConfigDict"
+    result: JsonObject
     workdir: pathlib.Path
     data_dir: str | None = None
 
@@ -143,10 +146,10 @@ class Study:
     """
 
     name: str
-    config: Any
+    config: "ConfigDict | Callable[[], ConfigDict] | None"
     runs: Iterable[Overrides] = ()
     search: Any = None
-    train: Callable[..., Any] | None = None
+    train: Callable[..., Result | JsonObject] | None = None
     measure: Callable[[TrainedRun], Mapping[str, Any]] | None = None
     title: str = ""
     text: str = ""
@@ -161,10 +164,10 @@ class Study:
     by: str = "@model"
     pareto: Sequence[tuple[str, str]] = ()
     baselines: Sequence[str] = ("pca",)
-    published: Sequence[Mapping[str, Any]] = ()
+    published: Sequence[JsonObject] = ()
     reference: str = ""
-    finish: Callable[[list[dict[str, Any]], pathlib.Path], Any] | None = None
-    report: Any = "aejax.report.finish:finish_study"
+    finish: Callable[[list[JsonObject], pathlib.Path], list[JsonObject] | None] | None = None
+    report: Callable[..., None] | str | None = "aejax.report.finish:finish_study"
     file: str = ""
     arg: str = ""
     overrides: Sequence[str] = ()
@@ -177,7 +180,17 @@ class Study:
         if self.search is not None and not isinstance(self.search, Search):
             self.search = FunctionSearch(self.search)
 
-    def settings(self) -> dict[str, Any]:
+    def base_config(self) -> "ConfigDict":
+        """The config that the overrides of the runs are applied to.
+
+        Raises:
+          UserError: the study has none.
+        """
+        if self.config is None:
+            raise UserError(f'the study "{self.name}" has no config')
+        return self.config() if callable(self.config) else self.config
+
+    def settings(self) -> JsonObject:
         """What a report needs to know, as JSON; the head of manifest.json."""
         names = "name title text columns repeats facet x y by pareto baselines published reference"
         names += " file arg overrides"
@@ -193,7 +206,7 @@ class Study:
 # --- sets of runs ---------------------------------------------------------------------------------
 
 
-def grid(axes: Mapping[str, Iterable[Any]]) -> list[dict[str, Any]]:
+def grid(axes: Mapping[str, Iterable[Any]]) -> list[Overrides]:
     """Every combination of the values, the last key fastest.
 
     Example:
@@ -203,7 +216,7 @@ def grid(axes: Mapping[str, Iterable[Any]]) -> list[dict[str, Any]]:
     return [dict(zip(axes, v, strict=True)) for v in itertools.product(*map(list, axes.values()))]
 
 
-def named(label: str, members: Mapping[str, Overrides]) -> list[dict[str, Any]]:
+def named(label: str, members: Mapping[str, Overrides]) -> list[Overrides]:
     """Overrides with a name for tables.
 
     Example:
@@ -213,20 +226,20 @@ def named(label: str, members: Mapping[str, Overrides]) -> list[dict[str, Any]]:
     return [{f"@{label}": name, **overrides} for name, overrides in members.items()]
 
 
-def seeds(n: int) -> list[dict[str, Any]]:
+def seeds(n: int) -> list[Overrides]:
     """n repetitions: seed = 0 ... n - 1."""
     return grid({"seed": range(n)})
 
 
-def product(*sets: Iterable[Overrides]) -> list[dict[str, Any]]:
+def product(*sets: Iterable[Overrides]) -> list[Overrides]:
     """Each run of the first set with each of the second, ...; the last set fastest.
 
     Raises:
       UserError: two sets give different values to one key.
     """
-    runs = []
+    runs: list[Overrides] = []
     for parts in itertools.product(*map(list, sets)):
-        merged: dict[str, Any] = {}
+        merged: JsonObject = {}
         for part in parts:
             for key in part:
                 if key in merged and merged[key] != part[key]:
@@ -245,11 +258,11 @@ class Run:
 
     index: int
     id: str
-    overrides: dict[str, Any]
-    labels: dict[str, Any]
+    overrides: JsonObject
+    labels: JsonObject
 
     @property
-    def labelled_overrides(self) -> dict[str, Any]:
+    def labelled_overrides(self) -> Overrides:
         """The overrides and "@label"s that `list_runs` makes this run of."""
         return self.overrides | {f"@{name}": value for name, value in self.labels.items()}
 
@@ -364,7 +377,7 @@ def load(spec: str, overrides: Sequence[str] = ()) -> Study:
     return study
 
 
-def resolve(base: Any, run: Run) -> Any:
+def resolve(base: "ConfigDict", run: Run) -> "ConfigDict":
     """The config of one run: `base` with the run's overrides.
 
     Raises:

@@ -1,9 +1,9 @@
 """The lines that a study prints on stderr before and after each run."""
 
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from aejax.files import JsonObject
 from aejax.study.definition import Run, Study, describe, distinguishing_keys
 
 
@@ -45,7 +45,7 @@ class Progress:
         line.add_row(ProgressBar(self.total, done, width=24), Text(text))
         Console(stderr=True).print(line)
 
-    def end(self, result: Mapping[str, Any], seconds: float, remaining: int) -> None:
+    def end(self, result: JsonObject, seconds: float, remaining: int) -> None:
         """A run has ended after `seconds`; `remaining` runs are still to be trained."""
         self.seconds.append(seconds)
         metrics = result["metrics"]

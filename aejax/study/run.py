@@ -3,11 +3,13 @@
 import json
 import pathlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aejax import lease
 from aejax.errors import UserError
+from aejax.files import JsonObject
 from aejax.registry import lookup
+from aejax.result import Result
 from aejax.study import store
 from aejax.study.definition import Study, resolve
 from aejax.study.pool import WorkerPool
@@ -15,12 +17,15 @@ from aejax.study.progress import Progress
 from aejax.study.state import StudyState
 from aejax.study.worker import ProcessGroup, Worker
 
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
 
 def run_study(
     study: Study,
     directory: str | pathlib.Path,
     *,
-    train: Callable[..., Any] | None = None,
+    train: Callable[..., Result | JsonObject] | None = None,
     part: tuple[int, int] | None = None,
     workers: int = 1,
     budget: float = 0.0,
@@ -31,7 +36,7 @@ def run_study(
     quiet: bool = False,
     write_report: bool = True,
     retry_before: float | None = None,
-) -> list[dict[str, Any]]:
+) -> list[JsonObject]:
     """Trains the runs that are not done yet, then writes the report if none is left.
 
     Args:
@@ -102,7 +107,7 @@ def check_configs(state: StudyState) -> None:
             _check_same_config(config, state.workdir(run))
 
 
-def _check_same_config(config: Any, workdir: pathlib.Path) -> None:
+def _check_same_config(config: "ConfigDict", workdir: pathlib.Path) -> None:
     old = store.read_json(workdir / "config.json")
     if not isinstance(old, dict):
         return

@@ -17,15 +17,20 @@ import pathlib
 import statistics
 import time
 from collections.abc import Generator, Mapping, Sequence
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from aejax import lease
 from aejax.errors import UserError
+from aejax.files import JsonObject
 from aejax.result import Metric
 from aejax.study import store
 from aejax.study.definition import Overrides, Results, Search, run_id
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial, Trial
 
 # --- spaces ---------------------------------------------------------------------------------------
 
@@ -48,7 +53,7 @@ class Axis:
         value = low * (high / low) ** u if self.log else low + u * (high - low)
         return min(int(value), int(self.high)) if self.whole else rounded(value)
 
-    def suggest(self, trial: Any, name: str) -> Any:
+    def suggest(self, trial: "Trial", name: str) -> Any:
         """The value that an Optuna trial suggests; ascending numbers are passed as ordered."""
         if self.options:
             numbers = all(isinstance(o, int | float) for o in self.options)
@@ -96,7 +101,7 @@ def rounded(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def random(space: Space, n: int, seed: int = 0) -> list[dict[str, Any]]:
+def random(space: Space, n: int, seed: int = 0) -> list[Overrides]:
     """n independent draws; those of a smaller n are the first of a larger one."""
     draws = (np.random.default_rng([seed, i]).random(len(space)) for i in range(n))
     return [
@@ -108,7 +113,7 @@ def random(space: Space, n: int, seed: int = 0) -> list[dict[str, Any]]:
 # --- values of a run ------------------------------------------------------------------------------
 
 
-def score_of(result: Mapping[str, Any], metric: str, larger_is_better: bool) -> float:
+def score_of(result: JsonObject, metric: str, larger_is_better: bool) -> float:
     """The metric with the sign that makes larger better; -inf if it is not finite.
 
     Raises:
@@ -200,11 +205,11 @@ class Halving(Search):
         """Runs of all rungs."""
         return sum(max(1, self.n // self.eta**i) for i in range(len(self.lengths)))
 
-    def __call__(self, results: Results, directory: pathlib.Path) -> list[dict[str, Any]]:
+    def __call__(self, results: Results, directory: pathlib.Path) -> list[Overrides]:
         """The runs known so far: a rung is added when the one before it is settled."""
         done = {r["id"]: r for r in results}
         rung = random(self.space, self.n, self.seed)
-        proposed: list[dict[str, Any]] = []
+        proposed: list[Overrides] = []
         for i, length in enumerate(self.lengths):
             runs = [{"@rung": i, **draw, self.key: length, **self.fixed} for draw in rung]
             proposed += runs
@@ -239,7 +244,7 @@ class TPE(Search):
     seed: int = 0
     startup: int = 10
     fixed: Overrides = dataclasses.field(default_factory=dict)
-    first: Sequence[Mapping[str, Any]] = ()
+    first: Sequence[Overrides] = ()
     pruner: Pruner | None = None
     poll: float = 1.0
 
@@ -262,7 +267,7 @@ class TPE(Search):
         """What the pruner says."""
         return self.pruner is not None and self.pruner.should_stop(workdir, others)
 
-    def __call__(self, results: Results, directory: pathlib.Path) -> list[dict[str, Any]]:
+    def __call__(self, results: Results, directory: pathlib.Path) -> list[Overrides]:
         """All trials so far, and a new one if none of them is free and there are fewer than n."""
         with _exclusive(directory / "search"):
             journal = _Journal(self, directory / "search")
@@ -304,7 +309,7 @@ class _Journal:
             n_startup_trials=search.startup, multivariate=True, constant_liar=True,
         )  # fmt: skip
 
-    def trials(self) -> list[Any]:
+    def trials(self) -> list["FrozenTrial"]:
         """All of them, as optuna.trial.FrozenTrial."""
         return self.study.get_trials(deepcopy=False)
 
@@ -326,7 +331,9 @@ class _Journal:
         trial.set_user_attr("id", run_id(overrides))
         trial.set_user_attr("overrides", overrides)
 
-    def close_trial(self, trial: Any, workdir: pathlib.Path, result: Any) -> bool:
+    def close_trial(
+        self, trial: "FrozenTrial", workdir: pathlib.Path, result: JsonObject | None
+    ) -> bool:
         """Passes the outcome of a trial to Optuna; False while the run is open."""
         if result is not None:
             value = result["metrics"].get(self.search.metric)
@@ -348,7 +355,7 @@ class _Journal:
         return True
 
 
-def _optuna() -> Any:
+def _optuna() -> ModuleType:
     try:
         import optuna
     except ImportError as e:
@@ -374,9 +381,7 @@ def _exclusive(folder: pathlib.Path) -> Generator[None]:
         held.release()
 
 
-def best(
-    results: Results, metric: str = "test/psnr", larger_is_better: bool = True
-) -> Mapping[str, Any]:
+def best(results: Results, metric: str = "test/psnr", larger_is_better: bool = True) -> JsonObject:
     """The result with the best metric.
 
     Raises:

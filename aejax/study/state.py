@@ -5,12 +5,15 @@ import pathlib
 import shlex
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from aejax import lease
 from aejax.errors import SavedAndStopped, UserError
 from aejax.study import store
 from aejax.study.definition import Run, Study, list_runs
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 
 class StudyState:
@@ -54,10 +57,9 @@ class StudyState:
             self.read_proposed_runs()
 
     @functools.cached_property
-    def base_config(self) -> Any:
+    def base_config(self) -> "ConfigDict":
         """The config that the runs' overrides are applied to."""
-        config = self.study.config
-        return config() if callable(config) else config
+        return self.study.base_config()
 
     @property
     def expected(self) -> int:

@@ -43,7 +43,7 @@ class Worker:
         state: StudyState,
         progress: Progress,
         group: "ProcessGroup",
-        train: Callable[..., Any] | None,
+        train: Callable[..., Result | JsonObject] | None,
         arguments: Mapping[str, Any],
         seconds: float = 0.0,
         steps: float = 0.0,
@@ -167,7 +167,7 @@ class Worker:
         state.steps += result.get("steps") or 0
         self.progress.end(result, time.monotonic() - began, self._remaining())
 
-    def _call_train(self, run: Run) -> dict[str, Any]:
+    def _call_train(self, run: Run) -> JsonObject:
         """The run's result, from a trainer with any subset of the optional arguments."""
         train = self._train
         if train is None:
@@ -239,7 +239,7 @@ class Worker:
             raise UserError(f"three runs failed and none was done: {text}")
 
 
-def _with_measured(result: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[str, Any]:
+def _with_measured(result: JsonObject, measured: Mapping[str, Any]) -> JsonObject:
     """A result with what `Study.measure` has returned, and the mark that it has."""
     metrics = {name: value for name, value in measured.items() if "/" in name}
     fields = {name: value for name, value in measured.items() if "/" not in name}

@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -15,6 +14,7 @@ from ml_collections import ConfigDict
 
 from aejax.config import current
 from aejax.contracts import Conditions, Encodes, Initialises, Objective
+from aejax.data.arrays import ArrayData
 from aejax.data.pipeline import Pipeline, make_pipeline
 from aejax.data.splits import Splits, open_splits
 from aejax.metrics.image import metric_functions
@@ -142,7 +142,7 @@ class Parts:
         return jax.eval_shape(make, example)
 
 
-def build(config: ConfigDict, data_dir: str | None = None, data: Any = None) -> Parts:
+def build(config: ConfigDict, data_dir: str | None = None, data: ArrayData | None = None) -> Parts:
     """Resolves a config into its parts.
 
     Args:

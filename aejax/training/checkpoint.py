@@ -3,7 +3,6 @@
 import errno
 import pathlib
 import warnings
-from typing import Any
 
 import jax
 from etils import epath
@@ -222,7 +221,7 @@ class Checkpoints:
         self.checkpointer.close()
 
 
-def _tree(state: TrainState) -> dict[str, Any]:
+def _tree(state: TrainState) -> dict[str, PyTree]:
     return {name: getattr(state, name) for name in TrainState.__dataclass_fields__}
 
 

@@ -5,7 +5,6 @@ import functools
 import pathlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -18,6 +17,7 @@ from jax.sharding import PartitionSpec as P
 from aejax.contracts import Encodes, Objective
 from aejax.data.pipeline import Pipeline
 from aejax.errors import UserError
+from aejax.files import JsonObject
 from aejax.metrics.image import metric_functions
 from aejax.nets import ops
 from aejax.objective import evaluated
@@ -48,7 +48,7 @@ class Evaluation:
     count: int
     per_example: dict[str, np.ndarray]
     pictures: dict[str, list[dict[str, np.ndarray]]]
-    latent: dict[str, Any]
+    latent: JsonObject
 
     def sheets(self) -> dict[str, np.ndarray]:
         """Contact sheets, uint8: originals over reconstructions, the best and the worst cases."""
@@ -269,7 +269,7 @@ def _over_processes(values: np.ndarray) -> np.ndarray:
     return both.sum((0, 1))
 
 
-def _latent_statistics(h: np.ndarray) -> dict[str, Any]:
+def _latent_statistics(h: np.ndarray) -> JsonObject:
     """How h is spread: of each coordinate the mean and standard deviation (at most 64 listed)."""
     std = h.std(0)
     variance = np.sort(std**2)[::-1]

@@ -11,7 +11,6 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Generator, Mapping
-from typing import Any
 
 import jax
 import numpy as np
@@ -30,7 +29,7 @@ class Log:
         if wandb:
             self._open("log.wandb", lambda: _Wandb(wandb, workdir, config))
 
-    def _open(self, key: str, make: Callable[[], Any]) -> None:
+    def _open(self, key: str, make: Callable[[], object]) -> None:
         try:
             self._writers.append(make())
         except Exception as e:

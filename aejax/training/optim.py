@@ -13,6 +13,7 @@ from jaxtyping import PyTree
 from aejax import contracts
 from aejax.errors import UserError
 from aejax.registry import build, lookup
+from aejax.types import Config
 from aejax.units import Clock
 
 OPTIMISERS = {
@@ -49,7 +50,7 @@ def _matrices(params: PyTree) -> PyTree:
     return jax.tree.map(lambda p: p.ndim > 1, params)
 
 
-def build_schedule(config: Mapping[str, Any], steps: int, clock: Clock) -> optax.Schedule:
+def build_schedule(config: Config, steps: int, clock: Clock) -> optax.Schedule:
     """Learning rate of each of `steps` steps: warm-up from 0, then `config.schedule`.
 
     Raises:
@@ -69,7 +70,7 @@ def build_schedule(config: Mapping[str, Any], steps: int, clock: Clock) -> optax
     )
 
 
-def _named_schedule(config: Mapping[str, Any], steps: int) -> optax.Schedule:
+def _named_schedule(config: Config, steps: int) -> optax.Schedule:
     """The schedule after the warm-up; one by "module:name" as contracts.Schedule says."""
     name, lr, end = config["schedule"], config["lr"], config["final_lr"]
     kwargs = dict(config["schedule_kwargs"])
@@ -86,7 +87,7 @@ def _named_schedule(config: Mapping[str, Any], steps: int) -> optax.Schedule:
     return schedule
 
 
-def _lookup(name: str, table: Mapping[str, Any], what: str, kwargs: Mapping[str, Any]) -> Callable:
+def _lookup(name: str, table: Mapping[str, object], what: str, kwargs: Config) -> Callable:
     """The member, or the own function; optax's names are suggested, stray kwargs refused."""
     if name in table and kwargs:
         raise UserError(
@@ -106,9 +107,7 @@ def _made(make: Callable, offered: dict, kwargs: dict, what: str, name: str) -> 
     return build(make, offered | kwargs, f'{what} "{name}" ({group})')
 
 
-def _named_optimiser(
-    config: Mapping[str, Any], schedule: optax.Schedule
-) -> optax.GradientTransformation:
+def _named_optimiser(config: Config, schedule: optax.Schedule) -> optax.GradientTransformation:
     """The optimiser without clipping; one by "module:name" as contracts.Optimiser says."""
     name, kwargs = config["name"], dict(config["kwargs"])
     make = _lookup(name, OPTIMISERS, "optimiser", kwargs)
@@ -124,9 +123,7 @@ def _named_optimiser(
     return tx
 
 
-def build_optimiser(
-    config: Mapping[str, Any], schedule: optax.Schedule
-) -> optax.GradientTransformation:
+def build_optimiser(config: Config, schedule: optax.Schedule) -> optax.GradientTransformation:
     """Clipping by the global norm, then the named optimiser, of the parameters that are trained.
 
     Raises:

@@ -11,7 +11,9 @@ import jax
 from ml_collections import ConfigDict
 
 from aejax.config import to_json
+from aejax.data.arrays import ArrayData
 from aejax.errors import UserError
+from aejax.result import Overrides
 from aejax.training.build import Parts, build, build_evaluator
 from aejax.training.checkpoint import Checkpoints
 from aejax.training.evaluate import Evaluation, Evaluator
@@ -60,7 +62,7 @@ class PreparedRun:
         self.compiled: dict[int, Dispatch] = {}
         self._writers = contextlib.ExitStack()  # closes what `claim` has opened
 
-    def claim(self, overrides: dict[str, Any], command: str, changed: Changes) -> None:
+    def claim(self, overrides: Overrides, command: str, changed: Changes) -> None:
         """Makes the folder this run's: config.json, spec.json, provenance.json, log, checkpoints.
 
         Raises:
@@ -139,7 +141,7 @@ def prepare(
     changed: Changes,
     *,
     data_dir: str | None = None,
-    data: Any = None,
+    data: ArrayData | None = None,
     accept_data: bool = False,
 ) -> PreparedRun:
     """Builds everything and compiles the first program, so that what is wrong with a config is said

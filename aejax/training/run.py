@@ -5,16 +5,15 @@ import json
 import math
 import pathlib
 import sys
-from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
 from aejax import files
 from aejax.config import apply_overrides, current, to_json
-from aejax.data.arrays import MEMORY
+from aejax.data.arrays import MEMORY, ArrayData
 from aejax.machine.provenance import provenance
-from aejax.result import Result, read_result
+from aejax.result import Overrides, Result, read_result
 from aejax.training.build import count_parameters, latent_size
 from aejax.training.evaluate import Evaluation
 from aejax.training.log import Stopwatch
@@ -29,10 +28,10 @@ def train(
     *,
     data_dir: str | None = None,
     command: str = "",
-    overrides: dict[str, Any] | None = None,
+    overrides: Overrides | None = None,
     quiet: bool = False,
     accept_data: bool = False,
-    data: Any = None,
+    data: ArrayData | None = None,
 ) -> Result:
     """Trains what `config` describes in the folder `workdir`, or goes on there, and measures it.
 
@@ -103,13 +102,13 @@ def _result(
     evaluation: Evaluation,
     best: int | None,
     summary: Summary,
-    overrides: dict[str, Any],
+    overrides: Overrides,
     command: str,
 ) -> Result:
     parts, source = run.parts, run.parts.pipeline.source
     return Result(
         id=run.workdir.resolve().name,
-        overrides=overrides,
+        overrides=dict(overrides),
         task=parts.config.task,
         metrics={f"test/{name}": v for name, v in evaluation.metrics.items()},
         examples=evaluation.count,

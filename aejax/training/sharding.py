@@ -20,7 +20,7 @@ import functools
 import math
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,7 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jax.typing import ArrayLike
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
@@ -202,7 +203,7 @@ class Sharding:
 
     def _lower(
         self, dispatch: Dispatch, state: PyTree, batch: PyTree, resident: PyTree, key: jax.Array
-    ) -> Any:
+    ) -> jax.stages.Lowered:
         whole = NamedSharding(self.mesh, P())
         split = NamedSharding(self.mesh, self._batch_spec())
         n = jax.process_count()
@@ -259,7 +260,7 @@ class Pmap(Sharding):
 
     def _lower(
         self, dispatch: Dispatch, state: PyTree, batch: PyTree, resident: PyTree, key: jax.Array
-    ) -> Any:
+    ) -> jax.stages.Lowered:
         """For host-local batches, though it is called with global arrays: called directly, pmap
         would return host-local states, which no checkpoint of many processes can hold."""
         n, everywhere = len(self.devices), jax.process_count() > 1
@@ -390,11 +391,15 @@ def _sharded_axis(spec: P) -> int | None:
     return next((i for i, name in enumerate(spec) if name is not None), None)
 
 
-def _shape(value: Any, shape: Sequence[int], sharding: Any = None) -> jax.ShapeDtypeStruct:
+def _shape(
+    value: jax.Array | np.ndarray | jax.ShapeDtypeStruct,
+    shape: Sequence[int],
+    sharding: NamedSharding | None = None,
+) -> jax.ShapeDtypeStruct:
     dtype = jax.dtypes.canonicalize_dtype(value.dtype, allow_extended_dtype=True)
     return jax.ShapeDtypeStruct(tuple(shape), dtype, sharding=sharding)
 
 
-def _from_equal_hosts(value: Any, sharding: NamedSharding) -> jax.Array:
+def _from_equal_hosts(value: ArrayLike, sharding: NamedSharding) -> jax.Array:
     value = np.asarray(value)
     return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])

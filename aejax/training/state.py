@@ -1,7 +1,5 @@
 """The state of a training, which goes from step to step."""
 
-from typing import Any
-
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -28,7 +26,7 @@ class TrainState:
     params: PyTree
     opt_state: optax.OptState
     ema: PyTree
-    collections: dict[str, Any]
+    collections: Variables
 
     @property
     def variables(self) -> Variables:

@@ -2,8 +2,8 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
+from aejax.files import JsonObject
 from aejax.result import Metric
 
 
@@ -25,12 +25,12 @@ class Stopping:
     stopped_by: str = ""
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "Stopping":
+    def from_json(cls, values: JsonObject) -> "Stopping":
         """The inverse of `to_json`."""
         names = {f.name for f in dataclasses.fields(cls)}
         return cls(**{name: v for name, v in values.items() if name in names})
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """What a checkpoint keeps."""
         return dataclasses.asdict(self)
 

@@ -27,7 +27,9 @@ from aejax.config import from_json, to_json, with_defaults
 from aejax.data.pipeline import Pipeline
 from aejax.data.source import Source
 from aejax.errors import UserError
+from aejax.files import JsonObject
 from aejax.machine.provenance import provenance
+from aejax.result import Overrides
 from aejax.types import Shape
 
 Changes = dict[str, list[Any]]  # dotted key of the config -> [old value, new value]
@@ -187,7 +189,7 @@ def changed_keys(workdir: pathlib.Path, config: ConfigDict) -> Changes:
     return changed
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flat(tree: JsonObject, prefix: str = "") -> JsonObject:
     out = {}
     for name, value in tree.items():
         out |= (
@@ -202,7 +204,7 @@ def record(
     spec: Spec,
     step: int,
     *,
-    overrides: dict[str, Any],
+    overrides: Overrides,
     command: str,
     changed: Changes,
 ) -> None:

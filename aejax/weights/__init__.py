@@ -9,12 +9,14 @@ import hashlib
 import json
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from aejax import files
 from aejax.errors import UserError
+from aejax.files import JsonObject
 from aejax.registry import did_you_mean
 
 FOLDER = pathlib.Path(__file__).parent
@@ -33,7 +35,7 @@ def names() -> list[str]:
     return sorted(p.stem for p in FOLDER.glob("*.safetensors"))
 
 
-def _flat(tree: Any, prefix: str = "") -> dict[str, np.ndarray]:
+def _flat(tree: Mapping, prefix: str = "") -> dict[str, np.ndarray]:
     out = {}
     for name, value in tree.items():
         if hasattr(value, "items"):
@@ -71,7 +73,7 @@ def _unpacked(tree: Any) -> Any:
     return {name: _unpacked(value) for name, value in tree.items()}
 
 
-def save(path: str | os.PathLike, variables: Any, meta: dict[str, Any]) -> None:
+def save(path: str | os.PathLike, variables: Mapping, meta: JsonObject) -> None:
     """Writes PATH.safetensors and PATH.json; the hash of the first stands in the second.
 
     Args:
@@ -90,7 +92,7 @@ def save(path: str | os.PathLike, variables: Any, meta: dict[str, Any]) -> None:
     files.write_atomically(path.with_suffix(".json"), text + "\n")
 
 
-def provenance(name: str | os.PathLike) -> dict[str, Any]:
+def provenance(name: str | os.PathLike) -> JsonObject:
     """Where shipped weights, or those of a path, came from: what stands in their .json.
 
     Raises:
@@ -108,7 +110,7 @@ def provenance(name: str | os.PathLike) -> dict[str, Any]:
         ) from e
 
 
-def load(name: str | os.PathLike, check: bool = True) -> tuple[dict[str, Any], dict[str, Any]]:
+def load(name: str | os.PathLike, check: bool = True) -> tuple[dict, JsonObject]:
     """(variables, meta) of shipped weights by name, or of a path.
 
     Raises:
@@ -119,7 +121,7 @@ def load(name: str | os.PathLike, check: bool = True) -> tuple[dict[str, Any], d
     path, meta = _path(name), provenance(name)
     if check and hashlib.sha256(path.read_bytes()).hexdigest() != meta.get("sha256"):
         raise UserError(f"{path} is damaged or was replaced: its hash is not that of the .json")
-    variables: dict[str, Any] = {}
+    variables: dict = {}
     for key, value in load_file(path).items():
         *parents, leaf = key.split("/")
         node = variables
