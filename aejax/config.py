@@ -38,7 +38,11 @@ class Dotted(ConfigDict):
 
 
 def base() -> ConfigDict:
-    """The default of every key: a dense autoencoder of the bundled digits."""
+    """The default of every key: a dense autoencoder of the bundled digits.
+
+    >>> c = base()
+    >>> c.data.source, c.model.latent = "folder:my/photos", 32
+    """
     c = ConfigDict()
     c.task = "reconstruct"  # reconstruct | compress | denoise | generate: a label for reports
     c.seed = 0  # everything random follows from it and the step
@@ -133,7 +137,11 @@ def base() -> ConfigDict:
 
 
 def part(name: str, **kwargs) -> ConfigDict:
-    """A named part of a model with its arguments, which replaces the default part as a whole."""
+    """A named part of a model with its arguments, which replaces the default part as a whole.
+
+    >>> part("conv", widths=(8, 16)).to_dict()
+    {'name': 'conv', 'widths': (8, 16)}
+    """
     return ConfigDict({"name": name, **kwargs}, convert_dict=True, type_safe=False)
 
 
@@ -227,7 +235,11 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
 
 
 def apply_overrides(config: ConfigDict, overrides: Sequence[str] | Overrides) -> ConfigDict:
-    """Sets dotted keys; `overrides` holds "a.b=value" texts or a {"a.b": value} dict."""
+    """Sets dotted keys; `overrides` holds "a.b=value" texts or a {"a.b": value} dict.
+
+    >>> apply_overrides(base(), {"optim.lr": 0.01, "data.batch": 8}).optim.lr
+    0.01
+    """
     config = config.copy_and_resolve_references()
     if not isinstance(overrides, Mapping):
         overrides = parse_overrides(overrides)

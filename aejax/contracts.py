@@ -33,6 +33,16 @@ class Encoder(Protocol):
     `dtype` and `shape` (height, width, channels of an example) are filled from the config; further
     fields are keys of model.f_E. Any rng may be asked for: `nn.Dropout(0.1, deterministic=not
     train)`.
+
+    >>> class Mean(flax.linen.Module):
+    ...     latent: int
+    ...
+    ...     @flax.linen.compact
+    ...     def __call__(self, x, cond, train):
+    ...         return flax.linen.Dense(self.latent)(x.mean((1, 2)))
+    >>> f_E = checked(Mean, "f_E", "mine:Mean")(latent=3)
+    >>> f_E.init_with_output(jax.random.key(0), images, {}, False)[0].shape
+    (8, 3)
     """
 
     def __call__(self, x: Images, cond: Cond, train: bool) -> Float[Array, "b *s k"]: ...
@@ -144,6 +154,11 @@ class Loss(Protocol):
     """A function (x, y) -> [b]: one number per image, best a mean over pixels and channels.
 
     x is the original and y the output, which may leave [0, 1]. Smaller is better.
+
+    >>> def cubic(x, y):
+    ...     return (abs(x - y) ** 3).mean((1, 2, 3))
+    >>> checked(cubic, "loss", "mine:cubic")(images / 255, images / 255).shape
+    (8,)
     """
 
     def __call__(self, x: Images, y: Images) -> PerImage: ...
@@ -158,7 +173,13 @@ class Metric(Protocol):
 
 class Corruption(Protocol):
     """A function (key, x, **levels) -> x_tilde of the shape of x. `levels` are the further keys of
-    its entry in config.corrupt; `aejax.corrupt.level` draws one per example from (low, high)."""
+    its entry in config.corrupt; `aejax.corrupt.level` draws one per example from (low, high).
+
+    >>> def darker(key, x, by=0.5):
+    ...     return by * x
+    >>> checked(darker, "corruption", "mine:darker")(jax.random.key(0), images).shape
+    (8, 8, 8, 1)
+    """
 
     def __call__(self, key: PRNGKeyArray, x: Images) -> Images: ...
 
@@ -180,6 +201,11 @@ class Source(Protocol):
     `[i]` -> {"image": uint8 [h, w, c], "label": int} (label optional). It may have `class_names`,
     and, so that not every image is read at the start, all three of `sizes` (int [n, 2], height and
     width), `channels` and `fingerprint` (text that changes with the content).
+
+    >>> def stripes(split):
+    ...     return [{"image": np.full((8, 8, 1), 16 * i, np.uint8), "label": i} for i in range(10)]
+    >>> checked(stripes, "data source", "mine:stripes")("train")[3]["label"]
+    3
     """
 
     def __call__(self, split: str) -> Examples: ...
@@ -202,6 +228,11 @@ class Schedule(Protocol):
     it has no peak), `steps` (after the warm-up; optax's `transition_steps`, `decay_steps`), `end`
     (optim.final_lr, a fraction; optax's `end_value` is lr * end). Others come from
     optim.schedule_kwargs, which come first. "optax:cosine_onecycle_schedule" is one.
+
+    >>> def halves(lr, steps):
+    ...     return lambda step: lr * 0.5 ** (step / steps)
+    >>> checked(halves, "schedule", "mine:halves")(0.1, steps=100)(100)
+    0.05
     """
 
     def __call__(self) -> "optax.Schedule": ...

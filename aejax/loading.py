@@ -52,7 +52,8 @@ def load(
     Raises:
       UserError: nothing of that name, no such checkpoint, or parts that cannot be had.
 
-    >>> aejax.load("runs/digits", "best").encode(images)
+    >>> aejax.load("runs/digits", "best").encode(images).shape
+    (8, 4)
     """
     path = pathlib.Path(source)
     if (path / "config.json").is_file():

@@ -62,6 +62,10 @@ def mixture(weights: Mapping[str, float]) -> Loss:
 
     Raises:
       UserError: unknown name, a weight that is not a number, or no loss at all.
+
+    >>> x = images / np.float32(255)
+    >>> mixture({"mae": 1.0, "mse": 0.5})(x, 1 - x).shape
+    (8,)
     """
     if not weights:
         raise UserError('the loss is empty; give at least one, for example {"mse": 1.0}')

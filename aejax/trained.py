@@ -51,6 +51,8 @@ class Trained:
 
     >>> model = aejax.load("runs/digits")
     >>> h = model.encode(images)
+    >>> h.shape, model.decode(h).shape
+    ((8, 4), (8, 8, 8, 1))
     """
 
     model: nn.Module

@@ -54,8 +54,8 @@ def test_impossible_spaces(make):
 
 def test_halving_gives_more_time_to_the_better(tmp_path):
     proposals = Halving(SPACE, 9, tuple(LONG))
-    found = run(tmp_path, proposals)
-    by_rung = {i: [r for r in found if r["labels"]["rung"] == i] for i in range(3)}
+    results = run(tmp_path, proposals)
+    by_rung = {i: [r for r in results if r["labels"]["rung"] == i] for i in range(3)}
     assert [len(v) for v in by_rung.values()] == [9, 3, 1]
     for before, after in ((0, 1), (1, 2)):
         order = sorted(by_rung[before], key=lambda r: -r["metrics"]["test/psnr"])
@@ -72,8 +72,8 @@ def test_halving_passes_over_what_failed(tmp_path):
             raise UserError("diverged")
         return train(config, workdir)
 
-    found = run(tmp_path, Halving(SPACE, 9, tuple(LONG)), some_fail)
-    assert max(r["labels"]["rung"] for r in found) == 2
+    results = run(tmp_path, Halving(SPACE, 9, tuple(LONG)), some_fail)
+    assert max(r["labels"]["rung"] for r in results) == 2
 
 
 def test_halving_by_a_metric_that_is_not_there(tmp_path):
@@ -100,8 +100,8 @@ def test_tpe_beats_random_at_equal_budget(tmp_path, optuna):
                 TPE(SPACE, n, "test/mse", False, seed=seed, startup=8),
             ),
         ):
-            found = run(tmp_path / f"{name}{seed}", proposals, runs=runs)
-            top = search.best(found, "test/mse", larger_is_better=False)
+            results = run(tmp_path / f"{name}{seed}", proposals, runs=runs)
+            top = search.best(results, "test/mse", larger_is_better=False)
             scores.setdefault(name, []).append(top["metrics"]["test/psnr"])
     assert sum(scores["tpe"]) > sum(scores["random"])
 
@@ -118,12 +118,12 @@ def test_tpe_goes_on_where_it_was_stopped(tmp_path, optuna):
     for _ in range(3):
         with pytest.raises(SavedAndStopped):
             run(tmp_path / "a", TPE(SPACE, 10, startup=4), stops)
-    found = run(tmp_path / "a", TPE(SPACE, 10, startup=4), stops)
+    results = run(tmp_path / "a", TPE(SPACE, 10, startup=4), stops)
     straight = run(tmp_path / "b", TPE(SPACE, 10, startup=4))
-    assert [r["overrides"] for r in found] == [r["overrides"] for r in straight]
-    assert len(found) == 10 and len(calls) == 13
+    assert [r["overrides"] for r in results] == [r["overrides"] for r in straight]
+    assert len(results) == 10 and len(calls) == 13
     extended = run(tmp_path / "a", TPE(SPACE, 12, startup=4))
-    assert [r["id"] for r in extended[:10]] == [r["id"] for r in found] and len(extended) == 12
+    assert [r["id"] for r in extended[:10]] == [r["id"] for r in results] and len(extended) == 12
 
 
 def test_tpe_shared_by_several(tmp_path, optuna):
@@ -158,8 +158,8 @@ def test_tpe_begins_with_what_it_is_given_and_survives_failures(tmp_path, optuna
     space = SPACE | {"optim.name": choice("adam", "sgd")}
     first = [{"optim.lr": 0.5, "model.latent": 30, "optim.name": "sgd"}]
     proposals = TPE(space, 12, first=first, fixed={"seed": 3})
-    found = run(tmp_path, proposals, some_fail)
-    assert found[0]["overrides"] == first[0] | {"seed": 3}
+    results = run(tmp_path, proposals, some_fail)
+    assert results[0]["overrides"] == first[0] | {"seed": 3}
     assert len(list(tmp_path.glob("*/*.json"))) >= 12
     with pytest.raises(UserError, match="optim.name = 'gd'"):
         TPE(space, 3, first=[{"optim.name": "gd"}])
@@ -225,10 +225,10 @@ def test_a_bad_run_is_ended_and_the_search_goes_on(tmp_path, optuna):
         return train(config, workdir)
 
     proposals = TPE(SPACE, 14, startup=14, pruner=Counted(startup=3), poll=0.01)
-    found = run(tmp_path, proposals, slow)
+    results = run(tmp_path, proposals, slow)
     pruned = {p.parent.name for p in tmp_path.glob("*/pruned.json")}
-    assert pruned and len(found) + len(pruned) == 14 and len(steps) == len(found)
-    done = [r["metrics"]["test/psnr"] for r in found]
+    assert pruned and len(results) + len(pruned) == 14 and len(steps) == len(results)
+    done = [r["metrics"]["test/psnr"] for r in results]
     assert max(done) > sum(done) / len(done)
     before = sorted(tmp_path.glob("*/result.json"))
     run(tmp_path, proposals, slow)

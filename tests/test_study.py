@@ -101,14 +101,14 @@ def test_parts_are_set_before_what_is_in_them():
 
 def test_each_is_done_once_in_order_and_a_later_call_does_what_is_new(tmp_path):
     calls = []
-    found = run(study(seeds(3)), tmp_path, calls)
+    results = run(study(seeds(3)), tmp_path, calls)
     assert [c[0] for c in calls] == [0, 1, 2]
-    assert [r["metrics"]["test/psnr"] for r in found] == [20, 21, 22]
-    assert [r["overrides"] for r in found] == seeds(3)
+    assert [r["metrics"]["test/psnr"] for r in results] == [20, 21, 22]
+    assert [r["overrides"] for r in results] == seeds(3)
     run(study(seeds(3)), tmp_path, calls)
     assert len(calls) == 3
-    found = run(study(seeds(5)), tmp_path, calls)
-    assert [c[0] for c in calls] == [0, 1, 2, 3, 4] and len(found) == 5
+    results = run(study(seeds(5)), tmp_path, calls)
+    assert [c[0] for c in calls] == [0, 1, 2, 3, 4] and len(results) == 5
     assert not list(tmp_path.glob("*/lease*"))
 
 
@@ -135,8 +135,8 @@ def test_what_was_begun_goes_on_in_its_directory(tmp_path):
     with pytest.raises(SavedAndStopped, match="1 of 3 runs done. The same call"):
         run(study(seeds(3)), tmp_path, train=train)
     assert not list(tmp_path.glob("*/lease*"))
-    found = run(study(seeds(3)), tmp_path, train=train)
-    assert [r["metrics"]["test/psnr"] for r in found] == [0, 1, 0]
+    results = run(study(seeds(3)), tmp_path, train=train)
+    assert [r["metrics"]["test/psnr"] for r in results] == [0, 1, 0]
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path):
@@ -165,8 +165,8 @@ def test_one_failure_is_noted_told_and_tried_again(tmp_path, capsys):
             raise ValueError("no such thing")
         return {"metrics": {"test/psnr": 1.0}}
 
-    found = run(study(seeds(3)), tmp_path, train=train, quiet=False, write_report=True)
-    assert len(found) == 2
+    results = run(study(seeds(3)), tmp_path, train=train, quiet=False, write_report=True)
+    assert len(results) == 2
     assert "1 failed" in capsys.readouterr().err
     note = read_json(next(tmp_path.glob("*/failed.json")))
     assert note["error"] == "ValueError: no such thing" and "traceback" in note
@@ -221,8 +221,8 @@ def test_a_budget_ends_it_and_nothing_is_lost(tmp_path):
         time.sleep(0.05)
         return {"metrics": {"test/psnr": 1.0}}
 
-    found = run(study(seeds(50)), tmp_path, train=train, budget=0.2)
-    assert 1 <= len(found) < 10
+    results = run(study(seeds(50)), tmp_path, train=train, budget=0.2)
+    assert 1 <= len(results) < 10
     assert len(run(study(seeds(12)), tmp_path)) == 12
 
 
@@ -243,8 +243,8 @@ def test_what_comes_next_may_follow_from_results(tmp_path):
         return [{"seed": s} for s in range(2, 6) if s <= best - 18]
 
     calls = []
-    found = run(study(seeds(2), search=search), tmp_path, calls)
-    assert [c[0] for c in calls] == [0, 1, 2, 3, 4, 5] and len(found) == 6
+    results = run(study(seeds(2), search=search), tmp_path, calls)
+    assert [c[0] for c in calls] == [0, 1, 2, 3, 4, 5] and len(results) == 6
     run(study(seeds(2), search=search), tmp_path, calls)
     assert len(calls) == 6
 
@@ -362,13 +362,13 @@ def test_the_heart_beats_and_a_lost_lease_ends_the_process(tmp_path):
     first = path.stat().st_mtime
     wait_for(lambda: path.stat().st_mtime > first)
     (tmp_path / "lease.1").write_text("{}")  # as another machine does after a long silence
-    assert process.wait(20) == 75
+    assert process.wait(240) == 75
     assert "taken over" in process.stderr.read()
 
 
 def test_one_that_steps_back_at_once_ends_nobody(tmp_path):
     program = PROGRAMS / "lease_steps_back.py"
-    process = subprocess.run([sys.executable, program, tmp_path], timeout=60)
+    process = subprocess.run([sys.executable, program, tmp_path], timeout=240)
     assert process.returncode == 0
 
 
@@ -424,8 +424,8 @@ def test_a_study_from_its_file_with_overrides_for_all(study_file, tmp_path):
     s = load(f"{study_file}:2", ["--config.optim.lr=0.25"])
     assert s.text.startswith("A study for tests")
     assert [r["optim.lr"] for r in s.runs] == [0.25, 0.25]
-    found = run_study(s, tmp_path / "out", quiet=True, write_report=False)
-    assert found[0]["metrics"]["test/psnr"] == 0.25
+    results = run_study(s, tmp_path / "out", quiet=True, write_report=False)
+    assert results[0]["metrics"]["test/psnr"] == 0.25
     (tmp_path / "empty.py").write_text("")
     with pytest.raises(UserError, match="no get_study"):
         load(str(tmp_path / "empty.py"))
@@ -452,7 +452,7 @@ def test_sigterm_stops_workers_and_says_75(study_file, tmp_path):
     )
     wait_for(lambda: len(list(out.glob("*/result.json"))) > 1)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 75
+    assert process.wait(240) == 75
     assert "Resume with: aejax study" in process.stderr.read()
     wait_for(lambda: not list(out.glob("*/lease.*")))  # the workers have ended, too
 
@@ -497,13 +497,11 @@ def test_the_status_of_a_part_is_its_own(tmp_path, order):
     (["--config.optim.lrr=1"], "optim.lr"),
 ])  # fmt: skip
 def test_mistakes_end_with_2_and_one_line(study_file, tmp_path, arguments, words):
-    from aejax.cli import main
-
-    run_main = subprocess.run(
+    process = subprocess.run(
         command(study_file, 2, tmp_path / "out", *arguments), capture_output=True, text=True
     )
-    assert main is not None and run_main.returncode == 2
-    assert words in run_main.stderr and "Traceback" not in run_main.stderr
+    assert process.returncode == 2
+    assert words in process.stderr and "Traceback" not in process.stderr
 
 
 def test_a_study_waits_for_what_others_have_and_takes_over_what_they_leave(tmp_path):
@@ -545,8 +543,8 @@ def kill_at_random(study_file, directory, runs, kills, rng):
 
 
 def _children(pid):
-    found = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(p) for p in found]
+    pids = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(p) for p in pids]
 
 
 @pytest.mark.slow
@@ -554,9 +552,11 @@ def _children(pid):
 def test_kill_9_loses_nothing_and_repeats_nothing(study_file, tmp_path, kills):
     out = tmp_path / "out"
     kill_at_random(study_file, out, runs=12 * kills, kills=kills, rng=random.Random(kills))
-    found = load_results(out)
-    assert [r["overrides"]["seed"] for r in found] == list(range(12 * kills))
-    assert [r["metrics"]["test/psnr"] for r in found] == [s / 7 + 0.001 for s in range(12 * kills)]
+    results = load_results(out)
+    assert [r["overrides"]["seed"] for r in results] == list(range(12 * kills))
+    assert [r["metrics"]["test/psnr"] for r in results] == [
+        s / 7 + 0.001 for s in range(12 * kills)
+    ]
     assert journal(out) == ""
 
 
@@ -589,7 +589,7 @@ def test_on_a_terminal_a_bar_shows_how_much_is_done(study_file, tmp_path):
             said += block
     except OSError:  # how Linux says that the other side has closed
         pass
-    assert process.wait(60) == 0
+    assert process.wait(240) == 0
     lines = [line for line in said.decode().splitlines() if "/3]" in line]
     assert len(lines) == 3 and all("\u2501" in line for line in lines), said.decode()
     grown = [line.rpartition("\x1b[90m")[0].count("\u2501") for line in lines]  # before the gray

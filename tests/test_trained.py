@@ -56,12 +56,12 @@ def test_a_copied_folder_is_loaded_without_its_data_from_anywhere(made, tmp_path
     """In a process of its own, in another working directory, with no data folder."""
     shutil.copytree(made, tmp_path / "theirs")
     env = {k: v for k, v in os.environ.items() if k not in ("AEJAX_DATA", "XLA_FLAGS")}
-    found = subprocess.run(
+    process = subprocess.run(
         [sys.executable, PROGRAMS / "load_run.py", "theirs"],
         cwd=tmp_path, env=env | {"PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True, text=True,
     )  # fmt: skip
-    assert found.stdout.strip() == "(2, 4) 6 ('a', 'b')", found.stderr
+    assert process.stdout.strip() == "(2, 4) 6 ('a', 'b')", process.stderr
 
 
 def test_loading_opens_no_data(made, monkeypatch):
@@ -234,13 +234,13 @@ def test_it_is_pickled_and_copied_before_and_after_its_first_call(made, called, 
 
 
 def test_it_is_called_from_threads(made):
-    trained, x, found = aejax.load(made), pictures(), []
+    trained, x, codes = aejax.load(made), pictures(), []
     threads = [
-        threading.Thread(target=lambda: found.append(np.asarray(trained.encode(x))))
+        threading.Thread(target=lambda: codes.append(np.asarray(trained.encode(x))))
         for _ in range(8)
     ]
     [t.start() for t in threads], [t.join() for t in threads]
-    assert len(found) == 8 and all((h == found[0]).all() for h in found)
+    assert len(codes) == 8 and all((h == codes[0]).all() for h in codes)
 
 
 def test_save_is_loaded_again(model, tmp_path, monkeypatch):
@@ -319,8 +319,8 @@ def test_latents_of_a_source_and_of_arrays(model, other):
 
 
 def test_evaluation_on_another_set_with_another_metric(model, other):
-    found = model.evaluate(other, split="all", metrics=("aejax.losses:mae", "psnr"))
-    assert found.count == 10 and {"aejax.losses:mae", "psnr"} <= set(found.metrics)
+    evaluation = model.evaluate(other, split="all", metrics=("aejax.losses:mae", "psnr"))
+    assert evaluation.count == 10 and {"aejax.losses:mae", "psnr"} <= set(evaluation.metrics)
     with pytest.raises(UserError, match="metric"):
         model.evaluate(other, metrics=("pnsr",))
 

@@ -1,7 +1,8 @@
 """The codec: arrays <-> .aej bytes.
 
-    >>> data = aejax.codec.encode(array, quality=50)
-    >>> array = aejax.codec.decode(data)
+    >>> data = aejax.codec.encode(photo, quality=50)
+    >>> aejax.codec.decode(data).shape
+    (64, 96, 3)
 
 Arrays are uint8 or uint16, [h, w], [h, w, 1] (gray), [h, w, 2] (gray, alpha), [h, w, 3] (RGB) or
 [h, w, 4] (RGB, alpha), of any size from 1x1. What is decoded has the dtype and the channels of what
@@ -67,6 +68,10 @@ def encode(
 
     Raises:
       CodecError: an image, an option or a target that is not possible.
+
+    >>> data = aejax.codec.encode(photo, quality=30)
+    >>> len(data) < photo.size // 8
+    True
     """
     if hasattr(image, "getexif"):  # Pillow's
         image, own = picture_of(image)
@@ -119,6 +124,9 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, strict: bool = False) -
 
     Raises:
       CodecError: the file is damaged, and how.
+
+    >>> aejax.codec.decode(aejax.codec.encode(photo, lossless=True)).shape
+    (64, 96, 3)
     """
     decoded = read(data, max_pixels=max_pixels)
     if not decoded.complete:

@@ -1,7 +1,10 @@
 """The .aej file as one of Pillow's formats.
 
+>>> from PIL import Image
 >>> aejax.register_pillow()
->>> Image.open("photo.aej"); image.save("photo.aej", quality=50)
+>>> Image.fromarray(photo).save("photo.aej", quality=50)
+>>> Image.open("photo.aej").size
+(96, 64)
 """
 
 import io

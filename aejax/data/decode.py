@@ -33,6 +33,9 @@ def resize(x: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
 
     Args:
       x: uint8 [h, w, 1 or 3].
+
+    >>> resize(photo, 32).shape, resize(photo, (40, 40)).shape
+    ((32, 48, 3), (40, 40, 3))
     """
     from PIL import Image
 

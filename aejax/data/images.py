@@ -75,6 +75,10 @@ def read_image(
     Raises:
       BadImage: not a picture, damaged, or of a kind that is not read (see the module).
       UserError: no such file.
+
+    >>> x, meta = read_image("photo.png")
+    >>> x.shape, x.dtype, meta.has_alpha
+    ((64, 96, 3), dtype('uint8'), False)
     """
     with _opened(source, name) as file:
         page = deep.tiff_page(file)
@@ -91,6 +95,9 @@ def header(source: str | os.PathLike | bytes, name: str | None = None) -> tuple[
 
     Raises:
       BadImage, UserError: as `read_image`, for what the header shows.
+
+    >>> header("photo.png")
+    (64, 96, 3)
     """
     with _opened(source, name) as file:
         page = deep.tiff_page(file)
@@ -293,6 +300,9 @@ def write_image(
 
     Raises:
       UserError: an unknown suffix; alpha in JPEG or BMP; a folder that is missing; a full disk.
+
+    >>> write_image("copy.jpg", photo)
+    []
     """
     path, meta = Path(path), meta or Meta()
     x = np.asarray(x)[..., None] if np.ndim(x) == 2 else np.asarray(x)

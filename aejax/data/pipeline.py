@@ -396,6 +396,10 @@ def make_pipeline(
 
     Raises:
       UserError: values that cannot be; a source, split or image that cannot be used.
+
+    >>> pipeline = make_pipeline(config, training=True)
+    >>> pipeline.images(step=0)["image"].shape
+    (16, 8, 8, 1)
     """
     data = config.data
     crop = data.crop if training else config.eval.get("crop", 0)

@@ -39,6 +39,11 @@ class Source:
       rest: names of the pictures of the set that are in no part of this split, by where they are.
       marks: uint64 [n], equal only for equal content, or None if that is not known: by it no
         picture comes into two splits.
+
+    >>> source = open_source("bundled:digits", "all")
+    >>> x, label = source.read(3)
+    >>> x.shape, x.dtype, label
+    ((8, 8, 1), dtype('uint8'), 3)
     """
 
     name: str
@@ -151,6 +156,10 @@ def open_source(
 
     Raises:
       UserError: no such set, split or folder; bad images unless they are to be skipped.
+
+    >>> source = open_source("bundled:digits", "test", holdout=10)
+    >>> len(source), source.shape, source[0]["label"]
+    (179, (8, 8, 1), 9)
     """
     if on_bad not in ("error", "skip"):
         raise UserError(f'data.on_bad = "{on_bad}"; it is error or skip')

@@ -92,6 +92,10 @@ def open_splits(
 
     Raises:
       UserError: a source or split that is not there or not usable; a picture in both splits.
+
+    >>> splits = open_splits(config)
+    >>> len(splits.train), len(splits.test)
+    (1618, 179)
     """
     c = config.data
     size = tuple(c.size) if c.size else None

@@ -284,5 +284,9 @@ def denoise(image: Any, sigma: float | None = None, **options) -> np.ndarray:
 
     Raises:
       UserError: shape, type, values or options that cannot be; no weights of that name.
+
+    >>> clean = aejax.denoise(photo, sigma=15)
+    >>> clean.shape, clean.dtype
+    ((64, 96, 3), dtype('uint8'))
     """
     return restore(image, sigma, **options).image

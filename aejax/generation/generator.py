@@ -133,6 +133,10 @@ class Generator:
 
         Raises:
           UserError: a class that it does not know, or an option that its prior does not have.
+
+        >>> from aejax.generation.generator import load_generator
+        >>> load_generator("fashion-mnist").sample(2, seed=1, label=3, steps=2).shape
+        (2, 28, 28, 1)
         """
         _check(n=n, batch=batch)
         for name, value in options.items():

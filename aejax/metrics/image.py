@@ -29,7 +29,11 @@ def mse(x: Images, y: Images) -> PerImage:
 
 
 def psnr(x: Images, y: Images) -> PerImage:
-    """Peak signal-to-noise ratio in dB for a peak of 1; equal images give 100 dB, not infinity."""
+    """Peak signal-to-noise ratio in dB for a peak of 1; equal images give 100 dB, not infinity.
+
+    >>> float(psnr(np.zeros((1, 8, 8, 1)), np.full((1, 8, 8, 1), 0.1))[0].round(3))
+    20.0
+    """
     return -10.0 * jnp.log10(jnp.maximum(mse(x, y), 1e-10))
 
 

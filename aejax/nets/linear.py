@@ -27,9 +27,9 @@ def principal_components(
     randomised SVD (Halko, Martinsson and Tropp, 2011). Computed in float32, or in float64 if the
     rows are float64.
 
-    >>> mean, basis = principal_components(np.random.rand(72, 27648).astype("float32"), 16)
+    >>> mean, basis = principal_components(np.random.rand(72, 2048).astype("float32"), 16)
     >>> basis.shape
-    (27648, 16)
+    (2048, 16)
     """
     n, d = rows.shape
     mean = rows.mean(0, dtype=np.float64)

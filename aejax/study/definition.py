@@ -41,6 +41,15 @@ class Search:
       larger_is_better: whether a larger `metric` is better.
       fixed: overrides that are added to every run that the search proposes.
       poll: seconds between two calls of `should_stop`.
+
+    Example:
+      >>> class Doubling(Search):  # longer and longer, as long as it helps
+      ...     def __call__(self, results, directory):
+      ...         scores = [r["metrics"]["test/psnr"] for r in results]
+      ...         count = len(scores) + (scores == sorted(scores))
+      ...         return [{"train.length": f"{2**i} epochs"} for i in range(count)]
+      >>> Study("longer", config, search=Doubling()).search([], None)
+      [{'train.length': '1 epochs'}]
     """
 
     metric: str = ""
@@ -227,7 +236,12 @@ def named(label: str, members: Mapping[str, Overrides]) -> list[Overrides]:
 
 
 def seeds(n: int) -> list[Overrides]:
-    """n repetitions: seed = 0 ... n - 1."""
+    """n repetitions: seed = 0 ... n - 1.
+
+    Example:
+      >>> seeds(2)
+      [{'seed': 0}, {'seed': 1}]
+    """
     return grid({"seed": range(n)})
 
 
@@ -236,6 +250,10 @@ def product(*sets: Iterable[Overrides]) -> list[Overrides]:
 
     Raises:
       UserError: two sets give different values to one key.
+
+    Example:
+      >>> product(grid({"model.latent": (2, 4)}), seeds(1))
+      [{'model.latent': 2, 'seed': 0}, {'model.latent': 4, 'seed': 0}]
     """
     runs: list[Overrides] = []
     for parts in itertools.product(*map(list, sets)):
@@ -297,7 +315,12 @@ def describe(run: Run, keys: Sequence[str]) -> str:
 
 
 def run_id(overrides: Overrides) -> str:
-    """A hash in ten hex digits of keys and values; order, labels and 1 against 1.0 are ignored."""
+    """A hash in ten hex digits of keys and values; order, labels and 1 against 1.0 are ignored.
+
+    Example:
+      >>> run_id({"seed": 0}) == run_id({"@name": "the first", "seed": 0.0})
+      True
+    """
     canonical = {k: _canonical(v) for k, v in overrides.items() if not k.startswith("@")}
     text = json.dumps(canonical, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:10]
@@ -339,6 +362,10 @@ def list_runs(all_overrides: Iterable[Overrides]) -> list[Run]:
 
     Raises:
       UserError: a run is no dict, or has a value that cannot be written as JSON.
+
+    Example:
+      >>> [run.labels for run in list_runs([{"@model": "small", "model.latent": 2}])]
+      [{'model': 'small'}]
     """
     runs: dict[str, Run] = {}
     for overrides in all_overrides:

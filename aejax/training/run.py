@@ -51,7 +51,9 @@ def train(
       UserError: the config, the data or the folder cannot be used, or another process trains there.
       SavedAndStopped: a signal came, and the run can be continued.
 
-    >>> aejax.train(config, "runs/mine").metrics["test/psnr"]
+    >>> result = aejax.train(config, "runs/mine", quiet=True)
+    >>> result.steps, sorted(result.metrics)[:2]
+    (20, ['test/loss', 'test/mse'])
     """
     watch = Stopwatch()
     config, workdir = current(config), pathlib.Path(workdir)

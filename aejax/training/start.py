@@ -74,7 +74,7 @@ def misfits(have: Variables, want: Variables) -> list[str]:
     """What differs between two trees of variables, in words; [] if one can take the other's place.
 
     >>> misfits({"a": np.zeros(3)}, {"a": np.zeros(4)})
-    ["a is (3,), not (4,)"]
+    ['a is (3,), not (4,)']
     """
     ours, theirs = _shapes(have), _shapes(want)
     return [

@@ -7,6 +7,9 @@ the large ones are that photograph, mirrored and repeated. Each size is encoded 
 processes of their own, whose peak of resident memory counts the pixels, the code and jax; CPU
 seconds are of all threads, after one run on a small image of the same windows. CompressAI is its
 mean-scale hyperprior (mbt2018-mean, quality 4), if it is installed.
+
+Cost: 10 minutes with all four sizes on two cores of an AMD EPYC. Results: codec.md beside this
+file.
 """
 
 import json

@@ -6,6 +6,8 @@ ConvEncoder and ConvDecoder of the package (unshuffle by 2, a 1x1 convolution, r
 two 3x3 convolutions, level by level, and back) with Adam on a batch in memory: as it comes, which
 may multiply in bfloat16 where the CPU gains by it, and in float32 throughout. The twin is the same
 layers in PyTorch, channels-last, float32 and bfloat16 (autocast), eager and `torch.compile`.
+
+Cost: 4 minutes on two cores of an AMD EPYC. Results: conv_autoencoder.md beside this file.
 """
 
 import common

@@ -6,6 +6,8 @@ All three train the same network (ReLU, sigmoid, mean squared error, learning ra
 Fashion-MNIST, one epoch each in turn, images in memory as float32 in [0, 1] (aejax: uint8) and
 shuffled every epoch. Keras: `fit` on its PyTorch and JAX backends, with steps_per_execution where
 its backend knows it. PyTorch: a plain loop over a shuffled tensor, eager and `torch.compile`.
+
+Cost: 2 minutes on two cores of an AMD EPYC. Results: dense_epoch.md beside this file.
 """
 
 import os

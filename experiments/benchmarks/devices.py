@@ -6,6 +6,8 @@ A convolutional autoencoder on crops of the bundled photos, global batch 32, in 
 devices share this machine's cores: steps per second cannot grow, so what they lose is the price
 of dividing the work (smaller products, the mean over devices). The loss after the same steps is
 the test that it is the same training.
+
+Cost: 6 minutes on two cores of an AMD EPYC. Results: devices.md beside this file.
 """
 
 import json

@@ -6,6 +6,8 @@ Crops of 64x64 of the photographs in train/photos, 16 to a batch, flipped. "memm
 file once into a memory map (what `auto` chooses for a folder), "stream" decodes each for every
 batch in 2 Grain workers, and so does the DataLoader, in 2 workers. Then 60 steps of the codec's
 training, and how long they waited for data.
+
+Cost: 4 minutes on two cores of an AMD EPYC. Results: input_pipeline.md beside this file.
 """
 
 import itertools

@@ -5,6 +5,8 @@
 Float32 inputs; what is chosen may multiply in bfloat16 where the CPU gains by it. PyTorch in its
 channels-last layout, in float32 and in bfloat16. Forward + backward computes y and the gradients of
 x and of the weights. The peak is that of a 2048 x 2048 float32 matrix product in the same run.
+
+Cost: 2 minutes on two cores of an AMD EPYC. Results: primitives.md beside this file.
 """
 
 import common

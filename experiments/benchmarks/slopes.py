@@ -5,6 +5,8 @@
 A convolutional autoencoder (widths 64 and 128) on random images; every point in a process of its
 own, whose peak memory is the process's less that of one that only imported jax. The slope is that
 of a straight line through the logarithms: 1 = in proportion.
+
+Cost: 6 minutes on two cores of an AMD EPYC. Results: slopes.md beside this file.
 """
 
 import json

@@ -6,6 +6,8 @@ Each run is eight steps of a linear autoencoder on the bundled digits, with its 
 checkpoint. A run's own account (result.json, "seconds") is what training took; the time from one
 result to the next, less that, is what the study adds: its lease, its folder, its line in the
 manifest, looking for what is done. Memory is the resident size of the process.
+
+Cost: 27 minutes on two cores of an AMD EPYC. Results: study.md beside this file.
 """
 
 import json

@@ -3,7 +3,7 @@
     aejax study experiments/compress/ablations.py --directory runs/compress-ablations
 
 with the training photographs given by AEJAX_DATA. Eleven runs of 1,200 steps of four 128x128 crops
-of a model with a fifth of the work, two and a half minutes each on one idle core. A run's
+of a model with a fifth of the work. Cost: two and a half minutes each on one idle core. A run's
 `test/loss` on the middles of the held-out photographs, five qualities from 0 to 100, is
 (bpp + lambda MSE) over sqrt(lambda): one per cent of it is about one per cent of bits. `loss_20`,
 `loss_50`, `loss_80` are that of one quality alone, for the models of one rate.
@@ -19,14 +19,7 @@ of a model with a fifth of the work, two and a half minutes each on one idle cor
     only-20, only-50, only-80
                   one model for one rate, against `context` at that rate
 
-What came out (results/ablations/table.md; one core of an AMD EPYC beside other work, and paused at
-times, which its wall time counts), per cent of the loss against `context`:
-
-    starting at the KLT is what makes so short a training possible: without it 3.4 times the loss
-    z is worth 8 %, means from it nothing, slices and colours 0.4 % after so few steps
-    a decoder trained on rounded latents beats one trained on noisy ones by 2 %
-    one model for all rates costs 5.1, 2.1 and 1.0 % at qualities 20, 50, 80, of one seed
-    320 latents instead of 192 are worth 18 % at quality 80, and cost 1 % at 20; 96 the reverse
+Results: README.md beside this file.
 """
 
 import pathlib

@@ -16,20 +16,8 @@ asked together, a run that answers two of them is done once and stands under the
     optimiser    Muon against Adam
     supervision  clean targets against Noise2Noise, Noise2Void, Noise2Self, Neighbor2Neighbor at 25
 
-About four minutes a run on an idle core of an AMD EPYC without AVX-512. What came out, one seed,
-dB at sigma 25 (results/ablations/table.md; its seconds and examples/s were taken beside other work
-and say little; "told, blind" is also the U 32/64/128, "range, only 25" the clean targets):
-
-    told         told 28.40, blind 28.12, told sometimes and judged blind 28.14
-    range        only 25: 28.30, but 33.2 instead of 35.5 at 5; 0 to 30: 28.14, and 22.9 instead of
-                 23.5 at 75; biases 28.16 against 28.12, and 23.52 against 23.47 at 75, unseen
-    residual     direct 28.30 against 28.12, better from 15 on, worse at 5 (34.9 against 35.5)
-    size         8 kMAC/pixel 27.70, 10 (flat) 27.97, 29 (two levels) 28.22, 30 (three) 28.12, 38
-                 (flat) 28.17; DnCNN of 47 kMAC 27.78
-    supervision  clean 28.30, Noise2Noise 28.21, Neighbor2Neighbor 27.20, Noise2Self 25.62,
-                 Noise2Void 25.53
-
-Not run yet: the three larger sizes, balance, optimiser.
+Cost: about four minutes a run on an idle core of an AMD EPYC without AVX-512. Results: README.md
+beside this file.
 """
 
 from ml_collections import ConfigDict

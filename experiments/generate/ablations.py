@@ -107,7 +107,8 @@ def get_study(arg: str = ""):
         title=f"Generators: {which}",
         config=config,
         runs=product(named(which, members), seeds(TABLE.seeds_in(words))),
-        train=functools.partial(TABLE.measured, priors=priors, same_ema=which == "ema"),
+        train=TABLE.trained,
+        measure=functools.partial(TABLE.scored, priors=priors, same_ema=which == "ema"),
         columns=(
             *(f"test/fd, {p}" for p in priors),
             *(

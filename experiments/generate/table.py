@@ -222,42 +222,46 @@ def codes_used(workdir, images, data_dir=None) -> float:
     return float(np.mean([len(np.unique(g)) for g in groups]) / prior.vocabulary)
 
 
-def measured(
-    config, workdir, data_dir=None, command="", judge="", priors=(), same_ema=False, n=N
-):  # fmt: skip
-    """One run of the study: trains the model and each of its priors, and scores their samples. A
-    run that was interrupted continues with what is missing.
+def trained(config, workdir, data_dir=None, command=""):
+    """`Study.train`: the model of one run, in the folder `model` of its own; PCA has nothing to
+    train."""
+    from aejax.machine.provenance import provenance
+    from aejax.training.run import train
+
+    if config.model.name != "pca":
+        folder = pathlib.Path(workdir) / "model"
+        return train(config, folder, data_dir=data_dir, command=command, quiet=True).to_dict()
+    result = {"metrics": {}, "seconds": {"total": 0.0}, "steps": 0, **provenance(command)}
+    return result | {"config": json.loads(to_json(config))}
+
+
+def scored(run, judge="", priors=(), same_ema=False, n=N):
+    """`Study.measure`: trains or fits each prior of one run and scores its samples. What an
+    interrupted call has measured stands in scores.json and is not measured again.
 
     Args:
+      run: the TrainedRun.
       judge: name for features.extractor; default the shipped classifier of the set.
       priors: which of those that fit this model; () = all.
       same_ema: trained priors use config.optim.ema instead of 0.999.
     """
     from aejax.generation.score import score
-    from aejax.machine.provenance import provenance
-    from aejax.training.run import train
 
-    folder = pathlib.Path(workdir)
-    options = {"data_dir": data_dir, "command": command, "quiet": True}
-    if config.model.name == "pca":
-        result = {"metrics": {}, "seconds": {"total": 0.0}, "steps": 0, **provenance(command)}
-        result["config"] = json.loads(to_json(config))
-        folder.mkdir(parents=True, exist_ok=True)
-    else:
-        result = train(config, folder / "model", **options).to_dict()
-    model_s = result["seconds"]["total"]
-    real, file = judged(config.data.source, data_dir, judge), folder / "scores.json"
+    config, model_s = run.config, run.result["seconds"]["total"]
+    options = {"data_dir": run.data_dir, "command": run.result.get("command", ""), "quiet": True}
+    real, file = judged(config.data.source, run.data_dir, judge), run.workdir / "scores.json"
     rows = json.loads(file.read_text()) if file.exists() else {}
     for prior in priors_of(config):
         if prior in rows or (priors and prior not in priors):
             continue
         n = min(n, len(real.images))
         ema = config.optim.ema if same_ema else None
-        made, fit, draw = drawn(config, prior, folder, real, n, ema, options)
+        made, fit, draw = drawn(config, prior, run.workdir, real, n, ema, options)
         fit += model_s
         rows[prior] = score(real, made, seed=config.seed).to_dict() | {"fit_s": fit, "draw_s": draw}
         if prior == "transformer":
-            rows[prior]["codes_used"] = codes_used(folder / prior, real.train_images, data_dir)
+            folder = run.workdir / prior
+            rows[prior]["codes_used"] = codes_used(folder, real.train_images, run.data_dir)
         file.write_text(json.dumps(rows, indent=1))
     best = min(rows, key=lambda p: rows[p]["fd"])
     kept = ("fd", "fd_floor", "kid", "precision", "recall", "density", "coverage", "copies")
@@ -265,8 +269,8 @@ def measured(
     metrics |= {f"test/fd, {p}": row["fd"] for p, row in rows.items()}
     metrics |= {f"test/{k}": rows[best][k] for k in ("fit_s", "draw_s")}
     priors_s = sum(row["fit_s"] - model_s + row["draw_s"] for row in rows.values())
-    seconds = result["seconds"] | {"priors": priors_s, "total": model_s + priors_s}
-    return result | {"metrics": result["metrics"] | metrics, "seconds": seconds}
+    seconds = run.result["seconds"] | {"priors": priors_s, "total": model_s + priors_s}
+    return metrics | {"seconds": seconds}
 
 
 # What tells a model from the base config of the study.
@@ -281,7 +285,7 @@ def overrides(model: str, arg: str) -> dict:
     """The overrides of a model's run in the study."""
     c = get_config(f"{arg},{'ae' if model == 'pca' else model}")
     if model == "pca":
-        c.model.name = "pca"  # no class: `measured` knows it
+        c.model.name = "pca"  # no class: `trained` and `drawn` know it
     changes = {"@model": model}
     for dotted in CHANGED:
         section, key = dotted.split(".")
@@ -317,7 +321,8 @@ def get_study(arg: str = ""):
         title=f"Autoencoders and their priors on {SETS[data]}",
         config=config,
         runs=product([overrides(m, base) for m in models], seeds(seeds_in(words))),
-        train=functools.partial(measured, judge=judge, priors=priors),
+        train=trained,
+        measure=functools.partial(scored, judge=judge, priors=priors),
         columns=(
             *(f"test/fd, {p}" for p in priors or (*PRIORS, "own")),
             *("test/fd", "test/kid", "test/density", "test/coverage", "test/fit_s", "test/draw_s"),

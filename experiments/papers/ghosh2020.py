@@ -12,10 +12,8 @@ convolutional one and 100 epochs. The distance is between features of a digit cl
 scale than Inception's: what can be compared is the order of the rows and what the mixture gains.
 That table's RAE column with more priors, GAN and PCA: `table.py digits`.
 
-About 40 s of training and 20 s of measuring per row, 5 minutes in all on 2 quiet cores. Result,
-results/ghosh2020/table.md: in both the mixture helps every model, most of all the plain AE (9.9 to
-1.7; 58.7 to 10.7 in print). With it ours are close together, and the VAE the best instead of the
-worst.
+Cost: about 40 s of training and 20 s of measuring per row, 5 minutes in all on 2 quiet cores.
+Results: README.md beside this file.
 """
 
 import pathlib

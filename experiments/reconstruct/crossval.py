@@ -8,7 +8,7 @@ the spread over folds and a paired test. The folds are drawn once and kept in ru
 epochs are too few for the linear one to reach PCA (papers/baldi1989.py does). Arguments:
 "smoke".
 
-About 9 minutes on 2 quiet cores. Result: results/crossval/table.md.
+Cost: about 9 minutes on 2 quiet cores. Results: README.md beside this file.
 """
 
 import os

@@ -2,8 +2,11 @@
 
     aejax train --config experiments/reconstruct/dense_784.py --workdir runs/dense_784
 
-One hidden layer of 64 units, batch 32, Adam: 60,000 examples an epoch. Ten epochs take about a
-minute on 2 cores; log.jsonl has examples_per_sec.
+One hidden layer of 64 units, batch 32, Adam: 60,000 examples an epoch; log.jsonl has
+examples_per_sec.
+
+Cost: ten epochs take about a minute on 2 cores. Beside Keras and PyTorch:
+experiments/benchmarks/dense_epoch.md.
 """
 
 from aejax.config import base, flags, part

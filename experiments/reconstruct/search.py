@@ -9,19 +9,8 @@ optuna. Arguments: the seed of both ways (0), "smoke".
 
 The report ends with the best run of each way, and how far the defaults are from the best.
 
-15 minutes a seed on one core of an AMD EPYC, 25 to 35 without AVX-512. The best of 20 (test/mse),
-from results/search-SEED/table.md:
-
-    seed              0        1        2        3        4    mean
-    random      0.01020  0.01077  0.00982  0.01095  0.01205  0.0108
-    TPE         0.01200  0.00921  0.01029  0.00923  0.00922  0.0100
-    defaults    -9.4 %   +0.4 %   -5.9 %   +0.1 %   +0.2 %   against the better, at its size of h
-
-So TPE is ahead by 7 % in the mean of five draws, and in three of the five; in the others it stayed
-near what its 6 random draws had found: 20 runs are few for it. Three draws were planned at first;
-after them TPE was behind by 2 %, and two more were made. (On a smooth model of 91 of these runs, a
-Gaussian process, it wins with 30 of 40 seeds, by 6 % of the error in the mean.) Nothing found beats
-the defaults by more than 0.4 %.
+Cost: 15 minutes a seed on one core of an AMD EPYC, 25 to 35 without AVX-512. Results: README.md
+beside this file.
 """
 
 from aejax.config import base, flags, part

@@ -37,9 +37,9 @@ def test_nothing_is_detected_on_a_laptop():
 
 
 def test_slurm_inside_srun():
-    found = detect.detect(SLURM)
+    cluster = detect.detect(SLURM)
     port = 70001 % 4096 + 61440
-    assert found == Cluster(
+    assert cluster == Cluster(
         "SLURM", f"gpu01:{port}", 4, 3, ("gpu01", "gpu01", "gpu02", "gpu02"), (1,)
     )
 

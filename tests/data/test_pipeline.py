@@ -139,9 +139,9 @@ def test_sets_without_labels_have_none(tmp_path):
 @pytest.mark.parametrize("cache", ["device", "memmap", "stream"])
 def test_prefetch_is_dispatch(cache):
     pipeline = digits(cache=cache)
-    found = list(pipeline.prefetch(3, 4, 13))
-    assert [len(next(iter(f.values()))) for f in found] == [4, 4, 2]
-    for start, got in zip((3, 7, 11), found, strict=True):
+    chunks = list(pipeline.prefetch(3, 4, 13))
+    assert [len(next(iter(f.values()))) for f in chunks] == [4, 4, 2]
+    for start, got in zip((3, 7, 11), chunks, strict=True):
         want = pipeline.dispatch(start, min(4, 13 - start))
         assert got.keys() == want.keys()
         for name in want:
@@ -200,16 +200,16 @@ def wait_until_gone(pids):
 
 def test_workers_outlive_signals_but_not_their_run():
     program = PROGRAMS / "killed_reader.py"
-    found = subprocess.run([sys.executable, program], capture_output=True, text=True,
-                           env={**os.environ, "PYTHONPATH": os.getcwd()}, timeout=100)  # fmt: skip
-    assert found.returncode == -signal.SIGKILL, found.stderr
-    wait_until_gone(list(map(int, found.stdout.split())))
+    process = subprocess.run([sys.executable, program], capture_output=True, text=True,
+                           env={**os.environ, "PYTHONPATH": os.getcwd()}, timeout=600)  # fmt: skip
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    wait_until_gone(list(map(int, process.stdout.split())))
 
 
 def test_reading_needs_no_jax():
     """What workers import of this package must not cost them an accelerator's start."""
     code = "import sys, aejax.data.pipeline, aejax.data.source; sys.exit('jax' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], timeout=240).returncode == 0
 
 
 # --- evaluation -----------------------------------------------------------------------------------
@@ -248,11 +248,11 @@ def test_evaluation_counts_every_example_once(folder, spec, cache, processes):
 
 def test_more_processes_than_examples(tmp_path):
     write_image(tmp_path / "a.png", picture(9, 9))
-    source, found = open_source(f"folder:{tmp_path}", "all"), []
+    source, masks = open_source(f"folder:{tmp_path}", "all"), []
     for p in range(3):
         pipeline = Pipeline(source, batch=3, training=False, process_index=p, process_count=3)
-        found.append([b["mask"].sum() for b in pipeline.eval_batches(2)])
-    assert found == [[1.0], [0.0], [0.0]]
+        masks.append([b["mask"].sum() for b in pipeline.eval_batches(2)])
+    assert masks == [[1.0], [0.0], [0.0]]
 
 
 # --- configs --------------------------------------------------------------------------------------
@@ -330,8 +330,8 @@ def test_real_sets(real_data):
 def names_of(c, training):
     """The names of the examples, read from each of them as the model would see it."""
     pipeline = make_pipeline(c, training=training)
-    found = {pipeline.reader.read(i)[0].tobytes() for i in range(pipeline.n)}
-    return pipeline, found
+    contents = {pipeline.reader.read(i)[0].tobytes() for i in range(pipeline.n)}
+    return pipeline, contents
 
 
 @pytest.mark.parametrize("cache", ["device", "memmap", "stream"])

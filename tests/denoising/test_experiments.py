@@ -90,4 +90,4 @@ def test_ablations_run(tmp_path, question):
 
     study = load_study(f"{FOLDER / 'ablations.py'}:smoke {question}")
     results = run_study(study, tmp_path)
-    assert results is not None
+    assert results and all(r["metrics"] for r in results)

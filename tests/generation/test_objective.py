@@ -260,4 +260,6 @@ def test_spectral_norm_against_svd_and_inside_a_decoder():
     near = bounded.apply(big, h + 1e-2) - bounded.apply(big, h)
     # every layer has norm at most 1 and gelu a slope below 1.13
     assert float(jnp.linalg.norm(near, axis=(1, 2)).max()) < 1.2 * 1e-2 * math.sqrt(2)
-    assert plain.init(KEY, h)["params"].keys() is not None
+    big = jax.tree.map(lambda p: 100.0 * p, plain.init(KEY, h))
+    far = plain.apply(big, h + 1e-2) - plain.apply(big, h)
+    assert float(jnp.linalg.norm(far, axis=(1, 2)).max()) > 1.0

@@ -27,7 +27,7 @@ def runs_of(spec):
 def test_full_forms_resolve_to_models_with_parameters(spec):
     study, runs = runs_of(spec)
     assert len({run.id for run, _ in runs}) == len(runs) and len(runs) % 3 == 0
-    priors = study.train.keywords.get("priors")
+    priors = study.measure.keywords.get("priors")
     for run, config in runs:
         if run.overrides["seed"] or config.model.name == "pca":
             continue
@@ -52,7 +52,7 @@ def test_table_is_whole():
     }  # fmt: skip
     study, few = runs_of("table.py:digits,rae-paper")
     assert len(few) == 15 and all(c.data.source == "tfds:mnist" for _, c in few)
-    assert study.train.keywords["priors"] == ("normal", "gaussian", "gmm-10")
+    assert study.measure.keywords["priors"] == ("normal", "gaussian", "gmm-10")
 
 
 def test_an_ablation_is_named():
@@ -64,15 +64,17 @@ def test_an_ablation_is_named():
 @pytest.mark.parametrize("spec", SMOKE)
 def test_smoke_runs_end_in_figures(spec, tmp_path):
     study, runs = runs_of(spec)
-    results = []
-    for run, config in runs:
-        result = study.train(config, tmp_path / run.id)
+    results = studies.run_study(study, tmp_path, quiet=True)
+    assert len(results) == len(runs)
+    for result in results:
         assert result["metrics"]["test/fd"] > 0 and "test/fd_floor" in result["metrics"]
         assert result["seconds"]["total"] >= result["metrics"]["test/fit_s"]  # the priors count too
-        again = study.train(config, tmp_path / run.id)  # nothing is done twice
-        assert again["metrics"] == result["metrics"]
-        results.append(result | {"id": run.id, "labels": run.labels})
+    files = sorted(tmp_path.glob("*/*/result.json"))
+    before = [file.stat().st_mtime_ns for file in files]
+    again = studies.run_study(study, tmp_path, quiet=True)  # nothing is done twice
+    assert [r["metrics"] for r in again] == [r["metrics"] for r in results]
+    assert [file.stat().st_mtime_ns for file in files] == before
     if study.finish:
-        (section,) = study.finish(results, tmp_path)
+        (section,) = json.loads((tmp_path / "sections.json").read_text())
         assert "floor" in section["text"] and "extractor" in section["text"]
         assert len(json.loads((tmp_path / "rows.json").read_text())) >= len(runs)

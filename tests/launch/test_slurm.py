@@ -52,13 +52,13 @@ def environment(slurm, tmp_path, monkeypatch):
 
 def rows(directory):
     """What a study's table is made of: overrides -> metrics, in full precision."""
-    found = {}
+    rows = {}
     for file in directory.glob("*/result.json"):
         result = json.loads(file.read_text())
-        found[json.dumps(result["overrides"], sort_keys=True)] = (
+        rows[json.dumps(result["overrides"], sort_keys=True)] = (
             result["metrics"], result["steps"], result["parameters"]
         )  # fmt: skip
-    return found
+    return rows
 
 
 def waited(what, timeout, slurm):
@@ -106,11 +106,11 @@ def test_an_array_study_is_requeued_saves_and_resumes_and_equals_the_local_one(
     # time limit: SIGTERM to the step, exit status 75, and the script queues itself again.
     def saved(run):
         """The step of its one checkpoint."""
-        found = [
+        steps = [
             int(d.name) for d in (directory / run / "checkpoints").iterdir() if d.name.isdigit()
         ]
-        assert len(found) < 2
-        return found and found[0]
+        assert len(steps) < 2
+        return steps and steps[0]
 
     requeued = training(0)
     slurm.run("scontrol", "requeue", f"{job}_0")
