@@ -43,18 +43,18 @@ LAST_SCALE = 8.0  # of the last layers' stored weights
 RATES = (0.0009, 0.15)  # lambda of bpp + lambda * MSE on 0..255, at quality 0 and 100
 
 
-def quality_byte(quality: Float[Array, "b"]) -> Float[Array, "b"]:
+def quality_byte(quality: Float[Array, " b"]) -> Float[Array, " b"]:
     """0..100 -> the whole number 0..255 that the file stores."""
     return jnp.clip(jnp.floor(quality * 2.55 + 0.5), 0, 255)
 
 
-def lagrangian(quality: Float[Array, "b"], rates: Sequence[float] = RATES) -> Float[Array, "b"]:
+def lagrangian(quality: Float[Array, " b"], rates: Sequence[float] = RATES) -> Float[Array, " b"]:
     """lambda of a quality, log-spaced between the `rates` of quality 0 and 100."""
     t = quality_byte(quality) / 255.0
     return rates[0] * (rates[1] / rates[0]) ** t
 
 
-def at_quality(table: Float[Array, "k c"], quality: Float[Array, "b"]) -> Float[Array, "b 1 1 c"]:
+def at_quality(table: Float[Array, "k c"], quality: Float[Array, " b"]) -> Float[Array, "b 1 1 c"]:
     """Linear interpolation between the nodes; exact if the nodes are integers below 2^18 times a
     power of two, as the weights are multiples of 1/32 (and no matrix unit is asked)."""
     t = quality_byte(quality) / 32.0

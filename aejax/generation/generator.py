@@ -84,7 +84,7 @@ class Generator:
     def _encode(self):
         return jax.jit(lambda v, x: self.model.apply(v, x / 255.0, method="to_z"))
 
-    def _label(self, label: int | None, n: int) -> Int[np.ndarray, "n"] | None:
+    def _label(self, label: int | None, n: int) -> Int[np.ndarray, " n"] | None:
         if label is None:
             return None
         if not 0 <= label < self.classes:
@@ -109,7 +109,7 @@ class Generator:
             raise UserError(f"pictures of {pictures.shape[1:]}; this generator has {self.shape}")
         return np.asarray(self._encode(self.variables, pictures.astype(np.float32)))
 
-    def decode(self, z: Float[np.ndarray, "n *s"]) -> Pictures:
+    def decode(self, z: Float[np.ndarray, " n *s"]) -> Pictures:
         """z -> pictures."""
         return np.asarray(self._decode(self.variables, jnp.asarray(z)))
 
@@ -162,7 +162,7 @@ class Generator:
 
     def edit(
         self, picture: np.ndarray, count: int = 8, reach: float = 3.0, steps: int = 9
-    ) -> tuple[Pictures, Int[np.ndarray, "count"]]:
+    ) -> tuple[Pictures, Int[np.ndarray, " count"]]:
         """The picture with one coordinate of z set from -reach to +reach standard deviations, for
         the `count` coordinates that change it most: ([count * steps, h, w, c], the coordinates)."""
         self._check_continuous("edit")
@@ -184,7 +184,7 @@ class Generator:
         pictures: Pictures,
         n: int = 8,
         strength: float = 0.5,
-        labels: Int[np.ndarray, "b"] | None = None,
+        labels: Int[np.ndarray, " b"] | None = None,
         seed: int = 0,
         steps: int = 16,
     ) -> Pictures:
