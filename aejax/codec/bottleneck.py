@@ -221,7 +221,7 @@ class Entropy(nn.Module):
             y_hat = y + self._noise(y)
         return self.ungained(y_hat, cond), terms
 
-    def _through_z(self, y: Array, cond: dict, train: bool) -> tuple[Array, Float[Array, "b"]]:
+    def _through_z(self, y: Array, cond: dict, train: bool) -> tuple[Array, Float[Array, " b"]]:
         """(features for y's levels, bits of z)."""
         z = self.hyper_analysis(y, cond)
         mean, level = self.z_prior(cond)

@@ -78,7 +78,7 @@ def companded(v: Float[Array, "..."]) -> Float[Array, "..."]:
     return jnp.sign(v) * jnp.minimum(jnp.floor(size * 16.0) * UNIT, TOP)
 
 
-def weight_unit(w: Float[Array, "... o"]) -> Float[Array, "o"]:
+def weight_unit(w: Float[Array, "... o"]) -> Float[Array, " o"]:
     """2^e per output channel: the smallest unit in which every weight fits into 127."""
     top = jnp.max(jnp.abs(w), axis=tuple(range(w.ndim - 1)))
     # The margin keeps weights of exactly 127 units, already quantised ones, at 127 units.

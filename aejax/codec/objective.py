@@ -26,7 +26,7 @@ MS_SSIM = 1400.0
 
 def distortion(
     metric: str, y: Float[Array, "b h w c"], x: Float[Array, "b h w c"]
-) -> Float[Array, "b"]:
+) -> Float[Array, " b"]:
     """What lambda weighs, per pixel: MSE on 0..255, or 1 - MS-SSIM in its units."""
     if metric == "mse":
         return 255.0**2 * jnp.mean((y - x) ** 2, (1, 2, 3))

@@ -110,7 +110,7 @@ def begin(
     return applied(model, variables, z_symbols, method=run)
 
 
-def z_levels(model: Codec, variables: Variables, quality: Quality) -> Int[Array, "z"]:
+def z_levels(model: Codec, variables: Variables, quality: Quality) -> Int[Array, " z"]:
     """Levels of z's channels, uint8."""
 
     def run(m):

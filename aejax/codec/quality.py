@@ -13,12 +13,12 @@ KNOTS = 9  # quality nodes, 32 steps of the byte apart
 RATES = (0.0009, 0.15)  # lambda of bpp + lambda * MSE on 0..255, at quality 0 and 100
 
 
-def quality_byte(quality: Float[Array, "b"]) -> Float[Array, "b"]:
+def quality_byte(quality: Float[Array, " b"]) -> Float[Array, " b"]:
     """Quality 0..100 -> the whole number 0..255 that the file stores."""
     return jnp.clip(jnp.floor(quality * 2.55 + 0.5), 0, 255)
 
 
-def lagrangian(quality: Float[Array, "b"], rates: Sequence[float] = RATES) -> Float[Array, "b"]:
+def lagrangian(quality: Float[Array, " b"], rates: Sequence[float] = RATES) -> Float[Array, " b"]:
     """lambda of a quality, log-spaced between the `rates` of quality 0 and 100.
 
     >>> [round(float(v), 4) for v in lagrangian(jnp.array([0.0, 100.0]))]
@@ -28,7 +28,7 @@ def lagrangian(quality: Float[Array, "b"], rates: Sequence[float] = RATES) -> Fl
     return rates[0] * (rates[1] / rates[0]) ** t
 
 
-def at_quality(table: Float[Array, "k c"], quality: Float[Array, "b"]) -> Float[Array, "b 1 1 c"]:
+def at_quality(table: Float[Array, "k c"], quality: Float[Array, " b"]) -> Float[Array, "b 1 1 c"]:
     """Linear interpolation between the nodes of a table.
 
     Exact if the nodes are integers below 2^18 times a power of two: the interpolation's weights are

@@ -145,10 +145,11 @@ def pair(data: ArrayData) -> tuple[np.ndarray, ArrayLike | None]:
     Raises:
       UserError: neither.
     """
-    if isinstance(data, tuple | list) and len(data) == 2 and np.ndim(data[0]) in (3, 4):
-        return np.asarray(data[0]), data[1]
-    if np.ndim(data) in (3, 4):
-        return np.asarray(data), None
+    given: Any = data  # a pair is told from a list of images by its first axes
+    if isinstance(given, tuple | list) and len(given) == 2 and np.ndim(given[0]) in (3, 4):
+        return np.asarray(given[0]), given[1]
+    if np.ndim(given) in (3, 4):
+        return np.asarray(given), None
     raise UserError("data is an array of images [n, h, w, c], or (images, labels)")
 
 

@@ -86,7 +86,7 @@ class Supervised(_Denoiser):
 
     def __call__(
         self, model: nn.Module, variables: Variables, batch: Batch, key: Array, train: bool
-    ) -> tuple[Float[Array, "b"], Aux]:
+    ) -> tuple[Float[Array, " b"], Aux]:
         noise, inner = jax.random.split(key)
         x, x_tilde, cond = self._pair(noise, batch["image"])
         given = {name: cond[name] for name in self.tell} or None
@@ -155,7 +155,7 @@ class Noise2Noise(_SelfSupervised):
 
     def __call__(
         self, model: nn.Module, variables: Variables, batch: Batch, key: Array, train: bool
-    ) -> tuple[Float[Array, "b"], Aux]:
+    ) -> tuple[Float[Array, " b"], Aux]:
         first, second, inner = jax.random.split(key, 3)
         if self.pairs:
             a, b = jnp.split(batch["image"], 2, -1)
@@ -210,7 +210,7 @@ class Noise2Void(_SelfSupervised):
 
     def __call__(
         self, model: nn.Module, variables: Variables, batch: Batch, key: Array, train: bool
-    ) -> tuple[Float[Array, "b"], Aux]:
+    ) -> tuple[Float[Array, " b"], Aux]:
         noise, hide, inner = jax.random.split(key, 3)
         x_tilde = self._noisy(noise, batch["image"])
         seen, hidden = blind_spots(hide, x_tilde, self.share, self.radius)
@@ -233,7 +233,7 @@ class Noise2Self(_SelfSupervised):
 
     def __call__(
         self, model: nn.Module, variables: Variables, batch: Batch, key: Array, train: bool
-    ) -> tuple[Float[Array, "b"], Aux]:
+    ) -> tuple[Float[Array, " b"], Aux]:
         noise, where, value, inner = jax.random.split(key, 4)
         x_tilde = self._noisy(noise, batch["image"])
         b, h, w, _ = x_tilde.shape
@@ -292,7 +292,7 @@ class Neighbor2Neighbor(_SelfSupervised):
 
     def __call__(
         self, model: nn.Module, variables: Variables, batch: Batch, key: Array, train: bool
-    ) -> tuple[Float[Array, "b"], Aux]:
+    ) -> tuple[Float[Array, " b"], Aux]:
         noise, pick, inner = jax.random.split(key, 3)
         x_tilde = self._noisy(noise, batch["image"])
         g1, g2, index = neighbours(pick, x_tilde)

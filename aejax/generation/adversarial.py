@@ -51,18 +51,18 @@ def _mean(logits):
     return jnp.mean(logits.reshape(logits.shape[0], -1), axis=1)
 
 
-def discriminator_loss(real: Array, fake: Array) -> Float[Array, "b"]:
+def discriminator_loss(real: Array, fake: Array) -> Float[Array, " b"]:
     """softplus(-D(x)) + softplus(D(y)) from logits, mean over patches, in nats (Goodfellow et al.
     2014, arXiv 1406.2661)."""
     return _mean(softplus(-real)) + _mean(softplus(fake))
 
 
-def generator_loss(fake: Array) -> Float[Array, "b"]:
+def generator_loss(fake: Array) -> Float[Array, " b"]:
     """softplus(-D(y)), the non-saturating loss; as `discriminator_loss`."""
     return _mean(softplus(-fake))
 
 
-def r1(discriminate: Callable[[Array], Array], x: Float[Array, "b h w c"]) -> Float[Array, "b"]:
+def r1(discriminate: Callable[[Array], Array], x: Float[Array, "b h w c"]) -> Float[Array, " b"]:
     """|dD(x)/dx|^2 at real images (Mescheder et al. 2018, arXiv 1801.04406), per example."""
     grad = jax.grad(lambda x: jnp.sum(_mean(discriminate(x))))(x)
     return jnp.sum(jnp.square(grad), axis=(1, 2, 3))
@@ -135,7 +135,7 @@ class Adversarial:
 
     def __call__(
         self, model: nn.Module, variables: Variables, batch: Batch, key: PRNGKeyArray, train: bool
-    ) -> tuple[Float[Array, "b"], Aux]:
+    ) -> tuple[Float[Array, " b"], Aux]:
         """Loss in nats; metrics "discriminator", "generator", "r1"; pictures: x and samples."""
         x = batch["image"]
         z = jax.random.normal(key, (x.shape[0], model.latent))

@@ -175,7 +175,7 @@ class Generator:
 
     def edit(
         self, picture: np.ndarray, count: int = 8, reach: float = 3.0, steps: int = 9
-    ) -> tuple[Pictures, Int[np.ndarray, "count"]]:
+    ) -> tuple[Pictures, Int[np.ndarray, " count"]]:
         """The picture with one coordinate of z set from -reach to +reach standard deviations, for
         the `count` coordinates that change it most: ([count * steps, h, w, c], the coordinates)."""
         self._check_continuous("edit")
@@ -197,7 +197,7 @@ class Generator:
         pictures: Pictures,
         n: int = 8,
         strength: float = 0.5,
-        labels: Int[np.ndarray, "b"] | None = None,
+        labels: Int[np.ndarray, " b"] | None = None,
         seed: int = 0,
         steps: int = 16,
     ) -> Pictures:

@@ -124,7 +124,7 @@ class LatentModel(nn.Module):
         return self.make_prior().clone(parent=None, name=None)
 
     @property
-    def std(self) -> Float[Array, "k"]:
+    def std(self) -> Float[Array, " k"]:
         """Standard deviation of h per channel, as measured so far."""
         return jnp.sqrt(jnp.maximum(self.square.value - self.mean.value**2, 1e-8))
 

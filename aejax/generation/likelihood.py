@@ -27,7 +27,7 @@ from aejax.registry import build, lookup, parameters
 from aejax.types import Cond, Output
 
 Images = Float[Array, "b h w c"]
-PerImage = Float[Array, "b"]
+PerImage = Float[Array, " b"]
 
 
 def _sum(v):

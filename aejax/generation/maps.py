@@ -9,7 +9,7 @@ from aejax.errors import UserError
 from aejax.nets.linear import principal_components
 
 
-def project(z: Float[np.ndarray, "n *s"], method: str = "pca", seed: int = 0) -> np.ndarray:
+def project(z: Float[np.ndarray, " n *s"], method: str = "pca", seed: int = 0) -> np.ndarray:
     """z -> [n, 2]: "pca", the two directions of most variance, or "umap" if it is installed.
 
     Raises:
@@ -32,8 +32,8 @@ def project(z: Float[np.ndarray, "n *s"], method: str = "pca", seed: int = 0) ->
 
 def draw(
     path: str | pathlib.Path,
-    z: Float[np.ndarray, "n *s"],
-    labels: Int[np.ndarray, "n"] | None = None,
+    z: Float[np.ndarray, " n *s"],
+    labels: Int[np.ndarray, " n"] | None = None,
     method: str = "pca",
     title: str = "",
 ) -> None:

@@ -185,12 +185,12 @@ def sliced_wasserstein(
     return float((np.abs(gap) ** p).mean() ** (1.0 / p))
 
 
-def class_histogram(labels: Int[np.ndarray, "n"], classes: int) -> np.ndarray:
+def class_histogram(labels: Int[np.ndarray, " n"], classes: int) -> np.ndarray:
     """Share of each class, [classes]."""
     return np.bincount(np.asarray(labels), minlength=classes) / max(len(labels), 1)
 
 
-def class_gap(real: Int[np.ndarray, "n"], fake: Int[np.ndarray, "m"], classes: int) -> float:
+def class_gap(real: Int[np.ndarray, " n"], fake: Int[np.ndarray, " m"], classes: int) -> float:
     """Total variation between the class shares of two sets: 0 = equal, 1 = disjoint."""
     gap = class_histogram(real, classes) - class_histogram(fake, classes)
     return float(np.abs(gap).sum() / 2.0)

@@ -12,7 +12,7 @@ zeros = nn.initializers.zeros_init()
 Cache = list[tuple[Array, Array]]
 
 
-def sinusoids(t: Float[Array, "b"], width: int, fastest: float = 1000.0) -> Float[Array, "b w"]:
+def sinusoids(t: Float[Array, " b"], width: int, fastest: float = 1000.0) -> Float[Array, "b w"]:
     """Sines and cosines of t in [0, 1] at geometric frequencies from 1 to `fastest`."""
     frequency = jnp.exp(jnp.linspace(0.0, jnp.log(fastest), width // 2))
     angle = t[:, None] * frequency
@@ -30,7 +30,7 @@ class Condition(nn.Module):
     classes: int = 0
 
     @nn.compact
-    def __call__(self, n: int, t: Float[Array, "b"] | None, label: Label) -> Float[Array, "b w"]:
+    def __call__(self, n: int, t: Float[Array, " b"] | None, label: Label) -> Float[Array, "b w"]:
         c = jnp.zeros((n, self.width))
         if t is not None:
             c = Dense(self.width)(jax.nn.silu(Dense(self.width)(sinusoids(t, 64))))

@@ -80,7 +80,7 @@ class Evidence:
 
     def __call__(
         self, model: nn.Module, variables: Variables, batch: Batch, key: PRNGKeyArray, train: bool
-    ) -> tuple[Float[Array, "b"], Aux]:
+    ) -> tuple[Float[Array, " b"], Aux]:
         """Loss in nats per image. Metrics: "distortion" = -log p(x | z), "bound" = distortion + kl,
         "mse", every term of the bottleneck, "perceptual"."""
         key, key_binary = jax.random.split(key)
@@ -160,7 +160,7 @@ class LatentPrior:
 
     def __call__(
         self, model: nn.Module, variables: Variables, batch: Batch, key: PRNGKeyArray, train: bool
-    ) -> tuple[Float[Array, "b"], Aux]:
+    ) -> tuple[Float[Array, " b"], Aux]:
         """Loss in nats if the prior is exact, else in its own unit; metrics "prior", "mse"."""
         cond = self.conditions(batch, key, train)
         out, collections = run_model(model, variables, batch["image"], cond, key, train)
@@ -200,7 +200,7 @@ class Classification:
 
     def __call__(
         self, model: nn.Module, variables: Variables, batch: Batch, key: PRNGKeyArray, train: bool
-    ) -> tuple[Float[Array, "b"], Aux]:
+    ) -> tuple[Float[Array, " b"], Aux]:
         """Loss in nats; metric "accuracy", 0 or 1 per example.
 
         Raises:

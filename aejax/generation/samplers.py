@@ -37,10 +37,10 @@ def guided(
 
 def ode(
     velocity: Callable[[Array, Array], Array],
-    noise: Float[Array, "n *s"],
+    noise: Float[Array, " n *s"],
     steps: int,
     solver: str = "heun",
-) -> Float[Array, "n *s"]:
+) -> Float[Array, " n *s"]:
     """The solution at t = 1 of dz/dt = velocity(z, t) from `noise` at t = 0, in equal steps.
 
     Args:

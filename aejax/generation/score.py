@@ -38,7 +38,7 @@ class Reference:
     extractor: str
     extract: Extract
     features: Float[np.ndarray, "n d"]
-    labels: Int[np.ndarray, "n"]
+    labels: Int[np.ndarray, " n"]
     train_images: Images | None = None
     images: Images | None = None
     floors: dict[tuple[int, int], float] = dataclasses.field(default_factory=dict, repr=False)

@@ -56,7 +56,7 @@ class Tokenize:
 
     def __call__(
         self, model: nn.Module, variables: Variables, batch: Batch, key: PRNGKeyArray, train: bool
-    ) -> tuple[Float[Array, "b"], Aux]:
+    ) -> tuple[Float[Array, " b"], Aux]:
         """Metrics: "mse", "lpips", every term per number of x, "discriminator", "generator"."""
         x = batch["image"]
         out, collections = run_model(model, variables, x, None, key, train)

@@ -17,7 +17,7 @@ EXACT = 4096  # side of the largest matrix that is decomposed exactly
 
 def principal_components(
     rows: Float[np.ndarray, "n d"], k: int
-) -> tuple[Float[np.ndarray, "d"], Float[np.ndarray, "d k"]]:
+) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, "d k"]]:
     """(mean, basis) of rows [n, d]: the k orthonormal directions of largest variance.
 
     Where n points span fewer than k directions, random ones orthogonal to them are added, because
@@ -85,7 +85,7 @@ def patches(images: Float[np.ndarray, "n h w c"], size: int) -> Float[np.ndarray
 
 def principal_axes(
     covariance: Float[np.ndarray, "d d"],
-) -> tuple[Float[np.ndarray, "d"], Float[np.ndarray, "d d"]]:
+) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, "d d"]]:
     """(variances, axes as columns) of a covariance matrix, largest variance first."""
     variances, axes = np.linalg.eigh(covariance)
     return variances[::-1], axes[:, ::-1]

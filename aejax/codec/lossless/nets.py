@@ -222,7 +222,7 @@ class Lossless(nn.Module):
             for i in range(3)
         ]
 
-    def level_bits(self, x: Float[Array, "b h w 3"], kind: int) -> Float[Array, "b"]:
+    def level_bits(self, x: Float[Array, "b h w 3"], kind: int) -> Float[Array, " b"]:
         """Bits of what level x (Y, Co, Cg; even sides) has beyond its coarser grid. Gray images
         have no colour differences to code."""
         planes = split(x)

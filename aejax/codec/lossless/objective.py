@@ -10,7 +10,7 @@ from aejax.objective import run_model
 from aejax.types import Aux
 
 
-def reduction(scale: Float[Array, "b"], phase: Float[Array, "b"], size: int, out: int):
+def reduction(scale: Float[Array, " b"], phase: Float[Array, " b"], size: int, out: int):
     """[b, out, size]: means over `scale` (>= 1) pixels of a row of `size`, `out` times; phase in
     [0, 1] says where in the row they lie."""
     start = (phase * (size - out * scale))[:, None] + jnp.arange(out) * scale[:, None]

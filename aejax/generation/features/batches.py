@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 Images = UInt8[np.ndarray, "n h w c"]
-Extract = Callable[[Images], tuple[Float[np.ndarray, "n d"], Int[np.ndarray, "n"]]]
+Extract = Callable[[Images], tuple[Float[np.ndarray, "n d"], Int[np.ndarray, " n"]]]
 
 
 def padded_batches(images: np.ndarray, batch: int) -> Iterator[tuple[np.ndarray, int]]:
@@ -24,7 +24,7 @@ def padded_batches(images: np.ndarray, batch: int) -> Iterator[tuple[np.ndarray,
 def in_batches(run: Callable[[np.ndarray], tuple[Array, Array]], batch: int) -> Extract:
     """An extractor from a function of `batch` images -> (features [batch, d], classes [batch])."""
 
-    def extract(images: Images) -> tuple[Float[np.ndarray, "n d"], Int[np.ndarray, "n"]]:
+    def extract(images: Images) -> tuple[Float[np.ndarray, "n d"], Int[np.ndarray, " n"]]:
         features, classes = [], []
         for x, count in padded_batches(images, batch):
             batch_features, batch_classes = run(x)

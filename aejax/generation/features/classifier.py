@@ -116,7 +116,7 @@ def refuse_judge(name: str) -> None:
 
 def perceptual(
     name: str, x: Float[Array, "b h w c"], y: Float[Array, "b h w c"]
-) -> Float[Array, "b"]:
+) -> Float[Array, " b"]:
     """Sum over the levels of a shipped classifier of the mean squared distance between features of
     unit length (after LPIPS, Zhang et al. 2018, arXiv 1801.03924); no unit.
 

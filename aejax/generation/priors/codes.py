@@ -70,7 +70,7 @@ class Autoregressive(CodePrior):
         return self.field(x, self.condition(len(codes), None, label), causal=True)
 
     def step(
-        self, code: Int[Array, "b"], position: Int[Array, ""], cache: Cache, label: Label = None
+        self, code: Int[Array, " b"], position: Int[Array, ""], cache: Cache, label: Label = None
     ) -> tuple[Float[Array, "b v"], Cache]:
         """(logits [b, v] of the code at `position`, cache) given the code before it."""
         x, c = self.embed(code)[:, None], self.condition(len(code), None, label)
@@ -78,8 +78,8 @@ class Autoregressive(CodePrior):
         return out[:, 0], cache
 
     def __call__(
-        self, z: Int[Array, "b *s"], label: Label = None, train: bool = False
-    ) -> Float[Array, "b"]:
+        self, z: Int[Array, " b *s"], label: Label = None, train: bool = False
+    ) -> Float[Array, " b"]:
         """-log p(codes) in nats."""
         codes = self.flat(z)
         logits = self.logits(codes, self.training_labels(label, train))
@@ -94,7 +94,7 @@ class Autoregressive(CodePrior):
         label: Label = None,
         guidance: float = 1.0,
         temperature: float = 1.0,
-    ) -> Int[Array, "n *s"]:
+    ) -> Int[Array, " n *s"]:
         """n samples, code by code; keys and values of earlier codes are cached.
 
         Args:
@@ -139,8 +139,8 @@ class MaskGIT(CodePrior):
         return self.field(self.embed(codes), self.condition(len(codes), None, label))
 
     def __call__(
-        self, z: Int[Array, "b *s"], label: Label = None, train: bool = False
-    ) -> Float[Array, "b"]:
+        self, z: Int[Array, " b *s"], label: Label = None, train: bool = False
+    ) -> Float[Array, " b"]:
         """Mean of -log p over the masked codes, times the number of codes; nats."""
         codes = self.flat(z)
         key = self.make_rng("bottleneck") if self.has_rng("bottleneck") else jax.random.key(0)
@@ -165,7 +165,7 @@ class MaskGIT(CodePrior):
         steps: int = 12,
         temperature: float = 1.0,
         choice_temperature: float = 4.0,
-    ) -> Int[Array, "n *s"]:
+    ) -> Int[Array, " n *s"]:
         """n samples in `steps` rounds, see `samplers.unmask`."""
         key, label = self.drawing_labels(key, n, label)
 

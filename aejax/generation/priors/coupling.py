@@ -54,7 +54,7 @@ class CouplingFlow(Prior):
 
     def forward(
         self, z: Float[Array, "b d"], label: Label = None
-    ) -> tuple[Float[Array, "b d"], Float[Array, "b"]]:
+    ) -> tuple[Float[Array, "b d"], Float[Array, " b"]]:
         """z -> (u [b, d], which is ~ N(0, I), and log |du/dz| [b])."""
         c, total = self.condition(z.shape[0], None, label), jnp.zeros(z.shape[0])
         for i, order in enumerate(self.orders):
@@ -75,8 +75,8 @@ class CouplingFlow(Prior):
         return u
 
     def __call__(
-        self, z: Float[Array, "b *s"], label: Label = None, train: bool = False
-    ) -> Float[Array, "b"]:
+        self, z: Float[Array, " b *s"], label: Label = None, train: bool = False
+    ) -> Float[Array, " b"]:
         """-log p(z) in nats."""
         u, log_det = self.forward(self.flat(z), self.training_labels(label, train))
         return -jnp.sum(log_normal(u), axis=-1) - log_det
@@ -89,7 +89,7 @@ class CouplingFlow(Prior):
         n: int,
         label: Label = None,
         temperature: float = 1.0,
-    ) -> Float[Array, "n *s"]:
+    ) -> Float[Array, " n *s"]:
         """n samples by one pass through the inverse; temperature scales the noise."""
         u = temperature * jax.random.normal(key, (n, self.size))
         z = applied(self, variables, u, label, method="inverse")

@@ -23,15 +23,15 @@ class Normal(Prior):
 
     @nn.compact
     def __call__(
-        self, z: Float[Array, "b *s"], label: Label = None, train: bool = False
-    ) -> Float[Array, "b"]:
+        self, z: Float[Array, " b *s"], label: Label = None, train: bool = False
+    ) -> Float[Array, " b"]:
         """-log N(z; 0, I) in nats."""
         return -jnp.sum(log_normal(self.flat(z)), axis=-1)
 
     @nn.nowrap
     def draw(
         self, variables: Variables, key: PRNGKeyArray, n: int, label: Label = None
-    ) -> Float[Array, "n *s"]:
+    ) -> Float[Array, " n *s"]:
         """n samples of N(0, I); the label is not used."""
         return jax.random.normal(key, (n, *self.shape))
 
@@ -69,8 +69,8 @@ class Mixture(Prior):
         return logsumexp(log_p + jax.nn.log_softmax(self.logits)[..., None], axis=1).T
 
     def __call__(
-        self, z: Float[Array, "b *s"], label: Label = None, train: bool = False
-    ) -> Float[Array, "b"]:
+        self, z: Float[Array, " b *s"], label: Label = None, train: bool = False
+    ) -> Float[Array, " b"]:
         """-log p(z | label) in nats; without labels -log p(z), all classes being equally likely."""
         log_p = self._log_p(z)
         if self.classes and label is not None:
@@ -109,7 +109,7 @@ class Mixture(Prior):
     @nn.nowrap
     def draw(
         self, variables: Variables, key: PRNGKeyArray, n: int, label: Label = None
-    ) -> Float[Array, "n *s"]:
+    ) -> Float[Array, " n *s"]:
         """n samples of the given classes, or of random ones."""
         p = variables["params"]
         k1, k2, k3 = jax.random.split(key, 3)

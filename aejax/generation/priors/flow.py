@@ -54,8 +54,8 @@ class FlowMatching(Prior):
             raise UserError(f'prior net "{self.net}"; take mlp or dit')
 
     def velocity(
-        self, z: Float[Array, "b *s"], t: Float[Array, "b"], label: Label = None
-    ) -> Float[Array, "b *s"]:
+        self, z: Float[Array, " b *s"], t: Float[Array, " b"], label: Label = None
+    ) -> Float[Array, " b *s"]:
         """dz/dt at (z, t), in the shape of z."""
         c = self.condition(z.shape[0], t, label)
         if self.net == "mlp":
@@ -67,8 +67,8 @@ class FlowMatching(Prior):
         return x.reshape(z.shape)
 
     def __call__(
-        self, z: Float[Array, "b *s"], label: Label = None, train: bool = False
-    ) -> Float[Array, "b"]:
+        self, z: Float[Array, " b *s"], label: Label = None, train: bool = False
+    ) -> Float[Array, " b"]:
         """Mean squared error of the velocity at a random t; no unit."""
         if not train and not self.has_rng("bottleneck"):
             k1 = k2 = jax.random.key(0)
@@ -90,7 +90,7 @@ class FlowMatching(Prior):
         guidance: float = 1.0,
         steps: int = 24,
         solver: str = "heun",
-    ) -> Float[Array, "n *s"]:
+    ) -> Float[Array, " n *s"]:
         """n samples by `steps` steps of "euler" or "heun" (two evaluations a step).
 
         Args:

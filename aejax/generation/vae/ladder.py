@@ -56,7 +56,7 @@ def soft_clipped(logvar: Array) -> Array:
     return 6.0 * jnp.tanh(logvar / 6.0)
 
 
-def per_image(v: Map) -> Float[Array, "b"]:
+def per_image(v: Map) -> Float[Array, " b"]:
     """The sum over all numbers of each image."""
     return jnp.sum(v, axis=(1, 2, 3))
 
@@ -186,7 +186,7 @@ class HierarchicalVAE(nn.Module):
         b: int,
         key: PRNGKeyArray | None,
         temperature: float = 1.0,
-    ) -> tuple[Float[Array, "b h w c"], dict[str, Float[Array, "b"]]]:
+    ) -> tuple[Float[Array, "b h w c"], dict[str, Float[Array, " b"]]]:
         """Through all levels: (logits or pixels, terms summed over the blocks).
 
         Args:
@@ -217,7 +217,7 @@ class HierarchicalVAE(nn.Module):
         encoded: Map | None,
         key: PRNGKeyArray | None,
         temperature: float,
-    ) -> tuple[Map, dict[str, Float[Array, "b"]]]:
+    ) -> tuple[Map, dict[str, Float[Array, " b"]]]:
         """One block as drawn in the docstring of the class: (u, terms)."""
         size = self.zdims[level]
         mean_p, raw_p, update = jnp.split(self.prior[level][i](u), [size, 2 * size], axis=-1)

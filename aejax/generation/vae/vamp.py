@@ -54,7 +54,7 @@ class VampAutoEncoder(nn.Module):
         """h -> y, as the autoencoder does."""
         return self.ae.decode(h, cond)
 
-    def log_prior(self, z: Float[Array, "b *s k"]) -> Float[Array, "b"]:
+    def log_prior(self, z: Float[Array, "b *s k"]) -> Float[Array, " b"]:
         """log p(z) in nats."""
         mean, logvar = self._posterior(self.pseudo)
         z, mean, logvar = (a.reshape(a.shape[0], -1) for a in (z, mean, logvar))

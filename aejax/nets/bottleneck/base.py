@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
-Terms = dict[str, Float[Array, "b"]]  # named penalties, one number per example
+Terms = dict[str, Float[Array, " b"]]  # named penalties, one number per example
 
 
 class Identity(nn.Module):
@@ -27,7 +27,7 @@ def straight_through(value: Float[Array, "..."], through: Float[Array, "..."]):
     return through + jax.lax.stop_gradient(value - through)
 
 
-def perplexity(codes: Int[Array, "b *s"], size: int) -> Float[Array, "b"]:
+def perplexity(codes: Int[Array, " b *s"], size: int) -> Float[Array, " b"]:
     """exp(entropy) of how often each of `size` codes occurs in the batch: the number of codes in
     use, from 1 to `size`. The same number for every example."""
     share = jnp.mean(jax.nn.one_hot(codes.reshape(-1), size), axis=0)
@@ -35,6 +35,6 @@ def perplexity(codes: Int[Array, "b *s"], size: int) -> Float[Array, "b"]:
     return jnp.full(codes.shape[0], value)
 
 
-def per_example(x: Float[Array, "b *s"]) -> Float[Array, "b"]:
+def per_example(x: Float[Array, " b *s"]) -> Float[Array, " b"]:
     """Sum over all axes but the first."""
     return jnp.sum(x.reshape(x.shape[0], -1), axis=-1)

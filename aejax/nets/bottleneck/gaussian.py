@@ -13,7 +13,7 @@ from aejax.nets.bottleneck.base import Terms
 from aejax.nets.normal import kl_normal, log_normal
 
 
-def free_bits(kl: Float[Array, "b k"], floor: float) -> Float[Array, "b"]:
+def free_bits(kl: Float[Array, "b k"], floor: float) -> Float[Array, " b"]:
     """Sum over coordinates of the KL in nats. A coordinate whose mean over the batch is below
     `floor` nats counts as `floor` and gets no gradient (Kingma et al. 2016, arXiv 1606.04934)."""
     return jnp.sum(jnp.where(jnp.mean(kl, axis=0) > floor, kl, floor), axis=-1)
@@ -24,7 +24,7 @@ def total_correlation(
     mean: Float[Array, "b k"],
     logvar: Float[Array, "b k"],
     examples: int,
-) -> Float[Array, "b"]:
+) -> Float[Array, " b"]:
     """log q(z) - sum_d log q(z_d) in nats by minibatch-weighted sampling from a set of `examples`
     (Chen et al. 2018, arXiv 1802.04942): KL + (beta - 1) of this is the beta-TCVAE."""
     log_q = log_normal(z[:, None], mean[None], logvar[None])  # [b, b, k]
@@ -33,7 +33,7 @@ def total_correlation(
     return joint - jnp.sum(logsumexp(log_q, axis=1) - constant, axis=-1)
 
 
-def mmd(z: Float[Array, "b k"], prior: Float[Array, "b k"]) -> Float[Array, "b"]:
+def mmd(z: Float[Array, "b k"], prior: Float[Array, "b k"]) -> Float[Array, " b"]:
     """Each example's share of the unbiased squared MMD between z and samples of the prior, with
     inverse multiquadratic kernels of seven widths (WAE, Tolstikhin et al. 2018, arXiv 1711.01558).
     The mean over the batch is the estimate; it can be negative. It has no unit."""

@@ -50,13 +50,13 @@ class CodeBook(nn.Module):
         counts = self.counts.value[:, None]
         return jnp.where(counts > 0, self.sums.value / jnp.maximum(counts, 1e-5), self.sums.value)
 
-    def nearest(self, v: Float[Array, "n dim"]) -> Int[Array, "n"]:
+    def nearest(self, v: Float[Array, "n dim"]) -> Int[Array, " n"]:
         """Index of the nearest code to each vector."""
         book = self.vectors()
         d2 = jnp.sum(jnp.square(book), -1) - 2.0 * v.astype(jnp.float32) @ book.T
         return jnp.argmin(d2, axis=-1)
 
-    def update(self, v: Float[Array, "n dim"], codes: Int[Array, "n"]) -> None:
+    def update(self, v: Float[Array, "n dim"], codes: Int[Array, " n"]) -> None:
         """One step of the averages, and the restart of dead codes."""
         if not self.ema or self.is_initializing() or not self.is_mutable_collection("bottleneck"):
             return
