@@ -1,6 +1,7 @@
 """Smaller models: fewer channels, fewer bits, fewer weights, a smaller pupil of a large teacher.
 
     channels.py  whole units and channels are removed: a smaller network
+    rank.py      matrices of low rank, by SVD
     distil.py    an objective: y, and h, of a larger model as targets
     cli.py       aejax shrink
 

@@ -21,6 +21,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from aejax.config import from_json, to_json
 from aejax.errors import UserError
 from aejax.nets.autoencoder import build_model
+from aejax.nets.f_D import ResidualDecoder
+from aejax.nets.f_E import ResidualEncoder
 from aejax.trained import Trained
 
 Axis = tuple[str, int]  # the path of a parameter, and one of its axes
@@ -41,6 +43,31 @@ class Group:
     axes: tuple[Axis, ...]
 
 
+@dataclasses.dataclass(frozen=True)
+class Side:
+    """f_E or f_D of an autoencoder: the network itself, and where its parameters are.
+
+    Attributes:
+      path: "f_E", or "f_E/net" of one that starts at PCA (nets.f_E.ResidualEncoder).
+      latent: the axes of h that are beside the network then.
+    """
+
+    part: Any
+    path: str
+    latent: tuple[Axis, ...] = ()
+
+    @classmethod
+    def of(cls, trained: Trained, name: str) -> "Side":
+        """That side of an AutoEncoder."""
+        part = getattr(trained.model, name)
+        if isinstance(part, ResidualEncoder):
+            axes = (*_dense("f_E/linear/linear", -1), ("f_E/scale", 0))
+            return cls(part.net, "f_E/net", axes)
+        if isinstance(part, ResidualDecoder):
+            return cls(part.net, "f_D/net", _dense("f_D/linear/linear", 0))
+        return cls(part, name)
+
+
 def groups_of(trained: Trained) -> list[Group]:
     """The groups of a dense or convolutional autoencoder.
 
@@ -49,17 +76,15 @@ def groups_of(trained: Trained) -> list[Group]:
     """
     model = trained.config.model
     names = (model.f_E.name, model.f_D.name)
-    if model.name or model.init != "random" or len(set(names)) > 1:
+    if model.name or len(set(names)) > 1 or names[0] not in ("dense", "conv"):
         raise UserError(
             f"{trained.name}: channels can be removed from autoencoders with f_E and f_D both "
-            '"dense" or both "conv" and model.init = "random"; of others, prune single weights '
+            '"dense" or both "conv"; of others, prune single weights '
             "(aejax.training.prune:pruned) or distil a smaller one (aejax.small.distil:Distil)"
         )
-    if names[0] == "dense":
-        return _dense_groups(trained)
-    if names[0] == "conv":
-        return _conv_groups(trained)
-    raise UserError(f'{trained.name}: no channels to remove are known of f_E "{names[0]}"')
+    f_E, f_D = Side.of(trained, "f_E"), Side.of(trained, "f_D")
+    groups = _dense_groups if names[0] == "dense" else _conv_groups
+    return groups(f_E, f_D, model.latent)
 
 
 def _dense(path: str, axis: int) -> tuple[Axis, ...]:
@@ -70,59 +95,54 @@ def _dense(path: str, axis: int) -> tuple[Axis, ...]:
     )  # fmt: skip
 
 
-def _dense_groups(trained: Trained) -> list[Group]:
-    model = trained.model
-    encoder, decoder = tuple(model.f_E.hidden), tuple(model.f_D.hidden)
+def _dense_groups(f_E: Side, f_D: Side, latent: int) -> list[Group]:
     groups = [
-        Group(("f_E", "hidden", i), n,
-              _dense(f"f_E/Dense_{i}", -1) + _dense(f"f_E/Dense_{i + 1}", 0))
-        for i, n in enumerate(encoder)
-    ]  # fmt: skip
-    groups.append(
-        Group(("latent",), trained.config.model.latent,
-              _dense(f"f_E/Dense_{len(encoder)}", -1) + _dense("f_D/Dense_0", 0))
-    )  # fmt: skip
-    return groups + [
-        Group(("f_D", "hidden", i), n,
-              _dense(f"f_D/Dense_{i}", -1) + _dense(f"f_D/Dense_{i + 1}", 0))
-        for i, n in enumerate(decoder)
-    ]  # fmt: skip
+        Group(
+            (name, "hidden", i),
+            width,
+            _dense(f"{side.path}/Dense_{i}", -1) + _dense(f"{side.path}/Dense_{i + 1}", 0),
+        )
+        for name, side in (("f_E", f_E), ("f_D", f_D))
+        for i, width in enumerate(side.part.hidden)
+    ]
+    last = f"{f_E.path}/Dense_{len(f_E.part.hidden)}"
+    axes = _dense(last, -1) + _dense(f"{f_D.path}/Dense_0", 0) + f_E.latent + f_D.latent
+    return [*groups, Group(("latent",), latent, axes)]
 
 
-def _blocks(side: str, numbers: range) -> tuple[Axis, ...]:
+def _blocks(path: str, numbers: range) -> tuple[Axis, ...]:
     """The axes of residual blocks: both convolutions read and write their width."""
     return tuple(
         axis
         for n in numbers
         for conv in ("Conv_0", "Conv_1")
         for axis in (
-            (f"{side}/ResBlock_{n}/{conv}/kernel", -2),
-            *_dense(f"{side}/ResBlock_{n}/{conv}", -1),
+            (f"{path}/ResBlock_{n}/{conv}/kernel", -2),
+            *_dense(f"{path}/ResBlock_{n}/{conv}", -1),
         )
     )
 
 
-def _conv_groups(trained: Trained) -> list[Group]:
+def _conv_groups(f_E: Side, f_D: Side, latent: int) -> list[Group]:
     """Levels of ConvEncoder and ConvDecoder; the inner channels of a block go with its outer."""
-    model, groups = trained.model, []
-    for side, part in (("f_E", model.f_E), ("f_D", model.f_D)):
-        count = len(part.widths)
-        for level, width in enumerate(part.widths):
-            place = level if side == "f_E" else count - 1 - level  # decoders go the other way
-            axes = _blocks(side, range(place * part.depth, (place + 1) * part.depth))
-            if side == "f_E":
-                axes += _dense(f"f_E/Downsample_{level}/Conv_0", -1)
-                last = level == count - 1
-                axes += _dense("f_E/Dense_0", 0) if last else (
-                    (f"f_E/Downsample_{level + 1}/Conv_0/kernel", -2),
+    groups = []
+    for name, side in (("f_E", f_E), ("f_D", f_D)):
+        count, depth, path = len(side.part.widths), side.part.depth, side.path
+        for level, width in enumerate(side.part.widths):
+            lowest = level == count - 1
+            place = level if name == "f_E" else count - 1 - level  # decoders go the other way
+            axes = _blocks(path, range(place * depth, (place + 1) * depth))
+            if name == "f_E":
+                axes += _dense(f"{path}/Downsample_{level}/Conv_0", -1)
+                axes += _dense(f"{path}/Dense_0", 0) if lowest else (
+                    (f"{path}/Downsample_{level + 1}/Conv_0/kernel", -2),
                 )  # fmt: skip
             else:
-                first = level == count - 1
-                axes += _dense("f_D/Dense_0" if first else f"f_D/Upsample_{place - 1}/Conv_0", -1)
-                axes += ((f"f_D/Upsample_{place}/Conv_0/kernel", -2),)
-            groups.append(Group((side, "widths", level), width, axes))
-    latent = _dense("f_E/Dense_0", -1) + _dense("f_D/Dense_0", 0)
-    return [*groups, Group(("latent",), trained.config.model.latent, latent)]
+                above = f"{path}/Dense_0" if lowest else f"{path}/Upsample_{place - 1}/Conv_0"
+                axes += (*_dense(above, -1), (f"{path}/Upsample_{place}/Conv_0/kernel", -2))
+            groups.append(Group((name, "widths", level), width, axes))
+    axes = _dense(f"{f_E.path}/Dense_0", -1) + _dense(f"{f_D.path}/Dense_0", 0)
+    return [*groups, Group(("latent",), latent, axes + f_E.latent + f_D.latent)]
 
 
 def kept_units(group: Group, params: Mapping[str, np.ndarray], keep: float) -> np.ndarray:
@@ -181,6 +201,6 @@ def _set_width(
         model[key[0]] = count
         return
     side, name, place = key
-    widths = list(model[side].get(name) or getattr(getattr(trained.model, side), name))
+    widths = list(model[side].get(name) or getattr(Side.of(trained, side).part, name))
     widths[place] = count
     model[side] = copy.copy(model[side]) | {name: widths}

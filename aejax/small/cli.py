@@ -23,6 +23,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         default=["hidden", "widths"], help="what channels are removed of (hidden, widths)",
     )  # fmt: skip
     parser.add_argument(
+        "--rank", type=int, metavar="R", help="every matrix of a dense model as two of this rank"
+    )
+    parser.add_argument(
         "--store", choices=KINDS, default="float32",
         help="type of the stored weights; they are float32 again when loaded",
     )  # fmt: skip
@@ -37,8 +40,8 @@ def _run(args: argparse.Namespace) -> int:
     out = pathlib.Path(args.out)
     out = out if out.suffix == ".safetensors" else out.with_name(f"{out.name}.safetensors")
     files.check_outputs([out, out.with_suffix(".json")], force=args.force)
-    if args.keep is None and args.store == "float32" and not args.sparse:
-        raise UserError("nothing to do: give --keep, --store or --sparse")
+    if (args.keep, args.rank, args.store, args.sparse) == (None, None, "float32", False):
+        raise UserError("nothing to do: give --keep, --rank, --store or --sparse")
 
     from aejax.loading import load
     from aejax.training.build import count_parameters
@@ -50,13 +53,17 @@ def _run(args: argparse.Namespace) -> int:
         from aejax.small.channels import without_channels
 
         trained = without_channels(trained, args.keep, tuple(args.groups))
+    if args.rank is not None:
+        from aejax.small.rank import of_rank
+
+        trained = of_rank(trained, args.rank)
     trained.save(out, args.store, sparse=args.sparse)
     after, zeros = (f(trained.variables["params"]) for f in (count_parameters, sparsity_of))
     print(
         f"  {before:,} -> {after:,} parameters ({100 * zeros:.0f} % of the kernels' are zero), "
         f"{out.stat().st_size:,} bytes: {out}"
     )
-    if args.keep is not None:
+    if args.keep is not None or args.rank is not None:
         print(f"  fine-tune it: aejax train --from {out} --workdir DIR")
     return 0
 

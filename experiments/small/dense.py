@@ -2,8 +2,8 @@
 
     aejax study experiments/small/dense.py --data-dir DATA
 
-The textbook autoencoder of MNIST is trained for 8 epochs; each smaller one starts from it and is
-trained for 4 more, and so is the one of full size that they are compared with ("trained on").
+The textbook autoencoder of MNIST is trained for 5 epochs; each smaller one starts from it and is
+trained for 3 more, and so is the one of full size that they are compared with ("trained on").
 results/dense/ has the table and the figures.
 """
 
@@ -25,7 +25,7 @@ def get_config(arg: str = ""):
     c.model.f_E = part("dense", hidden=(), code_activation="relu")
     c.model.f_D = part("dense", hidden=(), output_activation="sigmoid")
     c.optim.lr = 2e-3
-    c.train.length = "8 epochs"
+    c.train.length = "5 epochs"
     c.train.steps_per_dispatch = 25
     c.eval.batch = 500
     if "smoke" in flags(arg, "smoke"):
@@ -36,35 +36,40 @@ def get_config(arg: str = ""):
     return c
 
 
-def smaller(start: str, half: str, steps: int, length: str):
+def smaller(start: str, half: str, narrow: dict, steps: int, length: str):
     """{name: overrides} of the models that start from the one in `start`; `half` is a file of it
-    with half the channels."""
+    with half the channels, `narrow` what that changes in the config."""
     tuned = {"train.length": length, "optim.lr": 1e-3, "model.start": start}
     kwargs = {"sparsity": 0.8, "every": max(1, steps // 20)}
-    halved = tuned | {"model.latent": 32, "model.start": half}
+    halved = tuned | narrow | {"model.start": half}
+    distilled = {
+        "objective.name": "aejax.small.distil:Distil",
+        "objective.kwargs": {"teacher": start, "outputs": 0.5},
+    }
     return {
         "trained on": tuned,
         "80 % pruned at once": tuned | PRUNED | {"optim.kwargs": kwargs},
         "80 % pruned, cubic": tuned | PRUNED | {"optim.kwargs": kwargs | {"end": steps // 2}},
-        "80 % pruned, cubic, each layer": tuned
-        | PRUNED
-        | {"optim.kwargs": kwargs | {"end": steps // 2, "scope": "layer"}},
         "int8, not trained": tuned | INT8 | AS_IT_IS,
         "int8": tuned | INT8,
-        "int4 weights, not trained": tuned | INT4 | AS_IT_IS,
         "int4 weights": tuned | INT4,
         "half the channels": halved,
-        "half the channels, distilled": halved
-        | {
-            "objective.name": "aejax.small.distil:Distil",
-            "objective.kwargs": {"teacher": start, "outputs": 0.5},
-        },
+        "half the channels, distilled": halved | distilled,
     }
 
 
-def get_study(arg: str = ""):
+def study_of(
+    name: str, large: str, config, arg: str, groups: tuple[str, ...], narrow: dict
+) -> Study:
+    """The study of one model.
+
+    Args:
+      large: what the model of full size is called.
+      groups: what channels are removed of, see small/channels.py.
+      narrow: overrides that give a config half of them; {} = those of the file with half.
+    """
     smoke = "smoke" in flags(arg, "smoke")
-    steps, length = (4, "4 steps") if smoke else (4 * 234, "4 epochs")
+    steps, length = (4, "4 steps") if smoke else (3 * 234, "3 epochs")
 
     def more(results, directory):
         """The smaller models of every seed, once the large ones are trained."""
@@ -73,24 +78,27 @@ def get_study(arg: str = ""):
 
         runs = []
         for result in results:
-            if result["labels"]["model"] != "784-64-784":
+            if result["labels"]["model"] != large:
                 continue
             start = directory / result["id"]
             half = directory / f"half-{result['id']}.safetensors"
             if not half.exists():
-                without_channels(load(start), 0.5, ("latent",)).save(half)
+                without_channels(load(start), 0.5, groups).save(half)
             seed = result["overrides"]["seed"]
+            changes = narrow or widths_of(load(half).config)
             runs += [
                 {"seed": seed, "@model": name} | overrides
-                for name, overrides in smaller(str(start), str(half), steps, length).items()
+                for name, overrides in smaller(
+                    str(start), str(half), changes, steps, length
+                ).items()
             ]
         return runs
 
     return Study(
-        name="small-dense",
-        title="784-64-784 made small",
-        config=lambda: get_config(arg),
-        runs=[run | {"@model": "784-64-784"} for run in seeds(1 if smoke else 3)],
+        name=f"small-{name}",
+        title=f"The {name} autoencoder made small",
+        config=lambda: config(arg),
+        runs=[run | {"@model": large} for run in seeds(1 if smoke else 3)],
         search=more,
         measure=cost,
         repeats=("seed",),
@@ -102,3 +110,12 @@ def get_study(arg: str = ""):
         reference="trained on",
         pareto=(("bytes", "test/mse"), ("kMAC/pixel", "test/mse")),
     )  # fmt: skip
+
+
+def widths_of(config) -> dict:
+    """The widths of a convolutional autoencoder as overrides."""
+    return {f"model.{s}.widths": tuple(config.model[s].widths) for s in ("f_E", "f_D")}
+
+
+def get_study(arg: str = ""):
+    return study_of("dense", "784-64-784", get_config, arg, ("latent",), {"model.latent": 32})

@@ -17,6 +17,7 @@ CONV = {"model__f_E": {"name": "conv", "widths": (4, 8)},
         "model__f_D": {"name": "conv", "widths": (4, 8)}}  # fmt: skip
 MODELS = {
     "dense": {},
+    "pca": {"model__init": "pca"},
     "deep": {"model__f_E": {"name": "dense", "hidden": (16, 8)},
              "model__f_D": {"name": "dense", "hidden": (8, 12)}},
     "conv": CONV,
@@ -29,7 +30,8 @@ ALL = ("hidden", "widths", "latent")
 def trained(request, tmp_path_factory):
     from aejax.config import part
 
-    changes = {k: part(**v) for k, v in MODELS[request.param].items()}
+    changes = {k: part(**v) if isinstance(v, dict) else v
+               for k, v in MODELS[request.param].items()}  # fmt: skip
     workdir = tmp_path_factory.mktemp("run") / request.param
     aejax.train(tiny(train__length="2 steps", **changes), workdir, quiet=True)
     return aejax.load(workdir)
@@ -92,7 +94,7 @@ def test_the_largest_units_stay():
     [
         (["digits", "--keep", "1.5"], "the share of channels that stay"),
         (["gray", "--keep", "0.5"], "can be removed from autoencoders with f_E and f_D"),
-        (["digits"], "nothing to do: give --keep, --store or --sparse"),
+        (["digits"], "nothing to do: give --keep, --rank, --store or --sparse"),
     ],
 )
 def test_mistakes_are_one_line(arguments, message, tmp_path, monkeypatch, capsys):
