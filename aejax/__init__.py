@@ -10,6 +10,8 @@ The way of the data is the listing of the package:
                    evaluate.py: every example once, metrics/
     study/         many runs of one experiment, searches, workers
     report/        their tables, figures and page
+    export/        a model as StableHLO, ONNX, a folder for a hub
+    small/         a model with fewer channels, a pupil of a larger one
     engines/       a study on SLURM, GKE, TPU VMs, SkyPilot or this machine
     codec/ denoising/ generation/   the rooms: each adds to this, none replaces any of it
 """

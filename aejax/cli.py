@@ -187,6 +187,22 @@ GROUPS = {
             "aejax inpaint a.png --mask mask.png -o whole.png",
         ),
     },
+    "sharing": {
+        "export": Entry(
+            "aejax.export.cli:export",
+            "a model as StableHLO or ONNX, or as a folder for a hub",
+            "Reads a trained model. Writes one function of it, such as [b, h, w, c] -> [b, h, w, "
+            "c], with a .json that says what it takes; or a folder with weights and a model card.",
+            "aejax export gray -o gray.stablehlo",
+        ),
+        "shrink": Entry(
+            "aejax.small.cli:shrink",
+            "a smaller copy of a model: fewer channels, fewer bits, no zeros",
+            "Reads a trained model. Writes NAME.safetensors and NAME.json, which aejax.load and "
+            "aejax train --from take.",
+            "aejax shrink runs/digits --keep 0.5 -o half.safetensors",
+        ),
+    },
     "machines": {
         "launch": Entry(
             "aejax.engines.cli:launch",
@@ -360,7 +376,7 @@ def dispatch(arguments: list[str]) -> int:
     args = parser.parse_args([a for a in rest if not a.startswith("--config.")])
     args.overrides = [a for a in rest if a.startswith("--config.")]
     for value in vars(args).values():
-        if isinstance(value, str) and "://" in value:
+        if isinstance(value, str) and "://" in value and not value.startswith("hf://"):
             raise UserError(
                 f'"{value}" is an address, not a folder; mount the bucket (docs/tpu-pods.md, '
                 "section 9) and give the folder it is mounted at"

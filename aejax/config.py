@@ -79,6 +79,7 @@ def base() -> ConfigDict:
     c.model.start = (
         ""  # run folder, shipped name or .safetensors file whose variables it starts from
     )
+    c.model.quantise = ConfigDict()  # products of few bits: see nets/quantise.py; {} = float
     c.model.start_only = ""  # regex of the paths of the parameters taken from it; "" = all
 
     c.objective = Dotted()
@@ -280,7 +281,8 @@ def _parse(text: str) -> Any:
 
 
 # Groups whose keys are the arguments of a part, or names: any key may be added to them.
-_OPEN = ("kwargs", "schedule_kwargs", "terms", "loss", "f_E", "f_D", "bottleneck", "ops")
+_OPEN = ("kwargs", "schedule_kwargs", "terms", "loss", "f_E", "f_D", "bottleneck", "ops",
+         "quantise")  # fmt: skip
 
 
 def split_key(dotted: str) -> list[str]:

@@ -1,10 +1,12 @@
-"""`aejax.load`: the model of a run's folder, of a shipped name or of a .safetensors file.
+"""`aejax.load`: the model of a run's folder, of a shipped name, of a .safetensors file, of a folder
+made for a hub, or of a hub.
 
 A run's folder gives config.json (what the model is), spec.json (the shape of its images, the names
 of its classes) and a checkpoint (its variables); a .safetensors file gives the variables, and the
 .json beside it the rest.
 """
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -26,6 +28,7 @@ from aejax.trained import Trained
 from aejax.training.checkpoint import Checkpoints
 from aejax.training.workdir import Spec, read_config
 from aejax.types import Shape
+from aejax.weights import hub
 
 TRUSTED = ("aejax", "optax")  # packages whose parts are imported in any case
 
@@ -35,19 +38,20 @@ def load(
     checkpoint: str | int = "last",
     *,
     data_dir: str | None = None,
-    own_parts: bool = True,
+    own_parts: bool | None = None,
 ) -> Trained:
-    """The trained model of a run's folder, a shipped name or a .safetensors file.
+    """The trained model of a run's folder, a shipped name, a .safetensors file or a hub.
 
     A run's folder is complete: neither its data nor the folder it was trained from is needed.
     Nothing in the process is changed.
 
     Args:
-      source: "runs/digits", "gray", "codec", "fashion-mnist", "model.safetensors", ...
+      source: "runs/digits", "gray", "codec", "fashion-mnist", "model.safetensors", a folder that
+        `aejax export --folder` wrote, "hf://user/name" (needs huggingface-hub).
       checkpoint: of a run: "last", "best" or a step.
       data_dir: for runs of aejax 0.1, where only the data may tell the size of an image.
       own_parts: False refuses parts that are not of this package, so that a folder from someone
-        else imports nothing.
+        else imports nothing; None = True, but False for a model of a hub.
 
     Raises:
       UserError: nothing of that name, no such checkpoint, or parts that cannot be had.
@@ -55,11 +59,16 @@ def load(
     >>> aejax.load("runs/digits", "best").encode(images).shape
     (8, 4)
     """
+    if hub.is_address(source):
+        folder = hub.download(str(source))
+        trained = load(folder, checkpoint, own_parts=bool(own_parts))
+        return dataclasses.replace(trained, name=str(source))
+    own_parts = own_parts is not False
     path = pathlib.Path(source)
-    if (path / "config.json").is_file():
+    if (path / "config.json").is_file() and not weights.is_folder(path):
         return _load_run(path, checkpoint, data_dir, own_parts)
     if str(checkpoint) != "last":
-        if path.is_dir():
+        if path.is_dir() and not weights.is_folder(path):
             read_config(path)  # says that it holds no run
         raise UserError(f'"{source}" has no checkpoints; leave "{checkpoint}" out')
     if weights.exists(source):

@@ -186,9 +186,16 @@ class Trained:
         finally:
             pipeline.close()
 
-    def save(self, path: str | os.PathLike) -> pathlib.Path:
+    def save(
+        self, path: str | os.PathLike, storage: str = "float32", *, sparse: bool = False
+    ) -> pathlib.Path:
         """Writes PATH.safetensors and PATH.json, all that `aejax.load(path)` needs; returns the
-        path of the first."""
+        path of the first.
+
+        Args:
+          storage: float32, float16, bfloat16, int8 or int4: see `weights.stored_as`.
+          sparse: kernels that are zero for the most part are stored without their zeros.
+        """
         path = pathlib.Path(path)
         path = path if path.suffix == ".safetensors" else path.with_name(f"{path.name}.safetensors")
         meta = {
@@ -197,7 +204,10 @@ class Trained:
             "shape": self.shape and list(self.shape),
             "class_names": list(self.class_names),
         }
-        weights.save(path, jax.device_get(self.variables), meta)
+        variables = weights.stored_as(jax.device_get(self.variables), storage, sparse)
+        if storage != "float32" or sparse:
+            meta["storage"] = storage + " without zeros" * sparse
+        weights.save(path, variables, meta)
         return path
 
     # --- compiled functions and checks of their arguments -----------------------------------------

@@ -52,6 +52,8 @@ class Codec(nn.Module):
     rates: Sequence[float] = RATES
     dtype: DTypeLike = jnp.float32
 
+    stride = 2 * STRIDE  # not a field: sides that are multiples of it are padded nowhere
+
     def setup(self):
         if sum(self.slices) != self.latent:
             raise UserError(f"slices of {self.slices} channels do not add up to {self.latent}")

@@ -13,6 +13,7 @@ from aejax.errors import UserError
 from aejax.nets.bottleneck import BOTTLENECKS
 from aejax.nets.f_D import F_D, LinearDecoder, ResidualDecoder
 from aejax.nets.f_E import F_E, LinearEncoder, ResidualEncoder, stride_of
+from aejax.nets.quantise import quantised
 from aejax.registry import build, lookup
 from aejax.types import Cond, Config, Output
 
@@ -62,6 +63,10 @@ def build_model(config: Config, shape: Sequence[int]) -> nn.Module:
     Raises:
       UserError: an unknown part or argument, or an impossible size.
     """
+    return quantised(_float_model(config, shape), config.get("quantise") or {})
+
+
+def _float_model(config: Mapping[str, Any], shape: Sequence[int]) -> nn.Module:
     if min(shape) < 1:
         raise UserError(f"images of {'x'.join(map(str, shape))} have no pixels")
     latent = config["latent"]

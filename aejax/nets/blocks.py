@@ -46,6 +46,25 @@ class Dense(nn.Module):
         return _with_bias(self, y, self.use_bias and not self.bias_free)
 
 
+class LowRankDense(nn.Module):
+    """[..., c] -> [..., features] by a matrix of rank at most `rank`, kept as two: (c + features)
+    rank multiplications instead of c features. `aejax shrink --rank` starts it from one by SVD."""
+
+    features: int
+    rank: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "... c"]) -> Float[Array, "... o"]:
+        u = Dense(self.rank, use_bias=False, dtype=self.dtype, name="u")(x)
+        return Dense(self.features, dtype=self.dtype, name="v")(u)
+
+
+def dense_of_rank(features: int, rank: int, dtype: Any) -> nn.Module:
+    """A Dense, or with a rank above 0 a LowRankDense."""
+    return LowRankDense(features, rank, dtype) if rank else Dense(features, dtype=dtype)
+
+
 class Conv(nn.Module):
     """[b, h, w, c] -> [b, h/stride, w/stride, features], zeros around the picture."""
 

@@ -20,12 +20,14 @@ from aejax.types import Cond
 
 
 class DenseDecoder(nn.Module):
-    """[b, k] -> [b, H, W, c] through layers of `hidden` units."""
+    """[b, k] -> [b, H, W, c] through layers of `hidden` units; `rank`: of every matrix, 0 =
+    full."""
 
     shape: Sequence[int]
     hidden: Sequence[int] = (512, 1024)
     activation: str = "gelu"
     output_activation: str = "identity"
+    rank: int = 0
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -34,8 +36,8 @@ class DenseDecoder(nn.Module):
     ) -> Float[Array, "b h w c"]:
         act = ACTIVATIONS[self.activation]
         for width in self.hidden:
-            h = act(blocks.Dense(width, dtype=self.dtype)(h))
-        y = blocks.Dense(math.prod(self.shape), dtype=self.dtype)(h)
+            h = act(blocks.dense_of_rank(width, self.rank, self.dtype)(h))
+        y = blocks.dense_of_rank(math.prod(self.shape), self.rank, self.dtype)(h)
         return ACTIVATIONS[self.output_activation](y).reshape(-1, *self.shape)
 
 

@@ -33,12 +33,14 @@ ACTIVATIONS: dict[str, Callable] = {
 
 
 class DenseEncoder(nn.Module):
-    """[b, H, W, c] -> [b, latent] through layers of `hidden` units."""
+    """[b, H, W, c] -> [b, latent] through layers of `hidden` units; `rank`: of every matrix, 0 =
+    full."""
 
     latent: int
     hidden: Sequence[int] = (1024, 512)
     activation: str = "gelu"
     code_activation: str = "identity"
+    rank: int = 0
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -48,8 +50,9 @@ class DenseEncoder(nn.Module):
         act = ACTIVATIONS[self.activation]
         x = x.reshape(x.shape[0], -1)
         for width in self.hidden:
-            x = act(blocks.Dense(width, dtype=self.dtype)(x))
-        return ACTIVATIONS[self.code_activation](blocks.Dense(self.latent, dtype=self.dtype)(x))
+            x = act(blocks.dense_of_rank(width, self.rank, self.dtype)(x))
+        h = blocks.dense_of_rank(self.latent, self.rank, self.dtype)(x)
+        return ACTIVATIONS[self.code_activation](h)
 
 
 class LinearEncoder(nn.Module):

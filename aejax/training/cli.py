@@ -294,6 +294,7 @@ evaluate = Verb(_evaluate_arguments, _evaluate)
 def _info(args) -> int:
     import importlib.util
 
+    from aejax.export import onnx
     from aejax.machine import provenance
 
     for name, version in provenance.versions().items():
@@ -302,7 +303,10 @@ def _info(args) -> int:
     for name, value in provenance.describe().items():
         print(f"{name:<18} {value}")
     print(f"{'data folder':<18} {os.environ.get('AEJAX_DATA') or 'not set (AEJAX_DATA)'}")
+    made = "" if onnx.is_made() else " (not made yet; aejax export --onnx makes it)"
+    print(f"{'ONNX environment':<18} {onnx.folder()}{made}")
     extras = ("wandb", "optuna", "bm3d", "torch", "keras", "imagecodecs", "tensorboardX")
+    extras += ("qwix", "huggingface_hub")
     there = [name for name in extras if importlib.util.find_spec(name)]
     print(f"{'extras installed':<18} {', '.join(there) or 'none'}")
     return 0

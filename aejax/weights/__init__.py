@@ -20,6 +20,7 @@ from aejax.files import JsonObject
 from aejax.registry import did_you_mean
 
 FOLDER = pathlib.Path(__file__).parent
+IN_FOLDER = "model.safetensors"  # of a model that is a folder, as hubs have them
 LARGE = 1 << 14  # kernels with more entries than this are packed
 # Short names of what is shipped.
 ALIASES = {
@@ -60,6 +61,62 @@ def packed(tree: Any, bits: int = 8) -> Any:
     return {"q": q, "scale": scale}
 
 
+STORAGE = ("float32", "float16", "bfloat16", "int8", "int4")
+
+
+def stored_as(tree: Any, kind: str, sparse: bool = False) -> Any:
+    """Float variables as `save` writes them small; `load` gives float32 again.
+
+    Args:
+      kind: float32 | float16 | bfloat16, for all; int8 | int4: kernels of two axes or more with a
+        float16 scale per output channel, the rest float16. int4 takes half a byte each.
+      sparse: of leaves that are zero for the most part a bit for each number, and those that are
+        not zero.
+    """
+    if hasattr(tree, "items"):
+        return {name: stored_as(value, kind, sparse) for name, value in tree.items()}
+    w = np.asarray(tree)
+    if w.dtype.kind != "f":
+        return w
+    if sparse and w.ndim > 1 and np.count_nonzero(w) < 0.9 * w.size:
+        return _without_zeros(w, kind)
+    if kind in ("int8", "int4") and w.ndim > 1:
+        top = 127 if kind == "int8" else 7
+        scale = np.abs(w).max(tuple(range(w.ndim - 1))) / top
+        scale = np.maximum(scale, 1e-7).astype(np.float16)
+        q = np.clip(np.round(w / scale.astype(np.float32)), -top, top).astype(np.int8)
+        if kind == "int8":
+            return {"q": q, "scale": scale}
+        pairs = np.pad(q.reshape(-1), (0, q.size % 2)).view(np.uint8).reshape(-1, 2) & 15
+        nibbles = (pairs[:, 0] | pairs[:, 1] << 4).astype(np.uint8)
+        return {"nibbles": nibbles, "scale": scale, "shape": np.asarray(w.shape, np.int32)}
+    return w.astype(_float_type(kind))
+
+
+def _without_zeros(w: np.ndarray, kind: str) -> dict[str, np.ndarray]:
+    values, parts = w[w != 0], {}
+    if kind in ("int8", "int4"):  # of the few that are left, one scale
+        scale = np.float16(max(np.abs(values).max() / 127 if values.size else 1.0, 1e-7))
+        parts["scale"] = np.asarray(scale)
+        values = np.clip(np.round(values / np.float32(scale)), -127, 127).astype(np.int8)
+    else:
+        values = values.astype(_float_type(kind))
+    bits = np.packbits((w != 0).reshape(-1))
+    return parts | {"bits": bits, "values": values, "shape": np.asarray(w.shape, np.int32)}
+
+
+def _float_type(kind: str) -> np.dtype:
+    if kind in ("int8", "int4", "float16"):
+        return np.dtype(np.float16)
+    if kind == "bfloat16":
+        import ml_dtypes
+
+        return np.dtype(ml_dtypes.bfloat16)
+    if kind != "float32":
+        raise UserError(f'weights are stored as {", ".join(STORAGE)}, not "{kind}"')
+    return np.dtype(np.float32)
+
+
 def storage(bits: int = 8) -> str:
     """What `packed` does, for the .json."""
     return f"{bits} bits with a float16 scale per output channel for large kernels, else float16"
@@ -70,6 +127,15 @@ def _unpacked(tree: Any) -> Any:
         return tree
     if set(tree) == {"q", "scale"}:
         return tree["q"].astype(np.float32) * tree["scale"]
+    if set(tree) == {"nibbles", "scale", "shape"}:
+        q = np.stack([tree["nibbles"] & 15, tree["nibbles"] >> 4], -1).astype(np.int8).reshape(-1)
+        q = np.where(q > 7, q - 16, q)[: np.prod(tree["shape"])].reshape(tree["shape"])
+        return q.astype(np.float32) * tree["scale"]
+    if {"bits", "values", "shape"} <= set(tree):
+        w = np.zeros(np.prod(tree["shape"]), np.float32)
+        is_kept = np.unpackbits(tree["bits"], count=w.size).astype(bool)
+        w[is_kept] = tree["values"].astype(np.float32) * tree.get("scale", np.float32(1.0))
+        return w.reshape(tree["shape"])
     return {name: _unpacked(value) for name, value in tree.items()}
 
 
@@ -83,7 +149,7 @@ def save(path: str | os.PathLike, variables: Mapping, meta: JsonObject) -> None:
     """
     from safetensors.numpy import save_file
 
-    path = _path(path)
+    path = file_of(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with files.replacing(path) as part:
         save_file(_flat(variables), part)
@@ -98,7 +164,7 @@ def provenance(name: str | os.PathLike) -> JsonObject:
     Raises:
       UserError: no such weights.
     """
-    path = _path(name)
+    path = file_of(name)
     if not path.is_file():
         raise UserError(f'no weights "{name}"{did_you_mean(str(name), [*names(), *ALIASES])}')
     try:
@@ -118,7 +184,7 @@ def load(name: str | os.PathLike, check: bool = True) -> tuple[dict, JsonObject]
     """
     from safetensors.numpy import load_file
 
-    path, meta = _path(name), provenance(name)
+    path, meta = file_of(name), provenance(name)
     if check and hashlib.sha256(path.read_bytes()).hexdigest() != meta.get("sha256"):
         raise UserError(f"{path} is damaged or was replaced: its hash is not that of the .json")
     variables: dict = {}
@@ -134,12 +200,20 @@ def load(name: str | os.PathLike, check: bool = True) -> tuple[dict, JsonObject]
 
 def exists(name: str | os.PathLike) -> bool:
     """Whether `load` would find weights of that name or path."""
-    return _path(name).is_file()
+    return file_of(name).is_file()
 
 
-def _path(name: str | os.PathLike) -> pathlib.Path:
-    """A path or a name with the suffix is a file; other names are in this folder."""
+def is_folder(path: str | os.PathLike) -> bool:
+    """Whether it is a folder that holds a model: what `aejax export MODEL --folder` writes."""
+    return (pathlib.Path(path) / IN_FOLDER).is_file()
+
+
+def file_of(name: str | os.PathLike) -> pathlib.Path:
+    """A path or a name with the suffix is a file, a folder with a model holds one; other names are
+    in this folder."""
     text = os.fspath(name)
+    if is_folder(text):
+        return pathlib.Path(text) / IN_FOLDER
     if text.endswith(".safetensors"):
         return pathlib.Path(text)
     if "/" in text or not isinstance(name, str):

@@ -85,6 +85,8 @@ def form(operation: str, x: Array | None = None, multiplications: float = float(
         # A loop over the batch is refused where the batch is sharded over an explicit mesh.
         if x.dtype not in (jnp.float32, jnp.bfloat16) or any(jax.typeof(x).sharding.spec):
             return "plain"
+        if not all(isinstance(n, int) for n in x.shape):  # free sizes, in jax.export
+            return "plain"
     gain = GAIN.get(operation)
     if gain and multiplications >= FEW and not float32_asked() and speed.bf16_gain() >= gain:
         return "cpu_bf16"

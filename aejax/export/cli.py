@@ -1,0 +1,81 @@
+"""aejax export: a trained model as a file or folder for other programs."""
+
+import argparse
+import pathlib
+import re
+
+from aejax import files
+from aejax.cli import Verb
+from aejax.errors import UserError
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "model", help="a run's folder, a shipped name, a .safetensors file, hf://..."
+    )
+    parser.add_argument("-o", "--out", metavar="FILE", help="StableHLO (with --onnx: ONNX) file")
+    parser.add_argument(
+        "--part", default="", metavar="NAME",
+        help="autoencoder or denoiser (default: the whole), f_E, f_D, h, h_hat, sampler",
+    )  # fmt: skip
+    parser.add_argument("--size", metavar="HxW", help="fixed height and width (default: free)")
+    parser.add_argument(
+        "--pad", choices=("outside", "inside"), default="outside",
+        help="inside: with --size, the function pads what is no multiple of the model's stride",
+    )  # fmt: skip
+    parser.add_argument("--checkpoint", default="last", help="of a run: last, best, or a step")
+    parser.add_argument("--onnx", action="store_true", help="write ONNX, checked in onnxruntime")
+    parser.add_argument("--folder", metavar="DIR", help="weights, config and model card for a hub")
+    parser.add_argument(
+        "--license", default="", metavar="NAME", help="of the weights, for the card of --folder"
+    )
+    files.add_force(parser)
+
+
+def size_of(text: str | None) -> tuple[int, int] | None:
+    """ "480x640" -> (480, 640).
+
+    Raises:
+      UserError: it is not of this form.
+    """
+    if not text:
+        return None
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    if not match or not (int(match[1]) and int(match[2])):
+        raise UserError(f'--size "{text}": height and width in pixels, such as 480x640')
+    return int(match[1]), int(match[2])
+
+
+def _run(args: argparse.Namespace) -> int:
+    if bool(args.out) == bool(args.folder):
+        raise UserError("give -o FILE or --folder DIR")
+    if args.folder and (args.onnx or args.part or args.size):
+        raise UserError("--folder takes the whole model: leave --onnx, --part and --size out")
+    size = size_of(args.size)
+
+    from aejax.loading import load
+
+    if args.out:
+        files.check_outputs([args.out, f"{args.out}.json"], force=args.force)
+    trained = load(args.model, args.checkpoint)
+    if args.folder:
+        from aejax.export import folder
+
+        print(f"  {folder.write(trained, args.folder, args.license, args.force)}")
+        return 0
+    if args.onnx:
+        from aejax.export import onnx
+
+        off = onnx.write(trained, args.part, args.out, size, args.pad == "inside", args.force)
+    else:
+        from aejax.export import stablehlo
+        from aejax.export.parts import part_of
+
+        part = part_of(trained, args.part, size, args.pad == "inside")
+        off = stablehlo.write(trained, part, args.out, args.force)
+    megabytes = pathlib.Path(args.out).stat().st_size / 1e6
+    print(f"  {args.out} ({megabytes:.1f} MB) and {args.out}.json; {off:.1e} off the model")
+    return 0
+
+
+export = Verb(_arguments, _run)

@@ -1,0 +1,37 @@
+"""Multiply-accumulates of a function, counted from what it computes rather than from a formula."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from aejax.nets import ops
+
+
+def macs(function: Callable, *arguments: Any) -> float:
+    """Multiply-accumulates of the convolutions and dense layers of `function(*arguments)`, whose
+    arrays may be `jax.ShapeDtypeStruct`; nothing is computed."""
+    with ops.forms(all="plain"):
+        return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
+def _count(jaxpr: Any) -> float:
+    total = 0.0
+    for eqn in jaxpr.eqns:
+        name, out = eqn.primitive.name, eqn.outvars[0].aval
+        if name == "dot_general":
+            contract = eqn.params["dimension_numbers"][0][0]
+            total += math.prod(out.shape) * math.prod(eqn.invars[0].aval.shape[i] for i in contract)
+        elif name == "conv_general_dilated":
+            kernel, numbers = eqn.invars[1].aval.shape, eqn.params["dimension_numbers"]
+            per_output = math.prod(kernel) / kernel[numbers.rhs_spec[0]]
+            total += math.prod(out.shape) * per_output
+        else:
+            times = eqn.params.get("length", 1) if name == "scan" else 1
+            for value in eqn.params.values():
+                for inner in value if isinstance(value, (tuple, list)) else (value,):
+                    inner = getattr(inner, "jaxpr", inner)
+                    if hasattr(inner, "eqns"):
+                        total += times * _count(inner)
+    return total

@@ -1,0 +1,69 @@
+"""A model whose products are made of few bits, by qwix (Google's, for Flax): `model.quantise`.
+
+    c.model.quantise.weights = "int8"      # int8 | int4
+    c.model.quantise.activations = "int8"  # "" leaves them in floating point
+    c.model.quantise.static = True         # scales of activations measured once, else per call
+
+The parameters stay float32 and have the names and shapes of the model without, so that a run may
+start from a float one (model.start). Trained so, the rounding is part of the forward pass and the
+gradient passes through it (quantisation-aware training, Jacob et al. 2018, arXiv:1712.05877);
+evaluated without training it is post-training quantisation. Convolutions need activations of the
+same type as weights. In bytes 8-bit storage is `weights.packed`, whatever this says.
+
+With `static` each forward pass of training adds to the collection "quant_stats", and evaluation
+uses its mean; a training of some steps at optim.lr = 1e-12 is therefore a calibration.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from aejax.contracts import Decodes, Encodes
+from aejax.errors import UserError
+from aejax.nets import ops
+from aejax.registry import did_you_mean
+
+TYPES = {"int8": jnp.int8, "int4": jnp.int4}
+KEYS = ("weights", "activations", "static", "only")
+
+
+def quantised(model: nn.Module, spec: Mapping[str, Any]) -> nn.Module:
+    """`model` with the products of `spec` (config.model.quantise) in integers; {} = as it is.
+
+    `only`: a regex of the paths of modules ("f_D/.*"); the others stay in floating point.
+
+    Raises:
+      UserError: an unknown key or type, or qwix is not installed.
+    """
+    spec = dict(spec)
+    if not spec:
+        return model
+    for key in spec:
+        if key not in KEYS:
+            raise UserError(f"model.quantise has no key {key!r}{did_you_mean(key, KEYS)}")
+    weights, activations = spec.get("weights", "int8"), spec.get("activations", "")
+    for key, value in (("weights", weights), ("activations", activations or "int8")):
+        if value not in TYPES:
+            raise UserError(f'model.quantise.{key} = "{value}": {" or ".join(TYPES)}')
+    if spec.get("static") and not activations:
+        raise UserError("model.quantise.static is about activations; give their type, too")
+    try:
+        import qwix
+    except ImportError as e:
+        raise UserError('model.quantise needs qwix: pip install "aejax[small]"') from e
+    rule = qwix.QtRule(
+        module_path=spec.get("only") or ".*",
+        weight_qtype=TYPES[weights],
+        act_qtype=TYPES[activations] if activations else None,
+        act_static_scale=True if spec.get("static") else None,
+    )
+    methods = ["__call__"]
+    methods += ["encode"] if isinstance(model, Encodes) else []
+    methods += ["decode"] if isinstance(model, Decodes) else []
+    model = qwix.quantize_model(model, qwix.QtProvider([rule]), methods=methods)
+    for name in methods:  # qwix meets lax's own products, in the plain forms alone
+        method = getattr(type(model), name)
+        setattr(type(model), name, ops.traced_with({"all": "plain"}, method))
+    return model

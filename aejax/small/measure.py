@@ -1,0 +1,79 @@
+"""What a model costs: bytes on disk, parameters, multiply-accumulates, latency, throughput."""
+
+import pathlib
+import tempfile
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from aejax.metrics.cost import macs
+from aejax.study.definition import TrainedRun
+from aejax.trained import Trained
+from aejax.training.build import count_parameters
+from aejax.training.prune import sparsity_of
+
+
+def bytes_on_disk(trained: Trained, storage: str = "float32", sparse: bool = False) -> int:
+    """Bytes of its .safetensors file; see `weights.stored_as`."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = trained.save(pathlib.Path(folder) / "model", storage, sparse=sparse)
+        return path.stat().st_size
+
+
+def kmac_per_pixel(trained: Trained) -> float:
+    """Thousands of multiply-accumulates per pixel of an image of the training's size."""
+    x = jax.ShapeDtypeStruct((1, *trained.shape), np.float32)
+    total = macs(lambda v, x: trained.model.apply(v, x).y, trained.variables, x)
+    return total / 1e3 / (trained.shape[0] * trained.shape[1])
+
+
+def speed(trained: Trained, batch: int = 256, seconds: float = 2.0) -> dict[str, float]:
+    """{"latency p50, ms", "latency p99, ms": of one image; "images/s": of `batch` at once}, each
+    measured for `seconds` on the machine as it is."""
+    x = np.random.default_rng(0).random((batch, *trained.shape), np.float32)
+    one, many = _times(trained, x[:1], seconds), _times(trained, x, seconds)
+    return {
+        "latency p50, ms": 1e3 * float(np.percentile(one, 50)),
+        "latency p99, ms": 1e3 * float(np.percentile(one, 99)),
+        "images/s": batch / float(np.median(many)),
+    }
+
+
+def _times(trained: Trained, x: np.ndarray, seconds: float) -> list[float]:
+    variables = jax.device_put(trained.variables)
+    run = jax.jit(lambda v, x: trained.model.apply(v, x).y)
+    jax.block_until_ready(run(variables, x))
+    times: list[float] = []
+    start = time.perf_counter()
+    while time.perf_counter() - start < seconds or len(times) < 20:
+        begun = time.perf_counter()
+        jax.block_until_ready(run(variables, x))
+        times.append(time.perf_counter() - begun)
+    return times
+
+
+def cost(run: TrainedRun) -> dict[str, Any]:
+    """`Study.measure` of studies of small models: what a model costs in the form in which it is
+    meant to be stored, and its error if stored in float16."""
+    trained, config = run.model, run.config
+    quantise = dict(config.model.quantise)
+    is_pruned = config.optim.name.endswith(":pruned")
+    storage = quantise.get("weights", "int8") if quantise else "float32"
+    with tempfile.TemporaryDirectory() as folder:
+        from aejax.loading import load
+
+        half = load(trained.save(pathlib.Path(folder) / "half", "float16"))
+        as_half = half.evaluate(metrics=("mse",), data_dir=run.data_dir).metrics["mse"]
+    return {
+        "bytes": bytes_on_disk(trained, storage, is_pruned),
+        "stored as": storage + " without zeros" * is_pruned,
+        "weights that are not zero": round(
+            count_parameters(trained.variables["params"])
+            * (1.0 - sparsity_of(trained.variables["params"]))
+        ),
+        "kMAC/pixel": kmac_per_pixel(trained),
+        "test/mse in float16": as_half,
+        **speed(trained, seconds=0.2 if run.result["steps"] < 10 else 2.0),
+    }

@@ -1,0 +1,62 @@
+"""Matrices of low rank, from trained ones by SVD: W = U S V' -> (U sqrt(S)) (sqrt(S) V')."""
+
+import dataclasses
+import json
+from typing import Any
+
+import numpy as np
+
+from aejax.config import from_json, to_json
+from aejax.errors import UserError
+from aejax.nets.autoencoder import build_model
+from aejax.trained import Trained
+
+
+def of_rank(trained: Trained, rank: int) -> Trained:
+    """A dense autoencoder with every matrix as two of `rank`: the nearest ones in least squares
+    (Eckart and Young, 1936), to be trained on.
+
+    Raises:
+      UserError: a model of another kind, one that is of low rank already, or a rank below 1.
+    """
+    model = trained.config.model
+    is_dense = not model.name and (model.f_E.name, model.f_D.name) == ("dense", "dense")
+    if not is_dense or model.f_E.get("rank") or model.f_D.get("rank"):
+        raise UserError(
+            f'{trained.name}: --rank is for autoencoders with f_E and f_D "dense" and matrices of '
+            "full rank"
+        )
+    if rank < 1:
+        raise UserError(f"--rank {rank}: a whole number from 1")
+    stored = json.loads(to_json(trained.config))
+    params: dict[str, Any] = {}
+    for side in ("f_E", "f_D"):
+        stored["model"][side]["rank"] = rank
+        beside = dict(trained.variables["params"][side])
+        layers = beside.pop("net") if model.init == "pca" else beside
+        factored = {
+            name.replace("Dense_", "LowRankDense_"): factors(layer, rank)
+            for name, layer in layers.items()
+        }
+        params[side] = beside | {"net": factored} if model.init == "pca" else factored
+    config = from_json(json.dumps(stored))
+    params = dict(trained.variables["params"]) | params
+    return dataclasses.replace(
+        trained,
+        model=build_model(config.model, trained.shape),
+        variables={**trained.variables, "params": params},
+        config=config,
+    )
+
+
+def factors(layer: dict[str, Any], rank: int) -> dict[str, Any]:
+    """The parameters of a LowRankDense from those of a Dense."""
+    kernel = np.asarray(layer["kernel"], np.float64)
+    u, s, v = np.linalg.svd(kernel, full_matrices=False)
+    missing = max(0, rank - len(s))
+    u, v = u[:, :rank] * np.sqrt(s[:rank]), np.sqrt(s[:rank])[:, None] * v[:rank]
+    u, v = np.pad(u, ((0, 0), (0, missing))), np.pad(v, ((0, missing), (0, 0)))
+    return {
+        "u": {"kernel": u.astype(np.float32)},
+        "v": {"kernel": v.astype(np.float32), "bias": np.asarray(layer["bias"])},
+    }
