@@ -187,6 +187,15 @@ GROUPS = {
             "aejax inpaint a.png --mask mask.png -o whole.png",
         ),
     },
+    "services": {
+        "stream": Entry(
+            "aejax.stream.cli:stream",
+            "video through a model: from standard input to standard output",
+            "Reads frames [h, w, c] of 8 bits on standard input, as Y4M or raw pixels, and writes "
+            "as many of the same size. What is compressed is a stream of .aej files.",
+            "ffmpeg -i in.mp4 -f yuv4mpegpipe - | aejax stream | ffmpeg -i - out.mp4",
+        ),
+    },
     "machines": {
         "launch": Entry(
             "aejax.engines.cli:launch",
