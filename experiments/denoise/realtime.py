@@ -8,8 +8,7 @@ A U of two levels behind squares of 4x4 pixels, 64 and 96 channels: 3x3 convolut
 and more are those that a CPU does fast (docs/fast-on-a-cpu.md). A gray picture is one of three
 equal channels. A quarter of each batch is so, and in use the first and last layer are folded to
 one channel, which gives the same result (`aejax.denoising.distil.in_gray`): one file, and gray
-costs 13.2 kMAC per pixel instead of 14.5. Two networks would be twice the training for the same
-quality at twice the bytes.
+costs 13.2 kMAC per pixel instead of 14.5. Two networks would be twice the training.
 
 Half of the loss is to what the denoisers that ship make of the same noisy picture, half to the
 clean one. `:plain` trains on train/photos as they are, every 20th held out. Cost: 0.39 M
