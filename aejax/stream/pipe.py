@@ -141,11 +141,9 @@ def pump(
     try:
         while (frame := queue.get()) is not None:
             number, arrived, data = frame
-            if not result:  # nothing to repeat yet
-                expected = number
+            before, result = result, work(data)
             for _ in range(number - expected):
-                write(result)
-            result = work(data)
+                write(before or result)
             write(result)
             progress.count(time.perf_counter() - arrived, number - expected)
             expected = number + 1
