@@ -38,6 +38,7 @@ def test_every_one_keeps_shape_and_is_a_function_of_the_key_under_jit(name, shap
     assert a.shape == shape and a.dtype == jnp.float32 and bool(jnp.isfinite(a).all())
     np.testing.assert_array_equal(a, b)
     fixed = name in ("identity", "jpeg", "blur", "quantise")
+    fixed |= name == "halved_chroma"
     assert bool((a == other).all()) == fixed
     assert bool((a == x).all()) == (name == "identity")
 
@@ -121,6 +122,17 @@ def test_blur_is_the_gaussian_filter():
     x = texture()
     want = gaussian_filter(np.asarray(x), (0, 1.5, 1.5, 0), mode="nearest", radius=(0, 5, 5, 0))
     np.testing.assert_allclose(CORRUPTIONS["blur"](KEY, x, 1.5), want, atol=2e-5)
+
+
+def test_halved_chroma_keeps_luma_and_shares_chroma_of_four_pixels():
+    x = jax.random.uniform(KEY, (2, 9, 12, 3))
+    y = np.asarray(CORRUPTIONS["halved_chroma"](KEY, x))
+    luma = np.array([0.299, 0.587, 0.114], np.float32)
+    np.testing.assert_allclose(y @ luma, np.asarray(x) @ luma, atol=1e-6)
+    chroma = y - (y @ luma)[..., None]
+    np.testing.assert_allclose(chroma[:, ::2][:, :4], chroma[:, 1::2], atol=1e-6)
+    np.testing.assert_allclose(chroma[:, :, ::2], chroma[:, :, 1::2], atol=1e-6)
+    np.testing.assert_array_equal(CORRUPTIONS["halved_chroma"](KEY, x, share=0.0), x)
 
 
 def test_mask_hides_whole_patches_at_the_asked_ratio():

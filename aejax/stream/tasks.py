@@ -10,7 +10,7 @@ import numpy as np
 from aejax import codec, weights
 from aejax.denoising.api import Network, network_for
 from aejax.errors import UserError
-from aejax.stream.colour import from_picture, to_picture
+from aejax.stream.colour import from_picture, from_planes, to_picture, to_planes
 from aejax.stream.y4m import Video
 
 REALTIME = "denoise_realtime"
@@ -32,21 +32,32 @@ class Task(Protocol):
 
 
 def default_denoiser() -> str:
-    """The real-time model if it is installed, else the shipped ones by the channels."""
-    return REALTIME if weights.exists(REALTIME) else "auto"
+    """The real-time model if it is installed, else the gray one."""
+    return REALTIME if weights.exists(REALTIME) else "gray"
 
 
 def denoised_frame(network: Network, video: Video, strength: float, memory: float) -> Callable:
-    """(variables, bytes [n] as uint8, level) -> (bytes, level): a frame through a blind denoiser,
-    to be compiled; `level` is the noise taken away, averaged over time (-1 at the start)."""
+    """(variables, bytes [n] as uint8, levels) -> (bytes, levels): a frame through a blind denoiser,
+    to be compiled. `levels` is the noise taken away, averaged over time (-1 at the start).
 
-    def run(variables, data, level):
-        x = to_picture(data, video)
+    A network for gray takes the planes of a video in colour one by one: their noise is white where
+    the sensor's was, which that of the colours is not behind 4:2:0.
+    """
+    apart = network.channels == 1
+
+    def part(variables, x, level):
         y = network.model.apply(variables, x[None], None, train=False).y[0]
         removed = jnp.sqrt(jnp.mean(jnp.square(y - x)))
         level = jnp.where(level < 0, removed, memory * level + (1 - memory) * removed)
         amount = strength * jnp.clip(level / jnp.maximum(removed, 1e-6), *BOUNDS)
-        return from_picture(x + amount * (y - x), video), level
+        return x + amount * (y - x), level
+
+    def run(variables, data, levels):
+        parts = to_planes(data, video) if apart else [to_picture(data, video)]
+        done = [part(variables, x, level) for x, level in zip(parts, levels, strict=True)]
+        pictures = [y for y, _ in done]
+        data = from_planes(pictures, video) if apart else from_picture(pictures[0], video)
+        return data, [level for _, level in done]
 
     return run
 
@@ -75,20 +86,21 @@ class Denoise:
         network = network_for(video.channels, model or default_denoiser())
         if video.channels == 1 and network.channels == 3:
             network = network.in_gray
-        if network.needs_sigma or network.channels != video.channels:
+        if network.needs_sigma:
             raise UserError(
-                f'"{network.name}" cannot denoise this video: '
-                + ("it must be told the level of the noise; take a blind model"
-                   if network.needs_sigma else "it is gray and the video is in colour")
-            )  # fmt: skip
+                f'"{network.name}" must be told the level of the noise, which changes in a video; '
+                "take a blind model"
+            )
         memory = steady / (steady + 1)
         self._run = jax.jit(denoised_frame(network, video, strength, memory))
-        self._variables, self._level = jax.device_put(network.variables), jnp.float32(-1)
+        self._variables = jax.device_put(network.variables)
+        start = [jnp.float32(-1)] * (video.channels if network.channels == 1 else 1)
+        self._levels = start
         self(bytes(video.frame_bytes))  # compiled before the first frame comes
-        self._level = jnp.float32(-1)
+        self._levels = start
 
     def __call__(self, data: bytes) -> bytes:
-        y, self._level = self._run(self._variables, np.frombuffer(data, np.uint8), self._level)
+        y, self._levels = self._run(self._variables, np.frombuffer(data, np.uint8), self._levels)
         return np.asarray(y).tobytes()
 
 

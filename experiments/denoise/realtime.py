@@ -22,13 +22,14 @@ from aejax.config import flags
 
 WHITE = {"name": "gaussian", "sigma": (-4.0, 55.0)}
 CAMERA = {"name": "camera", "rms": (0.7, 20.0)}
+VIDEO = {"name": "halved_chroma", "share": 0.4}  # 4:2:0: its chroma noise is not white any more
 
 
 def get_config(arg: str = "") -> ConfigDict:
     """`arg` "smoke" shrinks it to seconds on the bundled photos; "plain" trains on train/photos."""
     words = flags(arg, "smoke", "plain")
     c = gray("smoke" if "smoke" in words else "", channels=3)
-    c.corrupt = ({"name": "one_of", "choices": (WHITE, CAMERA), "weights": (0.7, 0.3)},)
+    c.corrupt = ({"name": "one_of", "choices": (WHITE, CAMERA), "weights": (0.7, 0.3)}, VIDEO)
     c.objective.name = "aejax.denoising.distil:Distilled"
     c.objective.kwargs = ConfigDict(
         {"balance": 0.7, "measured": True, "share": 0.5, "gray": 0.25,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aejax.errors import UserError
-from aejax.stream.colour import from_picture, to_picture
+from aejax.stream.colour import from_picture, from_planes, to_picture, to_planes
 from aejax.stream.y4m import Video, framed, frames, open_video, parse_header, raw_video
 
 HEADER = b"YUV4MPEG2 W33 H17 F30000:1001 Ip A1:1 C420jpeg XYSCSS=420JPEG\n"
@@ -114,3 +114,12 @@ def test_colours_are_those_of_bt601():
     planes = np.asarray(Image.fromarray(rgb).convert("YCbCr")).transpose(2, 0, 1).reshape(-1)
     ours = np.asarray(from_picture(rgb.astype(np.float32) / 255, video))
     assert np.abs(ours.astype(int) - planes).max() <= 1
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_planes_come_back_to_the_bit(layout):
+    video = Video(13, 9, layout)
+    data = np.random.default_rng(1).integers(0, 256, video.frame_bytes, np.uint8)
+    planes = to_planes(data, video)
+    assert len(planes) == video.channels
+    np.testing.assert_array_equal(from_planes(planes, video), data)
