@@ -40,7 +40,8 @@ def test_every_one_keeps_shape_and_is_a_function_of_the_key_under_jit(name, shap
     fixed = name in ("identity", "jpeg", "blur", "quantise")
     fixed |= name == "halved_chroma"
     assert bool((a == other).all()) == fixed
-    assert bool((a == x).all()) == (name == "identity")
+    same = name == "identity" or name == "halved_chroma" and shape[-1] == 1
+    assert bool((a == x).all()) == same
 
 
 @pytest.mark.parametrize(
