@@ -155,8 +155,8 @@ def of_codec(name: str, picture: Any, runs: int, folder: pathlib.Path) -> Measur
     metric = "ms-ssim" if name.endswith("ms-ssim") else "mse"
     data = codec.encode(picture, quality=50, metric=metric)
     h, w = picture.shape[:2]
-    encode = timed("encode", lambda: codec.encode(picture, quality=50, metric=metric), runs,
-                   f"{len(data):,} bytes, {8 * len(data) / (h * w):.3f} bits per pixel")  # fmt: skip
+    about = f"{len(data):,} bytes, {8 * len(data) / (h * w):.3f} bits per pixel"
+    encode = timed("encode", lambda: codec.encode(picture, quality=50, metric=metric), runs, about)
     decode = timed("decode", lambda: codec.decode(data), runs)
     rows = [
         _read(source, runs),
