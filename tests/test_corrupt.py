@@ -30,6 +30,7 @@ CHOICES = {"choices": [{"name": "gaussian"}, {"name": "jpeg"}], "weights": [1, 2
 
 
 @pytest.mark.parametrize("name", others_slow(CORRUPTIONS, *(set(CORRUPTIONS) - LONG)))
+@pytest.mark.parametrize("shape", [(2, 17, 23, 3), (1, 8, 8, 1)])
 def test_every_one_keeps_shape_and_is_a_function_of_the_key_under_jit(name, shape):
     x = jax.random.uniform(KEY, shape)
     more = {"choices": [{"name": "gaussian"}], "weights": [1]} if name == "one_of" else {}

@@ -127,9 +127,12 @@ def test_ffmpeg_before_and_behind(tiny, noisy, tmp_path):
     assert planes == b"".join(whole)
 
 
+SLOW, NIGHTLY = pytest.mark.slow, pytest.mark.nightly
+
+
 @pytest.mark.parametrize(
-    "seconds", [pytest.param(30, marks=pytest.mark.slow), pytest.param(600, marks=pytest.mark.nightly)]
-)  # fmt: skip
+    "seconds", [pytest.param(30, marks=SLOW), pytest.param(600, marks=NIGHTLY)]
+)
 def test_memory_is_steady(tiny, noisy, seconds):
     """A clip over and over: resident memory after a third of the time is that at the end."""
     process = subprocess.Popen(
