@@ -203,6 +203,29 @@ GROUPS = {
             "aejax shrink runs/digits --keep 0.5 -o half.safetensors",
         ),
     },
+    "services": {
+        "stream": Entry(
+            "aejax.stream.cli:stream",
+            "video through a model: from standard input to standard output",
+            "Reads frames [h, w, c] of 8 bits on standard input, as Y4M or raw pixels, and writes "
+            "as many of the same size. What is compressed is a stream of .aej files.",
+            "ffmpeg -i in.mp4 -f yuv4mpegpipe - | aejax stream | ffmpeg -i - out.mp4",
+        ),
+        "serve": Entry(
+            "aejax.serve.cli:serve",
+            "encode, decode, denoise, sample and latents over HTTP, and a page to try them",
+            "Reads and writes pictures [h, w, c] as files in requests; limits what they may ask "
+            "for. Writes nothing to the disk.",
+            "aejax serve --port 8000",
+        ),
+        "bench": Entry(
+            "aejax.bench:bench",
+            "where the time of a model goes: read, transfer, compute, write",
+            "Runs a model on one photograph [h, w, c] of the asked size. Prints times, cost and "
+            "memory.",
+            "aejax bench gray --size 640x480",
+        ),
+    },
     "machines": {
         "launch": Entry(
             "aejax.engines.cli:launch",

@@ -30,6 +30,7 @@ CHOICES = {"choices": [{"name": "gaussian"}, {"name": "jpeg"}], "weights": [1, 2
 
 
 @pytest.mark.parametrize("name", others_slow(CORRUPTIONS, *(set(CORRUPTIONS) - LONG)))
+@pytest.mark.parametrize("shape", [(2, 17, 23, 3), (1, 8, 8, 1)])
 def test_every_one_keeps_shape_and_is_a_function_of_the_key_under_jit(name, shape):
     x = jax.random.uniform(KEY, shape)
     more = {"choices": [{"name": "gaussian"}], "weights": [1]} if name == "one_of" else {}
@@ -38,8 +39,10 @@ def test_every_one_keeps_shape_and_is_a_function_of_the_key_under_jit(name, shap
     assert a.shape == shape and a.dtype == jnp.float32 and bool(jnp.isfinite(a).all())
     np.testing.assert_array_equal(a, b)
     fixed = name in ("identity", "jpeg", "blur", "quantise")
+    fixed |= name == "halved_chroma"
     assert bool((a == other).all()) == fixed
-    assert bool((a == x).all()) == (name == "identity")
+    same = name == "identity" or name == "halved_chroma" and shape[-1] == 1
+    assert bool((a == x).all()) == same
 
 
 @pytest.mark.parametrize(
@@ -121,6 +124,17 @@ def test_blur_is_the_gaussian_filter():
     x = texture()
     want = gaussian_filter(np.asarray(x), (0, 1.5, 1.5, 0), mode="nearest", radius=(0, 5, 5, 0))
     np.testing.assert_allclose(CORRUPTIONS["blur"](KEY, x, 1.5), want, atol=2e-5)
+
+
+def test_halved_chroma_keeps_luma_and_shares_chroma_of_four_pixels():
+    x = jax.random.uniform(KEY, (2, 9, 12, 3))
+    y = np.asarray(CORRUPTIONS["halved_chroma"](KEY, x))
+    luma = np.array([0.299, 0.587, 0.114], np.float32)
+    np.testing.assert_allclose(y @ luma, np.asarray(x) @ luma, atol=1e-6)
+    chroma = y - (y @ luma)[..., None]
+    np.testing.assert_allclose(chroma[:, ::2][:, :4], chroma[:, 1::2], atol=1e-6)
+    np.testing.assert_allclose(chroma[:, :, ::2], chroma[:, :, 1::2], atol=1e-6)
+    np.testing.assert_array_equal(CORRUPTIONS["halved_chroma"](KEY, x, share=0.0), x)
 
 
 def test_mask_hides_whole_patches_at_the_asked_ratio():

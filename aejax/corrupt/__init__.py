@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from aejax.corrupt.cameras import camera
-from aejax.corrupt.filters import blur, identity, mask, quantise
+from aejax.corrupt.filters import blur, halved_chroma, identity, mask, quantise
 from aejax.corrupt.jpegs import jpeg
 from aejax.corrupt.levels import Images, Level, level
 from aejax.corrupt.mixtures import shuffled
@@ -115,7 +115,7 @@ CORRUPTIONS = {
     f.__name__: f
     for f in (
         identity, gaussian, poisson, poisson_gaussian, speckle, salt_and_pepper, film_grain, jpeg,
-        blur, mask, quantise, camera, shuffled, one_of,
+        blur, mask, quantise, halved_chroma, camera, shuffled, one_of,
     )
 }  # fmt: skip
 

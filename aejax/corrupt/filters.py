@@ -50,6 +50,30 @@ def mask(key: Array, x: Images, ratio: Level = 0.5, patch: int = 1, value: float
     return jnp.where(gone, value, x)
 
 
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+def halved_chroma(key: Array, x: Images, share: float = 1.0) -> Images:
+    """Squares of 2x2 pixels share their chroma's mean (Y'CbCr 4:2:0), in a `share` of the images:
+    what video and most JPEG files are. Noise that was white is not after it. Gray stays.
+
+    Raises:
+      UserError: images of 2 or more than 3 channels.
+    """
+    if x.shape[-1] == 1:
+        return x
+    if x.shape[-1] != 3:
+        raise UserError(f"corrupt halved_chroma: images of 1 or 3 channels, not {x.shape[-1]}")
+    b, h, w, c = x.shape
+    y = x @ _LUMA
+    chroma = x - y[..., None]
+    even = jnp.pad(chroma, ((0, 0), (0, h % 2), (0, w % 2), (0, 0)), mode="edge")
+    mean = even.reshape(b, -(-h // 2), 2, -(-w // 2), 2, c).mean((2, 4))
+    shared = jnp.repeat(jnp.repeat(mean, 2, 1), 2, 2)[:, :h, :w]
+    chosen = jax.random.uniform(key, (b, 1, 1, 1)) < share
+    return jnp.where(chosen, y[..., None] + shared, x)
+
+
 def quantise(key: Array, x: Images, levels: Level = 16) -> Images:
     """Rounded to `levels` equidistant values from 0 to 1 (16 levels = 4 bits); clipped."""
     top = jnp.maximum(jnp.round(level(key, levels, x.shape[0])), 2)[:, None, None, None] - 1

@@ -19,13 +19,13 @@ from jaxtyping import Array, Float
 
 from aejax.errors import UserError
 from aejax.nets import ops
-from aejax.nets.blocks import Conv, Downsample, GatedBlock, ResBlock, Upsample, zeros
+from aejax.nets.blocks import Conv, Downsample, GatedBlock, PlainBlock, ResBlock, Upsample, zeros
 from aejax.registry import lookup
 from aejax.types import Cond, Output
 
 Images = Float[Array, "b h w c"]
 
-BLOCKS = {"res": ResBlock, "gated": GatedBlock}
+BLOCKS = {"res": ResBlock, "plain": PlainBlock, "gated": GatedBlock}
 
 
 def mirrored(x: Images, multiple: int) -> Images:
@@ -86,13 +86,14 @@ class UNetDenoiser(nn.Module):
     Attributes:
       widths: channels of each level, from fine to coarse; each level halves the side.
       blocks: blocks on the way down, at the bottom, and on the way up: 2 len(widths) - 1 numbers.
-      block: "res" (3x3, relu, 3x3) or "gated" (see nets/blocks.py).
+      block: "res" (3x3, relu, 3x3), "plain" (relu, 3x3) or "gated" (see nets/blocks.py).
       unshuffle: side of the squares of pixels that become channels at the input.
       told: whether the model is given the noise level, cond["sigma"] [b] in units of the image:
         "never" (blind), "always", or "sometimes", which serves both ways.
       residual: y = x_tilde + output; False: y = output.
       bias_free: no layer adds a constant.
       dtype: of the computation; y is float32.
+      head_kernel: side of the first convolution's kernel.
     """
 
     widths: tuple[int, ...] = (64, 128, 256)
@@ -103,6 +104,7 @@ class UNetDenoiser(nn.Module):
     residual: bool = True
     bias_free: bool = True
     dtype: Any = jnp.float32
+    head_kernel: int = 3
 
     @property
     def stride(self) -> int:
@@ -134,7 +136,7 @@ class UNetDenoiser(nn.Module):
         u = with_level(self, ops.unshuffle(padded, self.unshuffle), cond, train)
 
         # f_E
-        h, skips = Conv(self.widths[0], name="head", **kw)(u), []
+        h, skips = Conv(self.widths[0], self.head_kernel, name="head", **kw)(u), []
         for i in range(n - 1):
             h = self._blocks(h, self.blocks[i], f"down{i}")
             skips.append(h)

@@ -118,7 +118,7 @@ class Generator:
             raise UserError(f"pictures of {pictures.shape[1:]}; this generator has {self.shape}")
         return np.asarray(self._encode(self.variables, pictures.astype(np.float32)))
 
-    def decode(self, z: Float[np.ndarray, "n *s"]) -> Pictures:
+    def decode(self, z: Float[np.ndarray, " n *s"]) -> Pictures:
         """z -> pictures."""
         return np.asarray(self._decode(self.variables, jnp.asarray(z)))
 

@@ -3,8 +3,8 @@
 Every module computes in `dtype` with float32 parameters. `bias_free=True` leaves out everything
 that is added, so that the module is positively homogeneous, f(a x) = a f(x) for a > 0, which makes
 blind denoisers hold beyond the noise they were trained on (Mohan et al., 2020, arXiv:1906.05478):
-exactly for Dense, Conv, DepthwiseConv, Upsample, Downsample and ResBlock with relu; up to the
-norm's eps for GatedBlock, which gives each pixel its scale back after the gate; never for
+exactly for Dense, Conv, DepthwiseConv, Upsample, Downsample, and with relu PlainBlock and ResBlock;
+up to the norm's eps for GatedBlock, which gives each pixel its scale back after the gate; never for
 LayerNorm.
 """
 
@@ -169,6 +169,25 @@ class ResBlock(nn.Module):
         y = self.activation(Conv(n, self.kernel, **kw)(x))
         y = Conv(n, self.kernel, init=zeros, **kw)(y)
         return (x if n == x.shape[-1] else Dense(n, use_bias=False, dtype=self.dtype)(x)) + y
+
+
+class PlainBlock(nn.Module):
+    """x + conv(act(x)), zero at the start: the identity.
+
+    One activation for each convolution instead of one for two (`ResBlock`), which networks of few
+    layers make use of. With `bias_free` and relu it is exactly homogeneous.
+    """
+
+    kernel: int = 3
+    activation: Callable = jax.nn.relu
+    bias_free: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        x = x.astype(self.dtype)
+        kw = {"bias_free": self.bias_free, "dtype": self.dtype}
+        return x + Conv(x.shape[-1], self.kernel, init=zeros, **kw)(self.activation(x))
 
 
 def gate(x: Float[Array, "... 2*c"]) -> Float[Array, "... c"]:

@@ -1,0 +1,160 @@
+"""Bodies, pictures and parameters of requests, checked before any work is done on them."""
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator
+
+import numpy as np
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
+
+from aejax.data import decode, images
+from aejax.errors import UserError
+from aejax.serve.limits import Limits, Refused
+
+FIELD = "file"  # of a form
+SMALLEST = 8  # pixels a side
+
+
+async def read_body(request: Request, limits: Limits) -> bytes:
+    """The file that a request carries: its body, or the field "file" of a form.
+
+    Raises:
+      Refused: too large, too slow, none, or a damaged form.
+    """
+    said = request.headers.get("content-length", "")
+    if said.isdecimal() and len(said) < 20 and int(said) > limits.bytes:
+        raise _too_large(limits)
+    try:
+        async with asyncio.timeout(limits.upload_seconds):
+            if request.headers.get("content-type", "").startswith("multipart/"):
+                data = await _file_of_form(request, limits)
+            else:
+                data = b"".join([chunk async for chunk in _limited(request, limits)])
+    except TimeoutError:
+        reason = f"the body did not arrive within {limits.upload_seconds:g} s"
+        raise Refused(408, reason) from None
+    except ClientDisconnect:
+        raise Refused(400, "the client left before all of the body had come") from None
+    if not data:
+        raise Refused(400, f'there is no file: send it as the body, or as the field "{FIELD}"')
+    return data
+
+
+def _too_large(limits: Limits) -> Refused:
+    return Refused(413, f"the body is larger than {limits.bytes:,} bytes")
+
+
+async def _limited(request: Request, limits: Limits) -> AsyncGenerator[bytes, None]:
+    total = 0
+    async for chunk in request.stream():
+        total += len(chunk)
+        if total > limits.bytes:
+            raise _too_large(limits)
+        yield chunk
+
+
+async def _file_of_form(request: Request, limits: Limits) -> bytes:
+    """File names, types and other fields are not looked at."""
+    parser = MultiPartParser(
+        request.headers, _limited(request, limits), max_files=1, max_fields=8, max_part_size=1 << 16
+    )
+    try:
+        form = await parser.parse()
+    except MultiPartException as e:
+        raise Refused(400, f"the form is damaged: {e.message}") from None
+    except (ValueError, KeyError, UnicodeError):
+        raise Refused(400, "the form is damaged") from None
+    file = form.get(FIELD)
+    if not hasattr(file, "read"):
+        await form.close()
+        raise Refused(400, f'the form has no file in a field "{FIELD}"')
+    data = await file.read()
+    await form.close()
+    return data
+
+
+def picture(data: bytes, limits: Limits, channels: int = 0) -> np.ndarray:
+    """A picture file as uint8 [h, w, 1 or 3]; alpha is laid over white.
+
+    Args:
+      channels: 1 or 3 converts; 0 keeps what the file has.
+
+    Raises:
+      Refused: no picture, a damaged one, or one with too many pixels.
+    """
+    try:
+        height, width, _ = images.header(data, "the picture")
+        if height * width > limits.pixels:
+            raise Refused(
+                413, f"the picture has {width}x{height} pixels, more than {limits.pixels:,}"
+            )
+        if min(height, width) < SMALLEST:
+            raise Refused(
+                422, f"the picture has {width}x{height} pixels; {SMALLEST} a side or more"
+            )
+        stored = images.read_image(data, name="the picture")[0]
+    except UserError as e:
+        raise Refused(422, str(e)) from None
+    return decode.flatten(stored, channels)
+
+
+class Parameters:
+    """The query of a request, number by number.
+
+    >>> p = Parameters(request, {"quality": 50.0})
+    >>> quality = p.number("quality", 0, 100)
+
+    Raises:
+      Refused: a name that is not known, or one twice.
+    """
+
+    def __init__(self, request: Request, known: dict[str, float | str | None]):
+        self._known = known
+        names = [name for name, _ in request.query_params.multi_items()]
+        for name in names:
+            if name not in known:
+                options = ", ".join(known) or "none"
+                raise Refused(400, f'there is no parameter "{name[:40]}"; known: {options}')
+            if names.count(name) > 1:
+                raise Refused(400, f'the parameter "{name}" is given twice')
+        self._given = request.query_params
+
+    def number(self, name: str, low: float, high: float) -> float | None:
+        """A number from low to high; the default if it is not given.
+
+        Raises:
+          Refused: it is no number, or not between them.
+        """
+        text = self._given.get(name)
+        if text is None or text == "" and self._known[name] is None:
+            return self._known[name]
+        try:
+            value = float(text[:40])
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            raise Refused(422, f"{name} is a number from {low:g} to {high:g}")
+        return value
+
+    def whole(self, name: str, low: int, high: int) -> int | None:
+        """A whole number from low to high.
+
+        Raises:
+          Refused: as `number`, or a fraction.
+        """
+        value = self.number(name, low, high)
+        if value is not None and value != int(value):
+            raise Refused(422, f"{name} is a whole number from {low} to {high}")
+        return None if value is None else int(value)
+
+    def choice(self, name: str, *options: str) -> str:
+        """One of the options.
+
+        Raises:
+          Refused: it is another word.
+        """
+        value = self._given.get(name, self._known[name])
+        if value not in options:
+            raise Refused(422, f"{name} is one of {', '.join(options)}")
+        return value

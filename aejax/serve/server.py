@@ -1,0 +1,50 @@
+"""uvicorn, for clients that cannot be trusted to be quick."""
+
+import asyncio
+import socket
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from aejax.errors import UserError
+
+HEADER_SECONDS = 10.0  # from the connection to the end of the first request's headers
+
+
+class PatientProtocol(H11Protocol):
+    """HTTP/1.1 that closes a connection whose first request does not begin in time."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.loop.call_later(HEADER_SECONDS, self._close_if_silent)
+
+    def _close_if_silent(self) -> None:
+        if self.cycle is None and not self.transport.is_closing():
+            self.transport.close()
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, whose end by a signal is an ordinary one: SIGINT and SIGTERM let requests
+    in work be answered, and `run` returns."""
+
+    def handle_exit(self, sig: int, frame) -> None:
+        super().handle_exit(sig, frame)
+        self._captured_signals.clear()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there.
+
+    Raises:
+      UserError: the address is not this machine's, or is taken.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+    except (OSError, OverflowError) as e:
+        reason = getattr(e, "strerror", None) or e
+        raise UserError(f"cannot listen at {host} port {port}: {reason}; give --port") from e
+    sock.listen(128)
+    return sock

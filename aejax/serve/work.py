@@ -1,0 +1,222 @@
+"""What a server does, by the public functions of the rooms. Pictures are uint8 [h, w, c].
+
+Every method but `sample` takes the items of several requests and gives a result for each.
+"""
+
+import dataclasses
+import functools
+import io
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from aejax.errors import UserError
+
+Picture = np.ndarray  # uint8 [h, w, 1 or 3]
+
+
+@dataclasses.dataclass(frozen=True)
+class Denoised:
+    """A picture without its noise, and the root mean square of what was taken away (0..255)."""
+
+    image: Picture
+    removed: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Compared:
+    """A picture through the codec, and through JPEG at no more bytes (or its smallest file).
+
+    Attributes:
+      coded, jpeg: the pictures decoded; sizes in bytes, PSNR in dB on the 8-bit scale.
+    """
+
+    coded: Picture
+    bytes: int
+    psnr: float
+    jpeg: Picture
+    jpeg_bytes: int
+    jpeg_psnr: float
+    jpeg_quality: int
+
+
+class Work(Protocol):
+    """What the routes need."""
+
+    def info(self) -> dict[str, Any]: ...
+    def denoise(self, items: Sequence[tuple[Picture, float]]) -> list[Denoised]: ...
+    def encode(self, items: Sequence[tuple[Picture, float]]) -> list[bytes]: ...
+    def decode(self, items: Sequence[tuple[bytes, int]]) -> list[Picture]: ...
+    def compare(self, items: Sequence[tuple[Picture, float]]) -> list[Compared]: ...
+    def latents(self, items: Sequence[Picture]) -> list[np.ndarray]: ...
+    def sample(self, n: int, label: int | None, guidance: float | None, seed: int) -> Picture: ...
+
+
+class Models:
+    """The models of a server, loaded when they are first asked for.
+
+    Args:
+      denoiser: as `aejax.denoise` takes it. generator: a shipped one or the folder of a run.
+      encoder: whose latents are given; "" for the generator's.
+    """
+
+    def __init__(self, denoiser: str = "auto", generator: str = "fashion-mnist", encoder: str = ""):
+        self._denoiser, self._generator_name = denoiser, generator
+        self._encoder_name = encoder or generator
+        self._compiled: dict[int, Any] = {}
+
+    def info(self) -> dict[str, Any]:
+        """Names of the models, classes and shapes, for the page."""
+        return {
+            "denoiser": self._denoiser,
+            "generator": self._generator.name,
+            "classes": list(self._generator.class_names)
+            or [str(i) for i in range(self._generator.classes)],
+            "guided": self._generator.classes > 0,
+            "encoder": self._encoder_name,
+            "latents_of": list(self._encoder.shape or ()),
+        }
+
+    @functools.cached_property
+    def _generator(self):
+        import pathlib
+
+        from aejax.generation.generator import load_generator
+
+        name = self._generator_name
+        is_run = pathlib.Path(name).is_dir()
+        return load_generator("" if is_run else name, name if is_run else "")
+
+    @functools.cached_property
+    def _encoder(self):
+        import aejax
+
+        return aejax.load(self._encoder_name)
+
+    # --- denoise ----------------------------------------------------------------------------------
+
+    def denoise(self, items: Sequence[tuple[Picture, float]]) -> list[Denoised]:
+        """Pictures of one shape, each with its strength from 0 to 1."""
+        from aejax.denoising.api import TILE, restore
+
+        if max(items[0][0].shape[:2]) > TILE:  # tile by tile
+            restored = (restore(x, strength=s, model=self._denoiser) for x, s in items)
+            return [Denoised(r.image, r.removed) for r in restored]
+        x = np.stack([x for x, _ in items]).astype(np.float32) / 255
+        strengths = np.array([s for _, s in items], np.float32)
+        y = x + strengths[:, None, None, None] * (self._denoised(x) - x)
+        removed = 255 * np.sqrt(np.mean(np.square(y - x), axis=(1, 2, 3)))
+        y = np.round(np.clip(y, 0, 1) * 255).astype(np.uint8)
+        return [Denoised(image, float(r)) for image, r in zip(y, removed, strict=True)]
+
+    def _denoised(self, x: np.ndarray) -> np.ndarray:
+        """Images [b, h, w, c] through the network, at one of few sizes: each is a compilation."""
+        import jax
+
+        from aejax.denoising.api import TILE, network_for
+        from aejax.denoising.tiling import SIDES
+
+        b, h, w, c = x.shape
+        if c not in self._compiled:
+            network = network_for(c, self._denoiser)
+            network = network.in_gray if c == 1 else network
+            if network.needs_sigma or network.channels != c:
+                raise UserError(f'"{network.name}" does not denoise pictures of {c} channels blind')
+            run = jax.jit(lambda v, x: network.model.apply(v, x, None, train=False).y)
+            self._compiled[c] = functools.partial(run, network.variables)
+        sides = [min(s for s in (*SIDES, TILE) if n <= s) for n in (h, w)]
+        together = 1 << (b - 1).bit_length()
+        pads = ((0, together - b), (0, sides[0] - h), (0, sides[1] - w), (0, 0))
+        padded = np.pad(x, pads, mode="symmetric")
+        return np.asarray(self._compiled[c](padded))[:b, :h, :w]
+
+    # --- the codec --------------------------------------------------------------------------------
+
+    def encode(self, items: Sequence[tuple[Picture, float]]) -> list[bytes]:
+        """Pictures as .aej files of their qualities, 0 to 100."""
+        from aejax import codec
+
+        return [codec.encode(x, quality=quality) for x, quality in items]
+
+    def decode(self, items: Sequence[tuple[bytes, int]]) -> list[Picture]:
+        """.aej files as pictures of at most so many pixels; alpha is laid over white."""
+        from aejax import codec
+        from aejax.data import decode
+        from aejax.data.images import to_uint8
+
+        pictures = []
+        for data, pixels in items:
+            x = codec.decode(data, max_pixels=pixels, strict=True)
+            x = x[..., None] if x.ndim == 2 else x
+            pictures.append(decode.flatten(to_uint8(x) if x.dtype == np.uint16 else x))
+        return pictures
+
+    def compare(self, items: Sequence[tuple[Picture, float]]) -> list[Compared]:
+        """Pictures at their qualities beside JPEG files of no more bytes."""
+        return [self._compared(x, quality) for x, quality in items]
+
+    def _compared(self, x: Picture, quality: float) -> Compared:
+        (data,) = self.encode([(x, quality)])
+        (coded,) = self.decode([(data, x.shape[0] * max(x.shape[1], 512) * 4)])
+        jpeg_quality, file = jpeg_within(x, len(data))
+        jpeg = _from_jpeg(file, x.shape[2])
+        return Compared(
+            coded, len(data), psnr(x, coded), jpeg, len(file), psnr(x, jpeg), jpeg_quality
+        )
+
+    # --- generation -------------------------------------------------------------------------------
+
+    def latents(self, items: Sequence[Picture]) -> list[np.ndarray]:
+        """h of pictures, which are fitted to the model's shape."""
+        from aejax.data import decode
+
+        h, w, c = self._encoder.shape or (*items[0].shape[:2], items[0].shape[2])
+        fitted = [decode.resize(decode.flatten(x, c), (h, w)) for x in items]
+        return list(np.asarray(self._encoder.encode(np.stack(fitted))))
+
+    def sample(self, n: int, label: int | None, guidance: float | None, seed: int) -> Picture:
+        """A sheet of n new pictures."""
+        from aejax import pictures
+
+        options = {} if guidance is None else {"guidance": guidance}
+        samples = self._generator.sample(n, seed=seed, label=label, **options)
+        return pictures.grid(list(samples), scale=2 if samples.shape[1] < 64 else 1)
+
+
+def psnr(x: Picture, y: Picture) -> float:
+    """In dB on the 8-bit scale; 99 for equal pictures."""
+    error = float(np.mean(np.square(x.astype(np.float32) - y.astype(np.float32))))
+    return 99.0 if error == 0 else 10 * float(np.log10(255.0**2 / error))
+
+
+def jpeg_within(x: Picture, size: int) -> tuple[int, bytes]:
+    """(quality, file) of the best JPEG of at most `size` bytes; quality 1 if none is that small."""
+    low, high, best = 1, 95, (1, _jpeg(x, 1))
+    while low <= high:
+        quality = (low + high) // 2
+        file = _jpeg(x, quality)
+        if len(file) <= size:
+            best, low = (quality, file), quality + 1
+        else:
+            high = quality - 1
+    return best
+
+
+def file_of(x: Picture, suffix: str, **options) -> bytes:
+    """A picture as the bytes of a PNG, JPEG or WebP file."""
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.fromarray(x[..., 0] if x.shape[-1] == 1 else x).save(out, suffix, **options)
+    return out.getvalue()
+
+
+def _jpeg(x: Picture, quality: int) -> bytes:
+    return file_of(x, "JPEG", quality=quality, optimize=True)
+
+
+def _from_jpeg(file: bytes, channels: int) -> Picture:
+    from aejax.data import decode, images
+
+    return decode.flatten(images.read_image(file)[0], channels)

@@ -1,0 +1,87 @@
+"""The bytes of a frame <-> pictures [h, w, c], as JAX functions, to be compiled with the model.
+
+Y'CbCr is that of ITU-R BT.601, or BT.709 from 720 rows on. A sample of chroma is given to all
+pixels that share it, and their mean is written: what a model leaves as it is comes back to the bit.
+"""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, UInt8
+
+from aejax.stream.y4m import CHANNELS, SUBSAMPLED, Video
+
+HD = 720  # rows from which the colours are those of BT.709
+
+
+def _weights(video: Video) -> tuple[float, float, float]:
+    """Of red, green, blue in Y."""
+    red, blue = (0.2126, 0.0722) if video.height >= HD else (0.299, 0.114)
+    return red, 1 - red - blue, blue
+
+
+def _range(video: Video) -> tuple[float, float, float]:
+    """Black, and the steps from black to white in Y and in chroma."""
+    return (0.0, 255.0, 255.0) if video.full_range else (16.0, 219.0, 224.0)
+
+
+def to_planes(data: UInt8[Array, " n"], video: Video) -> list[Float[Array, "h w 1"]]:
+    """A frame's planes, each of its own size: Y with black 0 and white 1, Cb and Cr about 0.5; or
+    the channels of raw pixels."""
+    if video.is_raw:
+        return jnp.split(to_picture(data, video), CHANNELS[video.layout], axis=-1)
+    planes, start = [], 0
+    black, luma, chroma = _range(video)
+    for n, size in enumerate(video.planes):
+        plane = data[start : start + size[0] * size[1]].reshape(*size, 1).astype(jnp.float32)
+        planes.append((plane - 128) / chroma + 0.5 if n else (plane - black) / luma)
+        start += size[0] * size[1]
+    return planes
+
+
+def from_planes(planes: Sequence[Float[Array, "h w 1"]], video: Video) -> UInt8[Array, " n"]:
+    """The inverse, rounded and clipped."""
+    if video.is_raw:
+        return from_picture(jnp.concatenate(planes, -1), video)
+    black, luma, chroma = _range(video)
+    parts = [_bytes(planes[0] * luma + black)]
+    return jnp.concatenate(parts + [_bytes((p - 0.5) * chroma + 128) for p in planes[1:]])
+
+
+def to_picture(data: UInt8[Array, " n"], video: Video) -> Float[Array, "h w c"]:
+    """A frame's bytes as RGB or gray with black 0 and white 1; values beyond both are kept."""
+    h, w = video.height, video.width
+    if video.is_raw:
+        return data.reshape(h, w, CHANNELS[video.layout]).astype(jnp.float32) / 255
+    y, *chroma = to_planes(data, video)
+    if not chroma:
+        return y
+    across, down = SUBSAMPLED[video.layout]
+    y = y[..., 0]
+    cb, cr = (jnp.repeat(jnp.repeat(p[..., 0] - 0.5, down, 0), across, 1)[:h, :w] for p in chroma)
+    kr, kg, kb = _weights(video)
+    r, b = y + 2 * (1 - kr) * cr, y + 2 * (1 - kb) * cb
+    return jnp.stack([r, (y - kr * r - kb * b) / kg, b], -1)
+
+
+def from_picture(x: Float[Array, "h w c"], video: Video) -> UInt8[Array, " n"]:
+    """The inverse: a picture as a frame's bytes, rounded and clipped."""
+    if video.is_raw:
+        return _bytes(x * 255)
+    if x.shape[-1] == 1:
+        return from_planes([x], video)
+    kr, kg, kb = _weights(video)
+    y = x @ jnp.array([kr, kg, kb], jnp.float32)
+    across, down = SUBSAMPLED[video.layout]
+    planes = [y[..., None]]
+    for channel, k in ((2, kb), (0, kr)):
+        difference = (x[..., channel] - y) / (2 * (1 - k))
+        h, w = difference.shape
+        even = jnp.pad(difference, ((0, -h % down), (0, -w % across)), mode="edge")
+        shared = even.reshape(even.shape[0] // down, down, even.shape[1] // across, across)
+        planes.append(shared.mean((1, 3))[..., None] + 0.5)
+    return from_planes(planes, video)
+
+
+def _bytes(x: Float[Array, "..."]) -> UInt8[Array, " n"]:
+    return jnp.clip(jnp.round(x), 0, 255).astype(jnp.uint8).reshape(-1)

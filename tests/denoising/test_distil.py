@@ -1,0 +1,106 @@
+"""A student between the clean picture and its teacher; one network for colour and gray."""
+
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aejax.denoising import distil
+from aejax.denoising.models import DnCNN, ResidualDenoiser, UNetDenoiser
+from aejax.errors import UserError
+
+KEY = jax.random.key(0)
+X = jax.random.uniform(KEY, (4, 16, 16, 3))
+
+
+def _some(tree, scale=0.1):
+    """Variables without zeros, so that nothing is hidden."""
+    leaves, shape = jax.tree.flatten(tree)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    drawn = [scale * jax.random.normal(k, v.shape) for k, v in zip(keys, leaves, strict=True)]
+    return jax.tree.unflatten(shape, drawn)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [UNetDenoiser((8, 8), (1, 1, 1), unshuffle=4, block="plain", head_kernel=1),
+     UNetDenoiser((8, 8), (1, 1, 1), told="sometimes"), ResidualDenoiser(8, 1, bias_free=False),
+     DnCNN(3, 8, norm=False)],
+    ids=lambda m: f"{type(m).__name__}-{getattr(m, 'told', '')}",
+)  # fmt: skip
+def test_a_folded_network_does_in_gray_what_the_colour_one_does(model):
+    variables = model.init(KEY, X)
+    variables = {**variables, "params": _some(variables["params"])}
+    gray = X[..., :1]
+    want = model.apply(variables, jnp.repeat(gray, 3, -1)).y.mean(-1, keepdims=True)
+    folded = {**variables, "params": distil.in_gray(variables["params"])}
+    np.testing.assert_allclose(model.apply(folded, gray).y, want, atol=2e-6)
+
+
+class Student:
+    """y = x_tilde + a."""
+
+    def apply(self, variables, x, cond, train, rngs=None, mutable=False):
+        from aejax.types import Output
+
+        return Output(x, x, x + variables["params"]["a"])
+
+
+@pytest.fixture
+def teachers(monkeypatch):
+    """What each teacher is asked, and its offset from what it is shown."""
+    asked = []
+
+    def teacher(name):
+        def apply(variables, x, cond, train):
+            asked.append((name, x.shape))
+            return types.SimpleNamespace(y=x + variables)
+
+        return types.SimpleNamespace(apply=apply), {"near": 0.01, "far": 0.5, "gray": 0.02}[name]
+
+    monkeypatch.setattr(distil, "_teacher", teacher)
+    return asked
+
+
+def _loss(a=0.1, **options):
+    options = {"loss": {"mae": 1.0}, "balance": 0.0, "teacher": "near"} | options
+    objective = distil.Distilled(**options)
+    variables = {"params": {"a": jnp.float32(a)}}
+    return objective(Student(), variables, {"image": X}, KEY, True)
+
+
+def test_the_loss_is_a_mixture_of_both_targets(teachers):
+    for share, want in ((0.0, 0.1), (0.5, 0.095), (1.0, 0.09)):
+        np.testing.assert_allclose(_loss(share=share)[0], want, atol=1e-6)
+    assert teachers == [("near", X.shape)] * 3
+
+
+def test_a_teacher_that_is_worse_than_the_student_is_not_listened_to(teachers):
+    np.testing.assert_allclose(_loss(teacher="far", share=1.0)[0], 0.1, atol=1e-6)
+
+
+def test_a_part_of_each_batch_is_gray(teachers):
+    loss, aux = _loss(gray=0.25, gray_teacher="gray", share=1.0,
+                      corrupt=({"name": "gaussian", "sigma": 25.0},))  # fmt: skip
+    assert teachers == [("gray", (1, 16, 16, 1)), ("near", (3, 16, 16, 3))]
+    x, x_tilde = np.asarray(aux.pictures["x"]), np.asarray(aux.pictures["x_tilde"])
+    for picture in (x[0], x_tilde[0]):
+        np.testing.assert_array_equal(picture[..., 0], picture[..., 2])
+    np.testing.assert_array_equal(x[1:], X[1:])
+    assert np.std(x_tilde[0] - x[0]) * 255 == pytest.approx(25, rel=0.2)
+
+
+def test_no_teacher_is_asked_in_evaluation(teachers):
+    objective = distil.Distilled({"mae": 1.0}, balance=0.0, gray=0.5)
+    variables = {"params": {"a": jnp.float32(0.1)}}
+    loss, _ = objective(Student(), variables, {"image": X}, KEY, False)
+    np.testing.assert_allclose(loss, 0.1, atol=1e-6)
+    assert not teachers
+
+
+def test_shares_that_cannot_be():
+    for wrong in ({"share": 1.5}, {"gray": -0.1}):
+        with pytest.raises(UserError, match="between 0 and 1"):
+            distil.Distilled({"mae": 1.0}, **wrong)

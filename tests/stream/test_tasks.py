@@ -1,0 +1,135 @@
+"""denoise, compress and decompress on the bytes of frames, with models that need no training."""
+
+import io
+import types
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aejax.denoising.api import Network
+from aejax.errors import UserError
+from aejax.stream import tasks
+from aejax.stream.clip import pan, photograph
+from aejax.stream.y4m import Video
+
+
+class Toward:
+    """Takes away a share of what differs from middle gray: something that is easily checked."""
+
+    told = "never"
+
+    def apply(self, variables, x, cond, train):
+        return types.SimpleNamespace(y=x + variables["share"] * (0.5 - x))
+
+
+@pytest.fixture
+def network(monkeypatch):
+    """Puts a network of so many channels in the place of the shipped ones."""
+
+    def use(channels, share=0.5, model=None):
+        made = Network(model or Toward(), {"share": jnp.float32(share)}, channels, "toward")
+        monkeypatch.setattr(tasks, "network_for", lambda c, model: made)
+
+    return use
+
+
+def _frame(video, value):
+    return bytes([value]) * video.frame_bytes
+
+
+@pytest.mark.parametrize("layout", ["420", "422", "444", "rgb24"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_frame_of_which_nothing_is_taken_comes_back_to_the_bit(network, layout, channels):
+    network(channels, share=0.0)
+    video = Video(13, 9, layout)
+    data = np.random.default_rng(0).integers(0, 256, video.frame_bytes, np.uint8).tobytes()
+    assert tasks.Denoise(video)(data) == data
+
+
+@pytest.mark.parametrize("layout", ["mono", "gray"])
+def test_gray_video(network, layout):
+    network(1, share=1.0)
+    video = Video(16, 8, layout)
+    middle = 128 if layout == "gray" else 126  # of 16 to 235: 125.5
+    out = tasks.Denoise(video)(_frame(video, 200))
+    assert set(out) <= {middle - 1, middle, middle + 1}
+
+
+def test_strength(network):
+    network(3, share=1.0)
+    video = Video(16, 8, "rgb24")
+    for strength, value in ((0.0, 227), (0.5, 177), (1.0, 128)):
+        out = np.frombuffer(tasks.Denoise(video, strength=strength)(_frame(video, 227)), np.uint8)
+        assert np.abs(out.astype(int) - value).max() <= 1
+
+
+def test_steady_follows_the_level_slowly(network):
+    """Frames that are alternately 20 and 40 from the middle: a share of 1 takes away all of each;
+    averaged, more of the first and less of the second."""
+    network(3, share=0.5)
+    video = Video(16, 8, "rgb24")
+    frames = [_frame(video, 128 + d) for d in (20, 40) * 40]
+    alone, steady = tasks.Denoise(video), tasks.Denoise(video, steady=20)
+    taken = {}
+    for name, task in (("alone", alone), ("steady", steady)):
+        out = [task(f)[0] for f in frames][-2:]
+        taken[name] = (148 - out[0], 168 - out[1])
+    assert taken["alone"] == (10, 20)
+    assert taken["steady"][0] >= 14 and taken["steady"][1] <= 16
+
+
+@pytest.mark.parametrize("option", [{"strength": 3}, {"steady": -1}, {"strength": float("nan")}])
+def test_options_out_of_range(network, option):
+    network(3)
+    with pytest.raises(UserError, match="is not between"):
+        tasks.Denoise(Video(16, 8, "444"), **option)
+
+
+def test_a_model_that_must_be_told_is_refused(network):
+    model = Toward()
+    model.told = "always"
+    network(3, model=model)
+    with pytest.raises(UserError, match="take a blind model"):
+        tasks.Denoise(Video(16, 8, "444"))
+
+
+@pytest.fixture
+def png_codec(monkeypatch):
+    """PNG in the place of the codec."""
+    from PIL import Image
+
+    def encode(x, quality):
+        Image.fromarray(x[..., 0] if x.shape[2] == 1 else x).save(out := io.BytesIO(), "PNG")
+        return out.getvalue()
+
+    def decode(data, max_pixels, strict):
+        return np.asarray(Image.open(io.BytesIO(data)))
+
+    monkeypatch.setattr(tasks, "codec", types.SimpleNamespace(encode=encode, decode=decode))
+
+
+@pytest.mark.parametrize("layout", ["420", "444", "mono", "rgb24", "gray"])
+def test_compressed_frames_come_back(png_codec, layout):
+    video = Video(16, 12, layout)
+    (_, noisy), *_ = pan(photograph(), video, 1, 10.0)
+    picture = noisy if video.channels == 3 else noisy[..., 1:2]
+    data = np.asarray(tasks.from_picture(jnp.asarray(picture), video)).tobytes()
+    coded = tasks.Compress(video, quality=80)(data)
+    back = np.frombuffer(tasks.Decompress(video)(coded), np.uint8).astype(int)
+    assert np.abs(back - np.frombuffer(data, np.uint8)).max() <= 3  # of rounding RGB, and clipping
+
+
+def test_a_frame_of_another_size_than_the_header_says(png_codec):
+    coded = tasks.Compress(Video(16, 12, "444"))(bytes(16 * 12 * 3))
+    with pytest.raises(UserError, match="16x12x3 uint8 values where the header .* 24x12x3"):
+        tasks.Decompress(Video(24, 12, "444"))(coded)
+
+
+def test_the_clip_moves_and_its_noise_is_as_asked():
+    frames = list(pan(photograph(), Video(64, 48, "420"), 5, 25.0))
+    clean = [c for c, _ in frames]
+    assert np.abs(clean[0] - clean[2]).mean() > 0.02
+    np.testing.assert_array_equal(clean[0], clean[4])
+    assert np.std(frames[0][1] - frames[0][0]) * 255 == pytest.approx(25, rel=0.05)
+    assert not np.array_equal(frames[0][1], frames[4][1])
