@@ -66,7 +66,7 @@ class Distilled(Supervised):
 
     def __call__(
         self, model: nn.Module, variables: Variables, batch: Batch, key: Array, train: bool
-    ) -> tuple[Float[Array, "b"], Aux]:
+    ) -> tuple[Float[Array, " b"], Aux]:
         if not train:
             return super().__call__(model, variables, batch, key, train)
         x, noise_key, inner = batch["image"], *jax.random.split(key)
@@ -78,7 +78,7 @@ class Distilled(Supervised):
         target = self._targets(x_tilde, grays)
         out, collections = run_model(model, variables, x_tilde, None, inner, train)
 
-        def mse(y: Images) -> Float[Array, "b"]:
+        def mse(y: Images) -> Float[Array, " b"]:
             return jnp.mean((y - x) ** 2, (1, 2, 3))
 
         distance = mixture(dict(self.loss))
