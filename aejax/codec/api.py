@@ -41,6 +41,7 @@ def encode(
     bpp: float | None = None,
     size: int | None = None,
     psnr: float | None = None,
+    ssim: float | None = None,
     effort: int = 0,
     metric: str = "mse",
     lossless: bool = False,
@@ -53,14 +54,15 @@ def encode(
     Args:
       image: uint8 or uint16 array, see the module, or a Pillow image of any mode, which is encoded
         as it is meant to be seen: palette and CMYK as colour, turned as its EXIF says.
-      quality: 0 to 100, the default 50. At most one of quality, bpp, size and psnr is given.
+      quality: 0 to 100, the default 50. At most one of quality, bpp, size, psnr and ssim is given.
       bpp: bits per pixel of the whole file; size: bytes of it; psnr: dB of what is decoded, on the
-        8-bit scale. Hit within 2 % (psnr: 0.1 dB) in at most 5 encodes where the range of
-        qualities allows it, else as near as can be with the warning `TargetMissed`.
+        8-bit scale; ssim: structural similarity of what is decoded, below 1. Hit within 2 % (psnr
+        and -10 log10(1 - ssim): 0.1 dB) in at most 5 encodes where the range of qualities allows
+        it, else as near as can be with the warning `TargetMissed`.
       effort: 0 to 9: gradient steps on this image's latents, which cost time and save bits; the
         decoder does not notice. Used for images of one tile.
       metric: "mse" or "ms-ssim": the model.
-      lossless: every sample is kept; takes no quality, bpp, size, psnr or effort.
+      lossless: every sample is kept; takes no quality, target or effort.
       metadata: "icc_profile", "exif", "xmp" -> bytes to carry; by default what a Pillow image has.
       runtime: of weights of one's own: of `use`, or, for lossless files, of
         `lossless.installed.use`.
@@ -77,7 +79,7 @@ def encode(
         image, own = picture_of(image)
         metadata = own if metadata is None else metadata
     carried = {k: v for k, v in (metadata or {}).items() if v}
-    targets = {"quality": quality, "bpp": bpp, "size": size, "psnr": psnr}
+    targets = {"quality": quality, "bpp": bpp, "size": size, "psnr": psnr, "ssim": ssim}
     given = {name: v for name, v in targets.items() if v is not None}
     if lossless:
         if given or effort:
@@ -108,6 +110,8 @@ def _target(given: dict[str, float]) -> tuple[str, float]:
     if len(given) > 1:
         raise CodecError(f"give one of {', '.join(given)}, not {len(given)}")
     name, value = next(iter(given.items()), ("quality", 50.0))
+    if name == "ssim" and not 0 < value < 1:
+        raise CodecError(f"ssim is above 0 and below 1, not {value}")
     if not (math.isfinite(value) and (value > 0 or name == "quality" and value == 0)):
         raise CodecError(f"{name} = {value} is not possible")
     return name, value

@@ -30,6 +30,8 @@ def _compress_arguments(parser):
     target.add_argument("--bpp", type=float, metavar="B", help="bits per pixel of the file")
     target.add_argument("--size", type=int, metavar="BYTES", help="bytes of the file")
     target.add_argument("--psnr", type=float, metavar="DB", help="decibels of the decoded image")
+    target.add_argument("--ssim", "--target-ssim", type=float, metavar="S",
+                        help="structural similarity of the decoded image, below 1")  # fmt: skip
     target.add_argument("--lossless", action="store_true", help="keep every sample")
     parser.add_argument("--effort", type=int, default=0, choices=range(10), metavar="0..9",
                         help="optimise the latents of each image: slower, fewer bits")  # fmt: skip
@@ -58,7 +60,7 @@ def _compress(args) -> int:
         with warnings.catch_warnings(record=True) as missed:
             warnings.simplefilter("always", codec.TargetMissed)
             data = codec.encode(
-                array, args.quality, bpp=args.bpp, size=args.size, psnr=args.psnr,
+                array, args.quality, bpp=args.bpp, size=args.size, psnr=args.psnr, ssim=args.ssim,
                 effort=args.effort, metric=args.metric, lossless=args.lossless,
                 metadata=metadata, runtime=runtime,
             )  # fmt: skip
@@ -137,15 +139,30 @@ def _decompress(args) -> int:
     return files.each(list(zip(sources, made, strict=True)), "decompressing", _source, one)
 
 
-# --- codec info -----------------------------------------------------------------------------------
+# --- codec info, codec compare --------------------------------------------------------------------
 
 
 def _codec_arguments(parser):
-    parser.add_argument("what", choices=("info",), help="info: what a file says of itself")
-    parser.add_argument("files", nargs="+", metavar="FILE")
+    what = parser.add_subparsers(dest="what", required=True, metavar="WHAT")
+    info = what.add_parser("info", help="what a file says of itself")
+    info.add_argument("files", nargs="+", metavar="FILE")
+    info.set_defaults(do=_info)
+    compare = what.add_parser("compare", help="a picture at the size of its JPEG, by every codec")
+    compare.add_argument("image", metavar="IMAGE")
+    compare.add_argument("-o", "--out", metavar="SHEET.png", help="default: IMAGE.compared.png")
+    size = compare.add_mutually_exclusive_group()
+    size.add_argument("--size", type=int, metavar="BYTES", help="of the files, at most")
+    size.add_argument("--jpeg", type=int, default=25, metavar="Q",
+                      help="the size of a JPEG of this quality (25)")  # fmt: skip
+    files.add_force(compare)
+    compare.set_defaults(do=_compare)
 
 
 def _codec(args) -> int:
+    return args.do(args)
+
+
+def _info(args) -> int:
     from aejax.codec import api as codec
 
     def one(item):
@@ -158,6 +175,22 @@ def _codec(args) -> int:
             print(f"  {name:<10} {value}")
 
     return files.each(_named(args.files, (".aej",)), "reading", _source, one)
+
+
+def _compare(args) -> int:
+    from aejax.codec.evaluation.compare import compare
+
+    source = pathlib.Path(args.image)
+    target = pathlib.Path(args.out or source.with_name(f"{source.stem}.compared.png"))
+    if args.size is not None and args.size < 1:
+        raise UserError(f"--size {args.size}: bytes, at least 1")
+    if not 1 <= args.jpeg <= 95:
+        raise UserError(f"--jpeg {args.jpeg}: a quality of 1 to 95")
+    files.check_outputs([target], [source], args.force)
+    for panel in compare(source, target, args.size, args.jpeg):
+        print(panel.text)
+    print(target)
+    return 0
 
 
 # --- eval-codec -----------------------------------------------------------------------------------

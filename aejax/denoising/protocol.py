@@ -9,7 +9,6 @@ and the mean of the images' PSNR is reported. SSIM is scikit-image's with Gaussi
 """
 
 import dataclasses
-import math
 import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from jaxtyping import Float
 
 from aejax.denoising.tables import line_of
 from aejax.errors import UserError
+from aejax.metrics.host import psnr, ssim
 
 # A denoiser: (noisy [h, w, c] float32, sigma on the 0..255 scale or None) -> [h, w, c] float32.
 Denoiser = Callable[[np.ndarray, float | None], np.ndarray]
@@ -106,29 +106,6 @@ def _jpeg(x: np.ndarray, quality: int) -> Float[np.ndarray, "h w c"]:
 def rounded(y: np.ndarray) -> np.ndarray:
     """Clipped to [0, 1] and rounded to 8 bits: uint8."""
     return np.round(np.clip(np.asarray(y, np.float64), 0, 1) * 255).astype(np.uint8)
-
-
-def psnr(x: np.ndarray, y: np.ndarray) -> float:
-    """dB between two uint8 images; infinite if they are equal."""
-    mse = np.mean((x.astype(np.float64) - y.astype(np.float64)) ** 2)
-    return math.inf if mse == 0 else float(10 * np.log10(255.0**2 / mse))
-
-
-def ssim(x: np.ndarray, y: np.ndarray) -> float:
-    """scikit-image's SSIM of two uint8 images [h, w, c] with Gaussian weights of sigma 1.5."""
-    from skimage.metrics import structural_similarity
-
-    return float(
-        structural_similarity(
-            x,
-            y,
-            channel_axis=2,
-            gaussian_weights=True,
-            sigma=1.5,
-            use_sample_covariance=False,
-            data_range=255,
-        )
-    )
 
 
 def evaluate(

@@ -17,6 +17,7 @@ from aejax.codec.installed import runtime_for
 from aejax.codec.layout import parse
 from aejax.codec.parts import as_quality
 from aejax.codec.quality import quality_byte
+from aejax.metrics.host import ssim
 from aejax.nets import ops
 from tests.codec import tiny
 from tests.helpers import others_slow
@@ -89,6 +90,7 @@ def test_the_same_image_gives_the_same_bytes(runtime):
         ({"bpp": 0.6}, lambda x, d: 8 * len(d) / (x.shape[0] * x.shape[1]) / 0.6 - 1),
         ({"size": 900}, lambda x, d: len(d) / 900 - 1),
         ({"psnr": 21.5}, lambda x, d: 0.2 * (psnr(codec.decode(d), x) - 21.5)),
+        ({"ssim": 0.67}, lambda x, d: 2 * np.log10((1 - ssim(codec.decode(d), x)) / 0.33)),
     ],
 )
 def test_targets_are_hit_in_five_encodes(runtime, monkeypatch, asked, measure):

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from aejax.cli import main
 from aejax.codec.evaluation import command
 from aejax.codec.evaluation.contenders import contenders
 from aejax.codec.evaluation.curves import bd_rate, monotone, reference
@@ -93,3 +94,21 @@ def test_the_verb_writes_results_and_figures(tmp_path, capsys, monkeypatch):
     assert float(rows[0]["bpp"]) == pytest.approx(8 * int(rows[0]["bytes"]) / (64 * 80))
     assert results["bd_rate"]["jpeg"]["bd_psnr_full"] == pytest.approx(0, abs=1e-6)
     assert out.with_suffix(".png").stat().st_size > 5000
+
+
+def test_compare_keeps_every_codec_within_the_size(tmp_path, capsys):
+    from aejax.data.images import read_image, write_image
+
+    photo = tiny.photo(192, 200, seed=5)
+    write_image(tmp_path / "a.png", photo)
+    assert main(["codec", "compare", str(tmp_path / "a.png"), "--size", "2200"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    sizes = {line.split(":")[0]: int(line.split()[-6].replace(",", "")) for line in lines[:-1]}
+    assert {"jpeg", "webp", "aejax"} <= set(sizes)
+    assert all(size <= 2200 for name, size in sizes.items() if name != "aejax")
+    assert abs(sizes["aejax"] / 2200 - 1) <= 0.02
+    assert read_image(tmp_path / "a.compared.png")[0].shape[2] == 3
+    assert main(["codec", "compare", str(tmp_path / "a.png")]) == 2  # nothing is overwritten
+    write_image(tmp_path / "b.png", photo[:100])
+    assert main(["codec", "compare", str(tmp_path / "b.png")]) == 2
+    assert "176 a side" in capsys.readouterr().err

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from aejax.codec.evaluation.contenders import Contender
+from aejax.metrics.host import psnr
 
 
 def read_images(folder: str, limit: int = 0) -> dict[str, np.ndarray]:
@@ -29,10 +30,12 @@ def read_images(folder: str, limit: int = 0) -> dict[str, np.ndarray]:
     return {f.stem: flatten(read_image(f)[0], 3) for f in named}
 
 
+CEILING = 10.0 * math.log10(255.0**2 / 1e-3)  # dB, of equal images: curves need a number
+
+
 def psnr_of(x: np.ndarray, y: np.ndarray) -> float:
-    """PSNR in dB of uint8 images."""
-    mse = float(np.mean(np.square(x.astype(np.float64) - y.astype(np.float64))))
-    return 10.0 * math.log10(255.0**2 / max(mse, 1e-3))
+    """PSNR in dB of uint8 images, at most CEILING."""
+    return min(psnr(x, y), CEILING)
 
 
 def quality_of(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
