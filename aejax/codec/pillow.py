@@ -124,7 +124,7 @@ def register() -> None:
             if header.flags & container.DEEP and gray and not alpha:
                 self._mode = "I;16"
             self.info.update(metadata)
-            self.tile = [("aej", (0, 0, *self.size), 0, self.mode)]
+            self.tile = [("aej", (0, 0, *self.size), 0, self.mode)]  # pyrefly: ignore
 
         def _file(self) -> IO[bytes]:
             if self.fp is None:
@@ -147,7 +147,7 @@ def register() -> None:
                 if self._exclusive_fp:
                     self._file().close()
                 self.fp = io.BytesIO(from_array(decoded.image).tobytes())
-                self.tile = [("raw", (0, 0, *self.size), 0, self.mode)]
+                self.tile = [("raw", (0, 0, *self.size), 0, self.mode)]  # pyrefly: ignore
             return super().load()
 
         def load_read(self, count: int) -> bytes:

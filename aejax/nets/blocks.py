@@ -37,7 +37,7 @@ class Dense(nn.Module):
     use_bias: bool = True
     bias_free: bool = False
     dtype: Any = jnp.float32
-    init: Init = default_init
+    init: Init = default_init  # pyrefly: ignore
 
     @nn.compact
     def __call__(self, x: Float[Array, "... c"]) -> Float[Array, "... o"]:
@@ -74,7 +74,7 @@ class Conv(nn.Module):
     use_bias: bool = True
     bias_free: bool = False
     dtype: Any = jnp.float32
-    init: Init = default_init
+    init: Init = default_init  # pyrefly: ignore
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w o"]:
