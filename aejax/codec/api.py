@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from aejax.codec import reading
 from aejax.codec.decoded import CutFile, Decoded
@@ -35,7 +36,7 @@ __all__ = ["CodecError", "CutFile", "Decoded", "TargetMissed", "encode", "decode
 
 
 def encode(
-    image: Any,
+    image: ArrayLike,
     quality: float | None = None,
     *,
     bpp: float | None = None,

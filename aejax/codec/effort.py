@@ -127,7 +127,7 @@ def refine(runtime: Runtime, rgb: np.ndarray, y: np.ndarray, byte: int, effort: 
     image = {"x": x, "pixels": pixels, "mask": mask, "z_mask": z_mask, "edges": edges,
              "quality": as_quality(byte), "lam": np.float32(lam)}  # fmt: skip
     variables, metric = runtime.variables, metric_of(runtime)
-    move, pull = _parts(runtime.model, metric)
+    move, pull = _parts(runtime.model, metric)  # pyrefly: ignore  a Flax module has a hash
 
     # The curvature of a channel: what a push of half a step in random directions does.
     push = np.random.default_rng(0).choice(np.array([-0.5, 0.5], np.float32), full.shape) * mask

@@ -13,12 +13,13 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from aejax.codec import exact
 from aejax.codec.bottleneck import TABLE_UNIT
 from aejax.codec.container import Header
 from aejax.codec.entropy import Tables, radius
-from aejax.codec.frozen import Frozen, flat, nested
+from aejax.codec.frozen import Fields, Frozen, Params, flat, nested
 from aejax.codec.levels import LEVELS
 from aejax.codec.quality import KNOTS
 from aejax.codec.runtime import Coded, Runtime
@@ -34,7 +35,7 @@ EXPONENT = "_exponent"  # of an exact kernel's integers: a leaf beside it
 SCALE = "_scale"  # of another kernel's
 
 
-def kept_as(path: str, value: Any) -> str:
+def kept_as(path: str, value: Array | np.ndarray) -> str:
     """How a parameter of the transforms is stored: "int8" with a scale per output channel,
     "float16" or "float32".
 
@@ -61,7 +62,7 @@ def is_exact(path: str) -> bool:
     return path.startswith(("bottleneck/h_s/", "bottleneck/passes_"))
 
 
-def frozen_params(params: Any, base: dict[str, Any] | None = None) -> dict[str, Any]:
+def frozen_params(params: Params, base: dict[str, np.ndarray] | None = None) -> Params:
     """Parameters as the frozen model takes them: exact ones exact, the others as they are kept,
     in the scales of `base` (what `stored` of another model gave) if there is one."""
     out = {}
@@ -87,7 +88,11 @@ def frozen_params(params: Any, base: dict[str, Any] | None = None) -> dict[str, 
 
 
 def freeze(
-    params: Any, fields: dict[str, Any], images: list[np.ndarray], meta=None, base=None
+    params: Params,
+    fields: Fields,
+    images: list[np.ndarray],
+    meta: dict[str, Any] | None = None,
+    base: dict[str, np.ndarray] | None = None,
 ) -> Frozen:
     """A model ready to code, its tables fitted to the symbols of training `images` (uint8
     [h, w, 3], at least 16 pixels a side) at all qualities; `base` as in `frozen_params`."""
@@ -127,7 +132,7 @@ def tile_symbols(runtime: Runtime, image: np.ndarray, byte: int) -> list[Coded]:
 # --- files ----------------------------------------------------------------------------------------
 
 
-def stored(frozen: Frozen, base: dict[str, Any] | None = None) -> dict[str, np.ndarray]:
+def stored(frozen: Frozen, base: dict[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
     """Flat arrays of a file: kernels as int8 with one exponent (of the entropy model) or scale (of
     the transforms) per output channel, the linear paths as float16, the rest as float32."""
     out = {}

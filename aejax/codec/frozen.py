@@ -13,6 +13,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from aejax.codec import nets
 from aejax.codec.entropy import Tables
 
+Params = dict[str, Any]  # nested dicts of arrays
+Fields = dict[str, Any]  # attributes of a module, as JSON has them
+
 
 @dataclasses.dataclass(frozen=True)
 class Frozen:
@@ -25,9 +28,9 @@ class Frozen:
       meta: provenance.
     """
 
-    params: Any
+    params: Params
     tables: Tables
-    fields: dict[str, Any]
+    fields: Fields
     meta: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
@@ -48,22 +51,22 @@ class Frozen:
         return tuple(self.model.slices)
 
 
-def as_fields(fields: dict[str, Any]) -> dict[str, Any]:
+def as_fields(fields: Fields) -> Fields:
     """A module's attributes as JSON has them -> with tuples for lists, which Flax can hash."""
     return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
 
 
-def flat(params: Mapping[str, Any]) -> dict[str, Any]:
+def flat(params: Params) -> dict[str, Any]:
     """Nested dicts -> {"a/b/c": leaf}."""
     return flatten_dict(params, sep="/")
 
 
-def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
+def nested(leaves: Mapping[str, Any]) -> Params:
     """The inverse of `flat`."""
     return unflatten_dict(leaves, sep="/")
 
 
-def digest_of(fields: dict[str, Any], params: dict[str, Any]) -> "hashlib._Hash":
+def digest_of(fields: Fields, params: Params) -> "hashlib._Hash":
     """A SHA-256 object of a model's attributes and all its weights: what its id is made of."""
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
     for path, leaf in sorted(flat(params).items()):

@@ -12,6 +12,7 @@ import warnings
 from typing import IO
 
 import numpy as np
+from PIL import Image, ImageFile
 
 from aejax.codec import api as codec
 from aejax.codec import container
@@ -22,11 +23,9 @@ OPTIONS = ("bpp", "size", "psnr", "effort", "metric", "lossless")
 METADATA = ("icc_profile", "exif", "xmp")
 
 
-def from_array(array: np.ndarray):
+def from_array(array: np.ndarray) -> Image.Image:
     """A Pillow image of what `codec.decode` returns; 16-bit colour, and 16-bit gray with alpha,
     for which Pillow has no mode, become 8-bit."""
-    from PIL import Image
-
     from aejax.data.images import to_uint8
 
     if array.dtype == np.uint16 and array.ndim == 3:
@@ -56,7 +55,7 @@ def _beginning(fp: IO[bytes]) -> tuple[container.Header, dict[str, bytes]]:
     return header, metadata
 
 
-def _metadata(image, given: dict) -> dict[str, bytes]:
+def _metadata(image: Image.Image, given: dict) -> dict[str, bytes]:
     """What is saved with an image: of what it carries, and of what `save` was given instead."""
     kept = {}
     for name in METADATA:
@@ -99,69 +98,67 @@ def _save_all(image, fp: IO[bytes], filename: str | bytes) -> None:
     _save(image, fp, filename)
 
 
+class AejImageFile(ImageFile.ImageFile):
+    """Reads header and metadata on open, decodes on load."""
+
+    format = "AEJ"
+    format_description = "aejax learned image codec"
+
+    def _open(self):
+        try:
+            header, metadata = _beginning(self._file())
+        except CodecError as e:
+            raise SyntaxError(str(e)) from e  # Pillow's word for "not mine, or broken"
+        self._size = (header.width, header.height)
+        gray, alpha = header.flags & container.GRAY, header.flags & container.ALPHA
+        self._mode = ("LA" if alpha else "L") if gray else ("RGBA" if alpha else "RGB")
+        if header.flags & container.DEEP and gray and not alpha:
+            self._mode = "I;16"
+        self.info.update(metadata)
+        self.tile = [("aej", (0, 0, *self.size), 0, self.mode)]  # pyrefly: ignore
+
+    def _file(self) -> IO[bytes]:
+        if self.fp is None:
+            raise ValueError("the image is closed")
+        return self.fp
+
+    def _data(self) -> bytes:
+        self._file().seek(0)
+        return self._file().read()
+
+    def load(self):
+        if self.tile and self.tile[0][0] == "aej":
+            most = 2 * Image.MAX_IMAGE_PIXELS if Image.MAX_IMAGE_PIXELS else 1 << 40
+            try:
+                decoded = codec.read(self._data(), max_pixels=most)
+            except CodecError as e:
+                raise OSError(str(e)) from e
+            if not decoded.complete:
+                warnings.warn("the file was cut: a coarser image", codec.CutFile, stacklevel=2)
+            if self._exclusive_fp:
+                self._file().close()
+            self.fp = io.BytesIO(from_array(decoded.image).tobytes())
+            self.tile = [("raw", (0, 0, *self.size), 0, self.mode)]  # pyrefly: ignore
+        return super().load()
+
+    def load_read(self, count: int) -> bytes:
+        """Its presence keeps Pillow from mapping the file as if it held raw pixels."""
+        return self._file().read(count)
+
+    def verify(self):
+        try:
+            codec.verify(self._data())
+        except CodecError as e:
+            raise OSError(str(e)) from e
+        finally:
+            super().verify()
+
+
 def register() -> None:
     """Makes .aej a format of Pillow's: open() and save(quality=, bpp=, size=, psnr=, effort=,
     metric=, lossless=, icc_profile=, exif=, xmp=)."""
-    from PIL import Image, ImageFile
-
     if "AEJ" in Image.OPEN:
         return
-
-    class AejImageFile(ImageFile.ImageFile):
-        """Reads header and metadata on open, decodes on load."""
-
-        format = "AEJ"
-        format_description = "aejax learned image codec"
-
-        def _open(self):
-            try:
-                header, metadata = _beginning(self._file())
-            except CodecError as e:
-                raise SyntaxError(str(e)) from e  # Pillow's word for "not mine, or broken"
-            self._size = (header.width, header.height)
-            gray, alpha = header.flags & container.GRAY, header.flags & container.ALPHA
-            self._mode = ("LA" if alpha else "L") if gray else ("RGBA" if alpha else "RGB")
-            if header.flags & container.DEEP and gray and not alpha:
-                self._mode = "I;16"
-            self.info.update(metadata)
-            self.tile = [("aej", (0, 0, *self.size), 0, self.mode)]
-
-        def _file(self) -> IO[bytes]:
-            if self.fp is None:
-                raise ValueError("the image is closed")
-            return self.fp
-
-        def _data(self) -> bytes:
-            self._file().seek(0)
-            return self._file().read()
-
-        def load(self):
-            if self.tile and self.tile[0][0] == "aej":
-                most = 2 * Image.MAX_IMAGE_PIXELS if Image.MAX_IMAGE_PIXELS else 1 << 40
-                try:
-                    decoded = codec.read(self._data(), max_pixels=most)
-                except CodecError as e:
-                    raise OSError(str(e)) from e
-                if not decoded.complete:
-                    warnings.warn("the file was cut: a coarser image", codec.CutFile, stacklevel=2)
-                if self._exclusive_fp:
-                    self._file().close()
-                self.fp = io.BytesIO(from_array(decoded.image).tobytes())
-                self.tile = [("raw", (0, 0, *self.size), 0, self.mode)]
-            return super().load()
-
-        def load_read(self, count: int) -> bytes:
-            """Its presence keeps Pillow from mapping the file as if it held raw pixels."""
-            return self._file().read(count)
-
-        def verify(self):
-            try:
-                codec.verify(self._data())
-            except CodecError as e:
-                raise OSError(str(e)) from e
-            finally:
-                super().verify()
-
     Image.register_open("AEJ", AejImageFile, lambda start: start[:8] == container.MAGIC)
     Image.register_save("AEJ", _save)
     Image.register_save_all("AEJ", _save_all)

@@ -1,9 +1,9 @@
 """What `encode` takes: arrays and Pillow images as the planes of a file."""
 
 import dataclasses
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from aejax.codec import container
 from aejax.codec.errors import CodecError
@@ -18,7 +18,7 @@ class Planes:
     flags: int
 
 
-def picture_of(image: Any) -> tuple[np.ndarray, dict[str, bytes | None]]:
+def picture_of(image: ArrayLike) -> tuple[np.ndarray, dict[str, bytes | None]]:
     """The array of a Pillow image, upright, and its metadata.
 
     Raises:
@@ -33,7 +33,7 @@ def picture_of(image: Any) -> tuple[np.ndarray, dict[str, bytes | None]]:
     return x, {"icc_profile": meta.icc, "exif": meta.exif, "xmp": meta.xmp}
 
 
-def checked(image: Any) -> np.ndarray:
+def checked(image: ArrayLike) -> np.ndarray:
     """uint8 or uint16 [h, w, 1 to 4].
 
     Raises:
@@ -59,7 +59,7 @@ def flags_of(image: np.ndarray) -> int:
     return flags | (container.GRAY if c < 3 else 0) | (container.ALPHA if c in (2, 4) else 0)
 
 
-def planes_of(image: Any) -> Planes:
+def planes_of(image: ArrayLike) -> Planes:
     """The planes of an array, see `checked`."""
     image = checked(image)
     c = image.shape[2]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import ArrayLike
 
 from aejax.denoising.noise import NoiseReport, estimate_sigma, local_level, noise_report
 from aejax.denoising.tiling import tiled
@@ -153,7 +154,7 @@ class Restored:
     report: NoiseReport | None = None
 
 
-def _checked(image: Any) -> np.ndarray:
+def _checked(image: ArrayLike) -> np.ndarray:
     x = np.asarray(image)
     if x.ndim not in (2, 3) or (x.ndim == 3 and x.shape[2] not in (1, 3)):
         raise UserError(
@@ -179,7 +180,7 @@ def _checked(image: Any) -> np.ndarray:
 
 
 def restore(
-    image: Any,
+    image: ArrayLike,
     sigma: float | None = None,
     *,
     model: str = "auto",
@@ -278,7 +279,7 @@ def _as_much(
     return run(x + (extra * noise).astype(np.float32))
 
 
-def denoise(image: Any, sigma: float | None = None, **options) -> np.ndarray:
+def denoise(image: ArrayLike, sigma: float | None = None, **options) -> np.ndarray:
     """Removes noise from one image; same shape and type out.
 
     Args:

@@ -168,7 +168,8 @@ def _main(folder: str) -> None:
         scale = np.abs(s).max()
         key = "gray" if channels == 1 else "colour"
         stored |= {key: (s / scale).astype(np.float32), f"{key}_scale": scale}
-    np.savez_compressed(pathlib.Path(__file__).with_name("linear.npz"), **stored)
+    file = pathlib.Path(__file__).with_name("linear.npz")
+    np.savez_compressed(file, **stored)  # pyrefly: ignore
     linear.covariance.cache_clear()
     for channels in (1, 3):
         images = [x for _, x in clean_images(folder, channels)][::20]

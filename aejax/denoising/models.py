@@ -15,6 +15,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from aejax.errors import UserError
@@ -103,7 +104,7 @@ class UNetDenoiser(nn.Module):
     told: str = "never"
     residual: bool = True
     bias_free: bool = True
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
     head_kernel: int = 3
 
     @property
@@ -168,7 +169,7 @@ class ResidualDenoiser(nn.Module):
     told: str = "never"
     residual: bool = True
     bias_free: bool = True
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @property
     def stride(self) -> int:
@@ -206,7 +207,7 @@ class DnCNN(nn.Module):
     depth: int = 20
     width: int = 64
     norm: bool = True
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     stride = 1  # not a field: any size is taken as it is
 

@@ -34,7 +34,8 @@ Pictures = UInt8[np.ndarray, "n h w c"]
 class GenerativeModel(Generative, Applies, Protocol):
     """A module that makes pictures of `shape` (h, w, c)."""
 
-    shape: Sequence[int]
+    @property
+    def shape(self) -> Sequence[int]: ...
 
 
 @dataclasses.dataclass(frozen=True)

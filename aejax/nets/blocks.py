@@ -9,11 +9,11 @@ LayerNorm.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from aejax.nets import ops
@@ -36,8 +36,8 @@ class Dense(nn.Module):
     features: int
     use_bias: bool = True
     bias_free: bool = False
-    dtype: Any = jnp.float32
-    init: Init = default_init
+    dtype: DTypeLike = jnp.float32
+    init: Init = default_init  # pyrefly: ignore
 
     @nn.compact
     def __call__(self, x: Float[Array, "... c"]) -> Float[Array, "... o"]:
@@ -73,8 +73,8 @@ class Conv(nn.Module):
     stride: int = 1
     use_bias: bool = True
     bias_free: bool = False
-    dtype: Any = jnp.float32
-    init: Init = default_init
+    dtype: DTypeLike = jnp.float32
+    init: Init = default_init  # pyrefly: ignore
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w o"]:
@@ -90,7 +90,7 @@ class DepthwiseConv(nn.Module):
     kernel: int = 3
     use_bias: bool = True
     bias_free: bool = False
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
@@ -106,7 +106,7 @@ class LayerNorm(nn.Module):
     """Each pixel divided by the root mean square of its channels, with a learned scale."""
 
     eps: float = 1e-6
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
     bias_free: bool = False  # it adds nothing in either case; the norm forgets scale by design
 
     @nn.compact
@@ -123,7 +123,7 @@ class Downsample(nn.Module):
     kernel: int = 1
     use_bias: bool = True
     bias_free: bool = False
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h/f w/f o"]:
@@ -139,7 +139,7 @@ class Upsample(nn.Module):
     kernel: int = 1
     use_bias: bool = True
     bias_free: bool = False
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h*f w*f o"]:
@@ -159,7 +159,7 @@ class ResBlock(nn.Module):
     kernel: int = 3
     activation: Callable = jax.nn.relu
     bias_free: bool = False
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w o"]:
@@ -209,7 +209,7 @@ class GatedBlock(nn.Module):
     kernel: int = 3
     bias_free: bool = False
     eps: float = 1e-6
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:

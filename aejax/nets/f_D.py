@@ -6,10 +6,10 @@ autoencoder crops y to the size of x.
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from aejax.nets import blocks, ops
@@ -28,7 +28,7 @@ class DenseDecoder(nn.Module):
     activation: str = "gelu"
     output_activation: str = "identity"
     rank: int = 0
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
@@ -46,7 +46,7 @@ class LinearDecoder(nn.Module):
 
     shape: Sequence[int]
     patch: int = 0
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
@@ -67,7 +67,7 @@ class ConvDecoder(nn.Module):
     depth: int = 1
     spatial: bool = False
     output_activation: str = "identity"
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(

@@ -11,10 +11,10 @@ takes any size at any time. f_D.py mirrors this file name by name.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from aejax.nets import blocks, ops
@@ -41,7 +41,7 @@ class DenseEncoder(nn.Module):
     activation: str = "gelu"
     code_activation: str = "identity"
     rank: int = 0
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
@@ -60,7 +60,7 @@ class LinearEncoder(nn.Module):
 
     latent: int
     patch: int = 0
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
@@ -84,7 +84,7 @@ class ConvEncoder(nn.Module):
     widths: Sequence[int] = (32, 64)
     depth: int = 1
     spatial: bool = False
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(

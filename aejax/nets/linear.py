@@ -61,7 +61,8 @@ def _eigenvectors(centred: Float[np.ndarray, "n d"], count: int) -> Float[np.nda
     parts = np.array_split(factor, -(-len(factor) // 4096))
     product = sum(((p.T @ p).astype(np.float64) for p in parts), np.zeros(()))
     side = len(product)
-    vectors = eigh(product, subset_by_index=(side - count, side - 1))[1][:, ::-1]
+    _, vectors = eigh(product, subset_by_index=(side - count, side - 1))
+    vectors = np.asarray(vectors)[:, ::-1]
     if d <= n:
         return vectors
     vectors = centred.T.astype(np.float64) @ vectors

@@ -13,11 +13,11 @@ matrix of each branch starts at zero. On TPUs widths that are multiples of 128 w
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from aejax.errors import UserError
@@ -53,7 +53,7 @@ class Attention(nn.Module):
     """Softmax attention of `heads` heads over all tokens; `angle` turns queries and keys."""
 
     heads: int
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
@@ -73,7 +73,7 @@ class Block(nn.Module):
 
     heads: int
     expand: int = 4
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
@@ -104,7 +104,7 @@ class Trunk(nn.Module):
     position: str = "rope"
     expand: int = 4
     remat: bool = False
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
@@ -153,7 +153,7 @@ class _ViT(nn.Module):
     position: str = "rope"
     expand: int = 4
     remat: bool = False
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def trunk(self, x: Float[Array, "b n c"], rows: int, columns: int) -> Float[Array, "b n c"]:
         """`tokens` and a grid of rows x columns through the transformer."""

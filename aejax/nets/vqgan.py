@@ -7,10 +7,10 @@ zero. `widths` are those of the levels, from full size down: n of them make a st
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from aejax.errors import UserError
@@ -23,7 +23,7 @@ class Residual(nn.Module):
     """x + conv(silu(norm(conv(silu(norm(x)))))), the last convolution zero at the start."""
 
     features: int
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w o"]:
@@ -41,7 +41,7 @@ class Middle(nn.Module):
     """Residual, attention over all positions, residual."""
 
     heads: int = 1
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
@@ -68,7 +68,7 @@ class VQGANEncoder(nn.Module):
     depth: int = 2
     heads: int = 1
     remat: bool = False
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
@@ -98,7 +98,7 @@ class VQGANDecoder(nn.Module):
     depth: int = 2
     heads: int = 1
     remat: bool = False
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(

@@ -44,14 +44,20 @@ def contenders(runtime: Runtime | None = None, effort: int = 0) -> dict[str, Con
       runtime: of weights of one's own, in place of those that ship.
       effort: if not 0, ours with this effort too.
     """
-    from PIL import features
+    return (
+        _ours(runtime, effort)
+        | _of_pillow()
+        | _of_imagecodecs()
+        | {"png": _pillow("PNG", (0,), lambda _: {"optimize": True})}
+    )
 
+
+def _ours(runtime: Runtime | None, effort: int) -> dict[str, Contender]:
     from aejax.codec import api as codec
 
-    out: dict[str, Contender] = {}
     qualities = tuple(range(0, 101, 10))
 
-    def ours(chosen, effort=0):
+    def contender(chosen: Runtime, effort: int = 0) -> Contender:
         def encode(x, quality):
             return codec.encode(x, quality, runtime=chosen, effort=effort)
 
@@ -61,14 +67,23 @@ def contenders(runtime: Runtime | None = None, effort: int = 0) -> dict[str, Con
         # An effort takes a minute for an image: every other point of the curve is enough.
         return Contender(qualities[1::2] if effort else qualities, encode, codec.decode, sized)
 
+    out: dict[str, Contender] = {}
     if runtime is not None:
-        out["aejax"] = ours(runtime)
+        out["aejax"] = contender(runtime)
     else:
         for metric, name in METRICS.items():
             if (FOLDER / f"{name}.safetensors").exists():
-                out["aejax" if metric == "mse" else f"aejax {metric}"] = ours(runtime_for(metric))
+                label = "aejax" if metric == "mse" else f"aejax {metric}"
+                out[label] = contender(runtime_for(metric))
     if effort and "aejax" in out:
-        out[f"aejax effort {effort}"] = ours(runtime or runtime_for(), effort)
+        out[f"aejax effort {effort}"] = contender(runtime or runtime_for(), effort)
+    return out
+
+
+def _of_pillow() -> dict[str, Contender]:
+    from PIL import features
+
+    out: dict[str, Contender] = {}
     steps = (5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95)
     out["jpeg"] = _pillow("JPEG", steps, lambda q: {"quality": q})
     out["jpeg optimised"] = _pillow(
@@ -94,15 +109,20 @@ def contenders(runtime: Runtime | None = None, effort: int = 0) -> dict[str, Con
         out["avif"] = _pillow(
             "AVIF", (10, 20, 30, 40, 50, 60, 70, 80, 90), lambda q: {"quality": q, "speed": 6}
         )
+    return out
+
+
+def _of_imagecodecs() -> dict[str, Contender]:
     try:
         import imagecodecs
     except ImportError:
-        imagecodecs = None
-    if imagecodecs is not None and imagecodecs.JPEGXL.available:
-        out["jpeg xl"] = Contender(
-            (12.0, 8.0, 6.0, 4.5, 3.5, 2.5, 1.8, 1.2, 0.7),
-            lambda x, d: imagecodecs.jpegxl_encode(x, distance=d, effort=7),
-            imagecodecs.jpegxl_decode,
-        )
-    out["png"] = _pillow("PNG", (0,), lambda _: {"optimize": True})
-    return out
+        return {}
+    if not imagecodecs.JPEGXL.available:
+        return {}
+    distances = (12.0, 8.0, 6.0, 4.5, 3.5, 2.5, 1.8, 1.2, 0.7)
+    jpeg_xl = Contender(
+        distances,
+        lambda x, d: imagecodecs.jpegxl_encode(x, distance=d, effort=7),
+        imagecodecs.jpegxl_decode,
+    )
+    return {"jpeg xl": jpeg_xl}

@@ -6,13 +6,12 @@ python -m aejax.codec.lossless.freeze RUN -o aejax/weights/lossless.safetensors
 import json
 import pathlib
 import time
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from aejax.codec import exact
-from aejax.codec.frozen import flat, nested
+from aejax.codec.frozen import Params, flat, nested
 from aejax.codec.lossless.runtime import Weights
 from aejax.errors import UserError
 
@@ -20,7 +19,7 @@ FIELDS = ("width", "blocks", "hidden", "head")
 EXPONENT = "_exponent"  # of a kernel's integers: a leaf beside it
 
 
-def frozen_params(params: Any) -> Any:
+def frozen_params(params: Params) -> Params:
     """Parameters as the frozen model takes them: integers times powers of two."""
     out = {}
     for path, value in flat(params).items():

@@ -19,7 +19,7 @@ import numpy as np
 from aejax.codec import container
 from aejax.codec.container import Chunk
 from aejax.codec.errors import CodecError
-from aejax.codec.frozen import as_fields, digest_of
+from aejax.codec.frozen import Fields, Params, as_fields, digest_of
 from aejax.codec.lossless import nets
 from aejax.codec.lossless.mixture import CodedWrong, Decoder, Encoder, Mixture
 from aejax.codec.windows import fit
@@ -47,8 +47,8 @@ class Weights:
       meta: provenance.
     """
 
-    params: Any
-    fields: dict[str, Any]
+    params: Params
+    fields: Fields
     meta: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property

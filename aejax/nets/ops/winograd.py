@@ -56,7 +56,8 @@ PIXELS, GRADIENT_PIXELS = 65536, 16384
 
 def _times(m: Matrix, xs: Sequence[Array]) -> list[Array]:
     """m xs, where xs is a vector of arrays."""
-    return [sum(k * x if k != 1 else x for k, x in zip(r, xs, strict=True) if k) for r in m]
+    rows = [sum(k * x if k != 1 else x for k, x in zip(r, xs, strict=True) if k) for r in m]
+    return rows  # pyrefly: ignore  no row is empty
 
 
 def _both_sides(m: Matrix, xs: Sequence[Sequence[Array]]) -> list[list[Array]]:
