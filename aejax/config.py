@@ -38,7 +38,8 @@ class Dotted(ConfigDict):
 
 
 def base() -> ConfigDict:
-    """The default of every key: a dense autoencoder of the bundled digits.
+    """The default of every key: a dense autoencoder of the bundled digits. (A long
+    function: all keys are in one place.)
 
     >>> c = base()
     >>> c.data.source, c.model.latent = "folder:my/photos", 32

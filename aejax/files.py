@@ -113,16 +113,16 @@ def check_outputs(
         if os.path.isfile(real):
             existing.append(str(output))
     if existing and not force:
-        more = len(existing) - NAMED
-        names = ", ".join(existing[:NAMED]) + (f" and {more} more" if more > 0 else "")
+        others = len(existing) - NAMED
+        names = ", ".join(existing[:NAMED]) + (f" and {others} more" if others > 0 else "")
         verb = "exists" if len(existing) == 1 else "exist"
         raise UserError(f"{names} {verb} already; --force overwrites, -o names another place")
 
 
 def _identity(path: str | os.PathLike) -> tuple[int, int]:
     """What two names of one file have in common, hard links too."""
-    found = os.stat(path)
-    return found.st_dev, found.st_ino
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
 
 
 def named_files(

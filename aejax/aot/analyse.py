@@ -82,7 +82,7 @@ class Collective:
 
 def collectives(text: str) -> list[Collective]:
     """Each collective once: the text repeats those that run beside other work, piece by piece."""
-    found: dict[tuple, Collective] = {}
+    distinct: dict[tuple, Collective] = {}
     for line in lines(text):
         op = line.op.removesuffix("-start")
         if op not in (*COLLECTIVES, "send") or (op == "send" and "megascale" not in line.rest):
@@ -103,8 +103,8 @@ def collectives(text: str) -> list[Collective]:
         number = channel[1] if channel else ""
         # One piece of a chain has one shape; other lines are collectives of their own.
         key = (kind, chain[1], shape.split("{")[0]) if chain else (kind, line.name)
-        found[key] = Collective(kind, number, group, bytes_)
-    return list(found.values())
+        distinct[key] = Collective(kind, number, group, bytes_)
+    return list(distinct.values())
 
 
 def _text(part: tuple[str, str, str]) -> str:
@@ -123,10 +123,10 @@ def _group(rest: str) -> int:
     return 0
 
 
-def by_kind(found: list[Collective]) -> dict[str, dict[str, float]]:
+def by_kind(operations: list[Collective]) -> dict[str, dict[str, float]]:
     """{kind: {"count", "bytes", "sent"}}, the largest first."""
     out: dict[str, dict[str, float]] = {}
-    for c in found:
+    for c in operations:
         row = out.setdefault(c.kind, {"count": 0, "bytes": 0.0, "sent": 0.0})
         row["count"] += 1
         row["bytes"] += c.bytes
@@ -169,30 +169,30 @@ def buffers(text: str) -> list[Buffer]:
         re.findall(r"to_apply=%?([\w.\-]+)", text)
     )
     entry = re.search(r"^ENTRY %?([\w.\-]+)", text, re.M)
-    found = []
+    sizes = []
     for line in lines(text):
         argument = line.op == "parameter" and entry and line.computation == entry[1]
         if line.computation in fused or (line.op in _NO_BUFFER and not argument):
             continue
         for dtype, dims, layout in _SHAPE.findall(line.shape):
             logical = BYTES[dtype] * _count(dims)
-            found.append(
+            sizes.append(
                 Buffer(line.name, f"{dtype}[{dims}]", logical, padded_size(dtype, dims, layout))
             )
-    return found
+    return sizes
 
 
 def padding(text: str, worst: int = 5) -> JsonObject:
     """{"ratio": padded bytes over logical ones of all buffers, "worst": those that waste most}."""
-    found = buffers(text)
-    logical = sum(b.logical for b in found)
+    sizes = buffers(text)
+    logical = sum(b.logical for b in sizes)
     by_shape: dict[str, list[Buffer]] = collections.defaultdict(list)
-    for b in found:
+    for b in sizes:
         by_shape[b.shape].append(b)
     waste = lambda group: sum(b.padded - b.logical for b in group)  # noqa: E731
     rows = sorted(by_shape.values(), key=waste, reverse=True)[:worst]
     return {
-        "ratio": sum(b.padded for b in found) / logical if logical else 1.0,
+        "ratio": sum(b.padded for b in sizes) / logical if logical else 1.0,
         "worst": [
             {
                 "shape": group[0].shape,
@@ -222,12 +222,12 @@ def products(text: str, inside: str = "") -> dict[str, int]:
             types[line.computation, line.name] = match[1]
         if line.op in ("convolution", "dot") and _is_inside(line.rest, inside):
             wanted.append(line)
-    found: collections.Counter[str] = collections.Counter()
+    counts: collections.Counter[str] = collections.Counter()
     for line in wanted:
         operands = re.findall(r"%([\w.\-]+)", line.rest.split(")")[0])[:2]
         given = [types.get((line.computation, name), "?") for name in operands]
-        found[f"{line.op} {' x '.join(given)} -> {types[line.computation, line.name]}"] += 1
-    return dict(found.most_common())
+        counts[f"{line.op} {' x '.join(given)} -> {types[line.computation, line.name]}"] += 1
+    return dict(counts.most_common())
 
 
 def _is_inside(rest: str, inside: str) -> bool:

@@ -188,22 +188,22 @@ def largest_batch(
         best, used = fitting(n)
     if n < 8:
         return best
-    more, used_more = fitting(16)
-    if more is None:
+    sixteen, used_by_sixteen = fitting(16)
+    if sixteen is None:
         return best
-    slope = max((used_more - used) / 8, 1.0)
+    slope = max((used_by_sixteen - used) / 8, 1.0)
     top = max(16, limit // unit)
-    n = 1 << (min(top, int(16 + (room - used_more) / slope)).bit_length() - 1)
-    best = more
+    n = 1 << (min(top, int(16 + (room - used_by_sixteen) / slope)).bit_length() - 1)
+    best = sixteen
     while n > 16:  # down to one that fits
-        found, _ = fitting(n)
-        if found is not None:
-            best = found
+        candidate, _ = fitting(n)
+        if candidate is not None:
+            best = candidate
             break
         n //= 2
     while 2 * n <= top:  # and up to one that does not
-        found, _ = fitting(2 * n)
-        if found is None:
+        candidate, _ = fitting(2 * n)
+        if candidate is None:
             break
-        n, best = 2 * n, found
+        n, best = 2 * n, candidate
     return best

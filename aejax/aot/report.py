@@ -52,10 +52,10 @@ def run_command(args: argparse.Namespace) -> int:
             compiled = aot.compile_step(parts, where, batch)
     finally:
         parts.pipeline.close()
-    found = measure(compiled, topology, config.train.mode)
-    print(text(found, args.config))
+    table = measure(compiled, topology, config.train.mode)
+    print(text(table, args.config))
     if args.save:
-        save(pathlib.Path(args.save), compiled, found)
+        save(pathlib.Path(args.save), compiled, table)
         print(f"\nsaved in {args.save}: program.txt (HLO), table.json")
     return 0
 
@@ -88,7 +88,7 @@ def measure(compiled: "Compiled", topology: Topology, mode: str) -> JsonObject:
     looped = compiled.steps if analyse.loops(hlo) == 0 else 1
     cost = {name: value / looped for name, value in cost.items()}
     room = topology.chip.hbm / topology.chip.devices
-    found = {
+    table = {
         "topology": topology.name,
         "slices": topology.slices,
         "chips": topology.chips,
@@ -112,10 +112,10 @@ def measure(compiled: "Compiled", topology: Topology, mode: str) -> JsonObject:
         "compile_seconds": compiled.seconds[1],
         "versions": _versions(topology),
     }
-    return found | {"estimate": estimate(found, topology)}
+    return table | {"estimate": estimate(table, topology)}
 
 
-def estimate(found: JsonObject, topology: Topology) -> dict[str, float]:
+def estimate(table: JsonObject, topology: Topology) -> dict[str, float]:
     """A roofline of one step in seconds: no program is faster, most are two to four times slower.
 
     compute = FLOPs / peak, memory = bytes / memory bandwidth, wire = bytes sent / bandwidth of the
@@ -123,9 +123,9 @@ def estimate(found: JsonObject, topology: Topology) -> dict[str, float]:
     exchange were hidden behind compute.
     """
     chip, each = topology.chip, topology.chip.devices
-    compute = found["flops"] * each / chip.peak
-    memory = found["bytes"] * each / chip.memory
-    rows = found["collectives"]
+    compute = table["flops"] * each / chip.peak
+    memory = table["bytes"] * each / chip.memory
+    rows = table["collectives"]
     sent = sum(row["sent"] for kind, row in rows.items() if kind != "slices") * each
     across = rows.get("slices", {"sent": 0.0})["sent"] * each * min(chip.host, topology.chips)
     wire = sent / topology.links + across / chip.network
@@ -135,49 +135,49 @@ def estimate(found: JsonObject, topology: Topology) -> dict[str, float]:
         "memory": memory,
         "wire": wire,
         "step": step,
-        "examples_per_second": found["batch"] / step,
-        "examples_per_second_per_host": found["batch"] / step / topology.hosts,
-        "host_bytes_per_second": found["batch"] / step / topology.hosts * found["example_bytes"],
+        "examples_per_second": table["batch"] / step,
+        "examples_per_second_per_host": table["batch"] / step / topology.hosts,
+        "host_bytes_per_second": table["batch"] / step / topology.hosts * table["example_bytes"],
     }
 
 
-def text(found: JsonObject, config: str) -> str:
+def text(table: JsonObject, config: str) -> str:
     """The report as it is printed."""
-    memory, guess, chip = found["memory"], found["estimate"], parse_chip(found)
+    memory, guess, chip = table["memory"], table["estimate"], parse_chip(table)
     mib = lambda n: f"{n / (1 << 20):,.1f} MiB"  # noqa: E731
-    slices = f" x {found['slices']} slices" if found["slices"] > 1 else ""
+    slices = f" x {table['slices']} slices" if table["slices"] > 1 else ""
     lines = [
-        f"{config} compiled for {found['topology']}{slices}: {found['chips']} chips of "
-        f"{found['hosts']} host(s), {found['mode']}, a batch of {found['batch']:,}, "
-        f"{found['steps_per_dispatch']} step(s) per dispatch; never run on it",
+        f"{config} compiled for {table['topology']}{slices}: {table['chips']} chips of "
+        f"{table['hosts']} host(s), {table['mode']}, a batch of {table['batch']:,}, "
+        f"{table['steps_per_dispatch']} step(s) per dispatch; never run on it",
         "",
         f"memory      {mib(memory['peak'])} of {memory['room'] / GIB:.0f} GiB per device "
         f"({memory['share']:.1%}): arguments {mib(memory['arguments'])}, temporaries "
         f"{mib(memory['temporaries'])}, code {mib(memory['code'])}; {mib(memory['shared'])} of the "
         f"{mib(memory['outputs'])} of results take the place of arguments",
-        f"work        {found['flops'] / 1e9:,.4g} GFLOP and {found['bytes'] / 1e6:,.4g} MB of "
-        f"memory traffic per device and step; {found['parameters']:,} parameters",
+        f"work        {table['flops'] / 1e9:,.4g} GFLOP and {table['bytes'] / 1e6:,.4g} MB of "
+        f"memory traffic per device and step; {table['parameters']:,} parameters",
     ]
-    for kind, row in found["collectives"].items():
+    for kind, row in table["collectives"].items():
         lines.append(
-            f"{'exchange' if kind == next(iter(found['collectives'])) else '':<11} "
+            f"{'exchange' if kind == next(iter(table['collectives'])) else '':<11} "
             f"{int(row['count'])} {kind}: {row['bytes'] / 1e6:,.4g} MB "
-            f"({row['bytes'] / found['parameters']:.2f} bytes per parameter), "
+            f"({row['bytes'] / table['parameters']:.2f} bytes per parameter), "
             f"{row['sent'] / 1e6:,.4g} MB sent by a chip"
         )
-    if not found["collectives"]:
+    if not table["collectives"]:
         lines.append("exchange    none")
-    lines.append(f"padding     {found['padding']['ratio']:.2f} x the bytes that are needed; worst:")
-    for row in found["padding"]["worst"]:
+    lines.append(f"padding     {table['padding']['ratio']:.2f} x the bytes that are needed; worst:")
+    for row in table["padding"]["worst"]:
         lines.append(
             f"{'':<11} {row['buffers']} of {row['shape']}: {row['padded'] / 1e6:,.4g} MB for "
             f"{row['logical'] / 1e6:,.4g} MB ({row['padded'] / row['logical']:.1f} x)"
         )
-    products = ", ".join(f"{n} {name}" for name, n in found["products"].items())
+    products = ", ".join(f"{n} {name}" for name, n in table["products"].items())
     lines += [
         f"products    {products or 'none'}",
-        f"loops       {found['loops']} while; float64: {'yes' if found['float64'] else 'none'}",
-        f"compiled in {found['compile_seconds']:.1f} s (traced in {found['trace_seconds']:.1f} s)",
+        f"loops       {table['loops']} while; float64: {'yes' if table['float64'] else 'none'}",
+        f"compiled in {table['compile_seconds']:.1f} s (traced in {table['trace_seconds']:.1f} s)",
         "",
         f"estimate    {guess['step'] * 1e3:,.3g} ms a step, {guess['examples_per_second']:,.0f} "
         f"examples/s at best: compute {guess['compute'] * 1e3:.3g} ms at the peak of "
@@ -191,12 +191,12 @@ def text(found: JsonObject, config: str) -> str:
     return "\n".join(lines)
 
 
-def parse_chip(found: JsonObject) -> Chip:
+def parse_chip(table: JsonObject) -> Chip:
     """The chip that a table is of."""
-    return parse(found["topology"]).chip
+    return parse(table["topology"]).chip
 
 
-def save(folder: pathlib.Path, compiled: "Compiled", found: JsonObject) -> None:
+def save(folder: pathlib.Path, compiled: "Compiled", table: JsonObject) -> None:
     """program.txt and table.json.
 
     Raises:
@@ -205,7 +205,7 @@ def save(folder: pathlib.Path, compiled: "Compiled", found: JsonObject) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "program.txt").write_text(compiled.program.as_text() or "")
-        (folder / "table.json").write_text(json.dumps(found, indent=1) + "\n")
+        (folder / "table.json").write_text(json.dumps(table, indent=1) + "\n")
     except OSError as e:
         raise UserError(f"--save {folder}: {e.strerror or e}") from e
 
@@ -213,10 +213,10 @@ def save(folder: pathlib.Path, compiled: "Compiled", found: JsonObject) -> None:
 def _versions(topology: Topology) -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {}
+    versions = {}
     for name in ("jax", "jax-cuda13-plugin" if topology.is_gpu else "libtpu", "flax", "optax"):
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "?"
-    return found
+            versions[name] = "?"
+    return versions

@@ -181,22 +181,22 @@ def devices(topology: Topology) -> Sequence["jax.Device"]:
     from jax.experimental import topologies
 
     jax.config.update("jax_platforms", "cpu")
-    more: dict[str, int] = {"num_slices": topology.slices} if topology.slices > 1 else {}
+    slice_options: dict[str, int] = {"num_slices": topology.slices} if topology.slices > 1 else {}
     try:
         if topology.is_gpu:
             hosts, cards = topology.shape
-            found = topologies.get_topology_desc(
+            description = topologies.get_topology_desc(
                 platform="cuda", topology_name="", topology=f"{topology.slices}x{hosts}x{cards}",
                 target_config=gpu_description(topology.kind),
             )  # fmt: skip
         else:
-            found = topologies.get_topology_desc(
-                platform="tpu", topology_name=topology.name, **more
+            description = topologies.get_topology_desc(
+                platform="tpu", topology_name=topology.name, **slice_options
             )
     except Exception as e:
         reason = " ".join(str(e).split())[:200]
         raise UserError(f"--topology {topology.name}: the compiler refuses it: {reason}") from e
-    return found.devices
+    return description.devices
 
 
 def gpu_description(kind: str) -> str:

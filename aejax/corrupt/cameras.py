@@ -74,8 +74,8 @@ def camera_noise(key: Array, x: Images) -> Images:
     b = x.shape[0]
     draws = iter(jax.random.split(key, 16))
 
-    def uniform(low, high, *more):
-        shape = (b, *more, 1, 1, 1)
+    def uniform(low, high, *extra_axes):
+        shape = (b, *extra_axes, 1, 1, 1)
         return jax.random.uniform(next(draws), shape, minval=low, maxval=high)
 
     # the sensor: variance of shot and read noise in linear light, white balance, tone curve

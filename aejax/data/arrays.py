@@ -237,8 +237,8 @@ def open_arrays(file: str, split: str, data_dir: Path | None, holdout: int):
         if path.suffix == ".npy":
             images = np.load(path, mmap_mode="r", allow_pickle=False)
             return of_arrays(images, split, holdout, name, path), {}
-        with np.load(path, allow_pickle=False) as found:
-            arrays = {key: found[key] for key in found.files}
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {key: stored[key] for key in stored.files}
     except (ValueError, OSError, EOFError) as e:
         what = "it holds Python objects; save plain arrays" if "object" in str(e).lower() else e
         raise UserError(f"{name} cannot be read: {what}") from e
@@ -247,7 +247,7 @@ def open_arrays(file: str, split: str, data_dir: Path | None, holdout: int):
 
 def _of_npz(arrays: Mapping[str, np.ndarray], split: str, holdout: int, name: str) -> Source:
     parts = {kind: _find(arrays, kind) for kind in ("train", "val", "test")}
-    parts = {kind: found for kind, found in parts.items() if found}
+    parts = {kind: part for kind, part in parts.items() if part}
     if not parts:
         whole = _find(arrays, "")
         if whole is None and len(arrays) == 1:

@@ -114,8 +114,8 @@ class Report:
 
 def _counted(counts: collections.Counter, most: int = 6) -> str:
     shown = [f"{key} ({n:,})" for key, n in counts.most_common(most)]
-    more = len(counts) - len(shown)
-    return ", ".join(shown) + (f" and {more:,} others" if more else "")
+    others = len(counts) - len(shown)
+    return ", ".join(shown) + (f" and {others:,} others" if others else "")
 
 
 def _listed(title: str, entries: list[str], across: int | None = None) -> list[tuple[str, str]]:
@@ -253,8 +253,8 @@ def near_pairs(pictures: Sequence[Picture]) -> list[Pair]:
                 for a, b in zip(i[here].tolist(), j[here].tolist(), strict=True):
                     first[b] = a if first[b] < 0 else min(a, first[b])
     pairs = {(int(first[b]), int(b)) for first in (within, across) for b in np.where(first >= 0)[0]}
-    found = [(shown[a], shown[b]) for a, b in sorted(pairs)]
-    return sorted(found, key=_crosses, reverse=True)
+    in_order = [(shown[a], shown[b]) for a, b in sorted(pairs)]
+    return sorted(in_order, key=_crosses, reverse=True)
 
 
 def _candidates(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

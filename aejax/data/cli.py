@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from aejax.data import packed
 
     verbs = parser.add_subparsers(dest="data_verb", required=True, metavar="list|show|check|pack")
-    found = verbs.add_parser("list", help="sources found here")
+    list_parser = verbs.add_parser("list", help="sources found here")
     show = verbs.add_parser("show", help="numbers of a source, and some of its images on a sheet")
     check = verbs.add_parser(
         "check", help="unreadable, small and double pictures, within and across splits; ends 0 or 2"
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for sub in (show, check):
         sub.add_argument("--holdout", type=int, default=10, help="as data.holdout (10)")
     show.add_argument("--skip-bad", action="store_true", help="leave bad images out, and list them")
-    for sub in (found, show, check):
+    for sub in (list_parser, show, check):
         sub.add_argument("--data-dir", help="the data folder (default: AEJAX_DATA)")
 
 
@@ -92,15 +92,16 @@ def _folders(root: Path, not_in: Path):
     """(path, images, bytes, what) of each folder with images; many side by side are classes."""
     from aejax.data.walk import files_in
 
-    found: dict[Path, list[int]] = {}
+    sizes_by_folder: dict[Path, list[int]] = {}
     for f in files_in(root):
         if not f.is_relative_to(not_in) and f.exists():
-            found.setdefault(f.parent.relative_to(root), []).append(f.stat().st_size)
-    parents = [p.parent for p in found]
-    for parent in {p for p in parents if parents.count(p) > 4 and p not in found}:
-        classes = [p for p in found if p.parent == parent]
-        found[parent] = [size for p in classes for size in found.pop(p)] + [-len(classes)]
-    for path, sizes in sorted(found.items()):
+            sizes_by_folder.setdefault(f.parent.relative_to(root), []).append(f.stat().st_size)
+    parents = [p.parent for p in sizes_by_folder]
+    for parent in {p for p in parents if parents.count(p) > 4 and p not in sizes_by_folder}:
+        classes = [p for p in sizes_by_folder if p.parent == parent]
+        sizes = [size for p in classes for size in sizes_by_folder.pop(p)]
+        sizes_by_folder[parent] = [*sizes, -len(classes)]
+    for path, sizes in sorted(sizes_by_folder.items()):
         classes = -min(0, sizes[-1])
         what = f"{classes} classes" if classes else ""
         yield path, f"{len(sizes) - bool(classes):,}", sum(sizes), what

@@ -45,8 +45,8 @@ def decoded(source: Source, on_bad: str = "error", on_disk: bool = True) -> Deco
     """
     if not (on_disk and source.on_disk and source.key):
         images: list[np.ndarray] = []
-        labels, found = _read_all(source, lambda x: images.append(x.ravel()))
-        source = without(source, found, on_bad)
+        labels, reasons = _read_all(source, lambda x: images.append(x.ravel()))
+        source = without(source, reasons, on_bad)
         return Decoded(source, np.concatenate(images), labels)
     folder = cache_dir() / "decoded"
     data, index = folder / f"{source.key}.u8", folder / f"{source.key}.npz"
@@ -64,8 +64,8 @@ def decoded(source: Source, on_bad: str = "error", on_disk: bool = True) -> Deco
         ) from e
     with np.load(index) as kept:
         labels = kept["labels"]
-        found = dict(zip(kept["bad"].tolist(), kept["why"].tolist(), strict=True))
-    return Decoded(without(source, found, on_bad), np.memmap(data, np.uint8, "r"), labels)
+        reasons = dict(zip(kept["bad"].tolist(), kept["why"].tolist(), strict=True))
+    return Decoded(without(source, reasons, on_bad), np.memmap(data, np.uint8, "r"), labels)
 
 
 def _decode_to(data: Path, index: Path, source: Source) -> None:
@@ -77,10 +77,10 @@ def _decode_to(data: Path, index: Path, source: Source) -> None:
               file=sys.stderr)  # fmt: skip
     # written, not mapped: a full disk is an error then, no SIGBUS
     with files.replacing(data) as part, open(part, "wb") as f:
-        labels, found = _read_all(source, lambda x: f.write(np.ascontiguousarray(x).data))
+        labels, reasons = _read_all(source, lambda x: f.write(np.ascontiguousarray(x).data))
     with files.replacing(index) as part, open(part, "wb") as f:
-        why = np.array(list(found.values()), np.str_)
-        np.savez(f, labels=labels, bad=np.array(list(found), np.int64), why=why)
+        why = np.array(list(reasons.values()), np.str_)
+        np.savez(f, labels=labels, bad=np.array(list(reasons), np.int64), why=why)
 
 
 def _no_room(source: Source, folder: Path) -> UserError:
@@ -113,7 +113,7 @@ def _read_all(source: Source, put: Callable[[np.ndarray], object]):
     Returns:
       int32 labels of these, and {index: reason} of the others.
     """
-    labels, found, done = [], {}, 0
+    labels, reasons, done = [], {}, 0
     n = len(source)
     chunk = int(np.clip((8 << 20) * n // max(source.bytes, 1), 1, 64))  # images, of some 8 MiB
     with ThreadPoolExecutor(threads := os.cpu_count() or 1) as pool:
@@ -124,9 +124,9 @@ def _read_all(source: Source, put: Callable[[np.ndarray], object]):
             if first >= 2 * threads * chunk and ahead:
                 for result in ahead.popleft().result():
                     if isinstance(result, str):
-                        found[done] = result
+                        reasons[done] = result
                     else:
                         put(result[0])
                         labels.append(result[1])
                     done += 1
-    return np.array(labels, np.int32), found
+    return np.array(labels, np.int32), reasons

@@ -54,7 +54,7 @@ def twice(im, again) -> np.ndarray:
     """
     raw = raw_mode(im)
     if raw == "LA;16B":  # four bytes a pixel: what RGBA has
-        im._mode = "RGBA"
+        im._mode = "RGBA"  # Pillow has no public way to say how the bytes are to be read
         im.tile = [t._replace(args="RGBA") for t in im.tile]
         x = np.asarray(im)
         return x[..., 0::2].astype(np.uint16) << 8 | x[..., 1::2]

@@ -121,9 +121,9 @@ def _refuse_deeper_splits(root: Path, names: Sequence[str]) -> None:
             folder = above
     mixed = sorted(above for above, there in kinds.items() if "train" in there and len(there) > 1)
     if mixed:
-        more = f" and {len(mixed) - 1} more" if len(mixed) > 1 else ""
+        others = f" and {len(mixed) - 1} more" if len(mixed) > 1 else ""
         raise UserError(
-            f"{root}: {mixed[0]}/{more} holds train and test folders, which would be mixed; "
+            f"{root}: {mixed[0]}/{others} holds train and test folders, which would be mixed; "
             f"take folder:{root / mixed[0]}, or put the split folders on top"
         )
 

@@ -72,6 +72,7 @@ def open_hub(rest: str, split: str, data_dir: Path | None, holdout: int):
     table = table.cast_column(image, _datasets().Image(decode=False))
     files = [Path(f["filename"]) for f in table.cache_files]
     stats = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.exists()]
+    # `datasets` has no public name for it, and its documentation tells of it all the same.
     key = hash_of(VERSION, table._fingerprint, len(table), stats)
     with remembered(f"hub-{key}") as memory:
         if not memory:

@@ -188,7 +188,8 @@ def run_command(args: argparse.Namespace) -> int:
     if args.draft:
         source = dataclasses.replace(source, at_least=2 * args.size)
     about = pack(source, args.out, args.size, name, args.threads)
-    left = f", {about['left_out']} left out" if about["left_out"] else ""
-    print(f"{about['n']:,} images of {args.size}x{args.size}{left}: {about['bytes'] / 1e6:,.1f} MB "
-          f"in {len(about['files'])} file(s); data.source=packed:{args.out}")  # fmt: skip
+    left_out = f", {about['left_out']} left out" if about["left_out"] else ""
+    size = f"{about['bytes'] / 1e6:,.1f} MB in {len(about['files'])} file(s)"
+    print(f"{about['n']:,} images of {args.size}x{args.size}{left_out}: {size}; "
+          f"data.source=packed:{args.out}")  # fmt: skip
     return 0

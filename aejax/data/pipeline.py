@@ -10,32 +10,23 @@ of processes nor where a run was resumed changes what is trained on. Three ways 
 
 import contextlib
 import dataclasses
-import multiprocessing
-import os
-import queue
 import shutil
-import signal
-import threading
 import time
-from collections.abc import Generator, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Generator
 
 import numpy as np
+from jaxtyping import PRNGKeyArray
 from ml_collections import ConfigDict
 
+from aejax.data.ahead import Arrays, begin_worker, made_ahead, without_accelerator
 from aejax.data.cache import cache_dir
 from aejax.data.decoded import Decoded, decoded, verify
 from aejax.data.draws import Batches, Draws, Reader, read_rows
 from aejax.data.source import Source
 from aejax.data.splits import Splits, open_splits
 from aejax.errors import UserError
+from aejax.types import Batch, Shape
 
-if TYPE_CHECKING:  # Grain's workers import this module, and need no JAX
-    from jaxtyping import PRNGKeyArray
-
-    from aejax.types import Batch, Shape
-
-Arrays = dict[str, np.ndarray]  # such as {"image": uint8 [..., h, w, c], "label": int32 [...]}
 DEVICE_BYTES = 1 << 30  # "auto": equal shapes up to here live on the device,
 MEMMAP_BYTES = 64 << 30  # others up to here, and up to a quarter of the free disk, in a memory map
 
@@ -105,7 +96,7 @@ class Pipeline:
         self._open: list[Generator[Arrays]] = []  # iterators that are being read
 
     @property
-    def image_shape(self) -> "Shape":
+    def image_shape(self) -> Shape:
         """`example_shape`, which every training pipeline has.
 
         Raises:
@@ -149,11 +140,11 @@ class Pipeline:
 
     def images(
         self,
-        resident: "Batch | None",
-        batch: "Batch",
-        key: "PRNGKeyArray | None" = None,
+        resident: Batch | None,
+        batch: Batch,
+        key: PRNGKeyArray | None = None,
         training: bool = True,
-    ) -> "Batch":
+    ) -> Batch:
         """What the model sees of a batch, inside jit: {"image": float32 [b, h, w, c] in [0, 1],
         "label": int32 [b] if there are labels}.
 
@@ -189,7 +180,7 @@ class Pipeline:
             made = self._grain(start, k, stop)
         else:
             steps = range(start, stop, k)
-            made = _ahead(self.dispatch(s, min(k, stop - s)) for s in steps)
+            made = made_ahead(self.dispatch(s, min(k, stop - s)) for s in steps)
         self._open.append(made)
         try:
             while True:
@@ -218,8 +209,8 @@ class Pipeline:
         by_pipe = grain.experimental.DatasetOptions(min_shm_size=1 << 62)
         # not by /dev/shm: containers have little of it, and a killed run would leave it full
         steps = grain.experimental.WithOptionsIterDataset(steps.to_iter_dataset(options), by_pipe)
-        with _no_accelerator():  # until each worker has answered once: all are started then
-            made = iter(steps.mp_prefetch(several, _worker))
+        with without_accelerator():  # until each worker has answered once: all are started then
+            made = iter(steps.mp_prefetch(several, begin_worker))
             parts = [next(made) for _ in range(min(self.workers, stop - start))]
         try:
             for s in range(start, stop, k):
@@ -242,7 +233,7 @@ class Pipeline:
           into the split; "mask" float32 [b], 0 for what only fills the last batch. All processes
           yield equally many batches of equal shapes.
         """
-        made = _ahead(self._eval_batches(batch))
+        made = made_ahead(self._eval_batches(batch))
         self._open.append(made)
         try:
             yield from made
@@ -287,76 +278,6 @@ def _centre(x: np.ndarray, side: int) -> np.ndarray:
         return x
     top, left = (x.shape[0] - side) // 2, (x.shape[1] - side) // 2
     return x[top : top + side, left : left + side]
-
-
-def _ahead(items: Iterator[Arrays], depth: int = 4) -> Generator[Arrays]:
-    """The same items, made by a thread that is at most `depth` ahead."""
-    made: queue.Queue = queue.Queue(depth)
-    ended, done = threading.Event(), object()
-
-    def put(item) -> bool:
-        while not ended.is_set():
-            try:
-                made.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def work():
-        try:
-            for item in items:
-                if not put((item, None)):
-                    return
-            put((done, None))
-        except BaseException as e:  # handed to the reader
-            put((done, e))
-
-    thread = threading.Thread(target=work, name="aejax-data", daemon=True)
-    thread.start()
-    try:
-        while True:
-            item, error = made.get()
-            if error is not None:
-                raise error
-            if item is done:
-                return
-            yield item
-    finally:
-        ended.set()
-        thread.join()
-
-
-@contextlib.contextmanager
-def _no_accelerator() -> Generator[None]:
-    """The environment in which Grain's workers start: should anything in them import jax (Grain
-    does), it can find a CPU only."""
-    hidden = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "", "TPU_SKIP_MDS_QUERY": "1"}
-    before = {name: os.environ.get(name) for name in hidden}
-    os.environ.update(hidden)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-def _worker(index: int, count: int) -> None:
-    """What a worker does first: leaves Ctrl-C and SIGTERM to the run, which saves and then ends
-    it, and ends by itself when the run was killed."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-
-    def watch():
-        parent = multiprocessing.parent_process()
-        if parent is not None:
-            parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _choose(source: Source) -> str:

@@ -243,8 +243,8 @@ def without(source: Source, reasons: dict[int, str], on_bad: str) -> Source:
 
 
 def _some(bad: Sequence[tuple[str, str]], most: int = 5) -> str:
-    more = f" and {len(bad) - most} more" if len(bad) > most else ""
-    return ", ".join(f"{name} ({reason})" for name, reason in bad[:most]) + more
+    others = f" and {len(bad) - most} more" if len(bad) > most else ""
+    return ", ".join(f"{name} ({reason})" for name, reason in bad[:most]) + others
 
 
 def _resized(sizes: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:

@@ -29,7 +29,7 @@ def files_in(
     if not os.path.isdir(folder):
         raise UserError(f'no folder "{folder}"')
     root = os.path.realpath(folder)
-    found: list[Path] = []
+    paths: list[Path] = []
     entered: set[str] = set()
     pending, links = [os.fspath(folder)], []
     while pending:
@@ -41,13 +41,13 @@ def files_in(
                     (links if entry.is_symlink() else pending).append(entry.path)
             elif entry.name.lower().endswith(suffixes):
                 if _is(entry, "file") or entry.is_symlink():  # not a pipe or a socket
-                    found.append(Path(entry.path))
+                    paths.append(Path(entry.path))
         while links and not pending:  # all real folders first: their names win over links' names
             links.sort(reverse=True)
             target = os.path.realpath(link := links.pop())
             if target not in entered and not _holds(target, root):
                 pending.append(link)
-    return sorted(found)
+    return sorted(paths)
 
 
 def images_in(

@@ -39,15 +39,18 @@ Weights = Mapping[str, Array | np.ndarray]
 
 def shapes() -> dict[str, tuple[int, ...]]:
     """Every name that a weights file must have, and its shape there."""
-    found: dict[str, tuple[int, ...]] = {}
+    expected: dict[str, tuple[int, ...]] = {}
     c = 3
     for layer in LAYERS:
         if layer == "M":
             continue
         number, o = layer
-        found[f"features.{number}.weight"], found[f"features.{number}.bias"] = (o, c, 3, 3), (o,)
+        expected[f"features.{number}.weight"], expected[f"features.{number}.bias"] = (
+            (o, c, 3, 3),
+            (o,),
+        )
         c = o
-    return found | {f"lin{i}.model.1.weight": (1, n, 1, 1) for i, n in enumerate(STAGES)}
+    return expected | {f"lin{i}.model.1.weight": (1, n, 1, 1) for i, n in enumerate(STAGES)}
 
 
 @functools.lru_cache(2)
@@ -95,17 +98,17 @@ def _read(path: pathlib.Path, sha256: str) -> dict[str, np.ndarray]:
 def features(weights: Weights, x: Float[Array, "b h w 3"]) -> list[Float[Array, "b h w c"]]:
     """Activations of the five stages of pictures in [0, 1], each pixel's channels of length 1."""
     x = (2.0 * x - 1.0 - jnp.array(SHIFT, x.dtype)) / jnp.array(SCALE, x.dtype)
-    found = []
+    stages = []
     for layer in (*LAYERS, "M"):
         if layer == "M":
             length = jnp.sqrt(jnp.sum(jnp.square(x), -1, keepdims=True) + 1e-20)
-            found.append(x / (length + 1e-10))
+            stages.append(x / (length + 1e-10))
             window = (1, 2, 2, 1)
             x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, window, "VALID")
             continue
         w, b = (weights[f"features.{layer[0]}.{part}"] for part in ("weight", "bias"))
         x = jax.nn.relu(ops.conv(x, jnp.asarray(w)) + jnp.asarray(b))
-    return found
+    return stages
 
 
 def lpips(

@@ -74,7 +74,7 @@ class Parts:
             self.pipeline.images,
             accumulate=config.accumulate,
             ema=config.ema,
-            only=config.only,
+            trained_pattern=config.only,
         )
         return ops.traced_with(self.config.ops, step)
 

@@ -137,30 +137,30 @@ def build_optimiser(config: Config, schedule: optax.Schedule) -> optax.GradientT
     return tx
 
 
-def trained(params: PyTree, only: str) -> PyTree:
+def trained(params: PyTree, pattern: str) -> PyTree:
     """A tree of booleans: whether the regex is in a parameter's path, such as "f_E/a/bias".
 
     Raises:
       UserError: not a regex, or it is in no path.
     """
     try:
-        wanted = re.compile(only)
+        wanted = re.compile(pattern)
     except re.error as e:
-        raise UserError(f'optim.only = "{only}" is not a regular expression: {e}') from e
+        raise UserError(f'optim.only = "{pattern}" is not a regular expression: {e}') from e
     path = functools.partial(jax.tree_util.keystr, simple=True, separator="/")
     is_trained = jax.tree_util.tree_map_with_path(
         lambda p, _: wanted.search(path(p)) is not None, params
     )
     if not any(jax.tree.leaves(is_trained)):
         first = path(jax.tree_util.tree_leaves_with_path(params)[0][0])
-        raise UserError(f'optim.only = "{only}" is in no parameter\'s path, such as {first}')
+        raise UserError(f'optim.only = "{pattern}" is in no parameter\'s path, such as {first}')
     return is_trained
 
 
-def frozen(params: PyTree, only: str) -> PyTree:
+def frozen(params: PyTree, pattern: str) -> PyTree:
     """`params` with those that are not trained as constants, which have no backward pass."""
-    if not only:
+    if not pattern:
         return params
     return jax.tree.map(
-        lambda p, move: p if move else jax.lax.stop_gradient(p), params, trained(params, only)
+        lambda p, move: p if move else jax.lax.stop_gradient(p), params, trained(params, pattern)
     )

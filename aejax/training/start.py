@@ -28,18 +28,18 @@ def started(variables: Variables, config: Config, objective: Objective, shape: S
     Raises:
       UserError: no such model; `start_only` is no regex or in no path; shapes differ.
     """
-    start, only = config["start"], config["start_only"]
+    start, pattern = config["start"], config["start_only"]
     trained = load(start)
     taken = trained.variables
     if isinstance(objective, AdaptsStart):
         taken = objective.adapt_start(trained, shape)
     target = variables
-    if only:
-        taken, target = (_chosen(tree, only) for tree in (taken, variables))
+    if pattern:
+        taken, target = (_chosen(tree, pattern) for tree in (taken, variables))
         if not target:
             paths = ["/".join(p[1:]) for p in flatten_dict(dict(variables))]
             raise UserError(
-                f'model.start_only = "{only}" is in no parameter\'s path, such as {paths[0]}'
+                f'model.start_only = "{pattern}" is in no parameter\'s path, such as {paths[0]}'
             )
     check_fit(
         taken, target, f"model.start: {start}",
@@ -50,12 +50,12 @@ def started(variables: Variables, config: Config, objective: Objective, shape: S
     return jax.tree.map(jnp.array, unflatten_dict(merged))
 
 
-def _chosen(variables: Variables, only: str) -> Variables:
+def _chosen(variables: Variables, pattern: str) -> Variables:
     """Those leaves that the regex is in the path of, without the collection's name."""
     try:
-        wanted = re.compile(only)
+        wanted = re.compile(pattern)
     except re.error as e:
-        raise UserError(f'model.start_only = "{only}" is not a regular expression: {e}') from e
+        raise UserError(f'model.start_only = "{pattern}" is not a regular expression: {e}') from e
     flat = flatten_dict(dict(variables))
     return unflatten_dict({p: v for p, v in flat.items() if wanted.search("/".join(p[1:]))})
 

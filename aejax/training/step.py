@@ -30,7 +30,7 @@ def make_train_step(
     *,
     accumulate: int = 1,
     ema: float = 0.0,
-    only: str = "",
+    trained_pattern: str = "",
 ) -> Callable:
     """train_step(state, batch, resident, key) -> (state, metrics).
 
@@ -40,14 +40,14 @@ def make_train_step(
         gathers, crops and flips on the device.
       accumulate: micro-batches of a step, whose gradients are averaged.
       ema: decay of the averaged parameters, lower in the first steps (warm-up).
-      only: regex of the parameters that are trained, as `tx` has it.
+      trained_pattern: regex of the parameters that are trained, as `tx` has it.
 
     A step without a finite gradient leaves the state as it was but for the step's number; the
     metric "skipped" counts them.
     """
 
     def loss_fn(params, collections, batch, key):
-        params = frozen(params, only)
+        params = frozen(params, trained_pattern)
         variables = {"params": params, **collections}
         loss, aux = evaluated(objective, model, variables, batch, key, True)
         metrics = {name: jnp.mean(v) for name, v in aux.metrics.items()} | {"loss": jnp.mean(loss)}
