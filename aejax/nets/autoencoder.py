@@ -66,7 +66,7 @@ def build_model(config: Config, shape: Sequence[int]) -> nn.Module:
     return quantised(_float_model(config, shape), config.get("quantise") or {})
 
 
-def _float_model(config: Mapping[str, Any], shape: Sequence[int]) -> nn.Module:
+def _float_model(config: Config, shape: Sequence[int]) -> nn.Module:
     if min(shape) < 1:
         raise UserError(f"images of {'x'.join(map(str, shape))} have no pixels")
     latent = config["latent"]

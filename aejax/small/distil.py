@@ -81,7 +81,7 @@ class Distil(Autoencode):
         return total, aux.replace(metrics=metrics)
 
 
-def code_distance(a: Float[Array, " b *s"], b: Float[Array, " b *t"]) -> Float[Array, " b"]:
+def code_distance(a: Float[Array, "b ..."], b: Float[Array, "b ..."]) -> Float[Array, " b"]:
     """How far codes are from a teacher's, per example; see `Distil`."""
     if a.shape == b.shape:
         return jnp.mean(jnp.square(a - b).reshape(len(a), -1), 1)

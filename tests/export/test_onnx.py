@@ -40,6 +40,7 @@ assert not {"aejax", "flax", "jax"} & sys.modules.keys()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "part", "size"),
     [
