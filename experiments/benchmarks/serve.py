@@ -106,7 +106,7 @@ def main() -> None:
         load = Load(port, bodies())
         connection = load.connect()
         load.bodies["coded"] = load.ask(connection, "POST", "/api/encode", "small")[1]
-        for method, path, body, expected in ROUTES.values():  # compiled before it is measured
+        for method, path, body, _ in ROUTES.values():  # compiled before it is measured
             for together in (1, 2, 4, 8) if "denoise" in path else (1,):
                 threads = [
                     threading.Thread(
@@ -149,14 +149,14 @@ def report(load: Load, took: float, status: int, args) -> None:
                  f"{np.percentile(whole, 99):.0f}", f"{whole.max():.0f}"))  # fmt: skip
     middle = [m for t, m in load.memory if took / 3 < t < 2 * took / 3]
     last = [m for t, m in load.memory if t > 2 * took / 3]
-    memory = f"{max(middle, default=0):.0f} MiB in the second third, {max(last, default=0):.0f} "
+    memory = f"{max(middle, default=0):.0f} MiB in the second third, {max(last, default=0):.0f}"
     wrong = ", ".join(f"{n} x {what}" for what, n in load.errors.items()) or "none"
     text = f"""{args.clients} clients, {took:.0f} s, {len(whole) / took:.1f} requests/s; milliseconds:
 
 {table(("request", "answered", "p50", "p99", "longest"), rows)}
 
 - errors: {wrong}
-- resident memory of the server, at most: {memory}MiB in the last
+- resident memory of the server, at most: {memory} MiB in the last
 - exit status after SIGTERM: {status}
 """
     write(__file__, text, args, "starlette", "uvicorn",

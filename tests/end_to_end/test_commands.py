@@ -51,8 +51,7 @@ NOT_RUN = {
     r"tfds:fashion_mnist": "needs the data folder",
     r"aejax\.denoising\.ship": "needs a trained run and writes into the package",
     r"^pip install ": "installs the checkout: see tests of the wheel",
-    r"^(aejax serve|curl) ": "runs until it is stopped: see tests of serve",
-    r"^ffmpeg ": "needs ffmpeg: see tests of stream",
+    r"^aejax serve": "runs until it is stopped: see tests of serve",
     r"^export GLIBC_TUNABLES": "a setting, no command",
 }
 # Python blocks: what stands before them in a reader's program.
