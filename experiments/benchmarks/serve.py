@@ -149,14 +149,16 @@ def report(load: Load, took: float, status: int, args) -> None:
                  f"{np.percentile(whole, 99):.0f}", f"{whole.max():.0f}"))  # fmt: skip
     middle = [m for t, m in load.memory if took / 3 < t < 2 * took / 3]
     last = [m for t, m in load.memory if t > 2 * took / 3]
-    memory = f"{max(middle, default=0):.0f} MiB in the second third, {max(last, default=0):.0f}"
+    most = [max(part, default=0.0) for part in (middle, last)]
     wrong = ", ".join(f"{n} x {what}" for what, n in load.errors.items()) or "none"
-    text = f"""{args.clients} clients, {took:.0f} s, {len(whole) / took:.1f} requests/s; milliseconds:
+    rate = len(whole) / took
+    text = f"""{args.clients} clients, {took:.0f} s, {rate:.1f} requests/s; milliseconds:
 
 {table(("request", "answered", "p50", "p99", "longest"), rows)}
 
 - errors: {wrong}
-- resident memory of the server, at most: {memory} MiB in the last
+- resident memory of the server, at most: {most[0]:.0f} MiB in the second third,
+  {most[1]:.0f} MiB in the last
 - exit status after SIGTERM: {status}
 """
     write(__file__, text, args, "starlette", "uvicorn",
