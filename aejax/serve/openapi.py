@@ -113,7 +113,8 @@ def _range(parameter: dict[str, Any]) -> str:
 
 
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1"><title>aejax: HTTP</title>
+<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">
+<title>aejax: HTTP</title>
 <style>:root{{color-scheme:light dark}}body{{font:16px/1.5 system-ui,sans-serif;max-width:46rem;
 margin:2rem auto;padding:0 1rem}}table{{border-collapse:collapse}}td{{padding:.15rem .8rem .15rem 0;
 vertical-align:top}}h2{{font-size:1.1rem;margin-top:2rem}}</style>

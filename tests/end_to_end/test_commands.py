@@ -52,6 +52,7 @@ NOT_RUN = {
     r"aejax\.denoising\.ship": "needs a trained run and writes into the package",
     r"^pip install ": "installs the checkout: see tests of the wheel",
     r" --onnx ": "makes an environment of its own: see tests/export/test_onnx.py",
+    r"^aejax serve": "runs until it is stopped: see tests of serve",
     r"^export GLIBC_TUNABLES": "a setting, no command",
 }
 # Python blocks: what stands before them in a reader's program.

@@ -44,11 +44,12 @@ class Running:
 
     def ask(self, method, path, body=None, headers=None):
         """(status, headers, body) of a request."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         with contextlib.closing(connection):
             connection.request(method, path, body, headers or {})
             answer = connection.getresponse()
-            return answer.status, dict(answer.getheaders()), answer.read()
+            headers = {name.lower(): value for name, value in answer.getheaders()}
+            return answer.status, headers, answer.read()
 
     def error(self, *request, **more):
         """(status, reason) of a request that is refused."""

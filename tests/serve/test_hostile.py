@@ -146,14 +146,14 @@ def _answer(port, request, seconds):
 
 
 def _attack(serve, png, count, seed, caplog, monkeypatch):
-    monkeypatch.setattr(server_module, "HEADER_SECONDS", 2.0)
-    s = serve(StandIn(), bytes=LIMIT, pixels=1 << 20, upload_seconds=2)
+    monkeypatch.setattr(server_module, "HEADER_SECONDS", 20.0)
+    s = serve(StandIn(), bytes=LIMIT, pixels=1 << 20)
     rng, seen = random.Random(seed), {}
     with caplog.at_level(logging.ERROR):
         for n in range(count):
             kind = KINDS[n % len(KINDS)]
             request = kind(rng)
-            answer = _answer(s.port, request, 20)
+            answer = _answer(s.port, request, 60)
             status = int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/1.1 ") else 0
             seen.setdefault(kind.__name__, []).append(status)
             where = f"request {n}, {kind.__name__}: {request[:200]!r} -> {answer[:300]!r}"

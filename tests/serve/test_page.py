@@ -48,10 +48,7 @@ def _drop(page, data, name="photo.png"):
 
 
 def _note(page, part, text):
-    page.wait_for_function(
-        "([part, text]) => document.getElementById(part).textContent.includes(text)",
-        arg=[part, text],
-    )
+    sync_api.expect(page.locator(f"#{part}")).to_contain_text(text, timeout=60_000)
 
 
 @pytest.mark.parametrize("width", [1200, 400])
@@ -70,7 +67,7 @@ def test_all_parts_of_the_page(open_page, png, width, scheme):
     assert page.evaluate(at) == "20%"
     page.select_option("#class", label="dog")
     page.click("#draw")
-    page.wait_for_function("document.getElementById('sheet').naturalWidth > 0")
+    page.wait_for_selector("#sheet:visible")
     wide = page.evaluate("document.documentElement.scrollWidth")
     assert wide <= width, f"the page is {wide} pixels wide"
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor")

@@ -30,7 +30,7 @@ def test_every_route_does_what_it_says(serve, png):
     for request in ({"body": data}, _form(data)):
         status, headers, body = s.ask("POST", "/api/denoise?strength=0.5", **request)
         assert (status, headers["content-type"]) == (200, "image/png")
-        assert headers["X-Noise-Removed"] == "6.25"
+        assert headers["x-noise-removed"] == "6.25"
         np.testing.assert_array_equal(_image(body), x // 2 + 64)
     coded = s.ask("POST", "/api/encode?quality=30", data)[2]
     np.testing.assert_array_equal(_image(s.ask("POST", "/api/decode", coded)[2]), x)
@@ -46,7 +46,7 @@ def test_every_route_does_what_it_says(serve, png):
     assert s.ask("GET", "/healthz")[2] == b"ok\n"
     page, docs = s.ask("GET", "/"), s.ask("GET", "/docs")
     assert b"<title>aejax</title>" in page[2]
-    assert page[1]["Content-Security-Policy"].startswith("default-src 'self'")
+    assert page[1]["content-security-policy"].startswith("default-src 'self'")
     assert b"/api/denoise" in docs[2]
 
 
@@ -131,7 +131,7 @@ def test_a_full_queue_says_when_to_come_again(serve, png):
         waiting = [pool.submit(s.ask, "POST", "/api/denoise", png()) for _ in range(3)]
         _until(lambda: b"aejax_active_requests 3" in s.ask("GET", "/metrics")[2])
         status, headers, body = s.ask("POST", "/api/denoise", png())
-        assert status == 503 and int(headers["Retry-After"]) >= 1
+        assert status == 503 and int(headers["retry-after"]) >= 1
         assert json.loads(body)["error"] == "3 requests are being served"
         assert s.ask("GET", "/healthz")[0] == 200  # still answers
         work.release.set()
@@ -144,7 +144,7 @@ def test_work_that_takes_too_long_is_given_up(serve, png):
     work.release.clear()
     s = serve(work, seconds=0.2)
     status, headers, body = s.ask("POST", "/api/denoise", png())
-    assert status == 503 and "Retry-After" in headers and b"within 0.2 s" in body
+    assert status == 503 and "retry-after" in headers and b"within 0.2 s" in body
     work.release.set()
     _until(lambda: s.ask("POST", "/api/denoise", png())[0] == 200)
 
