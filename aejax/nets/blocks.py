@@ -52,7 +52,7 @@ class LowRankDense(nn.Module):
 
     features: int
     rank: int
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "... c"]) -> Float[Array, "... o"]:
@@ -60,7 +60,7 @@ class LowRankDense(nn.Module):
         return Dense(self.features, dtype=self.dtype, name="v")(u)
 
 
-def dense_of_rank(features: int, rank: int, dtype: Any) -> nn.Module:
+def dense_of_rank(features: int, rank: int, dtype: DTypeLike) -> nn.Module:
     """A Dense, or with a rank above 0 a LowRankDense."""
     return LowRankDense(features, rank, dtype) if rank else Dense(features, dtype=dtype)
 
@@ -181,7 +181,7 @@ class PlainBlock(nn.Module):
     kernel: int = 3
     activation: Callable = jax.nn.relu
     bias_free: bool = False
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
