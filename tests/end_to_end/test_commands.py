@@ -97,7 +97,7 @@ def pictures(folder):
         top, left = rng.integers(0, 512 - 160, 2)
         Image.fromarray(photo[top : top + h, left : left + w]).save(mine / f"{i}.jpg")
     (mine / ".DS_Store").write_bytes(b"\0")
-    Image.fromarray(photo[:80, 200:280]).save(folder / "photo.png")
+    Image.fromarray(photo[:192, 200:392]).save(folder / "photo.png")
     for name in ("noisy", "my/small"):
         (folder / name).mkdir()
         Image.fromarray(photo[100:140, 200:240]).save(folder / name / "1.png")
