@@ -387,6 +387,15 @@ def test_the_page_has_the_training_curves_of_every_run(tmp_path):
     assert "0.004" in text and ">2</text>" in text and ">500</text>" in text
 
 
+def test_a_model_has_one_colour_in_the_curves_of_every_set(tmp_path):
+    sets = [{"data.source": s, **MODELS[m], "@model": m}
+            for s, m in (("a", "linear"), ("a", "conv"), ("b", "conv"))]  # fmt: skip
+    text = write_report([with_logs(make(tmp_path, sets))]).read_text()
+    of_b = text.split("<h3>b</h3>")[-1]
+    assert set(re.findall(r'<polyline class="c(\d)"', of_b)) == {"1"}
+    assert '<i class="c1"></i>conv</li>' in of_b and "linear</li>" not in of_b
+
+
 def test_no_curves_without_logs(tmp_path):
     assert "<h2>Training</h2>" not in write_report([make(tmp_path)]).read_text()
 

@@ -50,6 +50,11 @@ def runtime_for(metric: str = "mse") -> Runtime:
 
 
 def runtime_of(model: bytes) -> Runtime:
+    """The runtime of the model that a file names by its id.
+
+    Raises:
+      CodecError: it is not here.
+    """
     if model in _given:
         return _given[model]
     for name in METRICS.values():

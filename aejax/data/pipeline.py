@@ -318,9 +318,12 @@ def make_pipeline(
     Raises:
       UserError: values that cannot be; a source, split or image that cannot be used.
 
-    >>> pipeline = make_pipeline(config, training=True)
-    >>> pipeline.images(step=0)["image"].shape
-    (16, 8, 8, 1)
+    >>> pipeline = make_pipeline(config, training=False)
+    >>> pipeline.n, pipeline.example_shape
+    (179, (8, 8, 1))
+    >>> len(list(pipeline.eval_batches(32)))
+    6
+    >>> pipeline.close()
     """
     data = config.data
     crop = data.crop if training else config.eval.get("crop", 0)

@@ -14,6 +14,7 @@ from aejax.corrupt import chain
 from aejax.denoising.objective import FLOOR, Images, Supervised
 from aejax.errors import UserError
 from aejax.losses import mixture
+from aejax.nets.applied import applied
 from aejax.objective import run_model
 from aejax.types import Aux, Batch, Variables
 
@@ -33,7 +34,7 @@ def taught(name: str, x_tilde: Images) -> Images:
     """What the denoiser `name` makes of noisy images, without a gradient."""
     model, variables = _teacher(name)
     variables = jax.lax.optimization_barrier(variables)  # or XLA folds its transforms for minutes
-    return jax.lax.stop_gradient(model.apply(variables, x_tilde, None, train=False).y)
+    return jax.lax.stop_gradient(applied(model, variables, x_tilde, None, train=False).y)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -274,3 +274,7 @@ def with_one_more_level(params: Mapping[str, Any], width: int) -> dict[str, Any]
         "bottom_1": block(keys[2]),
     }
     return jax.tree.map(jnp.asarray, renamed | new)
+
+
+# Whose layers are known: what takes a model apart (`distil.in_gray`) takes these alone.
+MODELS = {"unet": UNetDenoiser, "residual": ResidualDenoiser, "dncnn": DnCNN}

@@ -24,8 +24,9 @@ def box_mean(x: Images, side: int) -> Images:
     p = side // 2
     x = jnp.pad(x, ((0, 0), (p, p), (p, p), (0, 0)), mode="symmetric")
     h, w = x.shape[1] - 2 * p, x.shape[2] - 2 * p
-    x = sum(x[:, i : i + h] for i in range(side))
-    return sum(x[:, :, i : i + w] for i in range(side)) / side**2
+    zero = jnp.zeros((), x.dtype)
+    x = sum((x[:, i : i + h] for i in range(side)), zero)
+    return sum((x[:, :, i : i + w] for i in range(side)), zero) / side**2
 
 
 def nonlocal_means(

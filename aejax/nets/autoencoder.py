@@ -19,7 +19,13 @@ from aejax.types import Cond, Config, Output
 
 
 class AutoEncoder(nn.Module):
-    """f_E, a bottleneck and f_D."""
+    """f_E, a bottleneck and f_D.
+
+        x [b, H, W, c] --f_E--> h --bottleneck--> h_hat, terms
+        h_hat --f_D--> y [b, H, W, c]
+
+    h is a vector [b, k] or a map [b, h, w, k]. A y of whole strides is cut to the size of x.
+    """
 
     f_E: nn.Module
     bottleneck: nn.Module

@@ -151,6 +151,8 @@ class Upsample(nn.Module):
 class ResBlock(nn.Module):
     """x + conv(act(conv(x))), the last convolution zero at the start: the identity.
 
+        x --conv, act--> conv --> + x (through 1x1 if the channels differ)
+
     `features` other than x's channels puts a 1x1 convolution on the skip. With `bias_free` and
     relu it is exactly homogeneous; with gelu it is not.
     """
@@ -197,7 +199,10 @@ def gate(x: Float[Array, "... 2*c"]) -> Float[Array, "... c"]:
 
 
 class GatedBlock(nn.Module):
-    """The workhorse: norm, 1x1, depthwise, gate, 1x1; then norm, 1x1, gate, 1x1; both residual.
+    """Two residual branches with gates.
+
+        x --norm, 1x1, depthwise--> gate --1x1--> + x = x'
+        x' --norm, 1x1--> gate --1x1--> + x'
 
     NAFNet's block (Chen et al., 2022, arXiv:2204.04676) without its global pooling. Both branches
     are zero at the start. With expand e: 3 e c^2 + k^2 e c multiply-adds per pixel.

@@ -42,7 +42,7 @@ class DenseDecoder(nn.Module):
 
 
 class LinearDecoder(nn.Module):
-    """One matrix to the whole image, or with `patch` to each patch x patch block."""
+    """One matrix to the whole image, or with `patch` to each patch x patch block: h -> y."""
 
     shape: Sequence[int]
     patch: int = 0
@@ -60,7 +60,7 @@ class LinearDecoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """The levels of ConvEncoder in reverse; `widths` in the encoder's order."""
+    """The levels of ConvEncoder in reverse: h -> y; `widths` in the encoder's order."""
 
     shape: Sequence[int]
     widths: Sequence[int] = (32, 64)
@@ -92,7 +92,7 @@ class ConvDecoder(nn.Module):
 
 
 class ResidualDecoder(nn.Module):
-    """linear(h) + scale * net(h), scale from zero; see ResidualEncoder."""
+    """h -> linear(h) + scale * net(h), scale from zero; see ResidualEncoder."""
 
     linear: nn.Module
     net: nn.Module

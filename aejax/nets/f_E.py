@@ -56,7 +56,10 @@ class DenseEncoder(nn.Module):
 
 
 class LinearEncoder(nn.Module):
-    """One matrix: of the whole image, or with `patch` of each patch x patch block (a stride)."""
+    """One matrix: of the whole image, or with `patch` of each patch x patch block (a stride).
+
+    x --flattened, or patches--> rows --matrix--> h [b, latent] or [b, H/patch, W/patch, latent]
+    """
 
     latent: int
     patch: int = 0
@@ -75,6 +78,8 @@ class LinearEncoder(nn.Module):
 
 class ConvEncoder(nn.Module):
     """Levels of `depth` residual blocks with `widths` channels, halved in size between them.
+
+        x --halved--> blocks --halved--> blocks --> ... --flattened and dense, or 1x1--> h
 
     Returns [b, latent], or with `spatial` [b, H / 2^levels, W / 2^levels, latent]; sizes that are
     no multiple of 2^levels are padded by repeating the border.
@@ -102,6 +107,9 @@ class ConvEncoder(nn.Module):
 
 class ResidualEncoder(nn.Module):
     """linear(x) + scale * net(x), scale from zero: a network that starts as the linear optimum.
+
+        x --linear---------> + --> h
+        x --net, * scale-----^
 
     nets/init.py fills `linear` with PCA (vector latents) or the KLT of patches (spatial ones).
     """

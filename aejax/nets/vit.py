@@ -50,7 +50,10 @@ def rotate(x: Float[Array, "b n t w"], angle: Float[Array, "n w/2"]) -> Float[Ar
 
 
 class Attention(nn.Module):
-    """Softmax attention of `heads` heads over all tokens; `angle` turns queries and keys."""
+    """Softmax attention of `heads` heads over all tokens; `angle` turns queries and keys.
+
+    x [b, n, c] --dense--> q, k, v --softmax(q k^T) v--> dense --> [b, n, c]
+    """
 
     heads: int
     dtype: DTypeLike = jnp.float32
@@ -69,7 +72,10 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then two layers with gelu between them; both added to x, from zero."""
+    """Attention, then two layers with gelu between them; both added to x, from zero.
+
+    x --norm, attention--> + x = x' --norm, dense, gelu, dense--> + x'
+    """
 
     heads: int
     expand: int = 4

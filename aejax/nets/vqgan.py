@@ -20,7 +20,10 @@ from aejax.types import Cond
 
 
 class Residual(nn.Module):
-    """x + conv(silu(norm(conv(silu(norm(x)))))), the last convolution zero at the start."""
+    """A residual branch, zero at the start: [b, h, w, c] -> [b, h, w, features].
+
+    x --norm, silu, 3x3--> norm, silu, 3x3 --> + x (through 1x1 if the channels differ)
+    """
 
     features: int
     dtype: DTypeLike = jnp.float32
@@ -38,7 +41,7 @@ class Residual(nn.Module):
 
 
 class Middle(nn.Module):
-    """Residual, attention over all positions, residual."""
+    """x -> Residual -> attention over all positions -> Residual, of one shape."""
 
     heads: int = 1
     dtype: DTypeLike = jnp.float32
@@ -91,7 +94,8 @@ class VQGANEncoder(nn.Module):
 
 
 class VQGANDecoder(nn.Module):
-    """The mirror, one block more in each level; `widths` in the encoder's order."""
+    """The mirror, one block more in each level: h [b, H/s, W/s, latent] -> y [b, H, W, c];
+    `widths` in the encoder's order."""
 
     shape: Sequence[int]
     widths: Sequence[int] = (128, 256, 512, 512)

@@ -116,10 +116,14 @@ def section(
     groups: Sequence[str],
     metric: str,
     header: str,
+    colours: Mapping[str, int],
 ) -> str:
     """Loss and `metric` ("test/psnr", in words `header`) of every run against its steps, with what
-    the colours mean; "" where no run has kept a log, no metric that was measured once alone."""
-    colours = {group: i % 7 for i, group in enumerate(dict.fromkeys(groups))}
+    the colours mean; "" where no run has kept a log, no metric that was measured once alone.
+
+    Args:
+      colours: the number of each group's colour, the same in all sections of a page.
+    """
     measured = metric.replace("test/", "eval/", 1)
     panels = []
     for title, column in (("Training loss", "loss"), (f"{header}, of the test split,", measured)):
@@ -132,8 +136,8 @@ def section(
     if not any(panels):
         return ""
     key = "".join(
-        f'<li><i class="c{colour}"></i>{html.escape(group)}</li>'
-        for group, colour in colours.items()
+        f'<li><i class="c{colours[group]}"></i>{html.escape(group)}</li>'
+        for group in dict.fromkeys(groups)
         if group
     )
     key = f'<ul class="key">{key}</ul>' if key else ""

@@ -167,6 +167,8 @@ def _curves(collection: Collection) -> list[tuple[str, str]]:
     settings, drawn = collection.settings, []
     labels = [*label_columns(collection), settings.x, *settings.repeats]
     varied = [c for c in labels if _varies(collection, c)]
+    names_of_all = [str(value_of(r, settings.by) or "") for r in collection.results]
+    colours = {name: i % 7 for i, name in enumerate(dict.fromkeys(names_of_all))}
     for facet, rows in facets(collection):
         results = [r for row in rows for r in row.results]
         names = []
@@ -175,7 +177,7 @@ def _curves(collection: Collection) -> list[tuple[str, str]]:
             names.append(", ".join(f"{k} {v}" for k, v in values if v is not None) or r["id"])
         groups = [str(value_of(r, settings.by) or "") for r in results]
         header = column_of(settings.y).header
-        svg = curves.section(results, names, groups, settings.y, header)
+        svg = curves.section(results, names, groups, settings.y, header, colours)
         drawn += [(facet, svg)] if svg else []
     return drawn
 

@@ -124,7 +124,7 @@ def patches(planes, i: int, base) -> Float[Array, "b h w n"]:
 
 
 class Block(nn.Module):
-    """Residual: depthwise 3x3 (or none), two dense layers with `hidden` channels between."""
+    """Residual, in exact arithmetic: u --[depthwise 3x3]--> dense to `hidden` --> dense --> + u."""
 
     hidden: int
     spatial: bool
@@ -140,7 +140,11 @@ class Block(nn.Module):
 
 
 class Pass(nn.Module):
-    """The network of one pass."""
+    """The network of one pass, in exact arithmetic.
+
+    known samples around each position --dense--> blocks --> features [b, h, w, width]
+    features, residuals of the channels before --dense, dense--> mixture of the next channel
+    """
 
     index: int
     width: int
@@ -201,6 +205,9 @@ def log2_likelihood(x, at, level, weight, low: float, high: float):
 
 class Lossless(nn.Module):
     """Bits of images, level by level.
+
+        x --YCoCg-R--> level 0 --even rows and columns--> level 1 --> ...
+        each level, given the next: three passes, Y, Co and Cg in each --> bits
 
     Args:
       width: channels of a pass's network; blocks: of each of its blocks, whether it looks at
