@@ -16,6 +16,7 @@ from aejax.denoising.tiling import tiled
 from aejax.errors import UserError
 from aejax.types import Variables
 
+PHOTO = "photo"  # the shipped model for photographs of cameras, in colour and gray
 SMALLEST = 8  # pixels a side
 TILE = 1024  # pixels a side: about 0.6 GiB in all for the shipped models
 
@@ -123,17 +124,25 @@ def _load_network(name: str, saved: tuple[str, ...]) -> Network:
 
 
 def network_for(channels: int, model: str = "auto") -> Network:
-    """The network for images of 1 or 3 channels. "auto" and "white" (trained on the white noise
-    of the literature) take the shipped one; if no colour weights are installed,
-    colour images go through the gray one channel by channel."""
-    if model not in ("auto", "white"):
-        return load_network(model)
-    if channels == 1:
-        return load_network("gray")
-    try:
-        return load_network("colour")
-    except UserError:
-        return load_network("gray")
+    """The network for images of 1 or 3 channels; a colour model is turned into one of gray images.
+
+    Args:
+      model: "auto": the model for photographs, "white": those for the white noise of the
+        literature, or a name, a file or a run of `load_network`. What is not installed is replaced:
+        photographs by white noise, colour by gray, which takes images channel by channel.
+    """
+    if model == "auto":
+        model = PHOTO if _is_there(PHOTO) else "white"
+    if model == "white":
+        model = "colour" if channels == 3 and _is_there("colour") else "gray"
+    network = load_network(model)
+    return network.in_gray if channels == 1 else network
+
+
+def _is_there(name: str) -> bool:
+    from aejax import weights
+
+    return weights.ALIASES.get(name, name) in weights.names()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,7 +251,6 @@ def _through(
     """x through a network for other channels, if need be: gray through colour as three equal
     channels, colour through gray channel by channel."""
     c = x.shape[2]
-    network = network.in_gray if c == 1 else network
     if network.channels == c:
         return network(x, sigma, progress=progress, **options)
     if network.channels == 1:
@@ -288,8 +296,8 @@ def denoise(image: ArrayLike, sigma: float | None = None, **options) -> np.ndarr
       sigma: how much to take away: a standard deviation on the 0..255 scale, whatever the type.
         Below what the model finds by itself, so much is taken away; above, the picture is denoised
         as though its noise were that strong. None: what the model finds.
-      model: "auto" or "white" (by the channels), "gray", "colour", the folder of a run, a weights
-        file.
+      model: "auto" (photographs), "white" (the white noise of the literature), "gray", "colour",
+        the folder of a run, a weights file.
       strength: 0 leaves the image as it is, 1 takes away all that looks like noise, 2 denoises as
         though there were twice as much.
       self_ensemble: mean over 8 flips and turns: 8 times slower, a little better.

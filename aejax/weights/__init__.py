@@ -26,6 +26,7 @@ LARGE = 1 << 14  # kernels with more entries than this are packed
 ALIASES = {
     "gray": "denoise_gray",
     "colour": "denoise_colour",
+    "photo": "denoise_photo",
     "fashion": "fashion-mnist",
     "mnist": "digits",
 }
