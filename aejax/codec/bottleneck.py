@@ -209,7 +209,8 @@ class Entropy(nn.Module):
             level = exact.bounded(exact.rounded(base), 0.0, LEVELS - 1.0) + mu
             y_hat = exact.rounded(y)
         else:
-            features, terms["bits_z"] = self._through_z(y, cond, train)
+            z_hat, terms["bits_z"] = self._coded_z(y, cond, train)
+            features = self.hyper_synthesis(z_hat, y.shape[1:3], cond)
             if self.hyper == "context":
                 y_hat, mu, level = self._sequential(y, features, base)
             else:
@@ -221,13 +222,12 @@ class Entropy(nn.Module):
             y_hat = y + self._noise(y)
         return self.ungained(y_hat, cond), terms
 
-    def _through_z(self, y: Array, cond: dict, train: bool) -> tuple[Array, Float[Array, " b"]]:
-        """(features for y's levels, bits of z)."""
+    def _coded_z(self, y: Array, cond: dict, train: bool) -> tuple[Array, Float[Array, " b"]]:
+        """(z_hat, its bits)."""
         z = self.hyper_analysis(y, cond)
         mean, level = self.z_prior(cond)
         z_hat = exact.rounded(z - mean) + mean
-        bits = jnp.sum(self._bits(z, z_hat, mean, level, train), (1, 2, 3))
-        return self.hyper_synthesis(z_hat, y.shape[1:3], cond), bits
+        return z_hat, jnp.sum(self._bits(z, z_hat, mean, level, train), (1, 2, 3))
 
     def _sequential(self, y: Array, features: Array, base: Array) -> tuple[Array, Array, Array]:
         """(y_hat, mu, level), [b, h, w, latent] each, of all passes."""

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 import aejax
 from aejax.codec import api as codec
 from aejax.codec import cli, freeze, pillow
+from aejax.codec.frozen import flat, nested
 from aejax.data.images import read_image
 from aejax.errors import UserError
 from tests.codec import tiny
@@ -34,7 +35,7 @@ def call(verb, *arguments):
 def test_weights_come_back_as_they_were(weights):
     found = freeze.load(weights)
     assert found.id == tiny.frozen().id
-    a, b = (freeze.flatten(f.params) for f in (found, tiny.frozen()))
+    a, b = (flat(f.params) for f in (found, tiny.frozen()))
     assert set(a) == set(b)
     for path in a:
         np.testing.assert_array_equal(a[path], b[path])
@@ -49,11 +50,11 @@ def test_a_tuned_model_is_stored_as_what_differs(weights, tmp_path):
     rng = np.random.default_rng(0)
     tuned = {
         path: v * (1 + 0.02 * rng.standard_normal(v.shape)).astype(np.float32)
-        for path, v in freeze.flatten(base.params).items()
+        for path, v in flat(base.params).items()
     }
-    tuned["f_D/klt"] = freeze.flatten(base.params)["f_D/klt"]
+    tuned["f_D/klt"] = flat(base.params)["f_D/klt"]
     whole, frozen = (
-        freeze.Frozen(freeze.frozen_params(freeze.unflatten(tuned), s), base.tables, base.fields)
+        freeze.Frozen(freeze.frozen_params(nested(tuned), s), base.tables, base.fields)
         for s in (None, freeze.stored(base))
     )
     freeze.save(whole, tmp_path / "whole")

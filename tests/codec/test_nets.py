@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from aejax.codec import freeze
+from aejax.codec.frozen import flat
 from aejax.codec.levels import logistic_bits
 from aejax.codec.objective import RateDistortion, klt_start
 from aejax.codec.quality import RATES, at_quality, lagrangian
@@ -131,8 +132,8 @@ def test_training_goes_on_from_other_weights(tmp_path):
         return started_from({"params": params}, config, RateDistortion(), (16, 16, 3))["params"]
 
     found = start(file)
-    for path, value in freeze.flatten(tiny.frozen().params).items():
-        np.testing.assert_array_equal(freeze.flatten(found)[path], value)
+    for path, value in flat(tiny.frozen().params).items():
+        np.testing.assert_array_equal(flat(found)[path], value)
     params["bottleneck"]["z_base"] = np.zeros((9, 5))
     with pytest.raises(UserError, match=r"z_base is \(9, 4\), not \(9, 5\)"):
         start(file)
@@ -143,13 +144,13 @@ def test_training_goes_on_from_other_weights(tmp_path):
 def test_kernels_are_bytes_and_stay_what_they_are(tmp_path):
     """A frozen model frozen again is the same; most of its file is one byte per weight."""
     once = tiny.frozen().params
-    a, b = freeze.flatten(once), freeze.flatten(freeze.frozen_params(once))
+    a, b = flat(once), flat(freeze.frozen_params(once))
     for path in a:
         np.testing.assert_array_equal(a[path], b[path])
     for path, value in a.items():
         if not freeze.is_exact(path) and freeze.kept_as(path, value) == "int8":
             assert np.abs(value / freeze.byte_scale(value)).max() == 127
-            assert np.allclose(value, freeze.flatten(tiny.params())[path], atol=value.max() / 120)
+            assert np.allclose(value, flat(tiny.params())[path], atol=value.max() / 120)
 
 
 @pytest.mark.slow
@@ -161,7 +162,7 @@ def test_gradients_reach_every_parameter(started):
         key, batch = jax.random.key(1), {"image": x}
         return RateDistortion()(model, {"params": params}, batch, key, True)[0].sum()
 
-    for path, g in freeze.flatten(jax.jit(jax.grad(loss))(variables["params"])).items():
+    for path, g in flat(jax.jit(jax.grad(loss))(variables["params"])).items():
         assert np.isfinite(g).all(), path
         assert np.abs(g).max() > 0, path
 
