@@ -138,6 +138,7 @@ def of_network(name: str, picture: Any, runs: int, folder: pathlib.Path) -> Meas
     facts = {
         "kmac_per_pixel": macs_per_pixel(trained.model, shape[-1]) / 1e3,
         "parameters": float(sum(v.size for v in jax.tree.leaves(trained.variables["params"]))),
+        # pyrefly: ignore [missing-attribute]
         "temporary_mb": compiled.memory_analysis().temp_size_in_bytes / 2**20,
         "peak_mb": peak_megabytes(),
         "megapixels_per_second": h * w / rows[2].p50 / 1e3,

@@ -365,6 +365,7 @@ def load_generator(
     )
     variables = {name: {"ae": tree} for name, tree in trained.variables.items()}
     name = f"{pathlib.Path(workdir).name} + {prior}"
+    # pyrefly: ignore [bad-argument-type]
     return Generator(latent_model, fit_prior(latent_model, variables, images), name)
 
 

@@ -5,7 +5,7 @@ Forms of operations and the unrolling of loops depend on it. It is the default b
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import jax
 
@@ -17,12 +17,13 @@ def platform() -> str:
     """The platform that what is traced now will run on: "cpu", "gpu" or "tpu"."""
     if _platform.value:
         return _platform.value
+    # pyrefly: ignore [missing-attribute]
     device = jax.config.jax_default_device
     return getattr(device, "platform", device) or jax.default_backend()
 
 
 @contextlib.contextmanager
-def compiling_for(platform: str) -> Iterator[None]:
+def compiling_for(platform: str) -> Generator[None]:
     """Within it everything is traced for that platform, such as "tpu" in a process without one."""
     with _platform(platform):
         yield

@@ -101,6 +101,7 @@ def pruned(
         updates = jax.tree.map(lambda u, p, m: jnp.where(m, u, -p), updates, params, kept)
         return updates, PruneState(state.step + 1, kept, inner)
 
+    # pyrefly: ignore [bad-argument-type]
     return optax.GradientTransformation(init, update)
 
 

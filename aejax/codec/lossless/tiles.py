@@ -33,6 +33,7 @@ def crc_of(image: np.ndarray) -> int:
     """crc32 of the samples, little-endian, in the order of the array."""
     crc = 0
     for rows in image:
+        # pyrefly: ignore [bad-argument-type]
         crc = zlib.crc32(np.ascontiguousarray(rows, f"<u{image.dtype.itemsize}"), crc)
     return crc
 

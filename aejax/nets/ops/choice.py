@@ -1,7 +1,7 @@
 """Which form an operation takes: plain, cpu_f32 or cpu_bf16, chosen when it is traced."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from functools import wraps
 
 import jax
@@ -36,7 +36,7 @@ def _checked(override: dict[str, str]) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def forms(**override: str) -> Iterator[None]:
+def forms(**override: str) -> Generator[None]:
     """Within it, `forms(conv="plain")` fixes an operation's form, `forms(all=...)` every one's.
 
     Raises:
@@ -65,6 +65,7 @@ def traced_with(override: Mapping[str, str], function: Callable) -> Callable:
 
 def float32_asked() -> bool:
     """Whether the caller asked for float32 products: exact sums of whole numbers depend on it."""
+    # pyrefly: ignore [missing-attribute]
     return jax.config.jax_default_matmul_precision in ("highest", "float32", "F32_F32_F32")
 
 
