@@ -1,7 +1,11 @@
 """uvicorn, for clients that cannot be trusted to be quick."""
 
 import asyncio
+import contextlib
+import signal
 import socket
+import threading
+from collections.abc import Iterator
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -24,12 +28,21 @@ class PatientProtocol(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, whose end by a signal is an ordinary one: SIGINT and SIGTERM let requests
-    in work be answered, and `run` returns."""
+    """uvicorn's server, whose end by SIGINT or SIGTERM is an ordinary one: requests in work are
+    answered, and `run` returns. (uvicorn would raise the signal again.)"""
 
-    def handle_exit(self, sig: int, frame) -> None:
-        super().handle_exit(sig, frame)
-        self._captured_signals.clear()
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """The signals end the server while this is entered; in the main thread alone."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {s: signal.signal(s, self.handle_exit) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def listen(host: str, port: int) -> socket.socket:

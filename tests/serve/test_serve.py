@@ -1,6 +1,7 @@
 """The server as a client sees it: routes, limits, batches, metrics, its end."""
 
 import concurrent.futures
+import http.client
 import io
 import json
 import threading
@@ -198,3 +199,39 @@ def test_an_address_that_is_taken_is_one_line(serve):
         listen("127.0.0.1", serve().port)
     with pytest.raises(UserError, match="cannot listen"):
         listen("192.0.2.1", 0)
+
+
+def test_the_verb_serves_until_a_signal_and_ends_with_status_0():
+    """As a process of its own; nothing is loaded before it is asked for."""
+    import signal
+    import subprocess
+    import sys
+
+    command = [sys.executable, "-m", "aejax", "serve", "--port", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    line = process.stdout.readline()
+    port = int(line.rpartition(":")[2].partition("/")[0])
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    _until(lambda: _is_up(connection), 120)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(120) == 0
+
+
+def _is_up(connection):
+    try:
+        connection.request("GET", "/healthz")
+        return connection.getresponse().read() == b"ok\n"
+    except OSError:
+        connection.close()
+        return False
+
+
+@pytest.mark.parametrize(
+    "arguments, reason",
+    [(("--queue", "0"), "--queue 0: more than 0"), (("--host", "192.0.2.1"), "cannot listen")],
+)
+def test_what_the_verb_refuses(capsys, arguments, reason):
+    from aejax import cli
+
+    assert cli.main(["serve", *arguments]) == 2
+    assert reason in capsys.readouterr().err

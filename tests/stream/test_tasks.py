@@ -112,12 +112,13 @@ def png_codec(monkeypatch):
 @pytest.mark.parametrize("layout", ["420", "444", "mono", "rgb24", "gray"])
 def test_compressed_frames_come_back(png_codec, layout):
     video = Video(16, 12, layout)
-    (_, noisy), *_ = pan(photograph(), video, 1, 10.0)
-    picture = noisy if video.channels == 3 else noisy[..., 1:2]
+    ((clean, _),) = pan(photograph(), video, 1, 0.0)
+    soft = 0.25 + 0.5 * clean  # no colour beyond RGB, where the codec would clip it
+    picture = soft if video.channels == 3 else soft[..., 1:2]
     data = np.asarray(tasks.from_picture(jnp.asarray(picture), video)).tobytes()
     coded = tasks.Compress(video, quality=80)(data)
     back = np.frombuffer(tasks.Decompress(video)(coded), np.uint8).astype(int)
-    assert np.abs(back - np.frombuffer(data, np.uint8)).max() <= 3  # of rounding RGB, and clipping
+    assert np.abs(back - np.frombuffer(data, np.uint8)).max() <= 3  # of rounding RGB
 
 
 def test_a_frame_of_another_size_than_the_header_says(png_codec):
