@@ -73,7 +73,8 @@ def test_the_first_hour(env, tmp_path):
     (project / "runs" / "run").rename(project / "elsewhere" / "run")
     run("python", "-c", "import numpy; numpy.save('other.npy', numpy.zeros((5, 8, 8), 'uint8'))",
         cwd=project)  # fmt: skip
-    run("python", PROGRAMS / "first_hour_use.py", cwd=project)
+    shutil.copy(PROGRAMS / "first_hour_use.py", project / "use.py")
+    run("python", "use.py", cwd=project)
     run(*aejax, "eval", "--workdir", "elsewhere/run", "--source", "arrays:other.npy", cwd=project)
     run(*aejax, "train", "--from", "elsewhere/run", "--workdir", "runs/tuned",
         "--config.train.length=4 steps", "--config.optim.only=^f_D/", cwd=project)  # fmt: skip
