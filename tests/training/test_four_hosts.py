@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 import aejax
-from tests.training.test_processes import QUICK, finish, start, wait_for_checkpoint
+from tests.training.test_processes import finish, start, wait_for_checkpoint
 
 pytestmark = pytest.mark.slow
+WATCHED = "processes_watched.py"
 
 
 def weights(workdir) -> np.ndarray:
@@ -22,7 +23,7 @@ def weights(workdir) -> np.ndarray:
 def test_a_lost_host_and_half_as_many_processes_change_nothing(tmp_path, mode):
     disturbed, whole = tmp_path / "disturbed", tmp_path / "whole"
     length = "--config.train.length=400 steps"
-    processes = start(tmp_path, 4, 2, mode, disturbed, length, before=QUICK)
+    processes = start(4, 2, mode, disturbed, length, program=WATCHED)
     wait_for_checkpoint(disturbed, processes)
     processes[2].kill()
     for i in (0, 1, 3):
@@ -30,8 +31,8 @@ def test_a_lost_host_and_half_as_many_processes_change_nothing(tmp_path, mode):
         assert processes[i].returncode == 75, text
         assert re.search(r"lost: process 2 \(.*\), no sign for 10 s", text), text
     assert not (disturbed / "result.json").exists()
-    finish(start(tmp_path, 2, 4, mode, disturbed, length))
-    finish(start(tmp_path, 4, 2, mode, whole, length))
+    finish(start(2, 4, mode, disturbed, length))
+    finish(start(4, 2, mode, whole, length))
     expected = weights(whole)
     assert np.abs(expected).max() > 0.01
     np.testing.assert_allclose(weights(disturbed), expected, atol=2e-4 * np.abs(expected).max())
@@ -39,7 +40,7 @@ def test_a_lost_host_and_half_as_many_processes_change_nothing(tmp_path, mode):
 
 def test_without_process_0_the_others_end_with_75_too(tmp_path):
     workdir = tmp_path / "run"
-    processes = start(tmp_path, 4, 1, "pmap", workdir, before=QUICK)
+    processes = start(4, 1, "pmap", workdir, program=WATCHED)
     wait_for_checkpoint(workdir, processes)
     processes[0].kill()
     for process in processes[1:]:
