@@ -16,7 +16,6 @@ from aejax.denoising.tiling import tiled
 from aejax.errors import UserError
 from aejax.types import Variables
 
-PHOTO = "photo"  # the shipped model for photographs of cameras, in colour and gray
 SMALLEST = 8  # pixels a side
 TILE = 1024  # pixels a side: about 0.6 GiB in all for the shipped models
 
@@ -127,12 +126,13 @@ def network_for(channels: int, model: str = "auto") -> Network:
     """The network for images of 1 or 3 channels; a colour model is turned into one of gray images.
 
     Args:
-      model: "auto": the model for photographs, "white": those for the white noise of the
-        literature, or a name, a file or a run of `load_network`. What is not installed is replaced:
-        photographs by white noise, colour by gray, which takes images channel by channel.
+      model: "auto": photographs in colour, white noise in gray (where the model for photographs is
+        0.4 to 0.8 dB behind); "white": those for the white noise of the literature; or a name, a
+        file or a run of `load_network`. What is not installed is replaced: photographs by white
+        noise, colour by gray, which takes images channel by channel.
     """
     if model == "auto":
-        model = PHOTO if _is_there(PHOTO) else "white"
+        model = "photo" if channels == 3 and _is_there("photo") else "white"
     if model == "white":
         model = "colour" if channels == 3 and _is_there("colour") else "gray"
     network = load_network(model)
@@ -296,8 +296,8 @@ def denoise(image: ArrayLike, sigma: float | None = None, **options) -> np.ndarr
       sigma: how much to take away: a standard deviation on the 0..255 scale, whatever the type.
         Below what the model finds by itself, so much is taken away; above, the picture is denoised
         as though its noise were that strong. None: what the model finds.
-      model: "auto" (photographs), "white" (the white noise of the literature), "gray", "colour",
-        the folder of a run, a weights file.
+      model: "auto" (photographs; white noise for gray images), "white" (the white noise of the
+        literature), "photo", "gray", "colour", the folder of a run, a weights file.
       strength: 0 leaves the image as it is, 1 takes away all that looks like noise, 2 denoises as
         though there were twice as much.
       self_ensemble: mean over 8 flips and turns: 8 times slower, a little better.
