@@ -50,30 +50,36 @@ def parts_of(model: Any, variables: Any, x: Any) -> Iterator[tuple[str, Callable
     import numpy as np
 
     calls = []
+    rngs = {"bottleneck": jax.random.key(0)}
 
     def record(call, args, kwargs, context):
         if context.method_name == "__call__" and len(context.module.path) == 1:
-            shapes = jax.tree.map(lambda a: (a.shape, a.dtype), (args, kwargs))
-            calls.append((context.module.path[0], context.module.clone(parent=None), shapes))
+            leaves, form = jax.tree.flatten((args, kwargs))
+            shapes = [(a.shape, a.dtype) if hasattr(a, "shape") else a for a in leaves]
+            calls.append((context.module.path[0], context.module.clone(parent=None), shapes, form))
         return call(*args, **kwargs)
 
     def whole(v, x):
         with nn.intercept_methods(record):
-            return model.apply(v, x, None, train=False).y
+            return model.apply(v, x, None, train=False, rngs=rngs).y
 
     jax.eval_shape(whole, variables, x)
     rng = np.random.default_rng(0)
-
-    def is_shape(leaf):
-        return isinstance(leaf, tuple) and len(leaf) == 2 and isinstance(leaf[0], tuple)
-
-    for name, module, shapes in calls:
+    for name, module, shapes, form in calls:
         own = {kind: tree[name] for kind, tree in variables.items() if name in tree}
-        args, kwargs = jax.tree.map(
-            lambda s: rng.random(s[0], np.float32).astype(s[1]), shapes, is_leaf=is_shape
-        )
-        f = jax.jit(lambda v, a, k, module=module: module.apply(v, *a, **k))
-        placed = jax.device_put((own, args, kwargs))
+        arrays = {
+            i: rng.random(s[0], np.float32).astype(s[1])
+            for i, s in enumerate(shapes)
+            if isinstance(s, tuple)
+        }
+
+        def run(v, arrays, module=module, shapes=shapes, form=form):
+            args, kwargs = jax.tree.unflatten(
+                form, [arrays.get(i, s) for i, s in enumerate(shapes)]
+            )
+            return module.apply(v, *args, **kwargs, rngs=rngs)
+
+        f, placed = jax.jit(run), jax.device_put((own, arrays))
         yield name, lambda f=f, placed=placed: f(*placed)
 
 
@@ -116,7 +122,8 @@ def of_network(name: str, picture: Any, runs: int, folder: pathlib.Path) -> Meas
     source, target = folder / "in.png", folder / "out.png"
     write_image(source, x8)
     x = x8[None].astype(np.float32) / 255
-    run = jax.jit(lambda v, x: trained.model.apply(v, x, None, train=False).y)
+    rngs = {"bottleneck": jax.random.key(0)}
+    run = jax.jit(lambda v, x: trained.model.apply(v, x, None, train=False, rngs=rngs).y)
     variables = jax.device_put(trained.variables)
     on_device = jax.device_put(x)
     compiled = run.lower(variables, on_device).compile()

@@ -51,12 +51,15 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
       UserError: the address is not this machine's, or is taken.
     """
+    sock = None
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         sock = socket.socket(family, socket.SOCK_STREAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((host, port))
     except (OSError, OverflowError) as e:
+        if sock is not None:
+            sock.close()
         reason = getattr(e, "strerror", None) or e
         raise UserError(f"cannot listen at {host} port {port}: {reason}; give --port") from e
     sock.listen(128)

@@ -42,7 +42,7 @@ def test_a_folded_network_does_in_gray_what_the_colour_one_does(model):
 class Student:
     """y = x_tilde + a."""
 
-    def apply(self, variables, x, cond, train, rngs=None, mutable=False):
+    def apply(self, variables, x, cond, train, method=None, rngs=None, mutable=False):
         from aejax.types import Output
 
         return Output(x, x, x + variables["params"]["a"])
@@ -54,7 +54,7 @@ def teachers(monkeypatch):
     asked = []
 
     def teacher(name):
-        def apply(variables, x, cond, train):
+        def apply(variables, x, cond, train, method=None):
             asked.append((name, x.shape))
             return types.SimpleNamespace(y=x + variables)
 

@@ -19,7 +19,7 @@ class Toward:
 
     told = "never"
 
-    def apply(self, variables, x, cond, train):
+    def apply(self, variables, x, cond, train, method=None):
         return types.SimpleNamespace(y=x + variables["share"] * (0.5 - x))
 
 
