@@ -34,7 +34,8 @@ def exported(part: Part) -> tuple[export.Exported, Part]:
       UserError: the model cannot be traced with free sizes.
     """
     try:
-        function = _export(part)
+        part = part.without(_unused(part))
+        return _export(part), part
     except (TypeError, ValueError, NotImplementedError, InconclusiveDimensionOperation) as e:
         if not part.multiple:
             raise
@@ -42,12 +43,15 @@ def exported(part: Part) -> tuple[export.Exported, Part]:
             f"{part.name} cannot be exported with free sizes ({str(e).splitlines()[0]}); give "
             "--size HEIGHTxWIDTH"
         ) from e
-    kept = function.module_kept_var_idx
-    unused = [i.name for n, i in enumerate(part.inputs) if n not in kept]
-    if not unused:
-        return function, part
-    part = part.without(unused)
-    return _export(part), part
+
+
+def _unused(part: Part) -> list[str]:
+    """The conditions that no operation of the function reads."""
+    sizes = {"b": 2, "h": 2, "w": 2}
+    jaxpr = jax.make_jaxpr(part.function)(*(i.example(sizes) for i in part.inputs)).jaxpr
+    read = {id(v) for eqn in jaxpr.eqns for v in eqn.invars} | {id(v) for v in jaxpr.outvars}
+    pairs = zip(part.inputs, jaxpr.invars, strict=True)
+    return [i.name for i, v in pairs if id(v) not in read]
 
 
 def _export(part: Part) -> export.Exported:

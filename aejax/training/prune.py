@@ -94,7 +94,7 @@ def pruned(
             is_due = (state.step - begin) % every == 0
             is_due = (state.step >= begin) & (state.step <= last) & (is_due | (state.step == last))
             share = sparsity * risen(state.step, begin, end)
-            moved = masked(optax.apply_updates(params, updates), kept)
+            moved = masked(jax.tree.map(jnp.add, params, updates), kept)
             kept = jax.lax.cond(
                 is_due, lambda: largest(moved, share, scope == "global"), lambda: state.masks
             )

@@ -71,8 +71,8 @@ def stored_as(tree: Any, kind: str, sparse: bool = False) -> Any:
     Args:
       kind: float32 | float16 | bfloat16, for all; int8 | int4: kernels of two axes or more with a
         float16 scale per output channel, the rest float16. int4 takes half a byte each.
-      sparse: of leaves that are zero for the most part a bit for each number, and those that are
-        not zero.
+      sparse: of kernels with zeros a bit for each number, and those that are not zero (with int8
+        and int4 in 8 bits and one scale).
     """
     if hasattr(tree, "items"):
         return {name: stored_as(value, kind, sparse) for name, value in tree.items()}

@@ -136,6 +136,14 @@ def test_free_sizes_are_multiples_of_the_stride_and_the_sidecar_says_so(tmp_path
         stablehlo.write(gray, part_of(gray), out)
 
 
+def test_conditions_that_nothing_depends_on_are_left_out():
+    """The prior of the digits is told the class, their autoencoder is not."""
+    part = part_of(aejax.load("digits"), "f_D")
+    assert [i.name for i in part.inputs] == ["h", "label"]
+    function, part = stablehlo.exported(part)
+    assert [i.name for i in part.inputs] == ["h"] and len(function.in_avals) == 1
+
+
 def test_a_fixed_size_is_padded_inside_if_asked(tmp_path):
     model = aejax.load("gray")
     with pytest.raises(UserError, match="multiples of 8, and padding is the caller's"):
