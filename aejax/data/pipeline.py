@@ -13,9 +13,9 @@ import dataclasses
 import shutil
 import time
 from collections.abc import Generator
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import PRNGKeyArray
 from ml_collections import ConfigDict
 
 from aejax.data.ahead import Arrays, begin_worker, made_ahead, without_accelerator
@@ -25,7 +25,11 @@ from aejax.data.draws import Batches, Draws, Reader, read_rows
 from aejax.data.source import Source
 from aejax.data.splits import Splits, open_splits
 from aejax.errors import UserError
-from aejax.types import Batch, Shape
+
+if TYPE_CHECKING:  # the processes that read never import JAX
+    from jaxtyping import PRNGKeyArray
+
+    from aejax.types import Batch, Shape
 
 DEVICE_BYTES = 1 << 30  # "auto": equal shapes up to here live on the device,
 MEMMAP_BYTES = 64 << 30  # others up to here, and up to a quarter of the free disk, in a memory map
@@ -96,7 +100,7 @@ class Pipeline:
         self._open: list[Generator[Arrays]] = []  # iterators that are being read
 
     @property
-    def image_shape(self) -> Shape:
+    def image_shape(self) -> "Shape":
         """`example_shape`, which every training pipeline has.
 
         Raises:
@@ -140,11 +144,11 @@ class Pipeline:
 
     def images(
         self,
-        resident: Batch | None,
-        batch: Batch,
-        key: PRNGKeyArray | None = None,
+        resident: "Batch | None",
+        batch: "Batch",
+        key: "PRNGKeyArray | None" = None,
         training: bool = True,
-    ) -> Batch:
+    ) -> "Batch":
         """What the model sees of a batch, inside jit: {"image": float32 [b, h, w, c] in [0, 1],
         "label": int32 [b] if there are labels}.
 

@@ -227,12 +227,15 @@ def test_eval_mistakes(run, tiny, tmp_path):
     folder = tmp_path / "set"
     folder.mkdir()
     write_image(folder / "a.png", picture((32, 40, 1)))
+    colour = tmp_path / "colour"
+    colour.mkdir()
+    write_image(colour / "a.png", picture((32, 40, 3)))
     (tmp_path / "old.json").write_text("{}")
     for words, message in (
         (["nowhere_at_all"], "no folder"),
         ([folder, "--sigma", "0"], "above 0"),
         ([folder, "--methods", "gausian"], 'did you mean "gaussian"'),
-        ([folder, "--model", tiny[3]], "for 3 channels"),
+        ([colour, "--model", tiny[1]], "for 1 channels"),
         ([folder, "--out", tmp_path / "no" / "r.json"], "no folder"),
         ([folder, "--out", folder / "a.png"], "name a .json file"),
         ([folder, "--out", tmp_path / "old.json"], "exists already; --force"),

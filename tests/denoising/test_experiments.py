@@ -56,11 +56,11 @@ def test_the_shipped_models_are_those_of_the_configs():
         assert kept["data"]["channels"] == c.data.channels
 
 
-def test_shipped_weights_fit_into_12_megabytes():
+def test_shipped_weights_fit_into_20_megabytes():
     from aejax import weights
 
     files = list(weights.FOLDER.glob("denoise*"))
-    assert sum(f.stat().st_size for f in files) <= 12e6
+    assert sum(f.stat().st_size for f in files) <= 20e6
 
 
 @pytest.mark.slow
