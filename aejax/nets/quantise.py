@@ -2,7 +2,6 @@
 
     c.model.quantise.weights = "int8"      # int8 | int4
     c.model.quantise.activations = "int8"  # "" leaves them in floating point
-    c.model.quantise.static = True         # scales of activations measured once, else per call
 
 The parameters stay float32 and have the names and shapes of the model without, so that a run may
 start from a float one (model.start). Trained so, the rounding is part of the forward pass and the
@@ -10,8 +9,7 @@ gradient passes through it (quantisation-aware training, Jacob et al. 2018, arXi
 evaluated without training it is post-training quantisation. Convolutions need activations of the
 same type as weights. In bytes 8-bit storage is `weights.packed`, whatever this says.
 
-With `static` each forward pass of training adds to the collection "quant_stats", and evaluation
-uses its mean; a training of some steps at optim.lr = 1e-12 is therefore a calibration.
+The scale of activations is that of the batch: results depend a little on what is in it with them.
 """
 
 from collections.abc import Mapping
@@ -26,7 +24,7 @@ from aejax.nets import ops
 from aejax.registry import did_you_mean
 
 TYPES = {"int8": jnp.int8, "int4": jnp.int4}
-KEYS = ("weights", "activations", "static", "only")
+KEYS = ("weights", "activations", "only")
 
 
 def quantised(model: nn.Module, spec: Mapping[str, Any]) -> nn.Module:
@@ -47,8 +45,6 @@ def quantised(model: nn.Module, spec: Mapping[str, Any]) -> nn.Module:
     for key, value in (("weights", weights), ("activations", activations or "int8")):
         if value not in TYPES:
             raise UserError(f'model.quantise.{key} = "{value}": {" or ".join(TYPES)}')
-    if spec.get("static") and not activations:
-        raise UserError("model.quantise.static is about activations; give their type, too")
     try:
         import qwix
     except ImportError as e:
@@ -57,7 +53,6 @@ def quantised(model: nn.Module, spec: Mapping[str, Any]) -> nn.Module:
         module_path=spec.get("only") or ".*",
         weight_qtype=TYPES[weights],
         act_qtype=TYPES[activations] if activations else None,
-        act_static_scale=True if spec.get("static") else None,
     )
     methods = ["__call__"]
     methods += ["encode"] if isinstance(model, Encodes) else []

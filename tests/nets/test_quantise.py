@@ -63,18 +63,16 @@ def test_weights_alone(tmp_path):
     assert 0 < jnp.abs(y - exact).max()
 
 
-@pytest.mark.parametrize("static", [False, True])
-def test_a_run_is_trained_quantised_from_a_float_one_and_loaded(static, tmp_path):
+def test_a_run_is_trained_quantised_from_a_float_one_and_loaded(tmp_path):
     aejax.train(tiny(), tmp_path / "float", quiet=True)
     c = tiny(model__start=str(tmp_path / "float"), model__start_only="kernel|bias")
     c.model.quantise = {"weights": "int8", "activations": "int8"}
-    if static:
-        c.model.quantise.static = True
     result = aejax.train(c, tmp_path / "int8", quiet=True)
     assert np.isfinite(result.metrics["test/mse"])
     model = aejax.load(tmp_path / "int8")
-    assert ("quant_stats" in model.variables) == static
-    assert model.evaluate().metrics["mse"] == pytest.approx(result.metrics["test/mse"], rel=1e-3)
+    assert model.evaluate().metrics["mse"] == pytest.approx(
+        result.metrics["test/mse"], rel=0.02
+    )  # scales of activations are those of the batch
     a, b = (aejax.load(tmp_path / n).variables["params"] for n in ("float", "int8"))
     assert not jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), a, b))  # it was trained
 
@@ -85,7 +83,6 @@ def test_a_run_is_trained_quantised_from_a_float_one_and_loaded(static, tmp_path
         ({"weight": "int8"}, "no key 'weight'; did you mean \"weights\""),
         ({"weights": "int5"}, 'model.quantise.weights = "int5": int8 or int4'),
         ({"activations": "fp4"}, "model.quantise.activations"),
-        ({"static": True}, "is about activations"),
     ],
 )
 def test_mistakes(spec, message):
