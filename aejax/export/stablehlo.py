@@ -3,9 +3,9 @@
 The file holds the function with its weights; FILE.json beside it says what it takes. Loading needs
 nothing but jax:
 
->>> from jax import export
->>> f = export.deserialize(pathlib.Path("gray.stablehlo").read_bytes())
->>> y = f.call(x, sigma)
+    from jax import export
+    f = export.deserialize(pathlib.Path("gray.stablehlo").read_bytes())
+    y = f.call(x, sigma)
 """
 
 import json

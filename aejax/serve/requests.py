@@ -102,8 +102,7 @@ def picture(data: bytes, limits: Limits, channels: int = 0) -> np.ndarray:
 class Parameters:
     """The query of a request, number by number.
 
-    >>> p = Parameters(request, {"quality": 50.0})
-    >>> quality = p.number("quality", 0, 100)
+    `Parameters(request, {"quality": 50.0}).number("quality", 0, 100)` is 50 where nothing is given.
 
     Raises:
       Refused: a name that is not known, or one twice.
