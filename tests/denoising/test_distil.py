@@ -10,6 +10,7 @@ import pytest
 from aejax.denoising import distil
 from aejax.denoising.models import DnCNN, ResidualDenoiser, UNetDenoiser
 from aejax.errors import UserError
+from aejax.nets import ops
 
 KEY = jax.random.key(0)
 X = jax.random.uniform(KEY, (4, 16, 16, 3))
