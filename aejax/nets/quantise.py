@@ -14,9 +14,6 @@ With `static` each forward pass of training adds to the collection "quant_stats"
 uses its mean; a training of some steps at optim.lr = 1e-12 is therefore a calibration.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -24,12 +21,13 @@ from aejax.contracts import Decodes, Encodes
 from aejax.errors import UserError
 from aejax.nets import ops
 from aejax.registry import did_you_mean
+from aejax.types import Config
 
 TYPES = {"int8": jnp.int8, "int4": jnp.int4}
 KEYS = ("weights", "activations", "static", "only")
 
 
-def quantised(model: nn.Module, spec: Mapping[str, Any]) -> nn.Module:
+def quantised(model: nn.Module, spec: Config) -> nn.Module:
     """`model` with the products of `spec` (config.model.quantise) in integers; {} = as it is.
 
     `only`: a regex of the paths of modules ("f_D/.*"); the others stay in floating point.
