@@ -132,7 +132,7 @@ def test_free_sizes_are_multiples_of_the_stride_and_the_sidecar_says_so(tmp_path
     assert about["multiple"] == 8 and about["inputs"][0]["shape"] == ["b", "8*h", "8*w", 1]
     assert [i["name"] for i in about["inputs"]] == ["x", "sigma"]
     assert about["output"]["shape"] == ["b", "8*h", "8*w", 1]
-    with pytest.raises(UserError, match="exists already"):
+    with pytest.raises(UserError, match="exist already"):
         stablehlo.write(gray, part_of(gray), out)
 
 
