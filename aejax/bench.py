@@ -8,10 +8,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from aejax.cli import Verb
 from aejax.errors import UserError
+
+if TYPE_CHECKING:
+    import flax.linen as nn
+    import numpy as np
+
+    from aejax.types import Variables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +34,7 @@ class Row:
     note: str = ""
 
 
-def timed(name: str, run: Callable[[], Any], runs: int, note: str = "") -> Row:
+def timed(name: str, run: Callable[[], object], runs: int, note: str = "") -> Row:
     """A row of `runs` runs; one before them is not counted: it compiles."""
     import jax
     import numpy as np
@@ -42,12 +48,16 @@ def timed(name: str, run: Callable[[], Any], runs: int, note: str = "") -> Row:
     return Row(name, float(np.percentile(times, 50)), float(np.percentile(times, 99)), note)
 
 
-def parts_of(model: Any, variables: Any, x: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
+def parts_of(
+    model: "nn.Module", variables: "Variables", x: "np.ndarray"
+) -> Iterator[tuple[str, Callable[[], object]]]:
     """(name, function that runs it) of the submodules that a model calls on images x, compiled one
     by one on random input of the shapes that they see."""
     import flax.linen as nn
     import jax
     import numpy as np
+
+    from aejax.nets.applied import applied
 
     calls = []
     rngs = {"bottleneck": jax.random.key(0)}
@@ -61,7 +71,7 @@ def parts_of(model: Any, variables: Any, x: Any) -> Iterator[tuple[str, Callable
 
     def whole(v, x):
         with nn.intercept_methods(record):
-            return model.apply(v, x, None, train=False, rngs=rngs).y
+            return applied(model, v, x, None, train=False, rngs=rngs).y
 
     jax.eval_shape(whole, variables, x)
     rng = np.random.default_rng(0)
@@ -107,7 +117,7 @@ def _read(file: pathlib.Path, runs: int) -> Row:
     return timed("read", lambda: read_image(file)[0], runs, f"PNG, {file.stat().st_size:,} bytes")
 
 
-def of_network(name: str, picture: Any, runs: int, folder: pathlib.Path) -> Measured:
+def of_network(name: str, picture: "np.ndarray", runs: int, folder: pathlib.Path) -> Measured:
     """A denoiser or an autoencoder on a picture uint8 [h, w, c]."""
     import jax
     import numpy as np
@@ -153,7 +163,7 @@ def of_network(name: str, picture: Any, runs: int, folder: pathlib.Path) -> Meas
     return Measured(name, f"{w}x{h}x{shape[-1]}", rows, facts)
 
 
-def of_codec(name: str, picture: Any, runs: int, folder: pathlib.Path) -> Measured:
+def of_codec(name: str, picture: "np.ndarray", runs: int, folder: pathlib.Path) -> Measured:
     """The codec on a picture uint8 [h, w, 3] at quality 50."""
     from aejax import codec
     from aejax.data.images import write_image
@@ -178,7 +188,7 @@ def of_codec(name: str, picture: Any, runs: int, folder: pathlib.Path) -> Measur
     return Measured(name, f"{w}x{h}x3", rows, facts)
 
 
-def _fitted(picture: Any, channels: int) -> Any:
+def _fitted(picture: "np.ndarray", channels: int) -> "np.ndarray":
     from aejax.data import decode
 
     if channels not in (1, 3):

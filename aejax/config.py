@@ -31,7 +31,7 @@ class Dotted(ConfigDict):
         for key, value in (initial_dictionary or {}).items():
             self[key] = value
 
-    def __setitem__(self, key: str, value: Any) -> None:
+    def __setitem__(self, key: str, value: object) -> None:
         if isinstance(value, dict | ConfigDict) and not isinstance(value, Dotted):
             value = Dotted(value)
         super().__setitem__(key, value)

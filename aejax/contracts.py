@@ -31,7 +31,7 @@ class Encoder(Protocol):
 
     h is a vector [b, k] or a map [b, h', w', k] with k = model.latent. Fields called `latent`,
     `dtype` and `shape` (height, width, channels of an example) are filled from the config; further
-    fields are keys of model.f_E. Any rng may be asked for: `nn.Dropout(0.1, deterministic=not
+    fields are keys of model.f_E. It may ask for any rng: `nn.Dropout(0.1, deterministic=not
     train)`.
 
     >>> class Mean(flax.linen.Module):
@@ -376,12 +376,12 @@ def _with_checked_result(function: Callable, what: str, name: str) -> Callable:
     return with_checked_result
 
 
-def _described(value: Any) -> str:
+def _described(value: object) -> str:
     shape = getattr(value, "shape", None)
     return type(value).__name__ if shape is None else f"shape {list(shape)}"
 
 
-def check_result(fits: bool, what: str, part: Any, value: Any, x: Any) -> None:
+def check_result(fits: bool, what: str, part: object, value: object, x: Array) -> None:
     """That what a module or objective returned for `x` fits its contract.
 
     Raises:

@@ -11,7 +11,6 @@ import json
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from flax.traverse_util import flatten_dict
@@ -187,7 +186,7 @@ def refuse_own_parts(config: ConfigDict, name: str) -> None:
             )
 
 
-def _texts(value: Any) -> list[str]:
+def _texts(value: object) -> list[str]:
     if isinstance(value, Mapping):
         return [t for item in value.items() for t in _texts(item)]
     if isinstance(value, list | tuple):

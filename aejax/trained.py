@@ -235,6 +235,17 @@ class Trained:
 
         return self._jit(run)
 
+    @property
+    def known_shape(self) -> Shape:
+        """`shape`, where nothing can be done without it.
+
+        Raises:
+          UserError: it is not known.
+        """
+        if self.shape is None:
+            raise UserError(f'the size of the images of "{self.name}" is not known')
+        return self.shape
+
     @functools.cached_property
     def _code_rank(self) -> int:
         """Axes of a batch of codes; 0 if the shape of the images is not known."""

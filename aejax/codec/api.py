@@ -30,6 +30,7 @@ from aejax.codec.lossless.writing import lossless_file
 from aejax.codec.planes import checked, picture_of, planes_of
 from aejax.codec.target import TargetMissed, nearest
 from aejax.codec.writing import lossy_file
+from aejax.files import JsonObject
 
 __all__ = ["CodecError", "CutFile", "Decoded", "TargetMissed", "encode", "decode", "read", "info",
            "use", "verify"]  # fmt: skip
@@ -171,7 +172,7 @@ def verify(data: bytes) -> None:
         raise CodecError("the file was cut")
 
 
-def info(data: bytes) -> dict[str, Any]:
+def info(data: bytes) -> JsonObject:
     """What an .aej file says of itself, without decoding it: its format and image, "bytes", "bpp",
     and of each part the bytes ("parts", "metadata").
 

@@ -9,7 +9,6 @@ and cannot code before.
 import json
 import pathlib
 import time
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -24,6 +23,7 @@ from aejax.codec.levels import LEVELS
 from aejax.codec.quality import KNOTS
 from aejax.codec.runtime import Coded, Runtime
 from aejax.errors import UserError
+from aejax.files import JsonObject
 
 FIELDS = (
     "latent", "width", "encoder", "decoder", "slices", "z", "features", "context", "hyper", "rates",
@@ -91,7 +91,7 @@ def freeze(
     params: Params,
     fields: Fields,
     images: list[np.ndarray],
-    meta: dict[str, Any] | None = None,
+    meta: JsonObject | None = None,
     base: dict[str, np.ndarray] | None = None,
 ) -> Frozen:
     """A model ready to code, its tables fitted to the symbols of training `images` (uint8

@@ -5,16 +5,17 @@ import functools
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import PyTree
 
 from aejax.codec import nets
 from aejax.codec.entropy import Tables
+from aejax.files import JsonObject
 
-Params = dict[str, Any]  # nested dicts of arrays
-Fields = dict[str, Any]  # attributes of a module, as JSON has them
+Params = dict[str, PyTree]  # nested dicts of arrays
+Fields = JsonObject  # attributes of a module, as JSON has them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Frozen:
     params: Params
     tables: Tables
     fields: Fields
-    meta: dict[str, Any] = dataclasses.field(default_factory=dict)
+    meta: JsonObject = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
     def id(self) -> bytes:
@@ -56,12 +57,12 @@ def as_fields(fields: Fields) -> Fields:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
 
 
-def flat(params: Params) -> dict[str, Any]:
+def flat(params: Params) -> Params:
     """Nested dicts -> {"a/b/c": leaf}."""
     return flatten_dict(params, sep="/")
 
 
-def nested(leaves: Mapping[str, Any]) -> Params:
+def nested(leaves: Mapping[str, PyTree]) -> Params:
     """The inverse of `flat`."""
     return unflatten_dict(leaves, sep="/")
 

@@ -1,7 +1,5 @@
 """Lossy files -> arrays; what the bytes are is in layout.py."""
 
-from typing import Any
-
 import numpy as np
 
 from aejax.codec import container
@@ -12,6 +10,7 @@ from aejax.codec.layout import NO_LIMIT, Parsed, parse
 from aejax.codec.runtime import Runtime
 from aejax.codec.transforms import STRIDE
 from aejax.codec.windows import cores
+from aejax.files import JsonObject
 from aejax.machine.allocator import release_memory
 
 
@@ -52,14 +51,14 @@ def _alpha(parsed: Parsed, dtype: np.dtype) -> np.ndarray:
     return container.unpack_plane(parsed.alpha, header.height, header.width, deep)
 
 
-def info(data: bytes) -> dict[str, Any]:
+def info(data: bytes) -> JsonObject:
     """What a lossy file says of itself, without decoding it; parts of an installed model's only."""
     header = container.unpack_header(container.Reader(bytes(data)))
     try:
         scans = scans_of(header.model)
     except CodecError:
         scans = None
-    out: dict[str, Any] = {
+    out: JsonObject = {
         "version": header.version,
         "model": header.model.hex() + ("" if scans else " (not installed)"),
         "width": header.width,

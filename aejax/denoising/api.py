@@ -5,8 +5,8 @@ import functools
 import os
 import pathlib
 from collections.abc import Callable
-from typing import Any
 
+import flax.linen as nn
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from aejax.denoising.noise import NoiseReport, estimate_sigma, local_level, noise_report
 from aejax.denoising.tiling import tiled
 from aejax.errors import UserError
+from aejax.nets.applied import applied
 from aejax.types import Variables
 
 SMALLEST = 8  # pixels a side
@@ -24,7 +25,7 @@ TILE = 1024  # pixels a side: about 0.6 GiB in all for the shipped models
 class Network:
     """A denoiser with its weights, for images of `channels` channels."""
 
-    model: Any
+    model: nn.Module
     variables: Variables
     channels: int
     name: str
@@ -57,7 +58,7 @@ class Network:
 
         def run(variables, x, sigma):
             cond = None if sigma is None else {"sigma": sigma[None]}
-            return self.model.apply(variables, x[None], cond, train=False).y[0]
+            return applied(self.model, variables, x[None], cond, train=False).y[0]
 
         return jax.jit(run)
 

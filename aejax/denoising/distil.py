@@ -2,8 +2,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -109,7 +107,7 @@ def _spread(x: Float[Array, "b h w"]) -> Images:
     return jnp.repeat(x[..., None], 3, -1)
 
 
-def in_gray(params: Mapping[str, Any]) -> dict[str, Any]:
+def in_gray(params: Variables) -> Variables:
     """Parameters of a colour model as those of a gray one that computes the same as the colour
     model does of three equal channels, averaged: a third of the first and of the last layer.
 

@@ -9,9 +9,6 @@ default: y(a x) = a y(x), so noise beyond the trained range is a bright image, n
 plain `AutoEncoder` with a corruption: see experiments/denoise/fashion.py.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -22,7 +19,7 @@ from aejax.errors import UserError
 from aejax.nets import ops
 from aejax.nets.blocks import Conv, Downsample, GatedBlock, PlainBlock, ResBlock, Upsample, zeros
 from aejax.registry import lookup
-from aejax.types import Cond, Output
+from aejax.types import Cond, Output, Variables
 
 Images = Float[Array, "b h w c"]
 
@@ -230,7 +227,7 @@ class DnCNN(nn.Module):
         return Output(h, h, x + y.astype(jnp.float32))
 
 
-def in_colour(params: Mapping[str, Any]) -> dict[str, Any]:
+def in_colour(params: Variables) -> Variables:
     """Parameters of a gray model as those of the same model in colour: it sees the mean of the
     three channels and corrects all of them alike, a start from which colour is learned fast."""
     head, tail = params["head"]["kernel"], params["tail"]["kernel"]
@@ -244,7 +241,7 @@ def in_colour(params: Mapping[str, Any]) -> dict[str, Any]:
     return jax.tree.map(jnp.asarray, out)
 
 
-def with_one_more_level(params: Mapping[str, Any], width: int) -> dict[str, Any]:
+def with_one_more_level(params: Variables, width: int) -> Variables:
     """Parameters of a bias-free U as those of a blind one with a coarser level below it.
 
     The same function at first: the two bottom blocks become the last one on the way down and the

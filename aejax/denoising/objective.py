@@ -10,14 +10,13 @@ which is the truth only in the first case.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from aejax.corrupt import chain
+from aejax.corrupt import Spec, chain
 from aejax.denoising import models
 from aejax.errors import UserError
 from aejax.losses import mixture
@@ -41,7 +40,7 @@ class _Denoiser:
     """
 
     loss: Mapping[str, float]
-    corrupt: Sequence[Mapping[str, Any]] = ()
+    corrupt: Sequence[Spec] = ()
     deepen: int = 0
     part: str = ""
 

@@ -12,13 +12,13 @@ import dataclasses
 import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from aejax.denoising.tables import line_of
 from aejax.errors import UserError
+from aejax.files import JsonObject
 from aejax.metrics.host import psnr, ssim
 
 # A denoiser: (noisy [h, w, c] float32, sigma on the 0..255 scale or None) -> [h, w, c] float32.
@@ -116,7 +116,7 @@ def evaluate(
     corruption: str = "gaussian",
     with_ssim: bool = True,
     progress: Callable[[str], None] = lambda line: None,
-) -> list[dict[str, Any]]:
+) -> list[JsonObject]:
     """One row per method and sigma, each method on the same noisy arrays.
 
     Args:
@@ -148,7 +148,7 @@ def _row(
     corruption: str,
     with_ssim: bool,
     compiled: set[tuple[int, ...]],
-) -> dict[str, Any]:
+) -> JsonObject:
     """A row of `evaluate`; shapes that are not in `compiled` are run once more and added."""
     given = None if method.blind or corruption != "gaussian" else float(sigma)
     values, similar, noisy_values, seconds, pixels = [], [], [], 0.0, 0

@@ -6,14 +6,14 @@ python -m aejax.denoising.ship runs/denoise_gray denoise_gray
 import json
 import pathlib
 import sys
-from typing import Any
 
 from aejax.errors import UserError
+from aejax.files import JsonObject
 
 KEPT = ("command", "versions", "machine", "date", "git", "data", "seconds", "steps")
 
 
-def ship(workdir: str, name: str, which: str = "last") -> dict[str, Any]:
+def ship(workdir: str, name: str, which: str = "last") -> JsonObject:
     """Writes weights NAME (of the package, or a path) from the averaged weights of a run, finished
     or not.
 
@@ -31,7 +31,7 @@ def ship(workdir: str, name: str, which: str = "last") -> dict[str, Any]:
 
     trained = aejax.load(workdir, which)
     folder = pathlib.Path(workdir)
-    about: dict[str, Any] = {}
+    about: JsonObject = {}
     for file in ("provenance.json", "result.json"):
         if (folder / file).is_file():
             record = json.loads((folder / file).read_text())

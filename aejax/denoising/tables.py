@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from aejax import files
+from aejax.files import JsonObject
 
 Row = Mapping[str, Any]
 
@@ -32,7 +33,7 @@ def _level(row: Row) -> str:
     return row.get("corruption", "sigma")
 
 
-def machine() -> dict[str, Any]:
+def machine() -> JsonObject:
     """What a measured time depends on."""
     import jax
 
@@ -53,7 +54,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def published(images: str, channels: int) -> list[dict[str, Any]]:
+def published(images: str, channels: int) -> list[JsonObject]:
     """Rows of figures from the literature for a set ("BSD68", "Set12", "CBSD68", ...), see
     published.csv beside this file: same noise convention, marked as published."""
     file = pathlib.Path(__file__).with_name("published.csv")
@@ -164,7 +165,7 @@ def apart(levels: Sequence[float], gap: float = 0.036) -> list[float]:
     return places
 
 
-def write_json(path: str | pathlib.Path, rows: Sequence[Row], **about: Any) -> None:
+def write_json(path: str | pathlib.Path, rows: Sequence[Row], **about: object) -> None:
     """Rows and what they depend on, as committed beside an experiment."""
     text = json.dumps({**about, "machine": machine(), "rows": list(rows)}, indent=1)
     files.write_atomically(path, text + "\n")

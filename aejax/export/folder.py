@@ -12,13 +12,13 @@ import math
 import pathlib
 import shutil
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from aejax import __version__, files, weights
 from aejax.config import to_json
 from aejax.errors import UserError
+from aejax.files import JsonObject
 from aejax.trained import Trained
 from aejax.training.build import count_parameters
 
@@ -76,7 +76,7 @@ def _write_weights(trained: Trained, folder: pathlib.Path) -> None:
     files.write_atomically(about, text + "\n")
 
 
-def _json(path: pathlib.Path) -> dict[str, Any]:
+def _json(path: pathlib.Path) -> JsonObject:
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
@@ -116,12 +116,12 @@ def card(trained: Trained, folder: pathlib.Path, licence: str) -> str:
     )
 
 
-def _words(data: Any) -> str:
+def _words(data: object) -> str:
     """The training data as a provenance has it, in words."""
     return str(data.get("train", "")) if isinstance(data, dict) else str(data or "")
 
 
-def results(trained: Trained, about: dict[str, Any]) -> tuple[list[dict[str, Any]], int, str]:
+def results(trained: Trained, about: JsonObject) -> tuple[list[JsonObject], int, str]:
     """(metrics with their 95 % intervals, how many images, of what): of the evaluation of a run
     (eval.json, else result.json), or of stored weights."""
     run = pathlib.Path(trained.name)
@@ -142,7 +142,7 @@ def results(trained: Trained, about: dict[str, Any]) -> tuple[list[dict[str, Any
     return [_metric(k, v) for k, v in numbers.items()], int(about.get("examples") or 0), source
 
 
-def _metric(name: str, mean: float, values: Sequence[float] = ()) -> dict[str, Any]:
+def _metric(name: str, mean: float, values: Sequence[float] = ()) -> JsonObject:
     """A line of the card; the interval is the normal one of the mean over images."""
     interval = ""
     if len(values) > 1:

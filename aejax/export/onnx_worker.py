@@ -7,13 +7,13 @@ python -m aejax.export.onnx_worker '{"model": DIR, "part": "", "size": [h, w], "
 import json
 import sys
 from importlib.metadata import version
-from typing import Any
 
 import jax
 import numpy as np
 
 from aejax.export.parts import Part, part_of
 from aejax.export.stablehlo import exported
+from aejax.files import JsonObject
 from aejax.loading import load
 
 
@@ -53,7 +53,7 @@ def difference(part: Part, path: str) -> float:
 
 def main(text: str) -> None:
     """Does one job."""
-    job: dict[str, Any] = json.loads(text)
+    job: JsonObject = json.loads(text)
     size = tuple(job["size"]) if job["size"] else None
     part = part_of(load(job["model"]), job["part"], size, job["pad_inside"])
     _, part = exported(part)  # without conditions that the function does not depend on

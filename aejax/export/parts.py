@@ -15,13 +15,16 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aejax.contracts import Conditions, Decodes, Encodes, Generative
+from aejax.contracts import Conditions, Decodes, Encodes, Generative, Model
 from aejax.errors import UserError
+from aejax.files import JsonObject
 from aejax.nets import f_E, ops
+from aejax.nets.applied import applied
 from aejax.nets.autoencoder import AutoEncoder
 from aejax.objective import build_objective
 from aejax.registry import did_you_mean
@@ -53,7 +56,7 @@ class Input:
     shape: tuple[int | str, ...]
     dtype: str = "float32"
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> JsonObject:
         """As the sidecar holds it: name, shape, dtype, what it means and its range."""
         meaning, low, high = MEANINGS.get(self.name, ("a condition of the model", None, None))
         limits = {} if low is None else {"range": [low, high]}
@@ -105,7 +108,7 @@ class Part:
         return dataclasses.replace(self, function=function, inputs=kept)
 
 
-def stride_of(model: Any) -> int:
+def stride_of(model: nn.Module) -> int:
     """The multiple of whose sides a model takes pictures of any size; 0: it has one size."""
     if not isinstance(model, AutoEncoder):
         return getattr(model, "stride", 0)
@@ -155,7 +158,7 @@ def part_of(
         cond = dict(zip(names, values, strict=True)) or None
         rngs = {"bottleneck": jax.random.key(0)}
         with ops.forms(all="plain"):
-            return trained.model.apply(trained.variables, x, cond, rngs=rngs, method=method)
+            return applied(trained.model, trained.variables, x, cond, rngs=rngs, method=method)
 
     return Part(name, function, (first, *conditions), multiple)
 
@@ -169,7 +172,7 @@ def _decoded(model: Any, x: jax.Array, cond: Cond) -> jax.Array:
     return y[:, : x.shape[1], : x.shape[2]]
 
 
-def _before_bottleneck(model: Any, x: jax.Array, cond: Cond) -> jax.Array:
+def _before_bottleneck(model: Model, x: jax.Array, cond: Cond) -> jax.Array:
     encoder = getattr(model, "f_E", None)
     return model(x, cond, train=False).h if encoder is None else encoder(x, cond, False)
 
@@ -193,13 +196,12 @@ def _image_shape(
     if size is None and pad_inside:
         raise UserError("--pad inside is for a fixed size; give it, such as --size 480x640")
     if size is None:
-        if not stride and not trained.shape:
+        if stride:
+            free = (n if stride == 1 else f"{stride}*{n}" for n in ("h", "w"))
+            return (*free, channels), stride
+        if not trained.shape:
             raise UserError(f'the size of the images of "{trained.name}" is not known; give --size')
-        if not stride:
-            return tuple(trained.shape), 0
-        return tuple(n if stride == 1 else f"{stride}*{n}" for n in ("h", "w")) + (
-            channels,
-        ), stride
+        return tuple(trained.shape), 0
     if not stride and trained.shape and tuple(size) != tuple(trained.shape[:2]):
         own = "x".join(map(str, trained.shape[:2]))
         raise UserError(f'"{trained.name}" takes images of {own} alone; leave --size out')

@@ -10,7 +10,6 @@ nothing but jax:
 
 import json
 import pathlib
-from typing import Any
 
 import jax
 import numpy as np
@@ -19,7 +18,8 @@ from jax.errors import InconclusiveDimensionOperation
 
 from aejax import files
 from aejax.errors import UserError
-from aejax.export.parts import Input, Part
+from aejax.export.parts import Part
+from aejax.files import JsonObject
 from aejax.machine.provenance import versions
 from aejax.trained import Trained
 
@@ -56,15 +56,11 @@ def _unused(part: Part) -> list[str]:
 
 def _export(part: Part) -> export.Exported:
     scope = export.SymbolicScope()
-    shapes = [_shape(i, scope) for i in part.inputs]
+    shapes = [export.symbolic_shape(", ".join(map(str, i.shape)), scope=scope) for i in part.inputs]
     specs = [
         jax.ShapeDtypeStruct(shape, i.dtype) for shape, i in zip(shapes, part.inputs, strict=True)
     ]
     return export.export(jax.jit(part.function), platforms=PLATFORMS)(*specs)
-
-
-def _shape(argument: Input, scope: export.SymbolicScope) -> tuple[Any, ...]:
-    return export.symbolic_shape(", ".join(map(str, argument.shape)), scope=scope)
 
 
 def difference(function: export.Exported, part: Part, sizes: dict[str, int]) -> float:
@@ -78,7 +74,7 @@ def difference(function: export.Exported, part: Part, sizes: dict[str, int]) -> 
 
 def sidecar(
     trained: Trained, part: Part, function: export.Exported, off: float, name: str
-) -> dict[str, Any]:
+) -> JsonObject:
     """What FILE.json holds."""
     names = ", ".join(i.name for i in part.inputs)
     [result] = function.out_avals
@@ -104,7 +100,7 @@ def sidecar(
     }  # fmt: skip
 
 
-def _size(n: Any) -> int | str:
+def _size(n: object) -> int | str:
     return n if isinstance(n, int) else str(n)
 
 

@@ -6,8 +6,7 @@ Adam normalises each gradient separately, so no second optimiser is needed.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
@@ -20,7 +19,7 @@ from aejax.nets.applied import applied
 from aejax.nets.autoencoder import build_model
 from aejax.nets.blocks import Conv, Dense, Downsample
 from aejax.nets.f_D import ConvDecoder
-from aejax.types import Aux, Batch, Cond, Label, Output, Variables
+from aejax.types import Aux, Batch, Cond, Config, Label, Output, Variables
 
 
 class Discriminator(nn.Module):
@@ -169,7 +168,7 @@ class AutoEncoderWithOpponent(nn.Module):
     """
 
     shape: Sequence[int]
-    autoencoder: Mapping[str, Any]
+    autoencoder: Config
     widths: Sequence[int] = (32, 64)
 
     def setup(self):

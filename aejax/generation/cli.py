@@ -4,13 +4,15 @@ import argparse
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aejax import files
 from aejax.cli import Verb
 from aejax.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from aejax.generation.generator import Generator
 
 
@@ -99,7 +101,7 @@ def read(
     paths: Sequence[str | pathlib.Path],
     shape: Sequence[int],
     failed: dict[pathlib.Path, Exception] | None = None,
-) -> Any:
+) -> "np.ndarray":
     """Picture files as uint8 [n, h, w, c] of the model's `shape` (h, w, c).
 
     Pictures of another size are cropped to the model's proportions and resized, those with other

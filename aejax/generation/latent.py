@@ -7,7 +7,6 @@ or ship, and the prior sees augmented images too.
 
 import functools
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -25,7 +24,7 @@ from aejax.nets.applied import applied
 from aejax.nets.autoencoder import build_model
 from aejax.registry import build, lookup
 from aejax.training.start import check_fit
-from aejax.types import Cond, Label, Output, Variables
+from aejax.types import Cond, Config, Label, Output, Variables
 
 Shape = tuple[int, ...]
 
@@ -76,8 +75,8 @@ class LatentModel(nn.Module):
     """
 
     shape: tuple[int, ...]
-    autoencoder: Mapping[str, Any]
-    prior: Mapping[str, Any]
+    autoencoder: Config
+    prior: Config
     classes: int = 0
     statistics_steps: int = 200
     joint: bool = False

@@ -11,7 +11,6 @@ output to what the likelihood needs, and returns the parameters beside the pictu
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -127,7 +126,7 @@ class LikelihoodDecoder(nn.Module):
     decoder: str = "conv"
     likelihood: str = "bernoulli"
     mixtures: int = 5
-    arguments: Mapping[str, Any] | None = None
+    arguments: Mapping[str, object] | None = None
     dtype: DTypeLike = jnp.float32
 
     def setup(self):

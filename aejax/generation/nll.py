@@ -1,7 +1,6 @@
 """Negative log-likelihood of a latent-variable model by importance sampling, on a whole set."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -23,7 +22,7 @@ def importance_nll(
     variables: Variables,
     images: UInt8[np.ndarray, "n h w c"],
     likelihood: str,
-    arguments: Mapping[str, Any] | None = None,
+    arguments: Mapping[str, object] | None = None,
     binarised: str = "",
     samples: int = 500,
     batch: int = 100,

@@ -7,7 +7,6 @@ package, and are minimised by its one training loop.
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -71,7 +70,7 @@ class Evidence:
 
     terms: Mapping[str, float]
     likelihood: str = "normal"
-    arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    arguments: Mapping[str, object] = dataclasses.field(default_factory=dict)
     samples: int = 1
     binarise: str = ""
     perceptual: float = 0.0

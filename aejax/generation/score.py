@@ -1,12 +1,12 @@
 """Every metric of a set of samples against real images, with what the figures rest on."""
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from aejax.errors import UserError
+from aejax.files import JsonObject
 from aejax.generation import features
 from aejax.generation.features.batches import Extract
 from aejax.generation.features.classifier import JUDGES
@@ -89,7 +89,7 @@ class Score:
     copies: float | None = None
     fd_floor: float | None = None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """The values that were measured, for JSON."""
         return {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
 

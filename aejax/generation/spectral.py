@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -47,7 +46,7 @@ class SpectralDecoder(nn.Module):
     shape: Sequence[int]
     decoder: str = "conv"
     bound: float = 1.0
-    arguments: Mapping[str, Any] | None = None
+    arguments: Mapping[str, object] | None = None
     dtype: DTypeLike = jnp.float32
 
     @nn.compact

@@ -5,11 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from jaxtyping import PyTree
 
 from aejax.nets import ops
 
 
-def macs(function: Callable, *arguments: Any) -> float:
+def macs(function: Callable, *arguments: PyTree) -> float:
     """Multiply-accumulates of the convolutions and dense layers of `function(*arguments)`, whose
     arrays may be `jax.ShapeDtypeStruct`; nothing is computed."""
     with ops.forms(all="plain"):

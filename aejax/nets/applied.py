@@ -15,9 +15,9 @@ class Applies(Protocol):
 def applied(
     model: Applies,
     variables: Variables,
-    *arguments: Any,
+    *arguments: object,
     method: str | Callable | None = None,
-    **named: Any,
+    **named: object,
 ) -> Any:
     """What a method returns, where it changes no collection: `model.apply` without its second form.
 

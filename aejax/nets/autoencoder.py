@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -104,11 +103,11 @@ def _float_model(config: Config, shape: Sequence[int]) -> nn.Module:
     return AutoEncoder(f_E=f_E, bottleneck=part("bottleneck", BOTTLENECKS), f_D=f_D)
 
 
-def _fitting(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+def _fitting(cls, values: Mapping[str, object]) -> dict[str, object]:
     """Those values that `cls` has a field for."""
     fields = {f.name for f in dataclasses.fields(cls)}
     return {name: v for name, v in values.items() if name in fields}
 
 
-def _tuples(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def _tuples(arguments: Mapping[str, object]) -> dict[str, object]:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()}

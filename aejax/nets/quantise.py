@@ -12,9 +12,6 @@ same type as weights. In bytes 8-bit storage is `weights.packed`, whatever this 
 The scale of activations is that of the batch: results depend a little on what is in it with them.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -22,12 +19,13 @@ from aejax.contracts import Decodes, Encodes
 from aejax.errors import UserError
 from aejax.nets import ops
 from aejax.registry import did_you_mean
+from aejax.types import Config
 
 TYPES = {"int8": jnp.int8, "int4": jnp.int4}
 KEYS = ("weights", "activations", "only")
 
 
-def quantised(model: nn.Module, spec: Mapping[str, Any]) -> nn.Module:
+def quantised(model: nn.Module, spec: Config) -> nn.Module:
     """`model` with the products of `spec` (config.model.quantise) in integers; {} = as it is.
 
     `only`: a regex of the paths of modules ("f_D/.*"); the others stay in floating point.

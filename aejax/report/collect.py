@@ -173,7 +173,7 @@ def _at_path(tree: Any, path: Sequence[str]) -> Any:
     return tree
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: object) -> bool:
     """Whether a value of a column is a number (True and False are not)."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 

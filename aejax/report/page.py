@@ -93,7 +93,7 @@ def _colour_variables(theme: Theme) -> str:
     return " ".join(f"--c{i}: {colour};" for i, colour in enumerate(theme["lines"]))
 
 
-def _facts(collection: Collection) -> list[tuple[Any, tuple[str, str]]]:
+def _facts(collection: Collection) -> Sequence[tuple[object, tuple[str, str]]]:
     """(value, words before and after it)."""
     results = collection.results
     seconds = sum((r.get("seconds") or {}).get("total", 0.0) for r in results)

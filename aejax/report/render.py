@@ -5,7 +5,6 @@ import io
 import json
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 
 from aejax.report.collect import Collection, collect
 from aejax.report.table import Table, tables
@@ -99,7 +98,7 @@ def to_csv(collection: Collection) -> str:
     return out.getvalue()
 
 
-def _flat(value: Any) -> Any:
+def _flat(value: object) -> object:
     return json.dumps(value) if isinstance(value, dict | list) else value
 
 

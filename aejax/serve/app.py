@@ -31,6 +31,7 @@ SAFE = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; "
     "style-src 'unsafe-inline'; script-src 'unsafe-inline'; frame-ancestors 'none'",
 }
+FORMATS = ("png", "jpeg", "webp")  # of a picture in an answer
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -53,15 +54,15 @@ class Service:
 
     async def denoise(self, request: Request) -> Response:
         """Noise taken out of a picture."""
-        p = Parameters(request, {"strength": 1.0, "format": "png"})
-        strength, form = p.number("strength", 0, 1), p.choice("format", "png", "jpeg", "webp")
+        p = Parameters(request, "strength", "format")
+        strength, form = p.number("strength", 0, 1, 1.0), p.choice("format", *FORMATS)
         x = await self._picture(request)
         y = await self.batcher.run(("denoise", x.shape), self.work.denoise, (x, strength))
         return await _image(y.image, form, {"X-Noise-Removed": f"{y.removed:.2f}"})
 
     async def encode(self, request: Request) -> Response:
         """A picture as an .aej file."""
-        quality = Parameters(request, {"quality": 50.0}).number("quality", 0, 100)
+        quality = Parameters(request, "quality").number("quality", 0, 100, 50.0)
         x = await self._picture(request)
         data = await self.batcher.run(object(), self.work.encode, (x, quality))
         disposition = {"Content-Disposition": 'attachment; filename="picture.aej"'}
@@ -69,14 +70,14 @@ class Service:
 
     async def decode(self, request: Request) -> Response:
         """An .aej file as a picture."""
-        form = Parameters(request, {"format": "png"}).choice("format", "png", "jpeg", "webp")
+        form = Parameters(request, "format").choice("format", *FORMATS)
         data = await read_body(request, self.limits)
         item = (data, self.limits.pixels)
         return await _image(await self.batcher.run(object(), self.work.decode, item), form)
 
     async def compare(self, request: Request) -> Response:
         """A picture through the codec and through JPEG at equal bytes."""
-        quality = Parameters(request, {"quality": 50.0}).number("quality", 0, 100)
+        quality = Parameters(request, "quality").number("quality", 0, 100, 50.0)
         x = await self._picture(request)
         c = await self.batcher.run(object(), self.work.compare, (x, quality))
         coded, jpeg = await asyncio.gather(_data_url(c.coded), _data_url(c.jpeg))
@@ -89,16 +90,16 @@ class Service:
 
     async def latents(self, request: Request) -> Response:
         """h of a picture."""
-        Parameters(request, {})
+        Parameters(request)
         x = await self._picture(request)
         h = await self.batcher.run(("latents", x.shape), self.work.latents, x)
         return JSONResponse({"shape": list(h.shape), "h": np.asarray(h, np.float64).tolist()})
 
     async def sample(self, request: Request) -> Response:
         """New pictures on one sheet."""
-        p = Parameters(request, {"n": 16, "class": None, "guidance": None, "seed": 0})
-        n, seed = p.whole("n", 1, self.limits.samples), p.whole("seed", 0, 2**31 - 1)
-        label, guidance = p.whole("class", 0, 9999), p.number("guidance", 0, 20)
+        p = Parameters(request, "n", "class", "guidance", "seed")
+        n, seed = p.whole("n", 1, self.limits.samples, 16), p.whole("seed", 0, 2**31 - 1, 0)
+        label, guidance = p.whole("class", 0, 9999, None), p.number("guidance", 0, 20, None)
 
         def run(items: Sequence[None]) -> list[np.ndarray]:
             return [self.work.sample(n, label, guidance, seed) for _ in items]

@@ -6,19 +6,20 @@ import concurrent.futures
 import dataclasses
 import time
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from typing import TypeVar
 
 from aejax.serve.limits import Limits, busy
 from aejax.serve.telemetry import Telemetry
 
-Function = Callable[[Sequence[Any]], Sequence[Any]]
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
 
 
 @dataclasses.dataclass(frozen=True)
 class _Job:
     key: Hashable
-    function: Function
-    item: Any
+    function: Callable[[Sequence], Sequence]
+    item: object
     result: asyncio.Future
 
 
@@ -58,7 +59,9 @@ class Batcher:
         """Requests that wait for the worker."""
         return len(self._jobs)
 
-    async def run(self, key: Hashable, function: Function, item: Any) -> Any:
+    async def run(
+        self, key: Hashable, function: Callable[[Sequence[Item]], Sequence[Outcome]], item: Item
+    ) -> Outcome:
         """The result for `item`.
 
         Raises:
@@ -117,7 +120,7 @@ class Batcher:
             loop.call_soon_threadsafe(_settle, job.result, outcome)
 
 
-def _settle(result: asyncio.Future, outcome: Any) -> None:
+def _settle(result: asyncio.Future, outcome: object) -> None:
     if result.done():
         return
     if isinstance(outcome, Exception):

@@ -1,16 +1,18 @@
 """What the server does, in OpenAPI 3.1, and as a page."""
 
 import html
-from typing import Any
 
 from aejax import __version__
+from aejax.files import JsonObject
 from aejax.serve.limits import Limits
 
 PICTURE = "A picture file (PNG, JPEG, WebP, AVIF, TIFF, BMP, GIF, PNM): as the body, or as the " \
     'field "file" of a form.'  # fmt: skip
 
 
-def _number(name: str, low: float, high: float, default: Any, text: str, kind: str = "number"):
+def _number(
+    name: str, low: float, high: float, default: float | None, text: str, kind: str = "number"
+):
     schema = {"type": kind, "minimum": low, "maximum": high}
     if default is not None:
         schema["default"] = default
@@ -29,7 +31,7 @@ ERRORS = {
 }
 
 
-def description(limits: Limits) -> dict[str, Any]:
+def description(limits: Limits) -> JsonObject:
     """The OpenAPI document."""
     image = {"image/png": {"schema": {"type": "string", "format": "binary"}}}
     binary = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
@@ -50,7 +52,7 @@ def description(limits: Limits) -> dict[str, Any]:
                     [QUALITY], json, PICTURE),
         "latents": ("h of a picture, fitted to the model's size", [], json, PICTURE),
     }  # fmt: skip
-    paths: dict[str, Any] = {}
+    paths: JsonObject = {}
     for name, (text, parameters, answer, body) in posts.items():
         file = {"type": "object", "properties": {"file": {"type": "string", "format": "binary"}}}
         content = binary | {"multipart/form-data": {"schema": file}}
@@ -75,14 +77,14 @@ def description(limits: Limits) -> dict[str, Any]:
             "info": {"title": "aejax", "version": __version__, "description": about}}  # fmt: skip
 
 
-def _responses(answer: dict[str, Any]) -> dict[str, Any]:
+def _responses(answer: JsonObject) -> JsonObject:
     error = {"application/json": {"schema": {
         "type": "object", "properties": {"error": {"type": "string"}}}}}  # fmt: skip
     refused = {code: {"description": text, "content": error} for code, text in ERRORS.items()}
     return {"200": {"description": "done", "content": answer}} | refused
 
 
-def documentation(api: dict[str, Any]) -> str:
+def documentation(api: JsonObject) -> str:
     """The OpenAPI document as a page of HTML."""
     parts = []
     for path, methods in api["paths"].items():
@@ -104,7 +106,7 @@ def documentation(api: dict[str, Any]) -> str:
     )
 
 
-def _range(parameter: dict[str, Any]) -> str:
+def _range(parameter: JsonObject) -> str:
     schema = parameter["schema"]
     if "enum" in schema:
         return f"{', '.join(schema['enum'])} (default {schema['default']})"

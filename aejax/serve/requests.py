@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import AsyncGenerator
+from typing import TypeVar
 
 import numpy as np
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -14,6 +15,7 @@ from aejax.serve.limits import Limits, Refused
 
 FIELD = "file"  # of a form
 SMALLEST = 8  # pixels a side
+Default = TypeVar("Default", bound=float | None)
 
 
 async def read_body(request: Request, limits: Limits) -> bytes:
@@ -102,14 +104,13 @@ def picture(data: bytes, limits: Limits, channels: int = 0) -> np.ndarray:
 class Parameters:
     """The query of a request, number by number.
 
-    `Parameters(request, {"quality": 50.0}).number("quality", 0, 100)` is 50 where nothing is given.
+    `Parameters(request, "quality").number("quality", 0, 100, 50.0)` is 50 where nothing is given.
 
     Raises:
       Refused: a name that is not known, or one twice.
     """
 
-    def __init__(self, request: Request, known: dict[str, float | str | None]):
-        self._known = known
+    def __init__(self, request: Request, *known: str):
         names = [name for name, _ in request.query_params.multi_items()]
         for name in names:
             if name not in known:
@@ -119,15 +120,19 @@ class Parameters:
                 raise Refused(400, f'the parameter "{name}" is given twice')
         self._given = request.query_params
 
-    def number(self, name: str, low: float, high: float) -> float | None:
+    def number(self, name: str, low: float, high: float, default: Default) -> float | Default:
         """A number from low to high; the default if it is not given.
 
         Raises:
           Refused: it is no number, or not between them.
         """
+        value = self._number(name, low, high, default is None)
+        return default if value is None else value
+
+    def _number(self, name: str, low: float, high: float, may_be_empty: bool) -> float | None:
         text = self._given.get(name)
-        if text is None or text == "" and self._known[name] is None:
-            return self._known[name]
+        if text is None or text == "" and may_be_empty:
+            return None
         try:
             value = float(text[:40])
         except ValueError:
@@ -136,24 +141,26 @@ class Parameters:
             raise Refused(422, f"{name} is a number from {low:g} to {high:g}")
         return value
 
-    def whole(self, name: str, low: int, high: int) -> int | None:
-        """A whole number from low to high.
+    def whole(self, name: str, low: int, high: int, default: Default) -> int | Default:
+        """A whole number from low to high; the default if it is not given.
 
         Raises:
           Refused: as `number`, or a fraction.
         """
-        value = self.number(name, low, high)
-        if value is not None and value != int(value):
+        value = self._number(name, low, high, default is None)
+        if value is None:
+            return default
+        if value != int(value):
             raise Refused(422, f"{name} is a whole number from {low} to {high}")
-        return None if value is None else int(value)
+        return int(value)
 
     def choice(self, name: str, *options: str) -> str:
-        """One of the options.
+        """One of the options; the first if it is not given.
 
         Raises:
           Refused: it is another word.
         """
-        value = self._given.get(name, self._known[name])
+        value = self._given.get(name, options[0])
         if value not in options:
             raise Refused(422, f"{name} is one of {', '.join(options)}")
         return value

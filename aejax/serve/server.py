@@ -5,7 +5,7 @@ import contextlib
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -32,7 +32,7 @@ class Server(uvicorn.Server):
     answered, and `run` returns. (uvicorn would raise the signal again.)"""
 
     @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
+    def capture_signals(self) -> Generator[None]:
         """The signals end the server while this is entered; in the main thread alone."""
         if threading.current_thread() is not threading.main_thread():
             yield

@@ -6,12 +6,16 @@ Every method but `sample` takes the items of several requests and gives a result
 import dataclasses
 import functools
 import io
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from aejax.errors import UserError
+from aejax.files import JsonObject
+
+if TYPE_CHECKING:
+    import jax
 
 Picture = np.ndarray  # uint8 [h, w, 1 or 3]
 
@@ -44,7 +48,7 @@ class Compared:
 class Work(Protocol):
     """What the routes need."""
 
-    def info(self) -> dict[str, Any]: ...
+    def info(self) -> JsonObject: ...
     def denoise(self, items: Sequence[tuple[Picture, float]]) -> list[Denoised]: ...
     def encode(self, items: Sequence[tuple[Picture, float]]) -> list[bytes]: ...
     def decode(self, items: Sequence[tuple[bytes, int]]) -> list[Picture]: ...
@@ -64,9 +68,9 @@ class Models:
     def __init__(self, denoiser: str = "auto", generator: str = "fashion-mnist", encoder: str = ""):
         self._denoiser, self._generator_name = denoiser, generator
         self._encoder_name = encoder or generator
-        self._compiled: dict[int, Any] = {}
+        self._compiled: dict[int, Callable[[np.ndarray], jax.Array]] = {}
 
-    def info(self) -> dict[str, Any]:
+    def info(self) -> JsonObject:
         """Names of the models, classes and shapes, for the page."""
         return {
             "denoiser": self._denoiser,
@@ -116,6 +120,7 @@ class Models:
 
         from aejax.denoising.api import TILE, network_for
         from aejax.denoising.tiling import SIDES
+        from aejax.nets.applied import applied
 
         b, h, w, c = x.shape
         if c not in self._compiled:
@@ -123,7 +128,7 @@ class Models:
             network = network.in_gray if c == 1 else network
             if network.needs_sigma or network.channels != c:
                 raise UserError(f'"{network.name}" does not denoise pictures of {c} channels blind')
-            run = jax.jit(lambda v, x: network.model.apply(v, x, None, train=False).y)
+            run = jax.jit(lambda v, x: applied(network.model, v, x, None, train=False).y)
             self._compiled[c] = functools.partial(run, network.variables)
         sides = [min(s for s in (*SIDES, TILE) if n <= s) for n in (h, w)]
         together = 1 << (b - 1).bit_length()
@@ -179,8 +184,8 @@ class Models:
         """A sheet of n new pictures."""
         from aejax import pictures
 
-        options = {} if guidance is None else {"guidance": guidance}
-        samples = self._generator.sample(n, seed=seed, label=label, **options)
+        draw = functools.partial(self._generator.sample, n, seed=seed, label=label)
+        samples = draw() if guidance is None else draw(guidance=guidance)
         return pictures.grid(list(samples), scale=2 if samples.shape[1] < 64 else 1)
 
 

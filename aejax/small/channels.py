@@ -20,6 +20,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from aejax.config import from_json, to_json
 from aejax.errors import UserError
+from aejax.files import JsonObject
 from aejax.nets.autoencoder import build_model
 from aejax.nets.f_D import ResidualDecoder
 from aejax.nets.f_E import ResidualEncoder
@@ -38,7 +39,7 @@ class Group:
       axes: every axis of a parameter that has them.
     """
 
-    key: tuple[str | int, ...]
+    key: tuple[str] | tuple[str, str, int]
     width: int
     axes: tuple[Axis, ...]
 
@@ -188,13 +189,13 @@ def without_channels(
             params[path] = np.take(params[path], index, axis)
         _set_width(stored["model"], group.key, len(units), trained)
     config = from_json(json.dumps(stored))
-    model = build_model(config.model, trained.shape)
+    model = build_model(config.model, trained.known_shape)
     variables = {**trained.variables, "params": unflatten_dict(params, sep="/")}
     return dataclasses.replace(trained, model=model, variables=variables, config=config)
 
 
 def _set_width(
-    model: dict[str, Any], key: tuple[str | int, ...], count: int, trained: Trained
+    model: JsonObject, key: tuple[str] | tuple[str, str, int], count: int, trained: Trained
 ) -> None:
     """Writes a width into config.model, where a part's default may not be written out."""
     if len(key) == 1:

@@ -16,6 +16,7 @@ from aejax.contracts import Encodes
 from aejax.errors import UserError
 from aejax.loading import load
 from aejax.losses import mixture
+from aejax.nets.applied import applied
 from aejax.objective import Autoencode
 from aejax.trained import Trained
 
@@ -65,7 +66,7 @@ class Distil(Autoencode):
         theirs = jax.tree.map(jnp.asarray, trained.variables)
         x_tilde = aux.pictures.get("x_tilde", batch["image"])
         cond = self.conditions(batch, jax.random.split(key)[0], train)
-        target = trained.model.apply(theirs, x_tilde, cond, train=False).y
+        target = applied(trained.model, theirs, x_tilde, cond, train=False).y
         target = jax.lax.stop_gradient(target)
         distance = mixture(dict(self.loss))
         y = aux.pictures["y"]
@@ -73,12 +74,12 @@ class Distil(Autoencode):
         total = loss + self.outputs * (to_teacher - distance(batch["image"], y))
         metrics = dict(aux.metrics) | {"to_teacher": to_teacher}
         if self.features:
-            h = model.apply(variables, x_tilde, cond, method="encode")
-            h_teacher = trained.model.apply(theirs, x_tilde, cond, method="encode")
+            h = applied(model, variables, x_tilde, cond, method="encode")
+            h_teacher = applied(trained.model, theirs, x_tilde, cond, method="encode")
             apart = code_distance(jax.lax.stop_gradient(h_teacher), h)
             total, metrics["codes"] = total + self.features * apart, apart
         metrics["loss"] = total
-        return total, aux.replace(metrics=metrics)
+        return total, dataclasses.replace(aux, metrics=metrics)
 
 
 def code_distance(a: Float[Array, "b ..."], b: Float[Array, "b ..."]) -> Float[Array, " b"]:

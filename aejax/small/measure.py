@@ -3,12 +3,13 @@
 import pathlib
 import tempfile
 import time
-from typing import Any
 
 import jax
 import numpy as np
 
+from aejax.files import JsonObject
 from aejax.metrics.cost import macs
+from aejax.nets.applied import applied
 from aejax.study.definition import TrainedRun
 from aejax.trained import Trained
 from aejax.training.build import count_parameters
@@ -24,15 +25,16 @@ def bytes_on_disk(trained: Trained, storage: str = "float32", sparse: bool = Fal
 
 def kmac_per_pixel(trained: Trained) -> float:
     """Thousands of multiply-accumulates per pixel of an image of the training's size."""
-    x = jax.ShapeDtypeStruct((1, *trained.shape), np.float32)
-    total = macs(lambda v, x: trained.model.apply(v, x).y, trained.variables, x)
-    return total / 1e3 / (trained.shape[0] * trained.shape[1])
+    h, w, c = trained.known_shape
+    x = jax.ShapeDtypeStruct((1, h, w, c), np.float32)
+    total = macs(lambda v, x: applied(trained.model, v, x).y, trained.variables, x)
+    return total / 1e3 / (h * w)
 
 
 def speed(trained: Trained, batch: int = 256, seconds: float = 2.0) -> dict[str, float]:
     """{"latency p50, ms", "latency p99, ms": of one image; "images/s": of `batch` at once}, each
     measured for `seconds` on the machine as it is."""
-    x = np.random.default_rng(0).random((batch, *trained.shape), np.float32)
+    x = np.random.default_rng(0).random((batch, *trained.known_shape), np.float32)
     one, many = _times(trained, x[:1], seconds), _times(trained, x, seconds)
     return {
         "latency p50, ms": 1e3 * float(np.percentile(one, 50)),
@@ -43,7 +45,7 @@ def speed(trained: Trained, batch: int = 256, seconds: float = 2.0) -> dict[str,
 
 def _times(trained: Trained, x: np.ndarray, seconds: float) -> list[float]:
     variables = jax.device_put(trained.variables)
-    run = jax.jit(lambda v, x: trained.model.apply(v, x).y)
+    run = jax.jit(lambda v, x: applied(trained.model, v, x).y)
     jax.block_until_ready(run(variables, x))
     times: list[float] = []
     start = time.perf_counter()
@@ -54,7 +56,7 @@ def _times(trained: Trained, x: np.ndarray, seconds: float) -> list[float]:
     return times
 
 
-def cost(run: TrainedRun) -> dict[str, Any]:
+def cost(run: TrainedRun) -> JsonObject:
     """`Study.measure` of studies of small models: what a model costs in the form in which it is
     meant to be stored, and its error if stored in float16."""
     trained, config = run.model, run.config

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from typing import Any
 
 import numpy as np
 
@@ -10,6 +9,7 @@ from aejax.config import from_json, to_json
 from aejax.errors import UserError
 from aejax.nets.autoencoder import build_model
 from aejax.trained import Trained
+from aejax.types import Variables
 
 
 def of_rank(trained: Trained, rank: int) -> Trained:
@@ -29,7 +29,7 @@ def of_rank(trained: Trained, rank: int) -> Trained:
     if rank < 1:
         raise UserError(f"--rank {rank}: a whole number from 1")
     stored = json.loads(to_json(trained.config))
-    params: dict[str, Any] = {}
+    params: Variables = {}
     for side in ("f_E", "f_D"):
         stored["model"][side]["rank"] = rank
         beside = dict(trained.variables["params"][side])
@@ -43,13 +43,13 @@ def of_rank(trained: Trained, rank: int) -> Trained:
     params = dict(trained.variables["params"]) | params
     return dataclasses.replace(
         trained,
-        model=build_model(config.model, trained.shape),
+        model=build_model(config.model, trained.known_shape),
         variables={**trained.variables, "params": params},
         config=config,
     )
 
 
-def factors(layer: dict[str, Any], rank: int) -> dict[str, Any]:
+def factors(layer: Variables, rank: int) -> Variables:
     """The parameters of a LowRankDense from those of a Dense."""
     kernel = np.asarray(layer["kernel"], np.float64)
     u, s, v = np.linalg.svd(kernel, full_matrices=False)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
+from aejax.errors import UserError
 from aejax.stream.y4m import CHANNELS, SUBSAMPLED, Video
 
 HD = 720  # rows from which the colours are those of BT.709
@@ -54,9 +55,10 @@ def to_picture(data: UInt8[Array, " n"], video: Video) -> Float[Array, "h w c"]:
     if video.is_raw:
         return data.reshape(h, w, CHANNELS[video.layout]).astype(jnp.float32) / 255
     y, *chroma = to_planes(data, video)
-    if not chroma:
+    shared = SUBSAMPLED[video.layout]
+    if shared is None:
         return y
-    across, down = SUBSAMPLED[video.layout]
+    across, down = shared
     y = y[..., 0]
     cb, cr = (jnp.repeat(jnp.repeat(p[..., 0] - 0.5, down, 0), across, 1)[:h, :w] for p in chroma)
     kr, kg, kb = _weights(video)
@@ -70,16 +72,19 @@ def from_picture(x: Float[Array, "h w c"], video: Video) -> UInt8[Array, " n"]:
         return _bytes(x * 255)
     if x.shape[-1] == 1:
         return from_planes([x], video)
+    shared = SUBSAMPLED[video.layout]
+    if shared is None:
+        raise UserError("a picture in colour cannot be a frame of a gray video")
+    across, down = shared
     kr, kg, kb = _weights(video)
     y = x @ jnp.array([kr, kg, kb], jnp.float32)
-    across, down = SUBSAMPLED[video.layout]
     planes = [y[..., None]]
     for channel, k in ((2, kb), (0, kr)):
         difference = (x[..., channel] - y) / (2 * (1 - k))
         h, w = difference.shape
         even = jnp.pad(difference, ((0, -h % down), (0, -w % across)), mode="edge")
-        shared = even.reshape(even.shape[0] // down, down, even.shape[1] // across, across)
-        planes.append(shared.mean((1, 3))[..., None] + 0.5)
+        grouped = even.reshape(even.shape[0] // down, down, even.shape[1] // across, across)
+        planes.append(grouped.mean((1, 3))[..., None] + 0.5)
     return from_planes(planes, video)
 
 

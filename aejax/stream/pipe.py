@@ -73,7 +73,8 @@ class FrameQueue:
         self._frames: collections.deque = collections.deque()
         self._size, self._drop = size, drop
         self._changed = threading.Condition()
-        self._ended, self._closed, self._error = False, False, None
+        self._ended, self._closed = False, False
+        self._error: Exception | None = None
         threading.Thread(target=self._fill, args=(source,), daemon=True).start()
 
     def _fill(self, source: Iterable[bytes]) -> None:

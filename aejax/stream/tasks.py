@@ -1,7 +1,6 @@
 """denoise, compress, decompress: what is done to the bytes of a frame."""
 
 from collections.abc import Callable
-from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -10,25 +9,12 @@ import numpy as np
 from aejax import codec, weights
 from aejax.denoising.api import Network, network_for
 from aejax.errors import UserError
+from aejax.nets.applied import applied
 from aejax.stream.colour import from_picture, from_planes, to_picture, to_planes
 from aejax.stream.y4m import Video
 
 REALTIME = "denoise_realtime"
 BOUNDS = (0.5, 1.5)  # of what is taken away, as a multiple of what the model would
-
-
-class Task(Protocol):
-    """What `aejax stream` needs of a task.
-
-    Attributes:
-      reads_coded, writes_coded: whether its frames are .aej files.
-    """
-
-    reads_coded: bool
-    writes_coded: bool
-
-    def __call__(self, data: bytes) -> bytes:
-        """A frame in, a frame out."""
 
 
 def default_denoiser() -> str:
@@ -46,7 +32,7 @@ def denoised_frame(network: Network, video: Video, strength: float, memory: floa
     apart = network.channels == 1
 
     def part(variables, x, level):
-        y = network.model.apply(variables, x[None], None, train=False).y[0]
+        y = applied(network.model, variables, x[None], None, train=False).y[0]
         removed = jnp.sqrt(jnp.mean(jnp.square(y - x)))
         level = jnp.where(level < 0, removed, memory * level + (1 - memory) * removed)
         amount = strength * jnp.clip(level / jnp.maximum(removed, 1e-6), *BOUNDS)
@@ -151,7 +137,8 @@ class Decompress:
         return np.asarray(self._bytes(picture)).tobytes()
 
 
-TASKS: dict[str, Callable[..., Task]] = {
+# reads_coded and writes_coded say whether the frames that a task takes and gives are .aej files.
+TASKS: dict[str, type[Denoise | Compress | Decompress]] = {
     "denoise": Denoise,
     "compress": Compress,
     "decompress": Decompress,

@@ -159,7 +159,7 @@ class Study:
     runs: Iterable[Overrides] = ()
     search: Any = None
     train: Callable[..., Result | JsonObject] | None = None
-    measure: Callable[[TrainedRun], Mapping[str, Any]] | None = None
+    measure: Callable[[TrainedRun], Mapping[str, object]] | None = None
     title: str = ""
     text: str = ""
     columns: Sequence[str] = (
@@ -215,7 +215,7 @@ class Study:
 # --- sets of runs ---------------------------------------------------------------------------------
 
 
-def grid(axes: Mapping[str, Iterable[Any]]) -> list[Overrides]:
+def grid(axes: Mapping[str, Iterable[object]]) -> list[Overrides]:
     """Every combination of the values, the last key fastest.
 
     Example:
@@ -326,7 +326,7 @@ def run_id(overrides: Overrides) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-def to_plain(value: Any) -> Any:
+def to_plain(value: object) -> object:
     """`default` of json.dumps for overrides: NumPy numbers, ConfigDicts, ranges, sets, paths.
 
     Raises:
@@ -343,7 +343,7 @@ def to_plain(value: Any) -> Any:
     raise UserError(f"an override must be a number, text, list or dict, not {value!r}")
 
 
-def _canonical(value: Any) -> Any:
+def _canonical(value: object) -> object:
     if isinstance(value, Mapping):
         return {str(k): _canonical(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

@@ -83,7 +83,7 @@ def integer(low: int, high: int, log: bool = False) -> Axis:
     return _checked(Axis(low, high, log=log, whole=True))
 
 
-def choice(*options: Any) -> Axis:
+def choice(*options: object) -> Axis:
     """One of `options`."""
     if not options:
         raise UserError("choice() needs at least one option")

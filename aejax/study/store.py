@@ -27,7 +27,7 @@ def read_json(path: pathlib.Path) -> Any:
         return None
 
 
-def write_json(path: pathlib.Path, value: Any) -> None:
+def write_json(path: pathlib.Path, value: object) -> None:
     """Replaces the file as a whole: readers never see a part of it."""
     files.write_atomically(path, json.dumps(value, indent=1, default=to_plain) + "\n")
 

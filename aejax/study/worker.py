@@ -239,7 +239,7 @@ class Worker:
             raise UserError(f"three runs failed and none was done: {text}")
 
 
-def _with_measured(result: JsonObject, measured: Mapping[str, Any]) -> JsonObject:
+def _with_measured(result: JsonObject, measured: Mapping[str, object]) -> JsonObject:
     """A result with what `Study.measure` has returned, and the mark that it has."""
     metrics = {name: value for name, value in measured.items() if "/" in name}
     fields = {name: value for name, value in measured.items() if "/" not in name}

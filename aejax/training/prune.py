@@ -11,7 +11,7 @@ two axes or more), biases and scales are not.
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -157,7 +157,7 @@ def nonzero(model: str, params: PyTree) -> PyTree:
     )
 
 
-def sparsity_of(params: Mapping[str, Any]) -> float:
+def sparsity_of(params: Mapping[str, PyTree]) -> float:
     """The share of zeros among the weights of all kernels."""
     kernels = [jnp.asarray(p) for p in jax.tree.leaves(params) if jnp.ndim(p) > 1]
     return 1.0 - sum(int(jnp.count_nonzero(k)) for k in kernels) / sum(k.size for k in kernels)

@@ -20,6 +20,7 @@ from aejax.types import Batch
 Images = Callable[[PyTree, PyTree, jax.Array, bool], Batch]
 
 
+# Above 60 lines: its functions share the arguments and become one program, so they stay together.
 def make_train_step(
     objective: Objective,
     model: nn.Module,

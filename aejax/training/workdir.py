@@ -16,7 +16,6 @@ import json
 import pathlib
 import re
 from collections.abc import Generator
-from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -32,7 +31,7 @@ from aejax.machine.provenance import provenance
 from aejax.result import Overrides
 from aejax.types import Shape
 
-Changes = dict[str, list[Any]]  # dotted key of the config -> [old value, new value]
+Changes = dict[str, list[object]]  # dotted key of the config -> [old value, new value]
 # Regex of the config keys that may change when a run goes on; a change of any other is refused.
 CHANGEABLE = re.compile(
     r"(log|eval|checkpoint)\..*|train\.(length|profile)"

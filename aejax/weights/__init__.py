@@ -10,7 +10,7 @@ import json
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from aejax import files
 from aejax.errors import UserError
 from aejax.files import JsonObject
 from aejax.registry import did_you_mean
+
+if TYPE_CHECKING:
+    from jaxtyping import PyTree
 
 FOLDER = pathlib.Path(__file__).parent
 IN_FOLDER = "model.safetensors"  # of a model that is a folder, as hubs have them
@@ -47,7 +50,7 @@ def _flat(tree: Mapping, prefix: str = "") -> dict[str, np.ndarray]:
     return out
 
 
-def packed(tree: Any, bits: int = 8) -> Any:
+def packed(tree: "PyTree", bits: int = 8) -> "PyTree":
     """Float32 variables -> float16, and {"q": int8, "scale": float16} for large kernels, which
     `load` multiplies out again. Fewer `bits` are as many bytes, but smaller in an archive."""
     if hasattr(tree, "items"):
@@ -65,7 +68,7 @@ def packed(tree: Any, bits: int = 8) -> Any:
 STORAGE = ("float32", "float16", "bfloat16", "int8", "int4")
 
 
-def stored_as(tree: Any, kind: str, sparse: bool = False) -> Any:
+def stored_as(tree: "PyTree", kind: str, sparse: bool = False) -> "PyTree":
     """Float variables as `save` writes them small; `load` gives float32 again.
 
     Args:
@@ -123,7 +126,7 @@ def storage(bits: int = 8) -> str:
     return f"{bits} bits with a float16 scale per output channel for large kernels, else float16"
 
 
-def _unpacked(tree: Any) -> Any:
+def _unpacked(tree: "PyTree") -> "PyTree":
     if not isinstance(tree, dict):
         return tree
     if set(tree) == {"q", "scale"}:

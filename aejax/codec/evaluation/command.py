@@ -8,7 +8,6 @@ import json
 import math
 import pathlib
 import time
-from typing import Any
 
 import numpy as np
 
@@ -91,7 +90,7 @@ def write(
     """results.json, and beside it every image at every setting as CSV, and the figures."""
     from aejax.machine.provenance import provenance
 
-    def clean(v: Any) -> Any:
+    def clean(v: object) -> object:
         if isinstance(v, dict):
             return {k: clean(x) for k, x in v.items()}
         return None if isinstance(v, float) and math.isnan(v) else v

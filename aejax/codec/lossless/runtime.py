@@ -10,7 +10,6 @@ format, as they look at neighbours: planes repeat their edges.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +22,7 @@ from aejax.codec.frozen import Fields, Params, as_fields, digest_of
 from aejax.codec.lossless import nets
 from aejax.codec.lossless.mixture import CodedWrong, Decoder, Encoder, Mixture
 from aejax.codec.windows import fit
+from aejax.files import JsonObject
 
 TILE = 512  # pixels per side
 SIDES = (16, 64, 128, 256)  # of a padded grid of positions
@@ -49,7 +49,7 @@ class Weights:
 
     params: Params
     fields: Fields
-    meta: dict[str, Any] = dataclasses.field(default_factory=dict)
+    meta: JsonObject = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
     def id(self) -> bytes:

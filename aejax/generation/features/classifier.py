@@ -9,7 +9,6 @@ a Frechet distance equal to the number of features is then as large as the whole
 import functools
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +18,7 @@ from jaxtyping import Array, Float
 
 from aejax import weights
 from aejax.errors import UserError
+from aejax.files import JsonObject
 from aejax.generation.features.batches import Extract, in_batches
 from aejax.loading import load
 from aejax.nets.applied import applied
@@ -74,7 +74,7 @@ class Classifier(nn.Module):
 
 
 @functools.lru_cache(4)
-def shipped(name: str) -> tuple[nn.Module, Variables, dict[str, Any]]:
+def shipped(name: str) -> tuple[nn.Module, Variables, JsonObject]:
     """(module, variables, meta) of a shipped classifier: "digits-classifier", ..."""
     trained = load(name)
     return trained.model, trained.variables, weights.provenance(name)
@@ -137,7 +137,7 @@ def perceptual(
     return sum(map(distance, levels_x), jnp.zeros(()))
 
 
-def as_meta(model: Classifier) -> dict[str, Any]:
+def as_meta(model: Classifier) -> JsonObject:
     """The arguments that make this module, for the .json beside its weights."""
     names = ("shape", "classes", "widths", "features", "dropout")
     return {n: list(v) if isinstance(v := getattr(model, n), tuple | list) else v for n in names}

@@ -8,7 +8,6 @@ and the pool of the last block takes the maximum. Nothing is downloaded.
 import hashlib
 import pathlib
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -165,7 +164,7 @@ def fold(state: Mapping[str, np.ndarray]) -> Variables:
     Raises:
       UserError: an array is missing.
     """
-    params: dict[str, Any] = {}
+    params: Variables = {}
     try:
         for name in state:
             if not name.endswith(".conv.weight") or name.startswith("AuxLogits"):

@@ -28,12 +28,12 @@ class _Unpickler(pickle.Unpickler):
         super().__init__(file)
         self._storage = storage
 
-    def persistent_load(self, pid: Any) -> np.ndarray:
+    def persistent_load(self, pid: tuple) -> np.ndarray:
         if self._storage is None:
             raise pickle.UnpicklingError("a tensor where none can be")
         return self._storage(*pid[1:5])  # type, key, device, count
 
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> object:
         if module == "torch" and name.removesuffix("Storage") in STORAGES:
             return np.dtype(STORAGES[name.removesuffix("Storage")])
         known = {"OrderedDict": collections.OrderedDict, "_rebuild_tensor_v2": rebuilt_tensor}
@@ -42,7 +42,7 @@ class _Unpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"{module}.{name} is not part of a state dict")
 
 
-def rebuilt_tensor(storage: np.ndarray, offset: int, size: tuple, stride: tuple, *_: Any):
+def rebuilt_tensor(storage: np.ndarray, offset: int, size: tuple, stride: tuple, *_: object):
     """The array that a tensor of `size` and `stride` (in numbers) shows of its storage.
 
     Raises:

@@ -1,8 +1,7 @@
 """A VAE whose prior is a mixture of its own posteriors."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
@@ -14,7 +13,7 @@ from aejax.config import plain
 from aejax.nets.applied import applied
 from aejax.nets.autoencoder import build_model
 from aejax.nets.normal import log_normal
-from aejax.types import Cond, Label, Output, Variables
+from aejax.types import Cond, Config, Label, Output, Variables
 
 
 class VampAutoEncoder(nn.Module):
@@ -35,7 +34,7 @@ class VampAutoEncoder(nn.Module):
     """
 
     shape: Sequence[int]
-    autoencoder: Mapping[str, Any]
+    autoencoder: Config
     components: int = 100
 
     def setup(self):
