@@ -84,7 +84,6 @@ class Analysis(nn.Module):
     Attributes:
       latent: channels of h.
       width, blocks: channels and number of blocks at 1/8 and at 1/16.
-      dtype: of the blocks; the linear path and h are float32.
     """
 
     latent: int = 320

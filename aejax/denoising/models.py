@@ -90,7 +90,6 @@ class UNetDenoiser(nn.Module):
         "never" (blind), "always", or "sometimes", which serves both ways.
       residual: y = x_tilde + output; False: y = output.
       bias_free: no layer adds a constant.
-      dtype: of the computation; y is float32.
       head_kernel: side of the first convolution's kernel.
     """
 
