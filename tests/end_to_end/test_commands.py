@@ -122,7 +122,8 @@ def shell(tmp_path):
     bin.mkdir()
     (bin / "aejax").write_text(f'#!/bin/sh\nexec {sys.executable} -m aejax "$@"\n')
     (bin / "aejax").chmod(0o755)
-    (bin / "python").symlink_to(sys.executable)
+    (bin / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')  # a link is no venv
+    (bin / "python").chmod(0o755)
     env = os.environ | {"PATH": f"{bin}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
     env["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
 
