@@ -22,7 +22,7 @@ from aejax.trained import Trained
 # `aejax.load` of a folder imports.
 PACKAGES = ("jax2onnx==0.17.1", "jax<0.11", "onnxruntime>=1.20", "flax>=0.12", "optax>=0.2.8",
             "ml-collections>=1.1", "einops>=0.8", "jaxtyping>=0.3", "etils[epath]>=1.15",
-            "safetensors>=0.6", "pillow>=12")  # fmt: skip
+            "constriction>=0.4.1", "safetensors>=0.6", "pillow>=12")  # fmt: skip
 TOLERANCE = 1e-4  # of the largest output, or of 1
 PIP_SECONDS = 1800
 MARK = "aejax-packages.json"  # in the environment, written last

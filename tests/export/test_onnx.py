@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import aejax
-from aejax.nets import ops
 from aejax.cli import main
 from aejax.errors import UserError
 from aejax.export import onnx
+from aejax.nets import ops
 
 
 @pytest.fixture(scope="session")
