@@ -69,6 +69,18 @@ def add_force(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="overwrite files that exist")
 
 
+def results_and(out: str | os.PathLike, *endings: str) -> list[pathlib.Path]:
+    """A file of results and those beside it: [NAME.json, NAME + ending, ...].
+
+    Raises:
+      UserError: the name does not end in .json.
+    """
+    path = pathlib.Path(out)
+    if path.suffix != ".json":
+        raise UserError(f'--out "{path}": name a .json file')
+    return [path, *(path.with_name(path.stem + ending) for ending in endings)]
+
+
 def check_outputs(
     outputs: Sequence[str | os.PathLike],
     inputs: Sequence[str | os.PathLike] = (),

@@ -45,6 +45,12 @@ class _Seen:
     moved: float
 
 
+def _signs(client: Any) -> dict[int, Sign]:
+    """The latest sign of each process."""
+    rows = client.key_value_dir_get("aejax/watch/")
+    return {int(k.rsplit("/", 1)[1]): Sign(**json.loads(v)) for k, v in rows}
+
+
 def _print(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
@@ -107,7 +113,7 @@ class Watch:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, jax.errors.JaxRuntimeError) and self._thread is not None:
+        if isinstance(error, jax.errors.JaxRuntimeError):
             self._await_verdict()
         self.close()
 
@@ -126,10 +132,9 @@ class Watch:
             self._sign = dataclasses.replace(self._sign, number=self._sign.number + 1)
             try:
                 self._send(client)
-                rows = client.key_value_dir_get("aejax/watch/")
+                signs = _signs(client)
             except (jax.errors.JaxRuntimeError, RuntimeError):
                 return  # the coordinator is gone: the program is ending, and JAX says why
-            signs = {int(k.rsplit("/", 1)[1]): Sign(**json.loads(v)) for k, v in rows}
             now = time.monotonic()
             lines = self.compare(signs, now)
             for line in lines if processes.index() == 0 else ():
@@ -153,8 +158,7 @@ class Watch:
             self._send(client)
             end = time.monotonic() + 2 * self.every
             while processes.index() == 0 and time.monotonic() < end:
-                rows = client.key_value_dir_get("aejax/watch/")
-                ended = {int(k.rsplit("/", 1)[1]) for k, v in rows if json.loads(v)["ended"]}
+                ended = {i for i, sign in _signs(client).items() if sign.ended}
                 if ended >= set(range(processes.count())) - set(lost):
                     time.sleep(0.5)  # they end right after this sign
                     break

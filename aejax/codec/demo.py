@@ -42,18 +42,10 @@ def compressed_photo(directory: str | pathlib.Path, quality: int = 15) -> dict[s
 
 def lossless_sizes(x: np.ndarray) -> str:
     """Sizes of lossless files of uint8 [h, w, 3]: "PNG 120,000 bytes, WebP 90,000, aejax ..."."""
-    from PIL import Image, features
+    from aejax.codec.lossless.evaluation import contenders
 
-    from aejax.codec import api as codec
-
-    def size_of(kind: str, **options) -> int:
-        out = io.BytesIO()
-        Image.fromarray(x).save(out, kind, **options)
-        return len(out.getvalue())
-
-    sizes = {"PNG": size_of("PNG", optimize=True)}
-    if features.check("webp"):
-        sizes["WebP"] = size_of("WEBP", lossless=True, quality=100, method=6)
-    sizes["aejax"] = len(codec.encode(x, lossless=True))
-    png, *others = (f"{name} {size:,}" for name, size in sizes.items())
-    return ", ".join([f"{png} bytes", *others])
+    codecs = contenders()
+    names = {"png": "PNG", "webp": "WebP", "aejax": "aejax"}
+    sizes = [(names[k], len(codecs[k][0](x))) for k in names if k in codecs]
+    (first, size), *others = sizes
+    return ", ".join([f"{first} {size:,} bytes", *(f"{name} {n:,}" for name, n in others)])

@@ -65,8 +65,8 @@ def chain(
       UserError: unknown corruption or parameter, or no name.
 
     >>> corrupt = chain(({"name": "gaussian", "sigma": (5, 50)}, {"name": "mask", "ratio": 0.5}))
-    >>> x_tilde, told = corrupt(jax.random.key(0), images / np.float32(255))
-    >>> x_tilde.shape, sorted(told)
+    >>> x_tilde, cond = corrupt(jax.random.key(0), images / np.float32(255))
+    >>> x_tilde.shape, sorted(cond)
     ((8, 8, 8, 1), ['sigma'])
     """
     steps = []

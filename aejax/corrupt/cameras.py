@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from aejax.corrupt.filters import blur
+from aejax.corrupt.filters import LUMA, blur
 from aejax.corrupt.jpegs import jpeg
 from aejax.corrupt.levels import Images, level
 from aejax.errors import UserError
@@ -27,7 +27,6 @@ _RGGB = np.array([[[1, 0, 0], [0, 1, 0]], [[0, 1, 0], [0, 0, 1]]], np.float32)
 _PATTERNS = np.stack([np.roll(_RGGB, (i, j), (0, 1)) for i in (0, 1) for j in (0, 1)])
 _GREEN = np.array([[0, 1, 0], [1, 4, 1], [0, 1, 0]], np.float32) / 4
 _RED_BLUE = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], np.float32) / 4
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def demosaiced(key: Array, mosaic: Images) -> Images:
@@ -105,7 +104,7 @@ def camera_noise(key: Array, x: Images) -> Images:
         noise = noise + saturation * (noise - noise.mean(-1, keepdims=True))
         parts.append(strength * slope * noise)
     luma, chroma = parts
-    noise = luma @ _LUMA[:, None] + chroma - chroma @ _LUMA[:, None]
+    noise = luma @ LUMA[:, None] + chroma - chroma @ LUMA[:, None]
 
     # smoothing spares edges, or sharpening raises them
     steps = jnp.abs(v - jnp.roll(v, 1, 1)) + jnp.abs(v - jnp.roll(v, 1, 2))
@@ -144,7 +143,7 @@ def camera(
 
     wide = jax.vmap(lambda i, c: cut(i, c, (h + PHASES, w + PHASES)))(padded, at)
     noise = camera_noise(next(k), jnp.broadcast_to(wide, (*wide.shape[:3], 3)))
-    noisy = wide + sizes * (noise if channels == 3 else unit(noise @ _LUMA[:, None]))
+    noisy = wide + sizes * (noise if channels == 3 else unit(noise @ LUMA[:, None]))
     noisy = jnp.round(jnp.clip(noisy, 0, 1) * 255) / 255
     packed = jpeg(next(k), noisy, quality)
     chosen = jax.random.uniform(next(k), (b, 1, 1, 1)) < compressed

@@ -50,7 +50,7 @@ def mask(key: Array, x: Images, ratio: Level = 0.5, patch: int = 1, value: float
     return jnp.where(gone, value, x)
 
 
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of R'G'B' (ITU-R BT.601)
 
 
 def halved_chroma(key: Array, x: Images, share: float = 1.0) -> Images:
@@ -65,7 +65,7 @@ def halved_chroma(key: Array, x: Images, share: float = 1.0) -> Images:
     if x.shape[-1] != 3:
         raise UserError(f"corrupt halved_chroma: images of 1 or 3 channels, not {x.shape[-1]}")
     b, h, w, c = x.shape
-    y = x @ _LUMA
+    y = x @ LUMA
     chroma = x - y[..., None]
     even = jnp.pad(chroma, ((0, 0), (0, h % 2), (0, w % 2), (0, 0)), mode="edge")
     mean = even.reshape(b, -(-h // 2), 2, -(-w // 2), 2, c).mean((2, 4))

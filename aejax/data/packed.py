@@ -111,7 +111,7 @@ def pack(
     each = size * size * source.channels + HEADER.size
     count = max(1, -(-len(source) * each // FILE_BYTES))
     files = [f"{name}-{i:05d}-of-{count:05d}.array_record" for i in range(count)]
-    of = (source.fingerprint, size, *([source.at_least] if source.at_least else []))
+    drafts = [source.at_least] if source.at_least else []  # none: packs of before keep their name
     made = _records(source, threads or os.cpu_count() or 1)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -125,7 +125,7 @@ def pack(
         about = {
             "n": len(source), "shape": [size, size, source.channels], "files": files,
             "bytes": sum((folder / f).stat().st_size for f in files), "source": source.name,
-            "fingerprint": hash_of(*of), "left_out": len(source.bad),
+            "fingerprint": hash_of(source.fingerprint, size, *drafts), "left_out": len(source.bad),
             "class_names": list(source.class_names),
         }  # fmt: skip
         part = folder / f".{name}.json.part"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 
 import flax.linen as nn
 import jax
@@ -9,14 +10,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from aejax.corrupt import chain
-from aejax.denoising.objective import FLOOR, Images, Supervised
+from aejax.corrupt.filters import LUMA
+from aejax.denoising.objective import Images, Supervised
 from aejax.errors import UserError
 from aejax.losses import mixture
 from aejax.nets.applied import applied
 from aejax.objective import run_model
 from aejax.types import Aux, Batch, Variables
-
-GRAY = jnp.array([0.299, 0.587, 0.114])
 
 
 @functools.cache
@@ -68,13 +68,9 @@ class Distilled(Supervised):
     ) -> tuple[Float[Array, " b"], Aux]:
         if not train:
             return super().__call__(model, variables, batch, key, train)
-        x, noise_key, inner = batch["image"], *jax.random.split(key)
-        grays = round(self.gray * x.shape[0]) if x.shape[-1] == 3 else 0
-        x = jnp.concatenate([_spread(x[:grays] @ GRAY), x[grays:]]) if grays else x
-        x_tilde, _ = chain(self.corrupt)(noise_key, x)
-        if grays:
-            x_tilde = jnp.concatenate([_spread(x_tilde[:grays, ..., 1]), x_tilde[grays:]])
-        target = self._targets(x_tilde, grays)
+        noise_key, inner = jax.random.split(key)
+        x, x_tilde, _ = self._pair(noise_key, batch["image"])
+        target = self._targets(x_tilde)
         out, collections = run_model(model, variables, x_tilde, None, inner, train)
 
         def mse(y: Images) -> Float[Array, " b"]:
@@ -84,14 +80,26 @@ class Distilled(Supervised):
         is_better = jax.lax.stop_gradient(mse(target) < mse(out.y))
         share = self.share * is_better
         loss = (1 - share) * distance(x, out.y) + share * distance(target, out.y)
-        if self.balance:
-            sigma = jnp.sqrt(mse(x_tilde))
-            loss = loss * ((25 / 255 + FLOOR) / (sigma + FLOOR)) ** self.balance
+        loss = self._balanced(loss, jnp.sqrt(mse(x_tilde)))
         pictures = {"x": x, "x_tilde": x_tilde, "y": out.y}
         return loss, Aux({"loss": loss, "mse": mse(out.y)}, collections, pictures)
 
-    def _targets(self, x_tilde: Images, grays: int) -> Images:
-        """The teachers' outputs; the first `grays` images are gray ones in three channels."""
+    def _grays(self, x: Images) -> int:
+        return round(self.gray * x.shape[0]) if x.shape[-1] == 3 else 0
+
+    def _pair(self, key: Array, x: Images) -> tuple[Images, Images, Mapping[str, Array]]:
+        """As `Supervised`; the gray ones come first, so that each teacher gets its own."""
+        grays = self._grays(x)
+        if grays:
+            x = jnp.concatenate([_spread(jnp.sum(x[:grays] * LUMA, -1)), x[grays:]])
+        x_tilde, cond = chain(self.corrupt)(key, x)
+        if grays:
+            x_tilde = jnp.concatenate([_spread(x_tilde[:grays, ..., 1]), x_tilde[grays:]])
+        return x, x_tilde, cond
+
+    def _targets(self, x_tilde: Images) -> Images:
+        """The teachers' outputs."""
+        grays = self._grays(x_tilde)
         if x_tilde.shape[-1] == 1:
             return taught(self.gray_teacher, x_tilde)
         parts = []

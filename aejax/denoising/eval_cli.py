@@ -155,9 +155,7 @@ def _checked_out(args: argparse.Namespace, inputs: list[pathlib.Path], picture: 
     out = pathlib.Path(args.out)
     if not out.resolve().parent.is_dir():
         raise UserError(f'no folder "{out.parent}" for --out')
-    if out.suffix != ".json":
-        raise UserError(f'--out "{out}": name a .json file')
-    outputs = [out, out.with_suffix(".png")] if picture else [out]
+    outputs = files.results_and(out, *([".png"] if picture else []))
     files.check_outputs(outputs, inputs, args.force)
     return out
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from aejax.corrupt import Spec, chain
+from aejax.corrupt.filters import LUMA
 from aejax.denoising import models
 from aejax.errors import UserError
 from aejax.losses import mixture
@@ -94,17 +95,22 @@ class Supervised(_Denoiser):
         sigma = cond.get("sigma")
         if self.measured:
             sigma = jnp.sqrt(jnp.mean((x_tilde - x) ** 2, (1, 2, 3)))
-        if self.balance and sigma is not None:
-            loss = loss * ((25 / 255 + FLOOR) / (sigma + FLOOR)) ** self.balance
+        loss = self._balanced(loss, sigma)
         metrics = {"loss": loss, "mse": jnp.mean((out.y - x) ** 2, (1, 2, 3))}
         return loss, Aux(metrics, collections, {"x": x, "x_tilde": x_tilde, "y": out.y})
+
+    def _balanced(self, loss: Array, sigma: Array | None) -> Array:
+        """The loss of each example weighed by its level (that of the image's units), if known."""
+        if not self.balance or sigma is None:
+            return loss
+        return loss * ((25 / 255 + FLOOR) / (sigma + FLOOR)) ** self.balance
 
     def _pair(self, key: Array, x: Images) -> tuple[Images, Images, Mapping[str, Array]]:
         """x, x_tilde and what is known of the noise; a share of both is turned gray."""
         if not self.gray:
             return x, *chain(self.corrupt)(key, x)
         chosen = jax.random.bernoulli(jax.random.fold_in(key, 1), self.gray, (len(x), 1, 1, 1))
-        luma = jnp.sum(x * jnp.array([0.299, 0.587, 0.114]), -1, keepdims=True)
+        luma = jnp.sum(x * LUMA, -1, keepdims=True)
         x = jnp.where(chosen, luma, x)
         x_tilde, cond = chain(self.corrupt)(key, x)
         return x, jnp.where(chosen, x + (x_tilde - x)[..., 1:2], x_tilde), cond

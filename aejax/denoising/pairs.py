@@ -8,12 +8,11 @@ PSNR and SSIM as in `protocol`, over whole images of 8 bits.
 
 import dataclasses
 import pathlib
-import time
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from aejax.denoising.protocol import Denoiser, Method, psnr, rounded, ssim
+from aejax.denoising.protocol import Denoiser, Method, psnr, rounded, ssim, timed_run
 from aejax.errors import UserError
 
 ENDINGS = (("_real", "_mean"), ("_noisy", "_clean"), ("_noisy", "_gt"))
@@ -118,14 +117,11 @@ def best_level(pairs: Sequence[Pair], method: Method, levels: Sequence[float] = 
     for sigma in levels:
         outputs = [method.run(x.astype(np.float32) / 255, sigma) for x, _ in read]
         clean = [c for _, c in read]
-        scores.append(float(np.mean([_psnr(c, y) for c, y in zip(clean, outputs, strict=True)])))
+        each = [psnr(c, rounded(y)) for c, y in zip(clean, outputs, strict=True)]
+        scores.append(float(np.mean(each)))
         if len(scores) > 1 and scores[-1] < scores[-2]:
             break
     return levels[int(np.argmax(scores))]
-
-
-def _psnr(clean: np.ndarray, y: np.ndarray) -> float:
-    return psnr(clean, rounded(y))
 
 
 def evaluate_pairs(
@@ -147,22 +143,17 @@ def evaluate_pairs(
     rows = []
     base: list[float] = []
     for name, method in {"untouched": Method(lambda x, _: x, blind=True), **methods}.items():
-        seen, values, similar, seconds, pixels = set(), [], [], 0.0, 0
+        values, similar, seconds, pixels = [], [], 0.0, 0
+        compiled: set[tuple[int, ...]] = set()  # shapes
         for pair in pairs:
             noisy, clean = pair.read()
             x = noisy.astype(np.float32) / 255
-            if x.shape not in seen and name != "untouched":
-                method.run(x, None)
-                seen.add(x.shape)
-            start = time.perf_counter()
-            y = np.asarray(method.run(x, None))
-            seconds += time.perf_counter() - start
-            if y.shape != x.shape or not np.isfinite(y).all():
-                raise UserError(f"{name} on {pair.name}: shape {y.shape} or values not finite")
+            y, took = timed_run(method, x, None, f"{name} on {pair.name}", compiled)
+            seconds += took
             pixels += x.shape[0] * x.shape[1]
-            values.append(_psnr(clean, y))
+            values.append(psnr(clean, y))
             if with_ssim:
-                similar.append(ssim(clean, rounded(y)))
+                similar.append(ssim(clean, y))
         base = base or values
         rows.append(
             {

@@ -140,6 +140,33 @@ def evaluate(
     return rows
 
 
+def timed_run(
+    method: Method,
+    noisy: Float[np.ndarray, "h w c"],
+    sigma: float | None,
+    what: str,
+    compiled: set[tuple[int, ...]],
+) -> tuple[np.ndarray, float]:
+    """(uint8 [h, w, c], seconds) of a method on an image.
+
+    Args:
+      what: the method and the image, for the error.
+      compiled: shapes that have been run; another one is run once more first, and added.
+
+    Raises:
+      UserError: the result has a wrong shape or values that are not finite.
+    """
+    if noisy.shape not in compiled:
+        method.run(noisy, sigma)
+        compiled.add(noisy.shape)
+    start = time.perf_counter()
+    y = np.asarray(method.run(noisy, sigma))
+    seconds = time.perf_counter() - start
+    if y.shape != noisy.shape or not np.isfinite(y).all():
+        raise UserError(f"{what}: shape {y.shape} or values not finite")
+    return rounded(y), seconds
+
+
 def _row(
     name: str,
     method: Method,
@@ -154,15 +181,8 @@ def _row(
     values, similar, noisy_values, seconds, pixels = [], [], [], 0.0, 0
     for index, (file, x) in enumerate(images):
         noisy = corrupted_image(x, corruption, sigma, index)
-        if x.shape not in compiled:
-            method.run(noisy, given)
-            compiled.add(x.shape)
-        start = time.perf_counter()
-        y = np.asarray(method.run(noisy, given))
-        seconds += time.perf_counter() - start
-        if y.shape != x.shape or not np.isfinite(y).all():
-            raise UserError(f"{name} on {file}: shape {y.shape} or values not finite")
-        y = rounded(y)
+        y, took = timed_run(method, noisy, given, f"{name} on {file}", compiled)
+        seconds += took
         pixels += x.shape[0] * x.shape[1]
         values.append(psnr(x, y))
         noisy_values.append(psnr(x, rounded(noisy)))

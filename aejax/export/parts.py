@@ -214,7 +214,7 @@ def _image_shape(
 
 
 def _conditions(trained: Trained) -> tuple[Input, ...]:
-    """What the model is told of each example beside x, as its objective says."""
+    """The conditions that the model takes beside x, as its objective gives them."""
     objective = build_objective(trained.config)
     shape = trained.shape or (8, 8, trained.config.data.channels or 3)
     if not isinstance(objective, Conditions):
@@ -223,12 +223,12 @@ def _conditions(trained: Trained) -> tuple[Input, ...]:
         "image": jax.ShapeDtypeStruct((1, *shape), jnp.float32),
         "label": jax.ShapeDtypeStruct((1,), jnp.int32),
     }
-    told = jax.eval_shape(
+    cond = jax.eval_shape(
         lambda batch: objective.conditions(batch, jax.random.key(0), False), batch
     )
     return tuple(
-        Input(name, ("b", *told[name].shape[1:]), told[name].dtype.name)
-        for name in sorted(told or ())
+        Input(name, ("b", *cond[name].shape[1:]), cond[name].dtype.name)
+        for name in sorted(cond or ())
     )
 
 
@@ -238,11 +238,11 @@ def _code_shape(
     """The shape of h for images of `shape`; a grid of free sides if those of the image are."""
     sides = [n if isinstance(n, int) else 4 * multiple for n in shape]
     x = jax.ShapeDtypeStruct((1, *sides), jnp.float32)
-    told = {i.name: jax.ShapeDtypeStruct((1, *i.shape[1:]), i.dtype)
+    cond = {i.name: jax.ShapeDtypeStruct((1, *i.shape[1:]), i.dtype)
             for i in _conditions(trained)}  # fmt: skip
     h = jax.eval_shape(
-        lambda x, told: trained.model.apply(trained.variables, x, told or None, method="encode"),
-        x, told,
+        lambda x, cond: trained.model.apply(trained.variables, x, cond or None, method="encode"),
+        x, cond,
     )  # fmt: skip
     if multiple and h.ndim == 4:
         return ("b", "h", "w", h.shape[-1])

@@ -303,7 +303,7 @@ class Generator:
 
     def _velocity(self, n: int, label: Label) -> Callable[[Array, Array], Array]:
         prior = self._prior
-        assert prior is not None  # whoever calls this has checked
+        assert prior is not None  # checked by the callers
 
         def velocity(z, t, c):
             return applied(prior, self._density, z, jnp.full(n, t), c, method="velocity")

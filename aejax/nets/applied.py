@@ -7,7 +7,7 @@ from aejax.types import Variables
 
 
 class Applies(Protocol):
-    """A flax.linen.Module, or what stands for one."""
+    """What has the `apply` of a flax.linen.Module."""
 
     def apply(self, variables: Any, *arguments: Any, **named: Any) -> Any: ...
 

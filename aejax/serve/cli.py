@@ -88,7 +88,7 @@ def _serve(args: argparse.Namespace) -> int:
         h11_max_incomplete_event_size=1 << 14,
     )
     shown = f"[{host}]" if ":" in host else host
-    reach = "" if local else "; whoever reaches this machine can use it"
+    reach = "" if local else "; everyone on the network can use it"
     print(f"aejax serve: http://{shown}:{port}/ (Ctrl-C stops it{reach})", flush=True)
     Server(config).run(sockets=[sock])
     return 0

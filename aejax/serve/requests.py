@@ -65,7 +65,7 @@ async def _file_of_form(request: Request, limits: Limits) -> bytes:
         form = await parser.parse()
     except MultiPartException as e:
         raise Refused(400, f"the form is damaged: {e.message}") from None
-    except (ValueError, KeyError, UnicodeError):
+    except (ValueError, KeyError):
         raise Refused(400, "the form is damaged") from None
     file = form.get(FIELD)
     if not hasattr(file, "read"):

@@ -6,6 +6,7 @@ Every method but `sample` takes the items of several requests and gives a result
 import dataclasses
 import functools
 import io
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from aejax.errors import UserError
 from aejax.files import JsonObject
+from aejax.metrics.host import psnr
 
 if TYPE_CHECKING:
     import jax
@@ -125,7 +127,6 @@ class Models:
         b, h, w, c = x.shape
         if c not in self._compiled:
             network = network_for(c, self._denoiser)
-            network = network.in_gray if c == 1 else network
             if network.needs_sigma or network.channels != c:
                 raise UserError(f'"{network.name}" does not denoise pictures of {c} channels blind')
             run = jax.jit(lambda v, x: applied(network.model, v, x, None, train=False).y)
@@ -167,7 +168,13 @@ class Models:
         jpeg_quality, file = jpeg_within(x, len(data))
         jpeg = _from_jpeg(file, x.shape[2])
         return Compared(
-            coded, len(data), psnr(x, coded), jpeg, len(file), psnr(x, jpeg), jpeg_quality
+            coded,
+            len(data),
+            finite_psnr(x, coded),
+            jpeg,
+            len(file),
+            finite_psnr(x, jpeg),
+            jpeg_quality,
         )
 
     # --- generation -------------------------------------------------------------------------------
@@ -189,23 +196,18 @@ class Models:
         return pictures.grid(list(samples), scale=2 if samples.shape[1] < 64 else 1)
 
 
-def psnr(x: Picture, y: Picture) -> float:
-    """In dB on the 8-bit scale; 99 for equal pictures."""
-    error = float(np.mean(np.square(x.astype(np.float32) - y.astype(np.float32))))
-    return 99.0 if error == 0 else 10 * float(np.log10(255.0**2 / error))
+def finite_psnr(x: Picture, y: Picture) -> float:
+    """PSNR in dB; 99 for equal pictures, as JSON has no infinity."""
+    value = psnr(x, y)
+    return value if math.isfinite(value) else 99.0
 
 
 def jpeg_within(x: Picture, size: int) -> tuple[int, bytes]:
     """(quality, file) of the best JPEG of at most `size` bytes; quality 1 if none is that small."""
-    low, high, best = 1, 95, (1, _jpeg(x, 1))
-    while low <= high:
-        quality = (low + high) // 2
-        file = _jpeg(x, quality)
-        if len(file) <= size:
-            best, low = (quality, file), quality + 1
-        else:
-            high = quality - 1
-    return best
+    from aejax.codec.evaluation.compare import largest_within
+
+    best = largest_within(functools.partial(_jpeg, x), range(1, 96), size)
+    return best or (1, _jpeg(x, 1))
 
 
 def file_of(x: Picture, suffix: str, **options) -> bytes:

@@ -70,8 +70,6 @@ class Denoise:
         if not 0 <= steady <= 10_000:
             raise UserError(f"--steady {steady:g} is not between 0 and 10,000 frames")
         network = network_for(video.channels, model or default_denoiser())
-        if video.channels == 1 and network.channels == 3:
-            network = network.in_gray
         if network.needs_sigma:
             raise UserError(
                 f'"{network.name}" must be told the level of the noise, which changes in a video; '

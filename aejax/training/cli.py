@@ -183,7 +183,7 @@ def _try_steps(parts, sharding, state_bytes: int) -> None:
     from aejax.training.prepared import cost_of
     from aejax.training.step import make_dispatch
 
-    step = parts.step_on(sharding)  # first: a batch that does not divide is said at once
+    step = parts.step_on(sharding)  # first: it refuses a batch that does not divide
     state, resident, key = parts.placed(sharding)
     batch = parts.pipeline.dispatch(0, 1)
     start = time.perf_counter()

@@ -58,7 +58,11 @@ def packed(tree: "PyTree", bits: int = 8) -> "PyTree":
     w = np.asarray(tree, np.float32)
     if w.size <= LARGE or w.ndim < 2:
         return w.astype(np.float16)
-    top = 2 ** (bits - 1) - 1
+    return _rounded_by_channel(w, 2 ** (bits - 1) - 1)
+
+
+def _rounded_by_channel(w: np.ndarray, top: int) -> dict[str, np.ndarray]:
+    """{"q": int8 from -top to top, "scale": float16 per channel of the last axis}."""
     scale = np.abs(w).max(tuple(range(w.ndim - 1))) / top
     scale = np.maximum(scale, 1e-7).astype(np.float16)
     q = np.clip(np.round(w / scale.astype(np.float32)), -top, top).astype(np.int8)
@@ -85,12 +89,10 @@ def stored_as(tree: "PyTree", kind: str, sparse: bool = False) -> "PyTree":
     if sparse and w.ndim > 1 and np.count_nonzero(w) < 0.9 * w.size:
         return _without_zeros(w, kind)
     if kind in ("int8", "int4") and w.ndim > 1:
-        top = 127 if kind == "int8" else 7
-        scale = np.abs(w).max(tuple(range(w.ndim - 1))) / top
-        scale = np.maximum(scale, 1e-7).astype(np.float16)
-        q = np.clip(np.round(w / scale.astype(np.float32)), -top, top).astype(np.int8)
+        rounded = _rounded_by_channel(w, 127 if kind == "int8" else 7)
         if kind == "int8":
-            return {"q": q, "scale": scale}
+            return rounded
+        q, scale = rounded["q"], rounded["scale"]
         pairs = np.pad(q.reshape(-1), (0, q.size % 2)).view(np.uint8).reshape(-1, 2) & 15
         nibbles = (pairs[:, 0] | pairs[:, 1] << 4).astype(np.uint8)
         return {"nibbles": nibbles, "scale": scale, "shape": np.asarray(w.shape, np.int32)}

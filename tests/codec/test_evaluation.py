@@ -53,9 +53,9 @@ def test_published_ms_ssim_is_read_where_it_is_known():
 
 def test_every_contender_decodes_what_it_encodes():
     x = tiny.photo(64, 80)
-    found = contenders(tiny.runtime())
-    assert {"aejax", "jpeg", "jpeg optimised", "png", "webp", "avif", "jpeg 2000"} <= set(found)
-    for name, codec in found.items():
+    codecs = contenders(tiny.runtime())
+    assert {"aejax", "jpeg", "jpeg optimised", "png", "webp", "avif", "jpeg 2000"} <= set(codecs)
+    for name, codec in codecs.items():
         if name == "aejax":
             continue
         low, high = (codec.encode(x, codec.settings[i]) for i in (0, -1))

@@ -6,7 +6,7 @@ import time
 import numpy as np
 
 from aejax.errors import UserError
-from aejax.serve.work import Compared, Denoised, file_of, jpeg_within, psnr
+from aejax.serve.work import Compared, Denoised, file_of, finite_psnr, jpeg_within
 
 
 class StandIn:
@@ -48,7 +48,7 @@ class StandIn:
         for x, _ in items:
             quality, file = jpeg_within(x, x.size // 10)
             y = (x // 4 * 4).astype(np.uint8)
-            out.append(Compared(y, x.size // 10, psnr(x, y), y, len(file), 30.0, quality))
+            out.append(Compared(y, x.size // 10, finite_psnr(x, y), y, len(file), 30.0, quality))
         return out
 
     def latents(self, items):

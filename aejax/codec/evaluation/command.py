@@ -71,11 +71,7 @@ def outputs(out: str | pathlib.Path) -> list[pathlib.Path]:
     Raises:
       UserError: the name does not end in .json.
     """
-    out = pathlib.Path(out)
-    if out.suffix != ".json":
-        raise UserError(f'--out "{out}": name a .json file')
-    beside = [out.with_suffix(".csv"), out.with_suffix(".png")]
-    return [out, *beside, out.with_name(f"{out.stem}-crops.png")]
+    return files.results_and(out, ".csv", ".png", "-crops.png")
 
 
 def write(

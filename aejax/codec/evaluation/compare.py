@@ -3,12 +3,15 @@
 import dataclasses
 import pathlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from aejax.codec.evaluation.contenders import Contender, contenders
 from aejax.codec.evaluation.measure import quality_of
+from aejax.codec.target import TargetMissed
 from aejax.errors import UserError
 
 SHOWN = ("jpeg", "webp", "avif", "jpeg 2000", "jpeg xl")  # besides ours, as far as they are there
@@ -37,47 +40,59 @@ class Panel:
         return f"{self.name}: {self.bytes:,} bytes, {self.psnr:.2f} dB, MS-SSIM {self.ms_ssim:.4f}"
 
 
-def largest_within(x: np.ndarray, codec: Contender, size: int) -> bytes | None:
-    """The largest file of at most `size` bytes that a codec's settings give, or None.
+def largest_within(
+    encode: Callable[[Any], bytes], settings: Sequence[Any], size: int
+) -> tuple[Any, bytes] | None:
+    """(setting, file) of the largest file of at most `size` bytes, or None if none is that small.
 
-    Whole numbers between neighbouring settings are tried too (qualities of Pillow's codecs).
+    Args:
+      encode: setting -> file.
+      settings: from small files to large ones; bisected.
     """
-    settings: Sequence = codec.settings
-    if all(isinstance(s, int) for s in settings) and settings[0] < settings[-1]:
-        settings = range(settings[0], settings[-1] + 1)
     low, high, best = 0, len(settings) - 1, None
     while low <= high:
         middle = (low + high) // 2
-        data = codec.encode(x, settings[middle])
+        data = encode(settings[middle])
         if len(data) <= size:
-            low, best = middle + 1, data
+            low, best = middle + 1, (settings[middle], data)
         else:
             high = middle - 1
     return best
 
 
-def panels(x: np.ndarray, size: int) -> list[Panel]:
-    """Every codec's picture of x, uint8 [h, w, 3], in at most `size` bytes, ours last.
+def _settings(codec: Contender) -> Sequence[Any]:
+    """A codec's settings; of whole numbers (Pillow's qualities) all between the ends."""
+    first, last = codec.settings[0], codec.settings[-1]
+    whole = all(isinstance(s, int) for s in codec.settings) and first < last
+    return range(first, last + 1) if whole else codec.settings
+
+
+def panels(x: np.ndarray, size: int, codecs: Mapping[str, Contender]) -> list[Panel]:
+    """The picture that each of `codecs` makes of x, uint8 [h, w, 3], in at most `size` bytes, ours
+    last.
 
     Raises:
       UserError: x is too small to be measured.
     """
-    from aejax.codec import api as codec
-
     if min(x.shape[:2]) < SMALLEST:
         raise UserError(
             f"a picture of {x.shape[1]} x {x.shape[0]} pixels: {SMALLEST} a side at least"
         )
-    out = []
-    for name, contender in contenders().items():
-        if name in SHOWN and (data := largest_within(x, contender, size)) is not None:
-            y = contender.decode(data)
-            out.append(Panel(name, y, len(data), *quality_of(x, y)))
+    files: dict[str, bytes] = {}
+    for name in filter(SHOWN.__contains__, codecs):
+        codec = codecs[name]
+        if best := largest_within(partial(codec.encode, x), _settings(codec), size):
+            files[name] = best[1]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", codec.TargetMissed)  # the panel says the size
-        data = codec.encode(x, size=size)
-    y = codec.decode(data)
-    return [*out, Panel("aejax", y, len(data), *quality_of(x, y))]
+        warnings.simplefilter("ignore", TargetMissed)  # the panel says the size
+        sized = codecs["aejax"].sized
+        assert sized is not None
+        files["aejax"] = sized(x, size)
+    made = []
+    for name, data in files.items():
+        y = codecs[name].decode(data)
+        made.append(Panel(name, y, len(data), *quality_of(x, y)))
+    return made
 
 
 def sheet(x: np.ndarray, made: Sequence[Panel]) -> np.ndarray:
@@ -102,6 +117,7 @@ def compare(source: pathlib.Path, target: pathlib.Path, size: int | None, jpeg: 
     from aejax.data.images import read_image, write_image
 
     x = flatten(read_image(source)[0], 3)
-    made = panels(x, size or len(contenders()["jpeg"].encode(x, jpeg)))
+    codecs = contenders()
+    made = panels(x, size or len(codecs["jpeg"].encode(x, jpeg)), codecs)
     write_image(target, sheet(x, made))
     return made

@@ -165,10 +165,7 @@ def outputs(out: str | pathlib.Path) -> list[pathlib.Path]:
     Raises:
       UserError: the name does not end in .json.
     """
-    out = pathlib.Path(out)
-    if out.suffix != ".json":
-        raise UserError(f'--out "{out}": name a .json file')
-    return [out, out.with_suffix(".csv")]
+    return files.results_and(out, ".csv")
 
 
 def run(args) -> int:
