@@ -30,6 +30,7 @@ ALIASES = {
     "gray": "denoise_gray",
     "colour": "denoise_colour",
     "photo": "denoise_photo",
+    "realtime": "denoise_realtime",
     "fashion": "fashion-mnist",
     "mnist": "digits",
 }
