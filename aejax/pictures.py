@@ -13,6 +13,7 @@ Sheet = np.ndarray  # uint8 [h, w, 3]
 LIGHT = {"paper": (255, 255, 255), "ink": (28, 28, 30), "quiet": (110, 110, 115)}
 DARK = {"paper": (22, 23, 26), "ink": (236, 236, 239), "quiet": (160, 160, 168)}
 GAP = 4
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # weights of R'G'B' (ITU-R BT.601)
 
 
 def rgb(image: np.ndarray) -> np.ndarray:

@@ -14,10 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from aejax.corrupt.filters import LUMA, blur
+from aejax.corrupt.filters import blur
 from aejax.corrupt.jpegs import jpeg
 from aejax.corrupt.levels import Images, level
 from aejax.errors import UserError
+from aejax.pictures import LUMA
 
 OCTAVES = 4
 PHASES = 8  # the grids of mosaic, octaves and JPEG blocks begin anywhere within so many pixels

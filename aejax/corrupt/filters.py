@@ -9,6 +9,7 @@ from jaxtyping import Array
 
 from aejax.corrupt.levels import Images, Level, drawn, level
 from aejax.errors import UserError
+from aejax.pictures import LUMA
 
 
 def identity(key: Array, x: Images) -> Images:
@@ -48,9 +49,6 @@ def mask(key: Array, x: Images, ratio: Level = 0.5, patch: int = 1, value: float
     grid = jax.random.uniform(key, (b, -(-h // patch), -(-w // patch), 1))
     gone = jnp.repeat(jnp.repeat(grid, patch, 1), patch, 2)[:, :h, :w] < r
     return jnp.where(gone, value, x)
-
-
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of R'G'B' (ITU-R BT.601)
 
 
 def halved_chroma(key: Array, x: Images, share: float = 1.0) -> Images:

@@ -2,15 +2,12 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from aejax.corrupt import chain
-from aejax.corrupt.filters import LUMA
 from aejax.denoising.objective import Images, Supervised
 from aejax.errors import UserError
 from aejax.losses import mixture
@@ -48,20 +45,17 @@ class Distilled(Supervised):
     Args:
       teacher: of colour images; gray_teacher: of gray ones. Names or paths as `aejax.load` takes.
       share: of the loss that is to the teacher's output; the rest is to the clean picture.
-      gray: share of each batch that is gray: three equal channels with one noise, so that one
-        network serves both (`in_gray` makes a gray network of it). For models of 3 channels.
+      gray: as of `Supervised` (`in_gray` makes a gray network of the one for both).
     """
 
     teacher: str = "colour"
     gray_teacher: str = "gray"
     share: float = 0.5
-    gray: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (0 <= self.share <= 1 and 0 <= self.gray <= 1):
-            raise UserError(
-                f"objective.kwargs: share = {self.share} and gray = {self.gray} are between 0 and 1"
-            )
+        super().__post_init__()
+        if not 0 <= self.share <= 1:
+            raise UserError(f"objective.kwargs.share = {self.share} is not between 0 and 1")
 
     def __call__(
         self, model: nn.Module, variables: Variables, batch: Batch, key: Array, train: bool
@@ -84,22 +78,9 @@ class Distilled(Supervised):
         pictures = {"x": x, "x_tilde": x_tilde, "y": out.y}
         return loss, Aux({"loss": loss, "mse": mse(out.y)}, collections, pictures)
 
-    def _grays(self, x: Images) -> int:
-        return round(self.gray * x.shape[0]) if x.shape[-1] == 3 else 0
-
-    def _pair(self, key: Array, x: Images) -> tuple[Images, Images, Mapping[str, Array]]:
-        """As `Supervised`; the gray ones come first, so that each teacher gets its own."""
-        grays = self._grays(x)
-        if grays:
-            x = jnp.concatenate([_spread(jnp.sum(x[:grays] * LUMA, -1)), x[grays:]])
-        x_tilde, cond = chain(self.corrupt)(key, x)
-        if grays:
-            x_tilde = jnp.concatenate([_spread(x_tilde[:grays, ..., 1]), x_tilde[grays:]])
-        return x, x_tilde, cond
-
     def _targets(self, x_tilde: Images) -> Images:
-        """The teachers' outputs."""
-        grays = self._grays(x_tilde)
+        """The teachers' outputs; one that is gray by chance is the colour teacher's."""
+        grays = int(self._grays(x_tilde))
         if x_tilde.shape[-1] == 1:
             return taught(self.gray_teacher, x_tilde)
         parts = []

@@ -6,6 +6,8 @@ import pathlib
 import numpy as np
 from jaxtyping import Float
 
+from aejax.pictures import LUMA
+
 Image = Float[np.ndarray, "h w c"]
 
 
@@ -112,10 +114,9 @@ class NoiseReport:
 def noise_report(x: Image, y: Image) -> NoiseReport:
     """The report on x [h, w, c] in [0, 1], of which y is the denoised version."""
     removed = 255 * (np.asarray(x, np.float32) - np.asarray(y, np.float32))
-    weights = np.array([0.299, 0.587, 0.114], np.float32)
     gray = removed.shape[2] == 1
-    luma = removed[..., 0] if gray else removed @ weights
-    bright = np.clip(np.asarray(y)[..., 0] if gray else np.asarray(y) @ weights, 0, 1)
+    luma = removed[..., 0] if gray else removed @ LUMA
+    bright = np.clip(np.asarray(y)[..., 0] if gray else np.asarray(y) @ LUMA, 0, 1)
     power = np.mean(np.square(removed), axis=2)
     tones = []
     for k in range(10):

@@ -8,6 +8,8 @@ gives is an estimate that owes nothing to what was learned, and a small second n
 learned after it by N3Net, Plötz and Roth 2018, arXiv:1810.12575).
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -106,26 +108,24 @@ class SimilarDenoiser(nn.Module):
     limits: tuple[float, ...] = (0.08, 0.2, 0.5)
     frozen: bool = False
 
-    @property
-    def _first(self) -> UNetDenoiser:
-        return UNetDenoiser(tuple(self.widths), tuple(self.blocks), told=self.told, parent=None)
+    def _first(self, **where: Any) -> UNetDenoiser:
+        return UNetDenoiser(tuple(self.widths), tuple(self.blocks), told=self.told, **where)
 
     @property
     def stride(self) -> int:
         """Image sides are mirrored up to a multiple of this."""
-        return self._first.stride
+        return self._first(parent=None).stride
 
     @property
     def reach(self) -> int:
         """How far, in pixels, an input can influence an output."""
-        return self._first.reach + self.radius + 8 + 2 * (2 * self.depth + 3)
+        return self._first(parent=None).reach + self.radius + 8 + 2 * (2 * self.depth + 3)
 
     @nn.compact
     def __call__(self, x: Images, cond: Cond = None, train: bool = False) -> Output:
         c = x.shape[-1]
         padded = mirrored(x, self.stride)
-        first = UNetDenoiser(tuple(self.widths), tuple(self.blocks), told=self.told, name="first")
-        out = first(padded, cond, train)
+        out = self._first(name="first")(padded, cond, train)
         y1 = jax.lax.stop_gradient(out.y) if self.frozen else out.y
         seen = [padded - y1]
         if self.limits:

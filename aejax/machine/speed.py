@@ -5,6 +5,7 @@ Importing this module imports no jax.
 
 import functools
 import json
+import pathlib
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -27,12 +28,17 @@ def bf16_gain() -> float:
     return gflops["bf16"] / gflops["f32"]
 
 
+def measurement_file() -> pathlib.Path:
+    """Where the timing of this CPU with this version of jax is kept, as JSON."""
+    import jax
+
+    return cache_folder() / f"speed-{cpu.identifier()}-jax{jax.__version__}.json"
+
+
 @functools.cache
 def measured() -> dict[str, float]:
     """GFLOP/s of a matrix product in float32 and bfloat16, from the disk if it is there."""
-    import jax
-
-    path = cache_folder() / f"speed-{cpu.identifier()}-jax{jax.__version__}.json"
+    path = measurement_file()
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError):

@@ -12,7 +12,11 @@ same type as weights. In bytes 8-bit storage is `weights.packed`, whatever this 
 The scale of activations is that of the batch: results depend a little on what is in it with them.
 """
 
+from collections.abc import Callable
+from functools import wraps
+
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from aejax.contracts import Decodes, Encodes
@@ -23,6 +27,10 @@ from aejax.types import Config
 
 TYPES = {"int8": jnp.int8, "int4": jnp.int4}
 KEYS = ("weights", "activations", "only")
+
+# A user context is part of jit's cache key: what jax.numpy jits itself (jnp.matmul, `@`) is traced
+# apart in a quantised model, whose products qwix replaces while it is traced.
+_spec = jax.make_user_context("")
 
 
 def quantised(model: nn.Module, spec: Config) -> nn.Module:
@@ -56,7 +64,18 @@ def quantised(model: nn.Module, spec: Config) -> nn.Module:
     methods += ["encode"] if isinstance(model, Encodes) else []
     methods += ["decode"] if isinstance(model, Decodes) else []
     model = qwix.quantize_model(model, qwix.QtProvider([rule]), methods=methods)
-    for name in methods:  # qwix meets lax's own products, in the plain forms alone
-        method = getattr(type(model), name)
-        setattr(type(model), name, ops.traced_with({"all": "plain"}, method))
+    key = repr(sorted(spec.items()))
+    for name in methods:
+        setattr(type(model), name, _traced_apart(getattr(type(model), name), key))
     return model
+
+
+def _traced_apart(method: Callable, key: str) -> Callable:
+    """`method` in the plain forms, where qwix meets lax's own products, with traces of its own."""
+
+    @wraps(method)
+    def run(*args, **kwargs):
+        with _spec(key), ops.forms(all="plain"):
+            return method(*args, **kwargs)
+
+    return run

@@ -95,6 +95,27 @@ def test_a_part_of_each_batch_is_gray(teachers):
     assert np.std(x_tilde[0] - x[0]) * 255 == pytest.approx(25, rel=0.2)
 
 
+@pytest.mark.parametrize("objective", ["Supervised", "Distilled"])
+def test_a_share_that_is_no_whole_number_of_examples_holds_in_the_mean(objective):
+    make = getattr(distil, objective)({"mae": 1.0}, gray=0.4)  # 1.6 of 4
+
+    @jax.jit
+    @jax.vmap
+    def grays(key):
+        x, x_tilde, _ = make._pair(key, X)
+        return [(v == v[..., :1]).all((1, 2, 3)) for v in (x, x_tilde)]
+
+    of_x, of_x_tilde = grays(jax.random.split(KEY, 300))
+    np.testing.assert_array_equal(of_x, of_x_tilde)
+    first, second, *others = np.asarray(of_x).mean(0)
+    assert (first, *others) == (1.0, 0.0, 0.0) and second == pytest.approx(0.6, abs=0.1)
+
+
+def test_a_picture_of_one_channel_is_gray_already():
+    x, x_tilde, _ = distil.Supervised({"mae": 1.0}, gray=0.5)._pair(KEY, X[..., :1])
+    assert x.shape == x_tilde.shape == (4, 16, 16, 1)
+
+
 def test_no_teacher_is_asked_in_evaluation(teachers):
     objective = distil.Distilled({"mae": 1.0}, balance=0.0, gray=0.5)
     variables = {"params": {"a": jnp.float32(0.1)}}
@@ -107,3 +128,5 @@ def test_shares_that_cannot_be():
     for wrong in ({"share": 1.5}, {"gray": -0.1}):
         with pytest.raises(UserError, match="between 0 and 1"):
             distil.Distilled({"mae": 1.0}, **wrong)
+    with pytest.raises(UserError, match="gray = 2 is not between 0 and 1"):
+        distil.Supervised({"mae": 1.0}, gray=2)

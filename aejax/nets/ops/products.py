@@ -63,7 +63,9 @@ def dense(x: Float[Array, "... c"], w: Float[Array, "c o"]) -> Float[Array, "...
     kind = form("dense", x, x.size * o if c * o >= NARROW * (c + o) else 0)
     w = w.astype(x.dtype)
     if kind == "plain":
-        return jnp.matmul(x, w)
+        # Not jnp.matmul: it is jitted, and a trace kept for these shapes would be taken again where
+        # qwix replaces lax's products (nets/quantise.py), and the other way round.
+        return lax.dot_general(x, w, (((x.ndim - 1,), (0,)), ((), ())))
     flat = x.reshape(-1, x.shape[-1])
     y = _dense_bf16(flat, w) if kind == "cpu_bf16" else lax.dot(flat, w)
     return y.reshape(*x.shape[:-1], w.shape[-1])
