@@ -1,19 +1,19 @@
 """Bodies, pictures and parameters of requests, checked before any work is done on them."""
 
 import asyncio
+import contextlib
 import math
 from collections.abc import AsyncGenerator
 from typing import TypeVar
 
 import numpy as np
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from aejax.data import decode, images
 from aejax.errors import UserError
+from aejax.serve.forms import FIELD, file_of_form
 from aejax.serve.limits import Limits, Refused
 
-FIELD = "file"  # of a form
 SMALLEST = 8  # pixels a side
 Default = TypeVar("Default", bound=float | None)
 
@@ -29,10 +29,12 @@ async def read_body(request: Request, limits: Limits) -> bytes:
         raise _too_large(limits)
     try:
         async with asyncio.timeout(limits.upload_seconds):
-            if request.headers.get("content-type", "").startswith("multipart/"):
-                data = await _file_of_form(request, limits)
-            else:
-                data = b"".join([chunk async for chunk in _limited(request, limits)])
+            kind, chunks = request.headers.get("content-type", ""), _limited(request, limits)
+            async with contextlib.aclosing(chunks):
+                if kind.lower().startswith("multipart/"):
+                    data = await file_of_form(kind, chunks)
+                else:
+                    data = b"".join([chunk async for chunk in chunks])
     except TimeoutError:
         reason = f"the body did not arrive within {limits.upload_seconds:g} s"
         raise Refused(408, reason) from None
@@ -54,26 +56,6 @@ async def _limited(request: Request, limits: Limits) -> AsyncGenerator[bytes, No
         if total > limits.bytes:
             raise _too_large(limits)
         yield chunk
-
-
-async def _file_of_form(request: Request, limits: Limits) -> bytes:
-    """File names, types and other fields are not looked at."""
-    parser = MultiPartParser(
-        request.headers, _limited(request, limits), max_files=1, max_fields=8, max_part_size=1 << 16
-    )
-    try:
-        form = await parser.parse()
-    except MultiPartException as e:
-        raise Refused(400, f"the form is damaged: {e.message}") from None
-    except (ValueError, KeyError):
-        raise Refused(400, "the form is damaged") from None
-    file = form.get(FIELD)
-    if not hasattr(file, "read"):
-        await form.close()
-        raise Refused(400, f'the form has no file in a field "{FIELD}"')
-    data = await file.read()
-    await form.close()
-    return data
 
 
 def picture(data: bytes, limits: Limits, channels: int = 0) -> np.ndarray:
