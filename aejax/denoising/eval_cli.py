@@ -235,8 +235,9 @@ def _eval_pairs(args: argparse.Namespace) -> int:
             methods["white, apart"] = real.white_model_apart(channels)
             continue
         method = baselines.method(name)
-        level = real.best_level(pairs[::EVERY], method)
-        _say(f"{name}: best level {level:g}, on {len(pairs[::EVERY])} of the {len(pairs)} pairs")
+        tried = [pair.read() for pair in pairs[::EVERY]]
+        level = real.best_level(tried, method)
+        _say(f"{name}: best level {level:g}, on {len(tried)} of the {len(pairs)} pairs")
         methods[name] = real.with_level(method, level)
     rows = real.evaluate_pairs(pairs, methods, with_ssim=not args.no_ssim, progress=_say)
     print(real.table(rows))

@@ -121,13 +121,17 @@ def with_level(method: Method, sigma: float) -> Method:
     return dataclasses.replace(method, run=lambda x, _: method.run(x, sigma), note=note)
 
 
-def best_level(pairs: Sequence[Pair], method: Method, levels: Sequence[float] = LEVELS) -> float:
-    """The level with which the mean PSNR is highest. Levels are tried upwards until it falls."""
-    read = [p.read() for p in pairs]
+def best_level(
+    pictures: Sequence[tuple[np.ndarray, np.ndarray]],
+    method: Method,
+    levels: Sequence[float] = LEVELS,
+) -> float:
+    """The level with which the mean PSNR of (noisy, clean) uint8 [h, w, c] is highest. Levels are
+    tried upwards until it falls."""
     scores: list[float] = []
     for sigma in levels:
-        outputs = [method.run(x.astype(np.float32) / 255, sigma) for x, _ in read]
-        clean = [c for _, c in read]
+        outputs = [method.run(x.astype(np.float32) / 255, sigma) for x, _ in pictures]
+        clean = [c for _, c in pictures]
         each = [psnr(c, rounded(y)) for c, y in zip(clean, outputs, strict=True)]
         scores.append(float(np.mean(each)))
         if len(scores) > 1 and scores[-1] < scores[-2]:
