@@ -28,16 +28,17 @@ def restored_photo(
     """
     from skimage.data import astronaut
 
-    from aejax.denoising.api import network_for, restore
+    from aejax.denoising.api import restore, suited
     from aejax.denoising.baselines import baseline, method
+    from aejax.denoising.noise import estimate_sigma
     from aejax.denoising.pairs import best_level
     from aejax.denoising.protocol import corrupted_image, noisy_image, psnr, rounded
     from aejax.pictures import rows_sheet, save
 
     x = np.ascontiguousarray(astronaut()[0:256, 96:352])
-    network = network_for(3, model)
     white = noisy_image(x, sigma, 0)
     ours = restore(white, model=model)
+    name = suited(model, 255 * estimate_sigma(white))
     first = {"clean": x, "noisy": rounded(white)}
     first |= {name: rounded(baseline(name)(white, sigma)) for name in filters}
     first["aejax (blind)"] = rounded(ours.image)
@@ -68,7 +69,7 @@ def restored_photo(
         "title": "A noisy photograph, restored",
         "text": (
             f"White noise of sigma {sigma:g}, which the filters are told and the network "
-            f"({network.name}) is not; it estimates {ours.sigma:.1f}. From left to right, "
+            f"({name}) is not; it estimates {ours.sigma:.1f}. From left to right, "
             f"then down: {', '.join(first)}. {measured(first)} "
             f"Last row: simulated noise of a camera, {CAMERA_RMS:g} rms (raw noise, demosaicing, "
             f"colour matrix, tone curve, JPEG), where the filters are told the level that is best "

@@ -93,8 +93,9 @@ def our_methods(
     Raises:
       UserError: no such network, or one for other channels.
     """
-    from aejax.denoising.api import network_for
+    from aejax.denoising.api import network_for, suited
     from aejax.denoising.cost import macs_per_pixel
+    from aejax.denoising.noise import estimate_sigma
     from aejax.denoising.protocol import Method
 
     methods = {}
@@ -108,10 +109,19 @@ def our_methods(
         macs = macs_per_pixel(network.model, channels)
         label = "aejax" if name == "auto" else f"aejax {pathlib.Path(name).stem}"
 
-        def add(label, factor=1, *, network=network, params=params, macs=macs, **kwargs):
+        run, note = network, network.name
+        if name == "auto":
+            note = "photo, or white where the noise is white"
+
+            def run(x, s, **kwargs):
+                return network_for(channels, suited("auto", 255 * estimate_sigma(x)))(
+                    x, s, **kwargs
+                )
+
+        def add(label, factor=1, *, run=run, params=params, macs=macs, note=note, **kwargs):
             blind = not kwargs.pop("with_sigma", False)
             methods[label] = Method(
-                lambda x, s: network(x, s, **kwargs), blind, params, factor * macs, network.name
+                lambda x, s: run(x, s, **kwargs), blind, params, factor * macs, note
             )
 
         if not network.needs_sigma:
