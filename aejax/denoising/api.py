@@ -19,6 +19,13 @@ from aejax.types import Variables
 
 SMALLEST = 8  # pixels a side
 TILE = 1024  # pixels a side: about 0.6 GiB in all for the shipped models
+# Pixels around what a window keeps, at most. denoise_photo reaches further, but changes nothing by
+# more than 1e-4 from beyond (0.02 from beyond 80).
+MARGIN = 96
+# The level (of 255) of white noise from which pictures go to the white-noise weights by default.
+# Estimated on training photographs: cameras and their JPEG files stay below it, see
+# experiments/denoise/README.md.
+WHITE_FROM = 8.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +46,11 @@ class Network:
     def needs_sigma(self) -> bool:
         """Whether the model must be given the noise level."""
         return getattr(self.model, "told", "never") == "always"
+
+    @property
+    def margin(self) -> int:
+        """Pixels of context around what a window keeps."""
+        return min(getattr(self.model, "reach", 64), MARGIN)
 
     @functools.cached_property
     def in_gray(self) -> "Network":
@@ -86,7 +98,7 @@ class Network:
 
         def once(x, progress):
             return tiled(
-                f, x, tile=tile, margin=getattr(self.model, "reach", 64),
+                f, x, tile=tile, margin=self.margin,
                 stride=getattr(self.model, "stride", 8), progress=progress,
             )  # fmt: skip
 
@@ -123,17 +135,24 @@ def _load_network(name: str, saved: tuple[str, ...]) -> Network:
     return Network(trained.model, trained.variables, channels, name)
 
 
+def suited(model: str, white_level: float) -> str:
+    """`model`; or for "auto" the weights that suit a picture: "white" if its white noise is of
+    WHITE_FROM or more on the 0..255 scale (255 * `estimate_sigma`), else "photo"."""
+    if model != "auto":
+        return model
+    return "white" if white_level >= WHITE_FROM or not _is_there("photo") else "photo"
+
+
 def network_for(channels: int, model: str = "auto") -> Network:
     """The network for images of 1 or 3 channels; a colour model is turned into one of gray images.
 
     Args:
-      model: "auto": photographs in colour, white noise in gray (where the model for photographs is
-        0.4 to 0.8 dB behind); "white": those for the white noise of the literature; or a name, a
-        file or a run of `load_network`. What is not installed is replaced: photographs by white
-        noise, colour by gray, which takes images channel by channel.
+      model: "photo": that for photographs; "auto": the same, for images that are not known yet (see
+        `suited`); "white": those for the white noise of the literature; or a name, a file or a run
+        of `load_network`. What is not installed is replaced: photographs by white noise, colour by
+        gray, which takes images channel by channel.
     """
-    if model == "auto":
-        model = "photo" if channels == 3 and _is_there("photo") else "white"
+    model = suited(model, 0.0)
     if model == "white":
         model = "colour" if channels == 3 and _is_there("colour") else "gray"
     network = load_network(model)
@@ -217,7 +236,7 @@ def restore(
     flat = (x[..., None] if x.ndim == 2 else x).astype(np.float32)
     flat = flat / np.float32(white) if white > 1 else flat
     white_level = 255 * estimate_sigma(flat)
-    network = network_for(flat.shape[2], model)
+    network = network_for(flat.shape[2], suited(model, white_level))
     if (sigma == 0 or strength == 0) and not report:
         return Restored(x.copy(), white_level, 0.0)
     given = None  # the level that the network gets
@@ -297,8 +316,9 @@ def denoise(image: ArrayLike, sigma: float | None = None, **options) -> np.ndarr
       sigma: how much to take away: a standard deviation on the 0..255 scale, whatever the type.
         Below what the model finds by itself, so much is taken away; above, the picture is denoised
         as though its noise were that strong. None: what the model finds.
-      model: "auto" (photographs; white noise for gray images), "white" (the white noise of the
-        literature), "photo", "gray", "colour", the folder of a run, a weights file.
+      model: "photo" (the noise of cameras, JPEG), "white" (the white noise of the literature),
+        "auto" (one of these: white where that much of the noise is white, see `suited`), "gray",
+        "colour", the folder of a run, a weights file.
       strength: 0 leaves the image as it is, 1 takes away all that looks like noise, 2 denoises as
         though there were twice as much.
       self_ensemble: mean over 8 flips and turns: 8 times slower, a little better.

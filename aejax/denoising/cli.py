@@ -36,8 +36,8 @@ def _denoise_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         default="auto",
-        help="auto (photographs; gray images: white noise), white, photo, gray, colour, a weights "
-        "file, a run's folder",
+        help="photo, white (noise), auto (one of these, by the noise that is found), gray, colour, "
+        "a weights file, a run's folder",
     )
     parser.add_argument(
         "--self-ensemble",

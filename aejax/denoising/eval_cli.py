@@ -59,6 +59,9 @@ def _eval_arguments(parser: argparse.ArgumentParser) -> None:
         help="1 gray, 3 RGB, 0 as stored (default)",
     )
     parser.add_argument("--limit", type=int, help="only the first images, or pairs")
+    parser.add_argument(
+        "--every", type=int, default=1, metavar="N", help="only every N-th image, or pair"
+    )
     parser.add_argument("--told", action="store_true", help="also ours when told sigma")
     parser.add_argument("--self-ensemble", action="store_true", help="also ours over 8 flips")
     parser.add_argument("--no-ssim", action="store_true", help="PSNR only, which is faster")
@@ -90,8 +93,9 @@ def our_methods(
     Raises:
       UserError: no such network, or one for other channels.
     """
-    from aejax.denoising.api import network_for
+    from aejax.denoising.api import network_for, suited
     from aejax.denoising.cost import macs_per_pixel
+    from aejax.denoising.noise import estimate_sigma
     from aejax.denoising.protocol import Method
 
     methods = {}
@@ -105,10 +109,19 @@ def our_methods(
         macs = macs_per_pixel(network.model, channels)
         label = "aejax" if name == "auto" else f"aejax {pathlib.Path(name).stem}"
 
-        def add(label, factor=1, *, network=network, params=params, macs=macs, **kwargs):
+        run, note = network, network.name
+        if name == "auto":
+            note = "photo, or white where the noise is white"
+
+            def run(x, s, **kwargs):
+                return network_for(channels, suited("auto", 255 * estimate_sigma(x)))(
+                    x, s, **kwargs
+                )
+
+        def add(label, factor=1, *, run=run, params=params, macs=macs, note=note, **kwargs):
             blind = not kwargs.pop("with_sigma", False)
             methods[label] = Method(
-                lambda x, s: network(x, s, **kwargs), blind, params, factor * macs, network.name
+                lambda x, s: run(x, s, **kwargs), blind, params, factor * macs, note
             )
 
         if not network.needs_sigma:
@@ -167,6 +180,8 @@ def _say(line: str) -> None:
 def _eval(args: argparse.Namespace) -> int:
     if args.limit is not None and args.limit < 1:
         raise UserError("--limit: 1 or more")
+    if args.every < 1:
+        raise UserError("--every: 1 or more")
     return _eval_pairs(args) if args.pairs is not None else _eval_clean(args)
 
 
@@ -180,7 +195,7 @@ def _eval_clean(args: argparse.Namespace) -> int:
     corruption, levels = corruption_of(args.corrupt) if args.corrupt else ("gaussian", args.sigma)
     folder = find_set(args.set, args.data_dir)
     out = _checked_out(args, images_in(folder), not args.no_figure)
-    images = protocol.clean_images(folder, args.channels)[: args.limit]
+    images = protocol.clean_images(folder, args.channels)[: args.limit : args.every]
     channels = images[0][1].shape[2]
     if any(x.shape[2] != channels for _, x in images):
         raise UserError(f'"{folder}" mixes gray and colour; give --channels 1 or 3')
@@ -190,7 +205,7 @@ def _eval_clean(args: argparse.Namespace) -> int:
         methods |= {name: baselines.method(name) for name in names}
     rows = protocol.evaluate(images, methods, levels, corruption=corruption,
                              with_ssim=not args.no_ssim, progress=_say)  # fmt: skip
-    known = args.limit is None and corruption == "gaussian"
+    known = args.limit is None and args.every == 1 and corruption == "gaussian"
     printed = tables.published(folder.name, channels) if known else []
     print(tables.table(rows, printed))
     if out:
@@ -217,7 +232,8 @@ def _eval_pairs(args: argparse.Namespace) -> int:
     from aejax.denoising import pairs as real
 
     folder = find_set(args.set, args.data_dir)
-    pairs = real.find_pairs(folder, args.pairs or None)[: args.limit]
+    pairs = real.find_pairs(folder, args.pairs or None, args.channels)
+    pairs = pairs[: args.limit : args.every]
     out = _checked_out(args, [f for p in pairs for f in (p.noisy, p.clean)], not args.no_figure)
     channels = pairs[0].read()[0].shape[2]
     methods = our_methods(args.model, channels, False, args.self_ensemble)
@@ -229,8 +245,9 @@ def _eval_pairs(args: argparse.Namespace) -> int:
             methods["white, apart"] = real.white_model_apart(channels)
             continue
         method = baselines.method(name)
-        level = real.best_level(pairs[::EVERY], method)
-        _say(f"{name}: best level {level:g}, on {len(pairs[::EVERY])} of the {len(pairs)} pairs")
+        tried = [pair.read() for pair in pairs[::EVERY]]
+        level = real.best_level(tried, method)
+        _say(f"{name}: best level {level:g}, on {len(tried)} of the {len(pairs)} pairs")
         methods[name] = real.with_level(method, level)
     rows = real.evaluate_pairs(pairs, methods, with_ssim=not args.no_ssim, progress=_say)
     print(real.table(rows))

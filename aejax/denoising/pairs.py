@@ -21,11 +21,16 @@ LEVELS = (2.0, 3.0, 5.0, 7.0, 10.0, 15.0, 20.0)
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """Files of one scene: `noisy` and, as the truth, `clean`."""
+    """Files of one scene: `noisy` and, as the truth, `clean`.
+
+    Attributes:
+      channels: 1 or 3 converts both; 0 takes them as stored.
+    """
 
     name: str
     noisy: pathlib.Path
     clean: pathlib.Path
+    channels: int = 0
 
     def read(self) -> tuple[np.ndarray, np.ndarray]:
         """(noisy, clean): uint8 [h, w, c].
@@ -36,7 +41,8 @@ class Pair:
         from aejax.data.decode import flatten
         from aejax.data.images import read_image
 
-        noisy, clean = (flatten(read_image(f)[0], 0) for f in (self.noisy, self.clean))
+        files = (self.noisy, self.clean)
+        noisy, clean = (flatten(read_image(f)[0], self.channels) for f in files)
         if noisy.shape != clean.shape:
             raise UserError(
                 f"{self.noisy.name} is {list(noisy.shape)}, {self.clean.name} {list(clean.shape)}"
@@ -44,9 +50,14 @@ class Pair:
         return noisy, clean
 
 
-def find_pairs(folder: str | pathlib.Path, clean: str | pathlib.Path | None = None) -> list[Pair]:
+def find_pairs(
+    folder: str | pathlib.Path, clean: str | pathlib.Path | None = None, channels: int = 0
+) -> list[Pair]:
     """The pairs of one folder with names that end in one of ENDINGS, or of two folders with equal
     names but for the suffix, sorted.
+
+    Args:
+      channels: as in `Pair`.
 
     Raises:
       UserError: no such folder, no pairs, or a file without its partner.
@@ -59,7 +70,7 @@ def find_pairs(folder: str | pathlib.Path, clean: str | pathlib.Path | None = No
         missing = [f.name for f in files if f.stem not in partners]
         if missing:
             raise UserError(f'{len(missing)} images, such as {missing[0]}, are not in "{clean}"')
-        return [Pair(f.stem, f, partners[f.stem]) for f in files]
+        return [Pair(f.stem, f, partners[f.stem], channels) for f in files]
     by_stem = {f.stem: f for f in files}
     pairs, alone = [], []
     for noisy_end, clean_end in ENDINGS:
@@ -67,7 +78,7 @@ def find_pairs(folder: str | pathlib.Path, clean: str | pathlib.Path | None = No
             if stem.endswith(noisy_end):
                 name = stem.removesuffix(noisy_end)
                 if name + clean_end in by_stem:
-                    pairs.append(Pair(name, f, by_stem[name + clean_end]))
+                    pairs.append(Pair(name, f, by_stem[name + clean_end], channels))
                 else:
                     alone.append(f.name)
     matched = {p.noisy.name for p in pairs}
@@ -110,13 +121,17 @@ def with_level(method: Method, sigma: float) -> Method:
     return dataclasses.replace(method, run=lambda x, _: method.run(x, sigma), note=note)
 
 
-def best_level(pairs: Sequence[Pair], method: Method, levels: Sequence[float] = LEVELS) -> float:
-    """The level with which the mean PSNR is highest. Levels are tried upwards until it falls."""
-    read = [p.read() for p in pairs]
+def best_level(
+    pictures: Sequence[tuple[np.ndarray, np.ndarray]],
+    method: Method,
+    levels: Sequence[float] = LEVELS,
+) -> float:
+    """The level with which the mean PSNR of (noisy, clean) uint8 [h, w, c] is highest. Levels are
+    tried upwards until it falls."""
     scores: list[float] = []
     for sigma in levels:
-        outputs = [method.run(x.astype(np.float32) / 255, sigma) for x, _ in read]
-        clean = [c for _, c in read]
+        outputs = [method.run(x.astype(np.float32) / 255, sigma) for x, _ in pictures]
+        clean = [c for _, c in pictures]
         each = [psnr(c, rounded(y)) for c, y in zip(clean, outputs, strict=True)]
         scores.append(float(np.mean(each)))
         if len(scores) > 1 and scores[-1] < scores[-2]:

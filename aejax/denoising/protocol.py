@@ -124,9 +124,9 @@ def evaluate(
         method is given them.
 
     Returns:
-      rows with method, sigma, psnr, ssim, noisy_psnr, seconds_per_mp (wall time per million pixels;
-      each new image shape is run once unmeasured, so that compilation is not in it), params,
-      kmac_per_px, blind, and the PSNR of each image.
+      rows with method, sigma, psnr, ssim, noisy_psnr, noisy_ssim, seconds_per_mp (wall time per
+      million pixels; each new image shape is run once unmeasured, so that compilation is not in
+      it), params, kmac_per_px, blind, and the PSNR of each image.
 
     Raises:
       UserError: a method returned a wrong shape or values that are not finite.
@@ -178,7 +178,7 @@ def _row(
 ) -> JsonObject:
     """A row of `evaluate`; shapes that are not in `compiled` are run once more and added."""
     given = None if method.blind or corruption != "gaussian" else float(sigma)
-    values, similar, noisy_values, seconds, pixels = [], [], [], 0.0, 0
+    values, similar, noisy_values, noisy_similar, seconds, pixels = [], [], [], [], 0.0, 0
     for index, (file, x) in enumerate(images):
         noisy = corrupted_image(x, corruption, sigma, index)
         y, took = timed_run(method, noisy, given, f"{name} on {file}", compiled)
@@ -188,12 +188,14 @@ def _row(
         noisy_values.append(psnr(x, rounded(noisy)))
         if with_ssim:
             similar.append(ssim(x, y))
+            noisy_similar.append(ssim(x, rounded(noisy)))
     row = {
         "method": name,
         "sigma": float(sigma),
         "psnr": float(np.mean(values)),
         "ssim": float(np.mean(similar)) if similar else None,
         "noisy_psnr": float(np.mean(noisy_values)),
+        "noisy_ssim": float(np.mean(noisy_similar)) if noisy_similar else None,
         "seconds_per_mp": seconds / pixels * 1e6,
         "params": method.params,
         "kmac_per_px": method.macs / 1e3,

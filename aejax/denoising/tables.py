@@ -89,7 +89,11 @@ def table(rows: Sequence[Row], printed: Sequence[Row] = ()) -> str:
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     if level != "sigma":
         first = [r for r in rows if r["method"] == rows[0]["method"]]
-        noisy = {r["sigma"]: f"{r['noisy_psnr']:.2f}" for r in first}
+        noisy = {
+            r["sigma"]: f"{r['noisy_psnr']:.2f}"
+            + (f" / {r['noisy_ssim']:.4f}" if r.get("noisy_ssim") else "")
+            for r in first
+        }
         lines.append("| " + " | ".join(["untouched", *[noisy[s] for s in sigmas]]) + " | | | |")
     for group in (rows, [r for r in printed if r["sigma"] in sigmas]):
         names = dict.fromkeys(r["method"] for r in group)

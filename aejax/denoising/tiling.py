@@ -1,8 +1,9 @@
 """Images of any size through a network in bounded memory.
 
-A tile is cut with a margin as wide as the network reaches, at multiples of its stride, and only the
-inside is kept: away from the outer border the result is that of the whole picture at once, up to
-float rounding. All tiles have one shape, so there is one compilation whatever the photo.
+A tile is cut with a margin, at multiples of the network's stride, and only the inside is kept. With
+a margin as wide as the network reaches the result is that of the whole picture at once, away from
+the outer border and up to float rounding. All tiles have one shape, so there is one compilation
+whatever the photo.
 """
 
 from collections.abc import Callable, Iterator

@@ -70,7 +70,7 @@ class Models:
     def __init__(self, denoiser: str = "auto", generator: str = "fashion-mnist", encoder: str = ""):
         self._denoiser, self._generator_name = denoiser, generator
         self._encoder_name = encoder or generator
-        self._compiled: dict[int, Callable[[np.ndarray], jax.Array]] = {}
+        self._compiled: dict[tuple[str, int], Callable[[np.ndarray], jax.Array]] = {}
 
     def info(self) -> JsonObject:
         """Names of the models, classes and shapes, for the page."""
@@ -104,20 +104,25 @@ class Models:
 
     def denoise(self, items: Sequence[tuple[Picture, float]]) -> list[Denoised]:
         """Pictures of one shape, each with its strength from 0 to 1."""
-        from aejax.denoising.api import TILE, restore
+        from aejax.denoising.api import TILE, restore, suited
+        from aejax.denoising.noise import estimate_sigma
 
         if max(items[0][0].shape[:2]) > TILE:  # tile by tile
             restored = (restore(x, strength=s, model=self._denoiser) for x, s in items)
             return [Denoised(r.image, r.removed) for r in restored]
         x = np.stack([x for x, _ in items]).astype(np.float32) / 255
         strengths = np.array([s for _, s in items], np.float32)
-        y = x + strengths[:, None, None, None] * (self._denoised(x) - x)
+        names = np.array([suited(self._denoiser, 255 * estimate_sigma(image)) for image in x])
+        clean = np.empty_like(x)
+        for name in set(names):
+            clean[names == name] = self._denoised(x[names == name], str(name))
+        y = x + strengths[:, None, None, None] * (clean - x)
         removed = 255 * np.sqrt(np.mean(np.square(y - x), axis=(1, 2, 3)))
         y = np.round(np.clip(y, 0, 1) * 255).astype(np.uint8)
         return [Denoised(image, float(r)) for image, r in zip(y, removed, strict=True)]
 
-    def _denoised(self, x: np.ndarray) -> np.ndarray:
-        """Images [b, h, w, c] through the network, at one of few sizes: each is a compilation."""
+    def _denoised(self, x: np.ndarray, name: str) -> np.ndarray:
+        """Images [b, h, w, c] through a network, at one of few sizes: each is a compilation."""
         import jax
 
         from aejax.denoising.api import TILE, network_for
@@ -125,17 +130,17 @@ class Models:
         from aejax.nets.applied import applied
 
         b, h, w, c = x.shape
-        if c not in self._compiled:
-            network = network_for(c, self._denoiser)
+        if (name, c) not in self._compiled:
+            network = network_for(c, name)
             if network.needs_sigma or network.channels != c:
                 raise UserError(f'"{network.name}" does not denoise pictures of {c} channels blind')
             run = jax.jit(lambda v, x: applied(network.model, v, x, None, train=False).y)
-            self._compiled[c] = functools.partial(run, network.variables)
+            self._compiled[name, c] = functools.partial(run, network.variables)
         sides = [min(s for s in (*SIDES, TILE) if n <= s) for n in (h, w)]
         together = 1 << (b - 1).bit_length()
         pads = ((0, together - b), (0, sides[0] - h), (0, sides[1] - w), (0, 0))
         padded = np.pad(x, pads, mode="symmetric")
-        return np.asarray(self._compiled[c](padded))[:b, :h, :w]
+        return np.asarray(self._compiled[name, c](padded))[:b, :h, :w]
 
     # --- the codec --------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """aejax.denoise: what goes in comes out in kind, and bad input is named."""
 
+import re
 import subprocess
 import sys
 
@@ -207,6 +208,8 @@ def test_networks_by_channels(tiny):
 def test_the_demo_is_a_section_with_a_picture(tiny, tmp_path):
     from aejax.denoising.demo import restored_photo
 
-    found = restored_photo(tmp_path, filters=("gaussian",), model=tiny[3])
+    found = restored_photo(tmp_path, 25.0, ("gaussian",), ("tv",), tiny[3])
     assert (tmp_path / found["picture"]).stat().st_size > 10_000
     assert "dB against the best filter, gaussian" in found["text"]
+    assert "Last row: simulated noise of a camera" in found["text"]
+    assert re.search(r"tv told \d+ \d+\.\d+ dB, aejax", found["text"])

@@ -151,7 +151,9 @@ def test_eval_of_jpeg_shows_what_it_was_before(run, tiny, tmp_path):
     rows = json.loads(out.read_text())["rows"]
     assert [(r["corruption"], r["sigma"]) for r in rows] == [("jpeg", 10), ("jpeg", 40)]
     assert rows[0]["noisy_psnr"] < rows[1]["noisy_psnr"]
-    assert "jpeg 10: dB" in text and f"| untouched | {rows[0]['noisy_psnr']:.2f}" in text
+    assert 0 < rows[0]["noisy_ssim"] < rows[1]["noisy_ssim"] < 1
+    before = f"| untouched | {rows[0]['noisy_psnr']:.2f} / {rows[0]['noisy_ssim']:.4f} |"
+    assert "jpeg 10: dB" in text and before in text
 
 
 @pytest.fixture
@@ -183,6 +185,22 @@ def test_eval_pairs_measures_before_and_after(run, tiny, real_pairs, tmp_path):
     assert "told" in rows["tv"]["note"] and "| tv |" in text
     sheet = np.asarray(Image.open(out.with_suffix(".png")))
     assert sheet.shape == (24 + 2 * 320, 4 * 320, 3)
+
+
+def test_pairs_in_gray_and_every_second_one(run, tiny, real_pairs, tmp_path):
+    (tmp_path / "a").mkdir()
+    for file in real_pairs.glob("a_*"):
+        x = np.asarray(Image.open(file).convert("L"))
+        write_image(tmp_path / "a" / file.name, x[..., None])
+    scores = []
+    for folder, more in (
+        (real_pairs, ("--channels", "1", "--every", "2")), (tmp_path / "a", ()),
+    ):  # fmt: skip
+        status, text, err = run("eval-denoise", folder, "--pairs", "--model", tiny[1],
+                                "--methods", "none", *more)  # fmt: skip
+        assert status == 0, err
+        scores.append(re.findall(r"\| (\d+\.\d+) \|", text)[:2])
+    assert scores[0] == scores[1]
 
 
 def test_pairs_may_be_two_folders_and_mistakes_are_named(run, tiny, real_pairs, tmp_path):
@@ -234,6 +252,7 @@ def test_eval_mistakes(run, tiny, tmp_path):
     for words, message in (
         (["nowhere_at_all"], "no folder"),
         ([folder, "--sigma", "0"], "above 0"),
+        ([folder, "--every", "0"], "1 or more"),
         ([folder, "--methods", "gausian"], 'did you mean "gaussian"'),
         ([colour, "--model", tiny[1]], "for 1 channels"),
         ([folder, "--out", tmp_path / "no" / "r.json"], "no folder"),

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from aejax.denoising.api import MARGIN, network_for
 from aejax.denoising.models import UNetDenoiser
 from aejax.denoising.tiling import tiled, tiles
 
@@ -43,6 +44,24 @@ def test_tiled_equals_untiled_and_a_margin_too_small_would_not():
     scale = np.abs(whole).max()
     assert np.abs(y - whole).max() < 1e-4 * max(1, scale)
     assert np.abs(tiled(f, x, margin=8, **kw) - whole).max() > 1e-3 * scale
+
+
+@pytest.mark.slow
+def test_windows_of_the_largest_shipped_model_equal_the_whole():
+    """Its margin is smaller than its reach, and enough; one that is smaller still is not."""
+    from skimage.data import astronaut
+
+    network = network_for(3, "photo")
+    assert network.margin == MARGIN < network.model.reach
+    noise = np.random.default_rng(0).normal(0, 25 / 255, (384, 384, 3))
+    x = (astronaut()[:384, :384] / 255 + noise).astype(np.float32)
+    whole = network(x)
+    assert np.abs(network(x, tile=288) - whole).max() < 1e-4
+    near = tiled(
+        lambda part: network._run(network.variables, part, None), x,
+        tile=288, margin=48, stride=network.model.stride,
+    )  # fmt: skip
+    assert np.abs(near - whole).max() > 1e-4
 
 
 def test_windows_are_bounded_and_of_one_shape():
