@@ -42,8 +42,8 @@ class Chip:
     source: str
 
 
-# Cloud TPU's pages give the links of a chip in both directions together; here is one. Of v4 they give
-# the all-reduce bandwidth of a pod, 1.1 PB/s, which is 270 GB/s for each of its 4,096 chips.
+# Cloud TPU's pages give the links of a chip in both directions together; here is one. Of v4 they
+# give the all-reduce bandwidth of a pod, 1.1 PB/s, which is 270 GB/s for each of its 4,096 chips.
 _CLOUD = "https://cloud.google.com/tpu/docs/"
 CHIPS = {
     "v4": Chip(32 * GIB, 275e12, 1200e9, 270e9, 3, 4, 12.5e9, 4, 2, _CLOUD + "v4"),

@@ -10,6 +10,12 @@ The rate stays constant, so that the run can be stopped and go on for as long as
 
     aejax train --config experiments/denoise/colour_real.py:finish --workdir runs/finish \\
         --config.model.start=runs/denoise_colour_real
+
+"cameras" goes on from that with fewer pictures of white noise, which has weights of its own, and
+sharpened noise in the camera's:
+
+    aejax train --config experiments/denoise/colour_real.py:cameras --workdir runs/cameras \\
+        --config.data.source=folder:photos_soft --config.model.start=runs/finish
 """
 
 from gray import get_config as gray
@@ -24,7 +30,7 @@ JPEG = {"name": "jpeg", "quality": (5.0, 95.0)}
 
 def get_config(arg: str = "") -> ConfigDict:
     """`arg` "smoke" shrinks it to seconds on the bundled photos; "flat" has the shipped shape."""
-    words = flags(arg, "smoke", "flat", "finish")
+    words = flags(arg, "smoke", "flat", "finish", "cameras")
     c = gray("smoke" if "smoke" in words else "", channels=3)
     c.corrupt = (
         {"name": "one_of", "choices": (WHITE, CAMERA, JPEG), "weights": (0.35, 0.5, 0.15)},
@@ -51,4 +57,10 @@ def get_config(arg: str = "") -> ConfigDict:
         c.optim.schedule, c.train.length, c.optim.ema = "cosine", "7500 steps", 0.999
         c.optim.warmup = "200 steps"
         c.objective.kwargs.deepen, c.objective.kwargs.gray = 0, 0.12
+    if "cameras" in words:
+        c.corrupt[0].weights = (0.1, 0.7, 0.2)
+        c.optim.lr, c.optim.schedule, c.train.length = 5e-4, "cosine", "4000 steps"
+        c.optim.warmup, c.optim.ema = "200 steps", 0.999
+        c.objective.kwargs.deepen, c.objective.kwargs.gray = 0, 0.2
+        c.eval.every = "1000 steps"
     return c
