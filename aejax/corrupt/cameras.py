@@ -57,8 +57,10 @@ def octaves(key: Array, shape: tuple[int, ...]) -> list[Images]:
         draw, phase = jax.random.split(k)
         size = (b, -(-h // 2**i), -(-w // 2**i), c)
         field = jax.random.normal(draw, size)
-        if i == 0:
-            field = demosaiced(phase, field)
+        if i == 0:  # a good demosaicing keeps more of the grain than a bilinear one
+            mosaic, kept = jax.random.split(phase)
+            share = jax.random.uniform(kept, (b, 1, 1, 1))
+            field = share * field + (1 - share) * demosaiced(mosaic, field)
         else:
             field = jax.image.resize(field, (b, size[1] * 2**i, size[2] * 2**i, c), "cubic")
         fields.append(unit(field[:, :h, :w]))
@@ -91,10 +93,11 @@ def camera_noise(key: Array, x: Images) -> Images:
 
     # the spectrum: the weights of the octaves, of luma and of chroma
     fields = octaves(next(draws), x.shape)
-    softness = uniform(0.0, 2.0)[:, 0, 0, 0]
+    softness = uniform(-1.0, 2.0)[:, 0, 0, 0]
     fields[0] = unit(blur(next(draws), fields[0], jnp.where(softness < 0.3, 0, softness), radius=6))
     jitter = jnp.exp(jax.random.normal(next(draws), (2, OCTAVES, b, 1, 1, 1)) * 0.4)
-    jitter = jitter.at[:, 0].multiply(uniform(0.2, 1.0, 2).swapaxes(0, 1))  # the finest is smoothed
+    finest = jnp.exp(uniform(np.log(0.2), np.log(3.0), 2))  # smoothed away, or left
+    jitter = jitter.at[:, 0].multiply(finest.swapaxes(0, 1))
     falls = uniform(-0.1, 1.9), uniform(-0.5, 1.5)
     strengths = 1.0, jnp.exp(uniform(np.log(0.12), np.log(1.6)))
     parts = []
@@ -105,7 +108,7 @@ def camera_noise(key: Array, x: Images) -> Images:
         noise = noise + saturation * (noise - noise.mean(-1, keepdims=True))
         parts.append(strength * slope * noise)
     luma, chroma = parts
-    # An unsharp mask, of half of the cameras, on what the eye sees as sharpness: its grain is finer.
+    # Half of the cameras sharpen, luma only: an unsharp mask, which raises the fine grain.
     amount = jnp.maximum(uniform(-2.0, 2.0), 0.0)
     luma = luma + amount * (luma - blur(next(draws), luma, uniform(0.6, 1.6)[:, 0, 0, 0], radius=4))
     noise = luma @ LUMA[:, None] + chroma - chroma @ LUMA[:, None]

@@ -58,7 +58,9 @@ def get_config(arg: str = "") -> ConfigDict:
         c.optim.warmup = "200 steps"
         c.objective.kwargs.deepen, c.objective.kwargs.gray = 0, 0.12
     if "cameras" in words:
-        c.corrupt[0].weights = (0.1, 0.7, 0.2)
+        c.corrupt = (
+            {"name": "one_of", "choices": (WHITE, CAMERA, JPEG), "weights": (0.1, 0.7, 0.2)},
+        )
         c.optim.lr, c.optim.schedule, c.train.length = 5e-4, "cosine", "4000 steps"
         c.optim.warmup, c.optim.ema = "200 steps", 0.999
         c.objective.kwargs.deepen, c.objective.kwargs.gray = 0, 0.2
