@@ -96,6 +96,7 @@ def test_the_verb_writes_results_and_figures(tmp_path, capsys, monkeypatch):
     assert out.with_suffix(".png").stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_compare_keeps_every_codec_within_the_size(tmp_path, capsys):
     from aejax.data.images import read_image, write_image
 

@@ -77,6 +77,7 @@ def expected(model, piece, arguments):
     return getattr(out, piece.name) if piece.name in ("h", "h_hat") else out.y
 
 
+@pytest.mark.slow
 def test_every_shipped_function_runs_without_aejax_and_flax(tmp_path):
     wanted = {}
     for n, (name, which, (b, h, w)) in enumerate(SHIPPED):

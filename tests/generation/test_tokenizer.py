@@ -61,6 +61,7 @@ def test_the_opponent_waits_for_its_step_and_learns_meanwhile(parts):
     assert size(jax.tree.map(jnp.subtract, after["ae"], plain["ae"])) > 1e-3 * size(plain["ae"])
 
 
+@pytest.mark.slow
 def test_the_balance_equals_the_gradients_at_y(parts):
     variables = dict(parts.init().variables) | {"adversarial": {"steps": jnp.float32(1)}}
     metrics = gradient(parts, objective(adversarial=1.0, begin=0), variables)[1]

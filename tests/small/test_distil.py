@@ -89,6 +89,7 @@ def test_mistakes(teacher, kwargs, message):
         build_objective(c)
 
 
+@pytest.mark.slow
 def test_a_convolutional_pupil_of_a_dense_teacher(teacher, tmp_path):
     c = pupil(teacher)
     c.model.f_E, c.model.f_D = part("conv", widths=(4, 8)), part("conv", widths=(4, 8))

@@ -81,6 +81,7 @@ def test_the_colour_transform_is_reversible():
     assert (ycc >= nets.LOW).all() and (ycc <= nets.HIGH).all()
 
 
+@pytest.mark.slow
 def test_bytes_are_what_training_minimises():
     """The file of a tile against the loss of the unfrozen model: within two percent."""
     x = photo(32, 32, seed=2)
