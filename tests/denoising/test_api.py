@@ -176,7 +176,7 @@ def test_packed_weights_load_from_the_disk(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "LARGE", 100)
     plain = load_network(tiny[1])
     path = tmp_path / "packed.safetensors"
-    weights.save(path, weights.packed(plain.variables), weights.provenance(tiny[1]))
+    weights.save(path, weights.packed(plain.variables), weights.metadata(tiny[1]))
     x = np.random.default_rng(0).random((32, 32)).astype(np.float32)
     a, b = (aejax.denoise(x, model=m) for m in (tiny[1], str(path)))
     assert path.stat().st_size < 0.6 * (tmp_path / tiny[1]).stat().st_size
