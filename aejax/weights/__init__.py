@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FOLDER = pathlib.Path(__file__).parent
 IN_FOLDER = "model.safetensors"  # of a model that is a folder, as hubs have them
-LARGE = 1 << 14  # kernels with more entries than this are packed
+LARGE = 1 << 14  # kernels with more numbers than this are packed
 # Short names of what is shipped.
 ALIASES = {
     "gray": "denoise_gray",
@@ -52,13 +52,14 @@ def _flat(tree: Mapping, prefix: str = "") -> dict[str, np.ndarray]:
     return out
 
 
-def packed(tree: "PyTree", bits: int = 8) -> "PyTree":
-    """Float32 variables -> float16, and {"q": int8, "scale": float16} for large kernels, which
-    `load` multiplies out again. Fewer `bits` are as many bytes, but smaller in an archive."""
+def packed(tree: "PyTree", bits: int = 8, larger_than: int = LARGE) -> "PyTree":
+    """Float32 variables -> float16, and {"q": int8, "scale": float16} for kernels of more than
+    `larger_than` numbers, which `load` multiplies out again. Fewer `bits` are as many bytes, but
+    smaller in an archive."""
     if hasattr(tree, "items"):
-        return {name: packed(value, bits) for name, value in tree.items()}
+        return {name: packed(value, bits, larger_than) for name, value in tree.items()}
     w = np.asarray(tree, np.float32)
-    if w.size <= LARGE or w.ndim < 2:
+    if w.size <= larger_than or w.ndim < 2:
         return w.astype(np.float16)
     return _rounded_by_channel(w, 2 ** (bits - 1) - 1)
 
