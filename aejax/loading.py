@@ -141,31 +141,31 @@ def _shape_of(workdir: pathlib.Path, config: ConfigDict, data_dir: str | None) -
 
 def _load_weights(name: str | os.PathLike, own_parts: bool) -> Trained:
     variables, meta = weights.load(name)
-    stored = meta.get("config")
-    if "fields" in meta and not stored:  # a codec frozen from parameters alone
+    stored = meta.config
+    if meta.fields and not stored:  # a codec frozen from parameters alone
         stored = {"task": "compress", "model": {"name": "aejax.codec.nets:Codec"}}
-    if not isinstance(stored, dict):
+    if not stored:
         raise UserError(f'the .json of "{name}" has no config: it cannot be made into a model')
     config = current(from_json(json.dumps(stored)))
     if not own_parts:
         refuse_own_parts(config, str(name))
     data = config.data
-    shape = meta.get("shape") or (meta.get("model") or {}).get("shape")
-    if not shape and data.crop and data.channels:
+    shape = meta.shape
+    if not shape and meta.model.get("shape"):
+        h, w, c = meta.model["shape"]
+        shape = (h, w, c)
+    elif not shape and data.crop and data.channels:
         shape = (data.crop, data.crop, data.channels)
-    if "fields" in meta:  # a codec: its integers and tables have a form of their own
+    if meta.fields:  # a codec: its integers and tables have a form of their own
         room = config.model.name.partition(":")[0].rpartition(".")[0]
         frozen = lookup(f"{room}.freeze:load", {}, "reader")(name)
         config.model.kwargs = _tuples(frozen.fields | {"frozen": True})
         variables = {"params": frozen.params}
-    elif "model" in meta:  # a classifier: the arguments of its class
-        config.model.kwargs = _tuples(meta["model"])
-    shape = tuple(shape) if shape else None
+    elif meta.model:  # a classifier: the arguments of its class
+        config.model.kwargs = _tuples(meta.model)
     model = build_model(config.model, shape or (1, 1, data.channels or 3))
-    steps = int(meta.get("steps") or meta.get("step") or 0)
-    return Trained(
-        model, variables, config, steps, shape, tuple(meta.get("class_names", ())), str(name)
-    )
+    classes = meta.class_names or ()
+    return Trained(model, variables, config, meta.steps, shape, classes, str(name))
 
 
 def _tuples(values: Mapping[str, object]) -> ConfigDict:

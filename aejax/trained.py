@@ -27,6 +27,7 @@ from aejax.nets import ops
 from aejax.objective import build_objective
 from aejax.training.evaluate import Evaluation, Evaluator
 from aejax.types import Cond, Output, Shape, Variables
+from aejax.weights import Metadata
 
 WHITE = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0}  # of integer images
 BRIGHTEST = 20.0  # float images above it were never divided by their white
@@ -198,15 +199,15 @@ class Trained:
         """
         path = pathlib.Path(path)
         path = path if path.suffix == ".safetensors" else path.with_name(f"{path.name}.safetensors")
-        meta = {
-            "config": json.loads(to_json(self.config)),
-            "step": self.step,
-            "shape": self.shape and list(self.shape),
-            "class_names": list(self.class_names),
-        }
+        is_plain = storage == "float32" and not sparse
+        meta = Metadata(
+            config=json.loads(to_json(self.config)),
+            step=self.step,
+            shape=self.shape,
+            class_names=self.class_names,
+            storage="" if is_plain else storage + " without zeros" * sparse,
+        )
         variables = weights.stored_as(jax.device_get(self.variables), storage, sparse)
-        if storage != "float32" or sparse:
-            meta["storage"] = storage + " without zeros" * sparse
         weights.save(path, variables, meta)
         return path
 

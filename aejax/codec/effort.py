@@ -80,7 +80,7 @@ def _parts(model, metric):
 
 def metric_of(runtime: Runtime) -> str:
     """What the weights were trained for: "mse" or "ms-ssim"."""
-    objective = runtime.frozen.meta.get("config", {}).get("objective", {})
+    objective = runtime.frozen.meta.config.get("objective", {})
     return objective.get("kwargs", {}).get("metric", "mse")
 
 

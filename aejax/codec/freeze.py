@@ -6,9 +6,8 @@ There is no `update()` in the codec that a user could forget: a model has tables
 and cannot code before.
 """
 
-import json
+import dataclasses
 import pathlib
-import time
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,12 +17,12 @@ from aejax.codec import exact
 from aejax.codec.bottleneck import TABLE_UNIT
 from aejax.codec.container import Header
 from aejax.codec.entropy import Tables, radius
-from aejax.codec.frozen import Fields, Frozen, Params, flat, nested
+from aejax.codec.frozen import Fields, Frozen, Params, flat, frozen_from, nested
 from aejax.codec.levels import LEVELS
 from aejax.codec.quality import KNOTS
 from aejax.codec.runtime import Coded, Runtime
 from aejax.errors import UserError
-from aejax.files import JsonObject
+from aejax.weights import Metadata
 
 FIELDS = (
     "latent", "width", "encoder", "decoder", "slices", "z", "features", "context", "hyper", "rates",
@@ -91,7 +90,7 @@ def freeze(
     params: Params,
     fields: Fields,
     images: list[np.ndarray],
-    meta: JsonObject | None = None,
+    meta: Metadata | None = None,
     base: dict[str, np.ndarray] | None = None,
 ) -> Frozen:
     """A model ready to code, its tables fitted to the symbols of training `images` (uint8
@@ -102,7 +101,7 @@ def freeze(
     params = frozen_params(params, base)
     plain = Frozen(params, Tables.fitted(), fields)
     counts = count_symbols(Runtime(plain), images)
-    return Frozen(params, Tables.fitted(counts), fields, dict(meta or {}))
+    return Frozen(params, Tables.fitted(counts), fields, meta or Metadata())
 
 
 def count_symbols(runtime: Runtime, images: list[np.ndarray]) -> list[np.ndarray]:
@@ -184,18 +183,20 @@ def save(frozen: Frozen, path: str | pathlib.Path, base: str | pathlib.Path = ""
     whose scales the model must have been frozen."""
     from aejax import weights
 
-    meta = dict(frozen.meta) | {
-        "fields": frozen.fields,
-        "id": frozen.id.hex(),
-        "parameters": int(sum(v.size for v in flat(frozen.params).values())),
-    }
     if base:
         theirs = load(base)
-        meta["base"] = {"weights": str(base), "id": theirs.id.hex()}
+        parent = {"weights": str(base), "id": theirs.id.hex()}
         arrays = stored(theirs)
         out = differences(stored(frozen, arrays), arrays)
     else:
-        out = stored(frozen)
+        parent, out = {}, stored(frozen)
+    meta = dataclasses.replace(
+        frozen.meta,
+        fields=frozen.fields,
+        id=frozen.id.hex(),
+        parameters=int(sum(v.size for v in flat(frozen.params).values())),
+        base=parent,
+    )
     tables = frozen.tables.frequencies.astype(np.uint16)
     weights.save(path, {"params": nested(out), "tables": {"frequencies": tables}}, meta)
 
@@ -210,8 +211,8 @@ def load(name: str | pathlib.Path) -> Frozen:
 
     variables, meta = weights.load(name)
     arrays, params = flat(variables["params"]), {}
-    if "base" in meta:
-        arrays = added(arrays, stored(load(meta["base"]["weights"])))
+    if meta.base:
+        arrays = added(arrays, stored(load(meta.base["weights"])))
     for path, value in arrays.items():
         if path.endswith((EXPONENT, SCALE)):
             continue
@@ -221,16 +222,15 @@ def load(name: str | pathlib.Path) -> Frozen:
             value = np.ldexp(value.astype(np.float32), arrays[path + EXPONENT].astype(np.int32))
         params[path] = value.astype(np.float32)
     tables = Tables(variables["tables"]["frequencies"].astype(np.uint32))
-    frozen = Frozen(nested(params), tables, meta["fields"], meta)
-    if frozen.id.hex() != meta["id"]:
-        raise UserError(f"weights {name} are not the model {meta['id']}; install them again")
+    frozen = Frozen(nested(params), tables, meta.fields, meta)
+    if frozen.id.hex() != meta.id:
+        raise UserError(f"weights {name} are not the model {meta.id}; install them again")
     return frozen
 
 
 def from_run(workdir: str, which: str = "last", images: int = 256, base: str = "") -> Frozen:
     """Freezes a training run, its tables fitted to its own training images; `base`: in the scales
     of those weights."""
-    from aejax.config import to_json
     from aejax.data.pipeline import make_pipeline
     from aejax.loading import load as load_run
 
@@ -241,16 +241,7 @@ def from_run(workdir: str, which: str = "last", images: int = 256, base: str = "
     chosen = [np.asarray(x)[:512, :512] for x in chosen]
     pipeline.close()
     model = trained.model
-    meta = {
-        "config": json.loads(to_json(trained.config)),
-        "step": trained.step,
-        "frozen": time.strftime("%Y-%m-%d %H:%M"),
-        "data": f"{n:,} images of {pipeline.source.name}",
-    }
-    provenance = pathlib.Path(workdir) / "provenance.json"
-    if provenance.exists():
-        text = provenance.read_text().replace(str(workdir), f"runs/{pathlib.Path(workdir).name}")
-        meta["training"] = json.loads(text)
+    meta = frozen_from(workdir, trained, f"{n:,} images of {pipeline.source.name}")
     fields = {name: getattr(model, name) for name in FIELDS}
     fields = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
     scales = stored(load(base)) if base else None
@@ -269,7 +260,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     frozen = from_run(args.run, args.which, base=args.base)
     save(frozen, args.out, args.base)
-    print(f"{args.out}: model {frozen.id.hex()}, step {frozen.meta['step']}")
+    print(f"{args.out}: model {frozen.id.hex()}, step {frozen.meta.step}")
 
 
 if __name__ == "__main__":

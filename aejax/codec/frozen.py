@@ -4,7 +4,10 @@ import dataclasses
 import functools
 import hashlib
 import json
+import pathlib
+import time
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -13,6 +16,10 @@ from jaxtyping import PyTree
 from aejax.codec import nets
 from aejax.codec.entropy import Tables
 from aejax.files import JsonObject
+from aejax.weights import Metadata
+
+if TYPE_CHECKING:
+    from aejax.trained import Trained
 
 Params = dict[str, PyTree]  # nested dicts of arrays
 Fields = JsonObject  # attributes of a module, as JSON has them
@@ -26,13 +33,13 @@ class Frozen:
       params: of nets.Codec(frozen=True).
       tables: of the 64 levels.
       fields: the Codec's attributes.
-      meta: provenance.
+      meta: where they came from.
     """
 
     params: Params
     tables: Tables
     fields: Fields
-    meta: JsonObject = dataclasses.field(default_factory=dict)
+    meta: Metadata = dataclasses.field(default_factory=Metadata)
 
     @functools.cached_property
     def id(self) -> bytes:
@@ -50,6 +57,22 @@ class Frozen:
     def slices(self) -> tuple[int, ...]:
         """Channels of each slice of y."""
         return tuple(self.model.slices)
+
+
+def frozen_from(workdir: str, trained: "Trained", data: str) -> Metadata:
+    """Where a model that is frozen now came from: the run in `workdir`.
+
+    Args:
+      data: what it was trained on, in words.
+    """
+    from aejax.config import to_json
+
+    extra = {"frozen": time.strftime("%Y-%m-%d %H:%M"), "data": data}
+    provenance = pathlib.Path(workdir) / "provenance.json"
+    if provenance.exists():
+        text = provenance.read_text().replace(str(workdir), f"runs/{pathlib.Path(workdir).name}")
+        extra["training"] = json.loads(text)
+    return Metadata(json.loads(to_json(trained.config)), step=trained.step, extra=extra)
 
 
 def as_fields(fields: Fields) -> Fields:

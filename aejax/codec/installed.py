@@ -32,7 +32,7 @@ def use(weights: str | pathlib.Path | Frozen) -> Runtime:
 
 def use_any(weights: str | pathlib.Path) -> None:
     """Makes files of these weights readable: of the lossy or of the lossless codec."""
-    fields = stored.load(weights)[1].get("fields", {})
+    fields = stored.load(weights)[1].fields
     (use if "latent" in fields else lossless.use)(weights)
 
 

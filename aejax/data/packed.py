@@ -27,7 +27,7 @@ from aejax.files import JsonObject
 from aejax.registry import did_you_mean
 
 HEADER = struct.Struct("<HHHxxi")
-FILE_BYTES = 1 << 30  # a file of its own from here on, so that several can be copied side by side
+FILE_BYTES = 1 << 30  # more are several files, which can be copied side by side
 AHEAD = 64  # pictures decoded before they are written
 
 
@@ -90,12 +90,18 @@ def open_packed(path: str, split: str, data_dir: Path | None, holdout: int):
 
 
 def pack(
-    source: Source, folder: str | os.PathLike, size: int, name: str, threads: int = 0
+    source: Source,
+    folder: str | os.PathLike,
+    size: int,
+    name: str,
+    threads: int = 0,
+    file_bytes: int = FILE_BYTES,
 ) -> JsonObject:
     """Writes every picture of `source` (opened with size=(size, size)) into `folder`.
 
     Args:
       name: of the split. threads: that decode; 0 = one per core.
+      file_bytes: from here on there are several files.
 
     Returns:
       what is in NAME.json: "n", "shape", "files", "bytes", "fingerprint", ...
@@ -109,7 +115,7 @@ def pack(
     if (folder / f"{name}.json").exists():
         raise UserError(f"{folder} has a split {name} already; give another folder or --as")
     each = size * size * source.channels + HEADER.size
-    count = max(1, -(-len(source) * each // FILE_BYTES))
+    count = max(1, -(-len(source) * each // file_bytes))
     files = [f"{name}-{i:05d}-of-{count:05d}.array_record" for i in range(count)]
     drafts = [source.at_least] if source.at_least else []  # none: packs of before keep their name
     made = _records(source, threads or os.cpu_count() or 1)

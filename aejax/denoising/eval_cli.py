@@ -214,11 +214,11 @@ def _eval_clean(args: argparse.Namespace) -> int:
             command=" ".join(["aejax", *sys.argv[1:]]),
         )  # fmt: skip
         if not args.no_figure:
-            shown = [p for p in printed if p["sigma"] in levels]
+            shown = [p for p in printed if p.sigma in levels]
             marks = ("BM3D", "CBM3D", "DnCNN", "FFDNet", "DRUNet", "SwinIR", "Restormer")
-            shown = [p for p in shown if p["method"].startswith(marks)]
+            shown = [p for p in shown if p.method.startswith(marks)]
             with files.replacing(out.with_suffix(".png")) as part:
-                tables.figure(rows + shown, part, f"{folder.name}, blind unless told")
+                tables.figure(rows, part, f"{folder.name}, blind unless told", shown)
     return 0
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from aejax.denoising.protocol import Denoiser, Method, psnr, rounded, ssim, timed_run
 from aejax.errors import UserError
+from aejax.files import JsonObject
 
 ENDINGS = (("_real", "_mean"), ("_noisy", "_clean"), ("_noisy", "_gt"))
 LEVELS = (2.0, 3.0, 5.0, 7.0, 10.0, 15.0, 20.0)
@@ -139,18 +140,45 @@ def best_level(
     return levels[int(np.argmax(scores))]
 
 
+@dataclasses.dataclass(frozen=True)
+class PairRow:
+    """A method on real noise, the mean over the pairs; attributes as of `tables.Row`.
+
+    Attributes:
+      worst: the smallest gain over the untouched picture, dB.
+      seconds_per_mp: None for the untouched pictures.
+    """
+
+    method: str
+    psnr: float
+    ssim: float | None
+    worst: float
+    seconds_per_mp: float | None
+    params: int
+    kmac_per_px: float
+    blind: bool
+    note: str
+    per_image: list[float]
+
+    @property
+    def line(self) -> str:
+        """The row as text."""
+        similar = "-" if self.ssim is None else f"{self.ssim:.4f}"
+        return f"{self.method:<20} {self.psnr:6.2f} dB  ssim {similar}  worst {self.worst:+.2f}"
+
+    def to_dict(self) -> JsonObject:
+        """The row as a result file has it."""
+        return dataclasses.asdict(self)
+
+
 def evaluate_pairs(
     pairs: Sequence[Pair],
     methods: Mapping[str, Method],
     *,
     with_ssim: bool = True,
     progress: Callable[[str], None] = lambda line: None,
-) -> list[dict]:
+) -> list[PairRow]:
     """One row per method, the untouched pictures first.
-
-    Returns:
-      rows with method, psnr, ssim, worst (the smallest gain over the untouched picture, dB),
-      seconds_per_mp (compilation left out), params, kmac_per_px, note, and per_image PSNR.
 
     Raises:
       UserError: a pair cannot be read; a method returned a wrong shape or values not finite.
@@ -171,39 +199,33 @@ def evaluate_pairs(
                 similar.append(ssim(clean, y))
         base = base or values
         rows.append(
-            {
-                "method": name,
-                "psnr": float(np.mean(values)),
-                "ssim": float(np.mean(similar)) if similar else None,
-                "worst": float(np.min(np.subtract(values, base))),
-                "seconds_per_mp": seconds / pixels * 1e6 if name != "untouched" else None,
-                "params": method.params,
-                "kmac_per_px": method.macs / 1e3,
-                "blind": method.blind,
-                "note": method.note,
-                "per_image": [round(v, 4) for v in values],
-            }
+            PairRow(
+                method=name,
+                psnr=float(np.mean(values)),
+                ssim=float(np.mean(similar)) if similar else None,
+                worst=float(np.min(np.subtract(values, base))),
+                seconds_per_mp=seconds / pixels * 1e6 if name != "untouched" else None,
+                params=method.params,
+                kmac_per_px=method.macs / 1e3,
+                blind=method.blind,
+                note=method.note,
+                per_image=[round(v, 4) for v in values],
+            )
         )
-        progress(line_of(rows[-1]))
+        progress(rows[-1].line)
     return rows
 
 
-def line_of(row: Mapping) -> str:
-    """One row as text."""
-    similar = f"{row['ssim']:.4f}" if row.get("ssim") is not None else "-"
-    return f"{row['method']:<20} {row['psnr']:6.2f} dB  ssim {similar}  worst {row['worst']:+.2f}"
-
-
-def table(rows: Sequence[Mapping]) -> str:
+def table(rows: Sequence[PairRow]) -> str:
     """Markdown, a line per method."""
     lines = [
         "| method | PSNR, dB | SSIM | worst gain, dB | s/MP | settings |",
         "|---|---|---|---|---|---|",
     ]
     for r in rows:
-        similar = f"{r['ssim']:.4f}" if r.get("ssim") is not None else ""
-        seconds = f"{r['seconds_per_mp']:.2f}" if r.get("seconds_per_mp") else ""
-        cells = [r["method"], f"{r['psnr']:.2f}", similar, f"{r['worst']:+.2f}", seconds, r["note"]]
+        similar = "" if r.ssim is None else f"{r.ssim:.4f}"
+        seconds = f"{r.seconds_per_mp:.2f}" if r.seconds_per_mp else ""
+        cells = [r.method, f"{r.psnr:.2f}", similar, f"{r.worst:+.2f}", seconds, r.note]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

@@ -16,9 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from aejax.denoising.tables import line_of
+from aejax.denoising.tables import Row
 from aejax.errors import UserError
-from aejax.files import JsonObject
 from aejax.metrics.host import psnr, ssim
 
 # A denoiser: (noisy [h, w, c] float32, sigma on the 0..255 scale or None) -> [h, w, c] float32.
@@ -116,17 +115,13 @@ def evaluate(
     corruption: str = "gaussian",
     with_ssim: bool = True,
     progress: Callable[[str], None] = lambda line: None,
-) -> list[JsonObject]:
-    """One row per method and sigma, each method on the same noisy arrays.
+) -> list[Row]:
+    """One row per method and sigma, each method on the same noisy arrays; each new image shape is
+    run once unmeasured, so that compilation is not in the time.
 
     Args:
       corruption: other than "gaussian", `sigmas` are its levels (see `corrupted_image`) and no
         method is given them.
-
-    Returns:
-      rows with method, sigma, psnr, ssim, noisy_psnr, noisy_ssim, seconds_per_mp (wall time per
-      million pixels; each new image shape is run once unmeasured, so that compilation is not in
-      it), params, kmac_per_px, blind, and the PSNR of each image.
 
     Raises:
       UserError: a method returned a wrong shape or values that are not finite.
@@ -136,7 +131,7 @@ def evaluate(
         compiled: set[tuple[int, ...]] = set()  # shapes
         for sigma in sigmas:
             rows.append(_row(name, method, images, sigma, corruption, with_ssim, compiled))
-            progress(line_of(rows[-1]))
+            progress(rows[-1].line)
     return rows
 
 
@@ -175,7 +170,7 @@ def _row(
     corruption: str,
     with_ssim: bool,
     compiled: set[tuple[int, ...]],
-) -> JsonObject:
+) -> Row:
     """A row of `evaluate`; shapes that are not in `compiled` are run once more and added."""
     given = None if method.blind or corruption != "gaussian" else float(sigma)
     values, similar, noisy_values, noisy_similar, seconds, pixels = [], [], [], [], 0.0, 0
@@ -189,18 +184,18 @@ def _row(
         if with_ssim:
             similar.append(ssim(x, y))
             noisy_similar.append(ssim(x, rounded(noisy)))
-    row = {
-        "method": name,
-        "sigma": float(sigma),
-        "psnr": float(np.mean(values)),
-        "ssim": float(np.mean(similar)) if similar else None,
-        "noisy_psnr": float(np.mean(noisy_values)),
-        "noisy_ssim": float(np.mean(noisy_similar)) if noisy_similar else None,
-        "seconds_per_mp": seconds / pixels * 1e6,
-        "params": method.params,
-        "kmac_per_px": method.macs / 1e3,
-        "blind": method.blind,
-        "note": method.note,
-        "per_image": [round(v, 4) for v in values],
-    }
-    return row if corruption == "gaussian" else row | {"corruption": corruption}
+    return Row(
+        method=name,
+        sigma=float(sigma),
+        psnr=float(np.mean(values)),
+        ssim=float(np.mean(similar)) if similar else None,
+        noisy_psnr=float(np.mean(noisy_values)),
+        noisy_ssim=float(np.mean(noisy_similar)) if noisy_similar else None,
+        seconds_per_mp=seconds / pixels * 1e6,
+        params=method.params,
+        kmac_per_px=method.macs / 1e3,
+        blind=method.blind,
+        note=method.note,
+        per_image=[round(v, 4) for v in values],
+        corruption=corruption,
+    )

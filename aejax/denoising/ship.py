@@ -9,16 +9,17 @@ import sys
 
 from aejax.errors import UserError
 from aejax.files import JsonObject
+from aejax.weights import Metadata
 
 KEPT = ("command", "versions", "machine", "date", "git", "data", "seconds", "steps")
 
 
-def ship(workdir: str, name: str, which: str = "last") -> JsonObject:
+def ship(workdir: str, name: str, which: str = "last") -> Metadata:
     """Writes weights NAME (of the package, or a path) from the averaged weights of a run, finished
     or not.
 
     Returns:
-      the provenance.
+      what was written beside them.
 
     Raises:
       UserError: no run there, or no checkpoint yet.
@@ -39,13 +40,13 @@ def ship(workdir: str, name: str, which: str = "last") -> JsonObject:
             about |= {k: record[k] for k in KEPT if k in record}
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     steps = [row for row in lines if row.get("step", 0) <= trained.step and "time" in row]
-    meta = about | {
-        "config": json.loads(to_json(trained.config)),
-        "steps": trained.step,
-        "wall_seconds": round(_worked([row["time"] for row in steps])),
-        "parameters": sum(v.size for v in jax.tree.leaves(trained.variables["params"])),
-        "storage": weights.storage(),
-    }
+    about |= {"steps": trained.step, "wall_seconds": round(_worked([r["time"] for r in steps]))}
+    meta = Metadata(
+        config=json.loads(to_json(trained.config)),
+        parameters=sum(v.size for v in jax.tree.leaves(trained.variables["params"])),
+        storage=weights.storage(),
+        extra=about,
+    )
     weights.save(name, weights.packed(trained.variables), meta)
     return meta
 
@@ -59,6 +60,6 @@ def _worked(times: list[float], pause: float = 600.0) -> float:
 if __name__ == "__main__":
     try:
         meta = ship(*sys.argv[1:])
-        print(f"step {meta['steps']}, {meta['wall_seconds'] / 3600:.2f} h")
+        print(f"step {meta.steps}, {meta.extra['wall_seconds'] / 3600:.2f} h")
     except UserError as e:
         sys.exit(f"aejax: {e}")

@@ -1,36 +1,90 @@
 """What is printed and written of a measurement: lines, Markdown, a figure, JSON; and the figures of
-the literature beside it. Rows are those of `protocol.evaluate`."""
+the literature beside it."""
 
 import csv
+import dataclasses
 import json
 import os
 import pathlib
 import platform
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
 from aejax import files
 from aejax.files import JsonObject
 
-Row = Mapping[str, Any]
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A method at one level, the mean over the images of a set.
+
+    Attributes:
+      sigma: the level, of 0..255, or that of `corruption`.
+      psnr, noisy_psnr: dB, after and before; ssim, noisy_ssim: None if not measured.
+      seconds_per_mp: wall time per million pixels, compilation left out.
+      params: trained parameters; kmac_per_px: thousand multiply-accumulates; 0 if unknown.
+      blind: it is never given the level.
+      note: where its settings or weights come from.
+      per_image: PSNR of each image.
+    """
+
+    method: str
+    sigma: float
+    psnr: float
+    ssim: float | None
+    noisy_psnr: float
+    noisy_ssim: float | None
+    seconds_per_mp: float
+    params: int
+    kmac_per_px: float
+    blind: bool
+    note: str
+    per_image: list[float]
+    corruption: str = "gaussian"
+
+    @property
+    def level(self) -> str:
+        """What `sigma` is a level of."""
+        return "sigma" if self.corruption == "gaussian" else self.corruption
+
+    @property
+    def line(self) -> str:
+        """The row as text."""
+        similar = "-" if self.ssim is None else f"{self.ssim:.4f}"
+        return (
+            f"{self.method:<16} {self.level} {self.sigma:<4g} {self.psnr:6.2f} dB  "
+            f"(noisy {self.noisy_psnr:.2f})  ssim {similar}  {self.seconds_per_mp:8.3f} s/MP"
+        )
+
+    def to_dict(self) -> JsonObject:
+        """The row as a result file has it: a corruption is named if it is no white noise."""
+        values = dataclasses.asdict(self)
+        if self.corruption == "gaussian":
+            del values["corruption"]
+        return values
 
 
-def line_of(row: Row) -> str:
-    """One row as text."""
-    similar = f"{row['ssim']:.4f}" if row.get("ssim") is not None else "-"
-    return (
-        f"{row['method']:<16} {_level(row)} {row['sigma']:<4g} {row['psnr']:6.2f} dB  "
-        f"(noisy {row['noisy_psnr']:.2f})  ssim {similar}  "
-        f"{row['seconds_per_mp']:8.3f} s/MP"
-    )
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """A figure of the literature, as a `Row` has them; `source` says whose."""
 
+    method: str
+    sigma: float
+    psnr: float
+    ssim: float | None
+    params: int
+    kmac_per_px: float
+    source: str
 
-def _level(row: Row) -> str:
-    """What the numbers under "sigma" are levels of."""
-    return row.get("corruption", "sigma")
+    blind: ClassVar[bool] = False
+    seconds_per_mp: ClassVar[None] = None
+
+    def to_dict(self) -> JsonObject:
+        """The figure as a result file has it."""
+        return dataclasses.asdict(self)
 
 
 def machine() -> JsonObject:
@@ -54,66 +108,70 @@ def machine() -> JsonObject:
     }
 
 
-def published(images: str, channels: int) -> list[JsonObject]:
-    """Rows of figures from the literature for a set ("BSD68", "Set12", "CBSD68", ...), see
+def published(images: str, channels: int) -> list[Published]:
+    """Figures from the literature for a set ("BSD68", "Set12", "CBSD68", ...), see
     published.csv beside this file: same noise convention, marked as published."""
     file = pathlib.Path(__file__).with_name("published.csv")
     kind = "gray" if channels == 1 else "colour"
     with file.open(newline="") as f:
         rows = [r for r in csv.DictReader(f) if r["set"].lower() == images.lower()]
-    figures: dict[tuple[str, float], dict] = {}  # by method and sigma: the first source counts
+    figures: dict[tuple[str, float], Published] = {}  # by method and sigma: the first source counts
     for r in rows:
         if r["colour_or_gray"] != kind or not r["sigma"].replace(".", "").isdigit():
             continue
         key = (r["method"], float(r["sigma"]))
         figures.setdefault(
             key,
-            {
-                "method": f"{r['method']} (published)",
-                "sigma": float(r["sigma"]),
-                "psnr": float(r["psnr"]),
-                "ssim": float(r["ssim"]) if r["ssim"] else None,
-                "params": round(float(r["params_M"]) * 1e6) if r["params_M"] else 0,
-                "kmac_per_px": float(r["gmacs_256"]) * 1e9 / 65536 / 1e3 if r["gmacs_256"] else 0.0,
-                "source": r["source"],
-            },
+            Published(
+                method=f"{r['method']} (published)",
+                sigma=float(r["sigma"]),
+                psnr=float(r["psnr"]),
+                ssim=float(r["ssim"]) if r["ssim"] else None,
+                params=round(float(r["params_M"]) * 1e6) if r["params_M"] else 0,
+                kmac_per_px=float(r["gmacs_256"]) * 1e9 / 65536 / 1e3 if r["gmacs_256"] else 0.0,
+                source=r["source"],
+            ),
         )
     return list(figures.values())
 
 
-def table(rows: Sequence[Row], printed: Sequence[Row] = ()) -> str:
+def table(rows: Sequence[Row], printed: Sequence[Published] = ()) -> str:
     """Markdown: a line per method, PSNR / SSIM at each sigma, time, size; published ones below."""
-    sigmas = sorted({r["sigma"] for r in rows})
-    level = _level(rows[0])
+    sigmas = sorted({r.sigma for r in rows})
+    level = rows[0].level
     head = ["method", *[f"{level} {s:g}: dB / SSIM" for s in sigmas], "s/MP", "params", "kMAC/px"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     if level != "sigma":
-        first = [r for r in rows if r["method"] == rows[0]["method"]]
+        first = [r for r in rows if r.method == rows[0].method]
         noisy = {
-            r["sigma"]: f"{r['noisy_psnr']:.2f}"
-            + (f" / {r['noisy_ssim']:.4f}" if r.get("noisy_ssim") else "")
+            r.sigma: f"{r.noisy_psnr:.2f}" + (f" / {r.noisy_ssim:.4f}" if r.noisy_ssim else "")
             for r in first
         }
         lines.append("| " + " | ".join(["untouched", *[noisy[s] for s in sigmas]]) + " | | | |")
-    for group in (rows, [r for r in printed if r["sigma"] in sigmas]):
-        names = dict.fromkeys(r["method"] for r in group)
+    for group in (rows, [r for r in printed if r.sigma in sigmas]):
+        names = dict.fromkeys(r.method for r in group)
         for name in names:
-            mine = {r["sigma"]: r for r in group if r["method"] == name}
-            cells = [name + (" (blind)" if next(iter(mine.values())).get("blind") else "")]
+            mine = {r.sigma: r for r in group if r.method == name}
+            cells = [name + (" (blind)" if next(iter(mine.values())).blind else "")]
             for s in sigmas:
                 r = mine.get(s)
-                text = "" if r is None else f"{r['psnr']:.2f}"
-                cells.append(text + (f" / {r['ssim']:.4f}" if r and r.get("ssim") else ""))
-            times = [r["seconds_per_mp"] for r in mine.values() if r.get("seconds_per_mp")]
+                text = "" if r is None else f"{r.psnr:.2f}"
+                cells.append(text + (f" / {r.ssim:.4f}" if r and r.ssim else ""))
+            times = [r.seconds_per_mp for r in mine.values() if r.seconds_per_mp]
             one = next(iter(mine.values()))
             cells.append(f"{np.mean(times):.3f}" if times else "")
-            cells.append(f"{one['params']:,}" if one["params"] else "")
-            cells.append(f"{one['kmac_per_px']:.1f}" if one["kmac_per_px"] else "")
+            cells.append(f"{one.params:,}" if one.params else "")
+            cells.append(f"{one.kmac_per_px:.1f}" if one.kmac_per_px else "")
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def figure(rows: Sequence[Row], path: str | pathlib.Path, title: str = "") -> None:
+def figure(
+    rows: Sequence[Row],
+    path: str | pathlib.Path,
+    title: str = "",
+    printed: Sequence[Published] = (),
+) -> None:
     """Quality against time, one panel per sigma; published methods (no time) as levels, their names
     beside the panel in order, apart from each other."""
     import matplotlib
@@ -121,26 +179,24 @@ def figure(rows: Sequence[Row], path: str | pathlib.Path, title: str = "") -> No
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    sigmas = sorted({r["sigma"] for r in rows if r.get("seconds_per_mp")})
+    sigmas = sorted({r.sigma for r in rows})
     fig, axes = plt.subplots(1, len(sigmas), figsize=(6.4 * len(sigmas), 4.6), squeeze=False)
     for ax, sigma in zip(axes[0], sigmas, strict=True):
-        here = [r for r in rows if r["sigma"] == sigma]
-        timed = [r for r in here if r.get("seconds_per_mp")]
-        for r in timed:
-            ours = bool(r["params"])
-            ax.plot(r["seconds_per_mp"], r["psnr"], "D" if ours else "o",
+        for r in (r for r in rows if r.sigma == sigma):
+            ours = bool(r.params)
+            ax.plot(r.seconds_per_mp, r.psnr, "D" if ours else "o",
                     color="tab:red" if ours else "tab:gray")  # fmt: skip
-            ax.annotate(r["method"], (r["seconds_per_mp"], r["psnr"]), fontsize=7,
+            ax.annotate(r.method, (r.seconds_per_mp, r.psnr), fontsize=7,
                         xytext=(4, 3), textcoords="offset points")  # fmt: skip
-        printed = sorted((r for r in here if not r.get("seconds_per_mp")), key=lambda r: -r["psnr"])
-        for r in printed:
-            ax.axhline(r["psnr"], ls=":", lw=0.6, color="tab:blue", alpha=0.7)
+        known = sorted((r for r in printed if r.sigma == sigma), key=lambda r: -r.psnr)
+        for r in known:
+            ax.axhline(r.psnr, ls=":", lw=0.6, color="tab:blue", alpha=0.7)
         ax.margins(x=0.12)
         ax.set_xscale("log")
         low, high = ax.get_ylim()
-        levels = [(r["psnr"] - low) / (high - low) for r in printed]
-        for r, level, at in zip(printed, levels, apart(levels), strict=True):
-            ax.annotate(r["method"].removesuffix(" (published)"), (1, level), (1.06, at),
+        levels = [(r.psnr - low) / (high - low) for r in known]
+        for r, level, at in zip(known, levels, apart(levels), strict=True):
+            ax.annotate(r.method.removesuffix(" (published)"), (1, level), (1.06, at),
                         "axes fraction", "axes fraction", fontsize=6, va="center",
                         color="tab:blue", arrowprops={"arrowstyle": "-", "color": "tab:blue",
                                                       "lw": 0.4, "alpha": 0.7, "shrinkA": 1,
@@ -148,7 +204,7 @@ def figure(rows: Sequence[Row], path: str | pathlib.Path, title: str = "") -> No
         ax.set_xlabel("seconds per megapixel")
         ax.set_ylabel("PSNR, dB")
         ax.set_title(
-            f"{_level(timed[0])} {sigma:g}" + (" (dotted: published)" if printed else ""),
+            f"{rows[0].level} {sigma:g}" + (" (dotted: published)" if known else ""),
             fontsize=10,
         )
         ax.grid(alpha=0.3)
@@ -169,7 +225,8 @@ def apart(levels: Sequence[float], gap: float = 0.036) -> list[float]:
     return places
 
 
-def write_json(path: str | pathlib.Path, rows: Sequence[Row], **about: object) -> None:
-    """Rows and what they depend on, as committed beside an experiment."""
-    text = json.dumps({**about, "machine": machine(), "rows": list(rows)}, indent=1)
+def write_json(path: str | pathlib.Path, rows: Sequence[object], **about: object) -> None:
+    """Rows (what has a `to_dict`) and what they depend on, as committed beside an experiment."""
+    values = {**about, "machine": machine(), "rows": rows}
+    text = json.dumps(values, indent=1, default=lambda row: row.to_dict())
     files.write_atomically(path, text + "\n")

@@ -133,18 +133,18 @@ def files(folder: pathlib.Path) -> list[pathlib.Path]:
     return paths
 
 
-def measured(folder: pathlib.Path) -> dict[pathlib.Path, int]:
-    """The files of a project with their bytes.
+def measured(folder: pathlib.Path, limit: int = LIMIT) -> dict[pathlib.Path, int]:
+    """The files of a project with their bytes, at most `limit` in all.
 
     Raises:
       UserError: together they are too large to be code alone.
     """
     sizes = {path: (folder / path).stat().st_size for path in files(folder)}
-    if sum(sizes.values()) > LIMIT:
+    if sum(sizes.values()) > limit:
         largest = max(sizes, key=sizes.__getitem__)
         raise UserError(
             f"{folder} has {sum(sizes.values()) / 2**20:,.0f} MiB, too much to carry to every "
-            f"machine (at most {LIMIT / 2**20:.0f}); the largest file is {largest}: keep data in "
+            f"machine (at most {limit / 2**20:.0f}); the largest file is {largest}: keep data in "
             "the bucket, and leave them out by .gitignore"
         )
     return sizes
@@ -157,13 +157,13 @@ def described(folder: pathlib.Path) -> str:
     return f"{len(sizes):,} files, {sum(sizes.values()) / 2**20:.1f} MiB: {names}"
 
 
-def pack(folder: pathlib.Path, archive: pathlib.Path) -> None:
-    """Writes the project as a .tar.gz.
+def pack(folder: pathlib.Path, archive: pathlib.Path, limit: int = LIMIT) -> None:
+    """Writes the project, of at most `limit` bytes, as a .tar.gz.
 
     Raises:
       UserError: it is too large to be code alone, or cannot be written.
     """
-    chosen = measured(folder)
+    chosen = measured(folder, limit)
     try:
         with tarfile.open(archive, "w:gz") as tar:
             for path in chosen:

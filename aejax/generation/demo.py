@@ -31,7 +31,7 @@ def drawn_pictures(directory: str | pathlib.Path, n: int = 12) -> dict[str, str]
 
     rows: list[Any] = []
     for name in names():
-        score = weights.provenance(name).get("score")
+        score = weights.metadata(name).score
         note = f"FD {score['fd']:.2f}, real {score['fd_floor']:.2f}" if score else ""
         rows.append((name, note, load_generator(name).sample(n, seed=0)))
     rows.append(None)

@@ -373,9 +373,8 @@ def names() -> list[str]:
     """The names of the shipped generators."""
     generators = []
     for name in weights.names():
-        meta = weights.provenance(name)
-        config = meta.get("config", {}) if isinstance(meta.get("config"), dict) else {}
-        if str(config.get("model", {}).get("name", "")).endswith(":LatentModel"):
+        model = weights.metadata(name).config.get("model", {})
+        if str(model.get("name", "")).endswith(":LatentModel"):
             generators.append(name)
     return generators
 

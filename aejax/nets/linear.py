@@ -16,14 +16,14 @@ EXACT = 4096  # side of the largest matrix that is decomposed exactly
 
 
 def principal_components(
-    rows: Float[np.ndarray, "n d"], k: int
+    rows: Float[np.ndarray, "n d"], k: int, exact: int = EXACT
 ) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, "d k"]]:
     """(mean, basis) of rows [n, d]: the k orthonormal directions of largest variance.
 
     Where n points span fewer than k directions, random ones orthogonal to them are added, because
     zeros would have no gradient; where k > d, columns of zeros.
 
-    The cost is that of the smaller of n and d: eigenvectors of X'X or of XX'; above EXACT a
+    The cost is that of the smaller of n and d: eigenvectors of X'X or of XX'; above `exact` a
     randomised SVD (Halko, Martinsson and Tropp, 2011). Computed in float32, or in float64 if the
     rows are float64.
 
@@ -37,7 +37,7 @@ def principal_components(
     centred = (rows - mean).astype(dtype)
     count = min(k, d, max(1, n - 1))  # n points span no more
     basis = np.zeros((d, k), dtype)
-    if min(n, d) > EXACT:
+    if min(n, d) > exact:
         from sklearn.utils.extmath import randomized_svd
 
         basis[:, :count] = randomized_svd(centred, count, n_iter=6, random_state=0)[2].T

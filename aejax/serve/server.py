@@ -18,9 +18,11 @@ HEADER_SECONDS = 10.0  # from the connection to the end of the first request's h
 class PatientProtocol(H11Protocol):
     """HTTP/1.1 that closes a connection whose first request does not begin in time."""
 
+    header_seconds = HEADER_SECONDS
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.loop.call_later(HEADER_SECONDS, self._close_if_silent)
+        self.loop.call_later(self.header_seconds, self._close_if_silent)
 
     def _close_if_silent(self) -> None:
         if self.cycle is None and not self.transport.is_closing():

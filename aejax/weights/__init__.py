@@ -5,6 +5,7 @@ as they are given (float16 halves the size) and come back as float32; integers s
 `packed` makes them small enough to ship: large kernels in 8 bits or fewer, a scale per channel.
 """
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -16,15 +17,15 @@ import numpy as np
 
 from aejax import files
 from aejax.errors import UserError
-from aejax.files import JsonObject
 from aejax.registry import did_you_mean
+from aejax.weights.metadata import Metadata
 
 if TYPE_CHECKING:
     from jaxtyping import PyTree
 
 FOLDER = pathlib.Path(__file__).parent
 IN_FOLDER = "model.safetensors"  # of a model that is a folder, as hubs have them
-LARGE = 1 << 14  # kernels with more entries than this are packed
+LARGE = 1 << 14  # kernels with more numbers than this are packed
 # Short names of what is shipped.
 ALIASES = {
     "gray": "denoise_gray",
@@ -51,13 +52,14 @@ def _flat(tree: Mapping, prefix: str = "") -> dict[str, np.ndarray]:
     return out
 
 
-def packed(tree: "PyTree", bits: int = 8) -> "PyTree":
-    """Float32 variables -> float16, and {"q": int8, "scale": float16} for large kernels, which
-    `load` multiplies out again. Fewer `bits` are as many bytes, but smaller in an archive."""
+def packed(tree: "PyTree", bits: int = 8, larger_than: int = LARGE) -> "PyTree":
+    """Float32 variables -> float16, and {"q": int8, "scale": float16} for kernels of more than
+    `larger_than` numbers, which `load` multiplies out again. Fewer `bits` are as many bytes, but
+    smaller in an archive."""
     if hasattr(tree, "items"):
-        return {name: packed(value, bits) for name, value in tree.items()}
+        return {name: packed(value, bits, larger_than) for name, value in tree.items()}
     w = np.asarray(tree, np.float32)
-    if w.size <= LARGE or w.ndim < 2:
+    if w.size <= larger_than or w.ndim < 2:
         return w.astype(np.float16)
     return _rounded_by_channel(w, 2 ** (bits - 1) - 1)
 
@@ -146,13 +148,13 @@ def _unpacked(tree: "PyTree") -> "PyTree":
     return {name: _unpacked(value) for name, value in tree.items()}
 
 
-def save(path: str | os.PathLike, variables: Mapping, meta: JsonObject) -> None:
+def save(path: str | os.PathLike, variables: Mapping, meta: Metadata) -> None:
     """Writes PATH.safetensors and PATH.json; the hash of the first stands in the second.
 
     Args:
       path: with or without the suffix; a bare name without it is put into this folder.
       variables: Flax collections, nested dicts of arrays.
-      meta: provenance: config, command, versions, machine, steps, wall time, data.
+      meta: what they are and where they came from.
     """
     from safetensors.numpy import save_file
 
@@ -161,12 +163,13 @@ def save(path: str | os.PathLike, variables: Mapping, meta: JsonObject) -> None:
     with files.replacing(path) as part:
         save_file(_flat(variables), part)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    text = json.dumps(dict(meta) | {"sha256": digest}, indent=1, sort_keys=True)
+    values = dataclasses.replace(meta, sha256=digest).to_dict()
+    text = json.dumps(values, indent=1, sort_keys=True)
     files.write_atomically(path.with_suffix(".json"), text + "\n")
 
 
-def provenance(name: str | os.PathLike) -> JsonObject:
-    """Where shipped weights, or those of a path, came from: what stands in their .json.
+def metadata(name: str | os.PathLike) -> Metadata:
+    """What stands in the .json of shipped weights, or of those of a path.
 
     Raises:
       UserError: no such weights.
@@ -175,7 +178,7 @@ def provenance(name: str | os.PathLike) -> JsonObject:
     if not path.is_file():
         raise UserError(f'no weights "{name}"{did_you_mean(str(name), [*names(), *ALIASES])}')
     try:
-        return json.loads(path.with_suffix(".json").read_text())
+        return Metadata.from_dict(json.loads(path.with_suffix(".json").read_text()))
     except (OSError, ValueError) as e:
         raise UserError(
             f"{path.with_suffix('.json')}, which belongs to {path}, cannot be read "
@@ -183,7 +186,7 @@ def provenance(name: str | os.PathLike) -> JsonObject:
         ) from e
 
 
-def load(name: str | os.PathLike, check: bool = True) -> tuple[dict, JsonObject]:
+def load(name: str | os.PathLike, check: bool = True) -> tuple[dict, Metadata]:
     """(variables, meta) of shipped weights by name, or of a path.
 
     Raises:
@@ -191,8 +194,8 @@ def load(name: str | os.PathLike, check: bool = True) -> tuple[dict, JsonObject]
     """
     from safetensors.numpy import load_file
 
-    path, meta = file_of(name), provenance(name)
-    if check and hashlib.sha256(path.read_bytes()).hexdigest() != meta.get("sha256"):
+    path, meta = file_of(name), metadata(name)
+    if check and hashlib.sha256(path.read_bytes()).hexdigest() != meta.sha256:
         raise UserError(f"{path} is damaged or was replaced: its hash is not that of the .json")
     variables: dict = {}
     for key, value in load_file(path).items():

@@ -150,8 +150,8 @@ def protocol_of(workdir, images, sigmas):
     method = Method(lambda x, s: network(x, s), blind=not network.needs_sigma)
     measured = {"kmac_per_px": macs_per_pixel(network.model, 1) / 1e3}
     for row in evaluate(images, {"it": method}, sigmas, with_ssim=False):
-        measured[f"test/psnr@{row['sigma']:g}"] = row["psnr"]
-        measured["seconds_per_mp"] = row["seconds_per_mp"]
+        measured[f"test/psnr@{row.sigma:g}"] = row.psnr
+        measured["seconds_per_mp"] = row.seconds_per_mp
     return measured
 
 

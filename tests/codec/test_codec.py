@@ -269,11 +269,12 @@ def test_tiled_files(small_tiles, runtime):
 @pytest.mark.parametrize("metric", others_slow(["mse", "ms-ssim"], "mse"))
 def test_effort_lowers_the_cost_and_never_raises_it(runtime, monkeypatch, metric):
     """The cost in what the weights were trained for."""
+    from aejax import weights
     from aejax.codec import effort
 
-    told = {"config": {"objective": {"kwargs": {"metric": metric}}}}
+    trained_for = weights.Metadata({"objective": {"kwargs": {"metric": metric}}})
     runtime = copy.copy(runtime)
-    runtime.frozen = dataclasses.replace(runtime.frozen, meta=told)
+    runtime.frozen = dataclasses.replace(runtime.frozen, meta=trained_for)
     x, byte = tiny.photo(40, 72), 150
     header = Header(runtime.frozen.id, byte, x.shape[1], x.shape[0])
     y = runtime.latents(x, header.tiles[0], header)

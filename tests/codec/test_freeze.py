@@ -16,5 +16,5 @@ def test_the_data_in_the_weights_are_those_of_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr(loading, "load", lambda *_: run)
     monkeypatch.setattr(freeze, "freeze", lambda params, fields, images, meta, scales: meta)
     meta = freeze.from_run(str(tmp_path))
-    assert meta["data"] == "8 images of bundled:photos train"
-    assert "BSDS500" not in json.dumps(meta) and meta["step"] == 3
+    assert meta.extra["data"] == "8 images of bundled:photos train"
+    assert "BSDS500" not in json.dumps(meta.to_dict()) and meta.step == 3

@@ -33,10 +33,9 @@ def test_the_same_pixels_as_the_source(folder):
     np.testing.assert_array_equal(again.read(1)[0], here.read(1)[0])
 
 
-def test_labels_gray_and_several_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(packed, "FILE_BYTES", 20_000)
+def test_labels_gray_and_several_files(tmp_path):
     there = open_source("bundled:digits", "train", size=(8, 8))
-    about = packed.pack(there, tmp_path, 8, "train", threads=2)
+    about = packed.pack(there, tmp_path, 8, "train", threads=2, file_bytes=20_000)
     assert len(about["files"]) == 6 and about["n"] == len(there)
     here = open_source(f"packed:{tmp_path}", "train")
     assert here.class_names == there.class_names and here.channels == 1

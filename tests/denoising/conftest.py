@@ -41,6 +41,6 @@ def tiny(tmp_path_factory):
             "data": {"channels": channels},
         }
         path = folder / f"tiny{channels}.safetensors"
-        weights.save(path, known(channels), {"config": config})
+        weights.save(path, known(channels), weights.Metadata(config))
         found[channels] = str(path)
     return found

@@ -170,13 +170,12 @@ def test_bad_options_are_named(tiny):
             aejax.denoise(x, **{"model": tiny[1]} | kwargs)
 
 
-def test_packed_weights_load_from_the_disk(tiny, tmp_path, monkeypatch):
+def test_packed_weights_load_from_the_disk(tiny, tmp_path):
     from aejax import weights
 
-    monkeypatch.setattr(weights, "LARGE", 100)
     plain = load_network(tiny[1])
     path = tmp_path / "packed.safetensors"
-    weights.save(path, weights.packed(plain.variables), weights.provenance(tiny[1]))
+    weights.save(path, weights.packed(plain.variables, larger_than=100), weights.metadata(tiny[1]))
     x = np.random.default_rng(0).random((32, 32)).astype(np.float32)
     a, b = (aejax.denoise(x, model=m) for m in (tiny[1], str(path)))
     assert path.stat().st_size < 0.6 * (tmp_path / tiny[1]).stat().st_size

@@ -49,7 +49,7 @@ def test_the_shipped_models_are_those_of_the_configs():
     for name, file in (("gray", "gray.py"), ("colour", "colour.py")):
         if MODELS[name] not in weights.names():
             continue
-        kept = weights.provenance(MODELS[name])["config"]
+        kept = weights.metadata(MODELS[name]).config
         c = load(str(FOLDER / file))
         assert current_name(kept["model"]["name"]) == c.model.name
         assert kept["model"]["kwargs"]["widths"] == list(c.model.kwargs.widths)

@@ -168,7 +168,7 @@ def test_start_takes_weights_of_the_same_model_only(tmp_path, monkeypatch):
         "data": {"channels": 1},
     }
     path = tmp_path / "w.safetensors"
-    weights.save(path, kept, {"config": config})
+    weights.save(path, kept, weights.Metadata(config))
 
     def start(fresh, x):
         config = {"start": str(path), "start_only": ""}

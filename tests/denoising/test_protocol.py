@@ -60,12 +60,10 @@ def test_every_method_gets_the_same_arrays_and_blind_ones_are_not_told(images):
         np.testing.assert_array_equal(x, y)
     assert len(rows) == 4
     for row in rows:
-        assert (
-            row["psnr"] == row["noisy_psnr"] == pytest.approx(np.mean(row["per_image"]), abs=1e-3)
-        )
-        expected = 20 * math.log10(255 / row["sigma"])
-        assert abs(row["psnr"] - expected) < 0.6  # clipping takes a little of it away
-        assert row["seconds_per_mp"] > 0 and 0 < row["ssim"] < 1
+        assert row.psnr == row.noisy_psnr == pytest.approx(np.mean(row.per_image), abs=1e-3)
+        expected = 20 * math.log10(255 / row.sigma)
+        assert abs(row.psnr - expected) < 0.6  # clipping takes a little of it away
+        assert row.seconds_per_mp > 0 and 0 < row.ssim < 1
 
 
 def test_wrong_results_are_refused(images):
@@ -77,10 +75,10 @@ def test_wrong_results_are_refused(images):
 
 def test_published_figures_carry_their_source():
     rows = tables.published("bsd68", 1)
-    assert all(r["source"] and "published" in r["method"] for r in rows)
-    by = {(r["method"], r["sigma"]): r["psnr"] for r in rows}
+    assert all(r.source and "published" in r.method for r in rows)
+    by = {(r.method, r.sigma): r.psnr for r in rows}
     assert by["BM3D (published)", 25.0] == 28.57 and by["DnCNN-S (published)", 50.0] == 26.23
-    assert {r["method"] for r in rows} >= {
+    assert {r.method for r in rows} >= {
         f"{m} (published)" for m in ("FFDNet", "DRUNet", "SwinIR", "Restormer")
     }
     assert tables.published("nowhere", 1) == []
@@ -90,13 +88,13 @@ def test_table_figure_and_json(images, tmp_path):
     rows = protocol.evaluate(images, {"same": Method(lambda x, s: x, True, 10, 2e3)}, (15, 25))
     text = tables.table(rows, tables.published("BSD68", 1))
     lines = text.splitlines()
-    assert "same (blind)" in lines[2] and "2.0" in lines[2] and f"{rows[0]['psnr']:.2f}" in lines[2]
+    assert "same (blind)" in lines[2] and "2.0" in lines[2] and f"{rows[0].psnr:.2f}" in lines[2]
     assert any("DnCNN" in line and "published" in line and "31.73" in line for line in lines)
     tables.figure(rows, tmp_path / "f.png")
     assert (tmp_path / "f.png").stat().st_size > 5000
     tables.write_json(tmp_path / "r.json", rows, set="x")
     kept = json.loads((tmp_path / "r.json").read_text())
-    assert kept["rows"][0]["psnr"] == rows[0]["psnr"] and kept["machine"]["jax"]
+    assert kept["rows"][0]["psnr"] == rows[0].psnr and kept["machine"]["jax"]
 
 
 def test_clean_images_are_sorted_and_as_stored(tmp_path):

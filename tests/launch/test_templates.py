@@ -190,10 +190,9 @@ def test_what_is_packed_is_code(tmp_path, git):
         ]  # fmt: skip
 
 
-def test_data_are_not_packed(tmp_path, monkeypatch):
-    monkeypatch.setattr(project, "LIMIT", 10)
+def test_data_are_not_packed(tmp_path):
     with pytest.raises(UserError, match="largest file is tiny_study.py"):
-        project.pack(pathlib.Path.cwd(), tmp_path / "p.tar.gz")
+        project.pack(pathlib.Path.cwd(), tmp_path / "p.tar.gz", limit=10)
     assert not (tmp_path / "p.tar.gz").exists()
 
 

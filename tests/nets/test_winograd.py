@@ -56,14 +56,13 @@ def test_the_weight_gradient_of_many_pixels():
     assert np.abs(found - exact).max() < 3e-6 * np.abs(exact).max()
 
 
-def test_several_pictures_at_a_time_change_nothing(monkeypatch):
-    x = jax.random.normal(jax.random.key(0), (6, 8, 8, 4))
+@pytest.mark.parametrize(("count", "side"), [(6, 128), (2, 272)], ids=["threes", "one by one"])
+def test_several_pictures_at_a_time_change_nothing(count, side):
+    assert count * side**2 > winograd.PIXELS
+    x = jax.random.normal(jax.random.key(0), (count, side, side, 4))
     k = jax.random.normal(jax.random.key(1), (3, 3, 4, 4))
-    together = winograd.conv(x, k)
-    monkeypatch.setattr(winograd, "PIXELS", 3 * 64)  # two groups of three
-    np.testing.assert_allclose(winograd.conv(x, k), together, atol=5e-6 * np.abs(together).max())
-    monkeypatch.setattr(winograd, "PIXELS", 1)  # one at a time
-    np.testing.assert_allclose(winograd.conv(x, k), together, atol=5e-6 * np.abs(together).max())
+    alone = jnp.concatenate([winograd.conv(picture[None], k) for picture in x])
+    np.testing.assert_allclose(winograd.conv(x, k), alone, atol=5e-6 * np.abs(alone).max())
 
 
 def test_taken_for_many_channels_unless_exactness_is_asked_for():

@@ -18,17 +18,18 @@ from tests.serve.standin import StandIn
 class Running:
     """A server in a thread."""
 
-    def __init__(self, work, limits):
+    def __init__(self, work, limits, header_seconds):
         import uvicorn
 
         from aejax.serve.app import build_app
-        from aejax.serve.server import Server, listen
+        from aejax.serve.server import PatientProtocol, Server, listen
 
         self.work, sock = work, listen("127.0.0.1", 0)
         self.port = sock.getsockname()[1]
         config = uvicorn.Config(
             build_app(work, limits, ("localhost", "127.0.0.1")),
-            http="aejax.serve.server:PatientProtocol", ws="none", log_level="critical",
+            http=type("Protocol", (PatientProtocol,), {"header_seconds": header_seconds}),
+            ws="none", log_level="critical",
             access_log=False, timeout_graceful_shutdown=20, h11_max_incomplete_event_size=1 << 14,
         )  # fmt: skip
         self.server = Server(config)
@@ -63,8 +64,8 @@ def serve():
 
     running = []
 
-    def start(work=None, **limits):
-        running.append(Running(work or StandIn(), Limits(**limits)))
+    def start(work=None, header_seconds=10.0, **limits):
+        running.append(Running(work or StandIn(), Limits(**limits), header_seconds))
         return running[-1]
 
     yield start

@@ -8,14 +8,12 @@ import warnings
 
 import pytest
 
-from aejax.serve import server as server_module
 from tests.serve.hostile import LIMIT, answer, post, requests, status_of
 from tests.serve.standin import StandIn
 
 
-def _attack(serve, png, count, seed, caplog, monkeypatch):
-    monkeypatch.setattr(server_module, "HEADER_SECONDS", 20.0)
-    s = serve(StandIn(), bytes=LIMIT, pixels=1 << 20)
+def _attack(serve, png, count, seed, caplog):
+    s = serve(StandIn(), header_seconds=20.0, bytes=LIMIT, pixels=1 << 20)
     seen = {}
     with caplog.at_level(logging.ERROR):
         for n, (kind, request) in enumerate(requests(count, seed)):
@@ -36,19 +34,18 @@ def _attack(serve, png, count, seed, caplog, monkeypatch):
     return seen
 
 
-def test_hostile_requests(serve, png, caplog, monkeypatch):
-    seen = _attack(serve, png, 80, 0, caplog, monkeypatch)
+def test_hostile_requests(serve, png, caplog):
+    seen = _attack(serve, png, 80, 0, caplog)
     assert sum(status >= 400 for statuses in seen.values() for status in statuses) > 40
 
 
 @pytest.mark.slow
-def test_a_thousand_hostile_requests(serve, png, caplog, monkeypatch):
-    _attack(serve, png, 1000, 1, caplog, monkeypatch)
+def test_a_thousand_hostile_requests(serve, png, caplog):
+    _attack(serve, png, 1000, 1, caplog)
 
 
-def test_slow_clients_are_let_go_and_hold_up_nobody(serve, png, monkeypatch):
-    monkeypatch.setattr(server_module, "HEADER_SECONDS", 0.5)
-    s = serve(upload_seconds=0.5, queue=4)
+def test_slow_clients_are_let_go_and_hold_up_nobody(serve, png):
+    s = serve(header_seconds=0.5, upload_seconds=0.5, queue=4)
     silent = [socket.create_connection(("127.0.0.1", s.port), timeout=20) for _ in range(8)]
     for n, connection in enumerate(silent):
         connection.sendall([b"", b"GET / HT"][n % 2])

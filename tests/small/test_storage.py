@@ -6,6 +6,7 @@ import pytest
 import aejax
 from aejax import weights
 from aejax.errors import UserError
+from aejax.weights import Metadata
 from tests.helpers import tiny
 
 NEAR = {"float32": 0.0, "float16": 6e-4, "bfloat16": 5e-3, "int8": 5e-3, "int4": 8e-2}
@@ -23,7 +24,7 @@ def test_what_comes_back(kind, sparse, tmp_path):
     variables = tree(np.random.default_rng(0))
     if sparse:
         variables["params"]["kernel"][::2] = 0.0
-    weights.save(tmp_path / "w.safetensors", weights.stored_as(variables, kind, sparse), {})
+    weights.save(tmp_path / "w.safetensors", weights.stored_as(variables, kind, sparse), Metadata())
     loaded, _ = weights.load(tmp_path / "w.safetensors")
     for name, w in variables["params"].items():
         got = loaded["params"][name]
@@ -41,7 +42,7 @@ def test_files_are_as_small_as_the_type_says(tmp_path):
     for kind in NEAR:
         for name, variables in (("dense", dense), ("sparse", few)):
             path = tmp_path / f"{kind}-{name}.safetensors"
-            weights.save(path, weights.stored_as(variables, kind, name == "sparse"), {})
+            weights.save(path, weights.stored_as(variables, kind, name == "sparse"), Metadata())
             sizes[kind, name] = path.stat().st_size / w.size
     want = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1, "int4": 0.5}
     for kind, per_weight in want.items():

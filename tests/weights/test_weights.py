@@ -1,5 +1,6 @@
 """Weights on disk: what goes in comes out, and a changed file is noticed."""
 
+import dataclasses
 import json
 import re
 
@@ -8,20 +9,39 @@ import pytest
 
 from aejax import weights
 from aejax.errors import UserError
+from aejax.weights import Metadata
 
 
 def test_round_trip(tmp_path):
     tree = {"params": {"a": {"kernel": np.ones((2, 3), np.float32)}, "b": np.float32(2.0)},
             "tables": {"n": np.arange(3, dtype=np.int32)}}  # fmt: skip
-    weights.save(tmp_path / "w", tree, {"steps": 3})
+    weights.save(tmp_path / "w", tree, Metadata(step=3))
     back, meta = weights.load(tmp_path / "w")
     np.testing.assert_array_equal(back["params"]["a"]["kernel"], tree["params"]["a"]["kernel"])
     assert float(back["params"]["b"]) == 2.0 and back["tables"]["n"].dtype == np.int32
-    assert meta["steps"] == 3 and len(meta["sha256"]) == 64
+    assert meta.step == meta.steps == 3 and len(meta.sha256) == 64
+
+
+@pytest.mark.parametrize("name", weights.names())
+def test_metadata_is_what_the_json_says_and_writes_it_again(name):
+    stored = json.loads((weights.FOLDER / f"{name}.json").read_text())
+    meta = weights.metadata(name)
+    assert meta.to_dict() == stored and meta.sha256 and meta.config["model"]["name"]
+    assert meta.steps == stored.get("steps", stored.get("step")) > 0
+    assert not set(meta.extra) & {field.name for field in dataclasses.fields(meta)}
+
+
+def test_metadata_that_nobody_knew():
+    """Of another version, with null and with names of its own: nothing is lost."""
+    values = {"shape": None, "class_names": [], "score": {"fd": 1.5}, "mood": "good", "steps": 7}
+    meta = Metadata.from_dict(values)
+    assert (meta.shape, meta.class_names, meta.score, meta.steps) == (None, (), {"fd": 1.5}, 7)
+    assert json.loads(json.dumps(meta.to_dict())) == values
+    assert Metadata().to_dict() == {} and Metadata().steps == 0
 
 
 def test_half_precision_comes_back_as_float32(tmp_path):
-    weights.save(tmp_path / "w", {"params": {"a": np.ones(4, np.float16)}}, {})
+    weights.save(tmp_path / "w", {"params": {"a": np.ones(4, np.float16)}}, Metadata())
     assert weights.load(tmp_path / "w")[0]["params"]["a"].dtype == np.float32
 
 
@@ -32,7 +52,7 @@ def test_packed_weights_are_small_and_near(tmp_path):
     p = weights.packed({"params": made})["params"]
     assert p["big"]["kernel"]["q"].dtype == np.int8 and p["big"]["kernel"]["scale"].shape == (192,)
     assert p["small"]["kernel"].dtype == np.float16
-    weights.save(tmp_path / "w", {"params": p}, {})
+    weights.save(tmp_path / "w", {"params": p}, Metadata())
     back = weights.load(tmp_path / "w")[0]["params"]
     for name, tolerance in (("big", 0.02), ("small", 2e-3)):
         a, b = made[name]["kernel"], back[name]["kernel"]
@@ -40,7 +60,7 @@ def test_packed_weights_are_small_and_near(tmp_path):
 
 
 def test_damage_and_wrong_names_are_said(tmp_path):
-    weights.save(tmp_path / "w", {"params": {"a": np.ones(4, np.float32)}}, {})
+    weights.save(tmp_path / "w", {"params": {"a": np.ones(4, np.float32)}}, Metadata())
     file = tmp_path / "w.safetensors"
     data = bytearray(file.read_bytes())
     data[-1] ^= 1

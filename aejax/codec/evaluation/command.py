@@ -13,7 +13,16 @@ import numpy as np
 
 from aejax import files
 from aejax.codec.evaluation.contenders import Contender, contenders
-from aejax.codec.evaluation.curves import RANGE, Curves, bd_rate, curves, line, reference, table
+from aejax.codec.evaluation.curves import (
+    RANGE,
+    Curves,
+    Summary,
+    bd_rate,
+    curves,
+    line,
+    reference,
+    table,
+)
 from aejax.codec.evaluation.figures import crops, rd_figure
 from aejax.codec.evaluation.measure import Measured, measure, read_images
 from aejax.codec.installed import use
@@ -35,14 +44,14 @@ def run(args: argparse.Namespace) -> int:
     print(f"  {'codec':<18} {'PSNR':>8} {'MS-SSIM':>8} {'encode':>9} {'decode':>9}")
     for name, r in results.items():
         print(
-            f"  {name:<18} {_percent(r['bd_psnr']):>8} {_percent(r['bd_ms_ssim']):>8} "
-            f"{1000 * r['encode_s']:>6.0f} ms {1000 * r['decode_s']:>6.0f} ms"
+            f"  {name:<18} {_percent(r.bd_psnr):>8} {_percent(r.bd_ms_ssim):>8} "
+            f"{1000 * r.encode_s:>6.0f} ms {1000 * r.decode_s:>6.0f} ms"
         )
     for name in points:
         if " effort " in name:
             gain = bd_rate(line(points["aejax"], "psnr"), line(points[name], "psnr"))
             print(f"  {name} against aejax: {_percent(gain)}")
-            results[name]["bd_psnr_against_aejax"] = gain
+            results[name] = dataclasses.replace(results[name], bd_psnr_against_aejax=gain)
     if args.out:
         write(args, rows, points, results, images, codecs, time.perf_counter() - began)
     return 0
@@ -78,7 +87,7 @@ def write(
     args: argparse.Namespace,
     rows: list[Measured],
     points: Curves,
-    results: dict[str, dict[str, float]],
+    results: dict[str, Summary],
     images: dict[str, np.ndarray],
     codecs: dict[str, Contender],
     seconds: float,
@@ -86,18 +95,13 @@ def write(
     """results.json, and beside it every image at every setting as CSV, and the figures."""
     from aejax.machine.provenance import provenance
 
-    def clean(v: object) -> object:
-        if isinstance(v, dict):
-            return {k: clean(x) for k, x in v.items()}
-        return None if isinstance(v, float) and math.isnan(v) else v
-
     out = pathlib.Path(args.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     text = {
         "folder": pathlib.Path(args.folder).name,
         "images": list(images),
-        "bd_rate": clean(results),
-        "curves": points,
+        "bd_rate": {name: r.to_dict() for name, r in results.items()},
+        "curves": {name: [*map(dataclasses.asdict, line)] for name, line in points.items()},
         "seconds": seconds,
         **provenance(),
     }

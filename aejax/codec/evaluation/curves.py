@@ -1,6 +1,7 @@
 """Rate-distortion curves and the BD-rate between two of them."""
 
 import csv
+import dataclasses
 import math
 import pathlib
 from collections.abc import Iterable, Sequence
@@ -10,8 +11,48 @@ import numpy as np
 from aejax.codec.evaluation.measure import Measured
 
 Points = Sequence[tuple[float, float]]  # (bpp, dB)
-Curves = dict[str, list[dict[str, float]]]  # codec -> points with "bpp", "psnr", "ms_ssim", ...
 RANGE = (0.15, 1.5)  # bpp: where the main figures are taken
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """A codec at one setting, the mean over the images: bits per pixel, PSNR in dB, MS-SSIM, and
+    seconds. What a published curve does not have is nan."""
+
+    bpp: float
+    psnr: float
+    ms_ssim: float = math.nan
+    encode_s: float = math.nan
+    decode_s: float = math.nan
+
+
+Curves = dict[str, list[Point]]  # codec -> points in order of bpp
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """A codec over its settings.
+
+    Attributes:
+      bd_psnr, bd_ms_ssim: BD-rate against the anchor in per cent, within RANGE; bd_psnr_full: of
+        the whole range that both have; nan if it is below 0.5 dB.
+      encode_s, decode_s: mean seconds for an image.
+      bd_psnr_against_aejax: of an effort, against none.
+    """
+
+    bd_psnr: float
+    bd_psnr_full: float
+    bd_ms_ssim: float
+    encode_s: float
+    decode_s: float
+    bd_psnr_against_aejax: float | None = None
+
+    def to_dict(self) -> dict[str, float | None]:
+        """As a result file has it: null for nan."""
+        values = dataclasses.asdict(self)
+        if self.bd_psnr_against_aejax is None:
+            del values["bd_psnr_against_aejax"]
+        return {k: None if math.isnan(v) else v for k, v in values.items()}
 
 
 def monotone(points: Points) -> list[tuple[float, float]]:
@@ -74,36 +115,35 @@ def curves(rows: Iterable[Measured]) -> Curves:
     groups: dict[str, dict[str, list[Measured]]] = {}
     for row in rows:
         groups.setdefault(row.codec, {}).setdefault(str(row.setting), []).append(row)
-    keys = ("bpp", "psnr", "ms_ssim", "encode_s", "decode_s")
+    keys = [field.name for field in dataclasses.fields(Point)]
     out = {}
     for name, settings in groups.items():
         points = [
-            {key: float(np.mean([getattr(row, key) for row in group])) for key in keys}
+            Point(**{key: float(np.mean([getattr(row, key) for row in group])) for key in keys})
             for group in settings.values()
         ]
-        out[name] = sorted(points, key=lambda p: p["bpp"])
+        out[name] = sorted(points, key=lambda p: p.bpp)
     return out
 
 
-def line(points: Sequence[dict[str, float]], key: str) -> list[tuple[float, float]]:
+def line(points: Sequence[Point], key: str) -> list[tuple[float, float]]:
     """(bpp, dB) of each point, by "psnr" or "ms_ssim"."""
     scale = decibels if key == "ms_ssim" else float
-    return [(point["bpp"], scale(point[key])) for point in points]
+    return [(point.bpp, scale(getattr(point, key))) for point in points]
 
 
-def table(measured: Curves, anchor: str = "jpeg") -> dict[str, dict[str, float]]:
-    """codec -> BD-rates against the anchor in per cent ("bd_psnr" and "bd_ms_ssim" within RANGE,
-    "bd_psnr_full") and mean seconds ("encode_s", "decode_s")."""
+def table(measured: Curves, anchor: str = "jpeg") -> dict[str, Summary]:
+    """codec -> its BD-rates against the anchor and its mean seconds."""
     base = {key: line(measured.get(anchor, []), key) for key in ("psnr", "ms_ssim")}
     out = {}
     for name, points in measured.items():
-        out[name] = {
-            "bd_psnr": bd_rate(base["psnr"], line(points, "psnr"), RANGE),
-            "bd_psnr_full": bd_rate(base["psnr"], line(points, "psnr")),
-            "bd_ms_ssim": bd_rate(base["ms_ssim"], line(points, "ms_ssim"), RANGE),
-            "encode_s": float(np.mean([p["encode_s"] for p in points])),
-            "decode_s": float(np.mean([p["decode_s"] for p in points])),
-        }
+        out[name] = Summary(
+            bd_psnr=bd_rate(base["psnr"], line(points, "psnr"), RANGE),
+            bd_psnr_full=bd_rate(base["psnr"], line(points, "psnr")),
+            bd_ms_ssim=bd_rate(base["ms_ssim"], line(points, "ms_ssim"), RANGE),
+            encode_s=float(np.mean([p.encode_s for p in points])),
+            decode_s=float(np.mean([p.decode_s for p in points])),
+        )
     return out
 
 
@@ -114,5 +154,5 @@ def reference(name: str = "kodak") -> Curves:
     with open(path, newline="") as file:
         for row in csv.DictReader(file):
             point = {k: float(row[k]) for k in ("bpp", "psnr", "ms_ssim") if row[k]}
-            out.setdefault(row["codec"], []).append(point)
-    return {k: sorted(v, key=lambda p: p["bpp"]) for k, v in out.items()}
+            out.setdefault(row["codec"], []).append(Point(**point))
+    return {k: sorted(v, key=lambda p: p.bpp) for k, v in out.items()}

@@ -1,5 +1,6 @@
 """What an evaluation shows: curves, and crops of pictures at equal size."""
 
+import math
 import pathlib
 
 import numpy as np
@@ -23,9 +24,10 @@ def rd_figure(measured: Curves, path: pathlib.Path, published: Curves) -> None:
         lines = []
         of_both = measured | {name: published[name] for name in shown if name in published}
         for name, points in of_both.items():
-            near = [p for p in points if 0.05 <= p["bpp"] <= 2.0 and key in p]
+            known = [(p.bpp, getattr(p, key)) for p in points if not math.isnan(getattr(p, key))]
+            near = [(bpp, scale(value)) for bpp, value in known if 0.05 <= bpp <= 2.0]
             if len(near) > 1:
-                x, y = [p["bpp"] for p in near], [scale(p[key]) for p in near]
+                x, y = (list(values) for values in zip(*near, strict=True))
                 lines.append(Line(name, x, y, baseline=name in published))
         panels.append(
             Panel(label, lines, "bits per pixel, whole files", label, larger_is_better=True)

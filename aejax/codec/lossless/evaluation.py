@@ -7,6 +7,7 @@ installed) has efforts 7 and 9.
 """
 
 import csv
+import dataclasses
 import io
 import json
 import pathlib
@@ -104,8 +105,46 @@ def _matches(name: str, x: np.ndarray, y: np.ndarray) -> bool:
     return np.array_equal(x, y)
 
 
-def measure(images: dict[str, np.ndarray], codecs: dict[str, Codec], say) -> list[dict]:
-    """A row per codec and image: bytes, bits per sample, seconds each way.
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """One image coded by one codec: pixels, bytes of the whole file, bits of it per sample, and
+    seconds each way."""
+
+    codec: str
+    image: str
+    pixels: int
+    bytes: int
+    bits_per_sample: float
+    encode_s: float
+    decode_s: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """A codec over all images.
+
+    Attributes:
+      bytes: of all files.
+      of: other codec -> bytes over its bytes.
+      worst_of_png: bytes over PNG's of the image where that is largest.
+    """
+
+    bytes: int
+    bits_per_sample: float
+    of: dict[str, float]
+    worst_of_png: float
+    encode_s_per_megapixel: float
+    decode_s_per_megapixel: float
+
+    def to_dict(self) -> dict[str, float]:
+        """As a result file has it: "of_png", ... beside the rest."""
+        values = dataclasses.asdict(self)
+        shares = values.pop("of")
+        return values | {f"of_{other}": share for other, share in shares.items()}
+
+
+def measure(images: dict[str, np.ndarray], codecs: dict[str, Codec], say) -> list[Measured]:
+    """A row per codec and image.
 
     Raises:
       UserError: a codec did not give the image back.
@@ -123,39 +162,38 @@ def measure(images: dict[str, np.ndarray], codecs: dict[str, Codec], say) -> lis
             if not _matches(name, x, np.asarray(y)):
                 raise UserError(f"{name} is not lossless on {image}")
             rows.append(
-                {
-                    "codec": name,
-                    "image": image,
-                    "pixels": x.shape[0] * x.shape[1],
-                    "bytes": len(data),
-                    "bits_per_sample": 8 * len(data) / x.size,
-                    "encode_s": t1 - t0,
-                    "decode_s": t2 - t1,
-                }
+                Measured(
+                    codec=name,
+                    image=image,
+                    pixels=x.shape[0] * x.shape[1],
+                    bytes=len(data),
+                    bits_per_sample=8 * len(data) / x.size,
+                    encode_s=t1 - t0,
+                    decode_s=t2 - t1,
+                )
             )
         say(f"{name}: {len(images)} images")
     return rows
 
 
-def table(rows: list[dict]) -> dict[str, dict[str, float]]:
-    """codec -> its bytes over all images, bits per sample, bytes over those of the other codecs,
-    the worst image's bytes over PNG's, seconds per megapixel."""
-    names = list(dict.fromkeys(r["codec"] for r in rows))
-    by = {name: [r for r in rows if r["codec"] == name] for name in names}
-    total = {name: sum(r["bytes"] for r in by[name]) for name in names}
-    pixels = sum(r["pixels"] for r in by[names[0]]) / 1e6
-    samples = sum(8 * r["bytes"] / r["bits_per_sample"] for r in by[names[0]])
+def table(rows: list[Measured]) -> dict[str, Summary]:
+    """codec -> what it did over all images."""
+    names = list(dict.fromkeys(r.codec for r in rows))
+    by = {name: [r for r in rows if r.codec == name] for name in names}
+    total = {name: sum(r.bytes for r in by[name]) for name in names}
+    pixels = sum(r.pixels for r in by[names[0]]) / 1e6
+    samples = sum(8 * r.bytes / r.bits_per_sample for r in by[names[0]])
     out = {}
     for name in names:
-        worst = max(r["bytes"] / p["bytes"] for r, p in zip(by[name], by["png"], strict=True))
-        out[name] = {
-            "bytes": total[name],
-            "bits_per_sample": 8 * total[name] / samples,
-            **{f"of_{other}": total[name] / total[other] for other in names if other != name},
-            "worst_of_png": worst,
-            "encode_s_per_megapixel": sum(r["encode_s"] for r in by[name]) / pixels,
-            "decode_s_per_megapixel": sum(r["decode_s"] for r in by[name]) / pixels,
-        }
+        worst = max(r.bytes / p.bytes for r, p in zip(by[name], by["png"], strict=True))
+        out[name] = Summary(
+            bytes=total[name],
+            bits_per_sample=8 * total[name] / samples,
+            of={other: total[name] / total[other] for other in names if other != name},
+            worst_of_png=worst,
+            encode_s_per_megapixel=sum(r.encode_s for r in by[name]) / pixels,
+            decode_s_per_megapixel=sum(r.decode_s for r in by[name]) / pixels,
+        )
     return out
 
 
@@ -191,9 +229,9 @@ def run(args) -> int:
           f"{'encode':>8} {'decode':>8}  (s per megapixel)")  # fmt: skip
     for name, r in results.items():
         print(
-            f"  {name:<12} {r['bytes']:>12,} {r['bits_per_sample']:>11.3f} "
-            f"{r.get('of_png', 1.0):>7.3f} {r['worst_of_png']:>6.3f} "
-            f"{r['encode_s_per_megapixel']:>8.2f} {r['decode_s_per_megapixel']:>8.2f}"
+            f"  {name:<12} {r.bytes:>12,} {r.bits_per_sample:>11.3f} "
+            f"{r.of.get('png', 1.0):>7.3f} {r.worst_of_png:>6.3f} "
+            f"{r.encode_s_per_megapixel:>8.2f} {r.decode_s_per_megapixel:>8.2f}"
         )
     if args.out:
         out, beside = outputs(args.out)
@@ -201,15 +239,16 @@ def run(args) -> int:
         text = {
             "folder": pathlib.Path(args.folder).name,
             "images": list(images),
-            "results": results,
+            "results": {name: r.to_dict() for name, r in results.items()},
             "seconds": time.perf_counter() - began,
             **provenance(),
         }
         files.write_atomically(out, json.dumps(text, indent=1) + "\n")
         lines = io.StringIO()
-        writer = csv.DictWriter(lines, rows[0], lineterminator="\n")
+        names = [field.name for field in dataclasses.fields(Measured)]
+        writer = csv.DictWriter(lines, names, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(map(dataclasses.asdict, rows))
         files.write_atomically(beside, lines.getvalue())
         print(f"  {out}, {beside.name}")
     return 0

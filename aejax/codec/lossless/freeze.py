@@ -3,15 +3,14 @@
 python -m aejax.codec.lossless.freeze RUN -o aejax/weights/lossless.safetensors
 """
 
-import json
+import dataclasses
 import pathlib
-import time
 
 import jax.numpy as jnp
 import numpy as np
 
 from aejax.codec import exact
-from aejax.codec.frozen import Params, flat, nested
+from aejax.codec.frozen import Params, flat, frozen_from, nested
 from aejax.codec.lossless.runtime import Weights
 from aejax.errors import UserError
 
@@ -43,11 +42,9 @@ def save(weights: Weights, path: str | pathlib.Path) -> None:
         else:
             out[name] = value.astype(np.float32)
     count = int(sum(v.size for v in flat(weights.params).values()))
-    meta = dict(weights.meta) | {
-        "fields": weights.fields,
-        "id": weights.id.hex(),
-        "parameters": count,
-    }
+    meta = dataclasses.replace(
+        weights.meta, fields=weights.fields, id=weights.id.hex(), parameters=count
+    )
     write(path, {"params": nested(out)}, meta)
 
 
@@ -67,30 +64,20 @@ def load(name: str | pathlib.Path) -> Weights:
         if path + EXPONENT in arrays:
             value = np.ldexp(value.astype(np.float32), arrays[path + EXPONENT].astype(np.int32))
         params[path] = value.astype(np.float32)
-    weights = Weights(nested(params), meta["fields"], meta)
-    if weights.id.hex() != meta["id"]:
-        raise UserError(f"weights {name} are not the model {meta['id']}; install them again")
+    weights = Weights(nested(params), meta.fields, meta)
+    if weights.id.hex() != meta.id:
+        raise UserError(f"weights {name} are not the model {meta.id}; install them again")
     return weights
 
 
 def from_run(workdir: str, which: str = "last") -> Weights:
     """Freezes a training run."""
-    from aejax.config import to_json
     from aejax.loading import load as load_run
 
     trained = load_run(workdir, which)
     fields = {name: getattr(trained.model, name) for name in FIELDS}
     fields = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
-    meta = {
-        "config": json.loads(to_json(trained.config)),
-        "step": trained.step,
-        "frozen": time.strftime("%Y-%m-%d %H:%M"),
-        "data": trained.config.data.source,
-    }
-    provenance = pathlib.Path(workdir) / "provenance.json"
-    if provenance.exists():
-        text = provenance.read_text().replace(str(workdir), f"runs/{pathlib.Path(workdir).name}")
-        meta["training"] = json.loads(text)
+    meta = frozen_from(workdir, trained, trained.config.data.source)
     return Weights(frozen_params(trained.variables["params"]), fields, meta)
 
 
@@ -105,7 +92,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     weights = from_run(args.run, args.which)
     save(weights, args.out)
-    print(f"{args.out}: model {weights.id.hex()}, step {weights.meta['step']}")
+    print(f"{args.out}: model {weights.id.hex()}, step {weights.meta.step}")
 
 
 if __name__ == "__main__":

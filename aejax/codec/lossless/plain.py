@@ -5,7 +5,7 @@ The content begins with a byte: 0 rows of samples, 1 a palette and rows of indic
 """
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -46,13 +46,15 @@ def _predicted(rows: np.ndarray, above: np.ndarray, bpp: int) -> np.ndarray:
     return np.stack(guesses).astype(np.uint8)
 
 
-def filtered(rows: np.ndarray, above: np.ndarray, bpp: int) -> list[bytes]:
-    """Rows as PNG filters them, each behind the number of its filter, by each of CHOICES. By row is
-    the filter with the smallest sum of sizes."""
+def filtered(
+    rows: np.ndarray, above: np.ndarray, bpp: int, kinds: Sequence[int | None]
+) -> list[bytes]:
+    """Rows as PNG filters them, each behind the number of its filter, by each of `kinds`: a filter,
+    or None for the one whose sum of sizes is smallest in each row."""
     rest = rows - _predicted(rows, above, bpp)
     size = np.abs(rest.view(np.int8).astype(np.int16)).sum(2, dtype=np.int64)
     out = []
-    for kind, _ in CHOICES:
+    for kind in kinds:
         chosen = size.argmin(0) if kind is None else np.full(len(rows), kind)
         differences = rest[chosen, np.arange(len(rows))]
         rows_of_kind = np.concatenate([chosen[:, None].astype(np.uint8), differences], 1)
@@ -101,12 +103,15 @@ def _sequential(row: np.ndarray, above: np.ndarray, bpp: int, kind: int) -> None
 
 def _smallest(strips: Iterable[np.ndarray], bpp: int) -> bytes:
     """Strips of rows, deflated under the best of the CHOICES."""
+    kinds = [kind for kind, _ in CHOICES]
     coders = [zlib.compressobj(9, zlib.DEFLATED, 15, 9, strategy) for _, strategy in CHOICES]
     coded: list[list[bytes]] = [[] for _ in CHOICES]
     above = None
     for rows in strips:
         above = np.zeros_like(rows[0]) if above is None else above
-        for coder, parts, data in zip(coders, coded, filtered(rows, above, bpp), strict=True):
+        for coder, parts, data in zip(
+            coders, coded, filtered(rows, above, bpp, kinds), strict=True
+        ):
             parts.append(coder.compress(data))
         above = rows[-1]
     return min((b"".join([*p, c.flush()]) for p, c in zip(coded, coders, strict=True)), key=len)
@@ -138,7 +143,7 @@ def estimate(image: np.ndarray) -> float:
     top, left = max(0, (h - 256) // 2), max(0, (w - 256) // 2)
     rows = _rows(image[top : top + 256, left : left + 256])
     bpp = image.shape[2] * image.dtype.itemsize
-    data = filtered(rows, np.zeros_like(rows[0]), bpp)[1]
+    data = filtered(rows, np.zeros_like(rows[0]), bpp, [None])[0]
     return len(zlib.compress(data, 1)) / len(data)
 
 

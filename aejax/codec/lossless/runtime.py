@@ -22,7 +22,7 @@ from aejax.codec.frozen import Fields, Params, as_fields, digest_of
 from aejax.codec.lossless import nets
 from aejax.codec.lossless.mixture import CodedWrong, Decoder, Encoder, Mixture
 from aejax.codec.windows import fit
-from aejax.files import JsonObject
+from aejax.weights import Metadata
 
 TILE = 512  # pixels per side
 SIDES = (16, 64, 128, 256)  # of a padded grid of positions
@@ -44,12 +44,12 @@ class Weights:
     Attributes:
       params: of nets.Lossless(frozen=True).
       fields: its attributes.
-      meta: provenance.
+      meta: where they came from.
     """
 
     params: Params
     fields: Fields
-    meta: JsonObject = dataclasses.field(default_factory=dict)
+    meta: Metadata = dataclasses.field(default_factory=Metadata)
 
     @functools.cached_property
     def id(self) -> bytes:

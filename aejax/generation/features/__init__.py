@@ -27,4 +27,4 @@ def extractor(name: str, any_hash: bool = False) -> tuple[Extract, str]:
     if pathlib.Path(name).suffix in (".pth", ".pt", ".safetensors"):
         variables, name_with_hash = inception.load(name, any_hash)
         return inception.extractor(variables), name_with_hash
-    return classifier.extractor(name), f"{name} {classifier.shipped(name)[2]['sha256'][:8]}"
+    return classifier.extractor(name), f"{name} {classifier.shipped(name)[2].sha256[:8]}"

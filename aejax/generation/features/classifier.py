@@ -24,6 +24,7 @@ from aejax.loading import load
 from aejax.nets.applied import applied
 from aejax.nets.blocks import Conv, Dense, Downsample
 from aejax.types import Cond, Output, Variables
+from aejax.weights import Metadata
 
 # data.source -> the shipped classifier, trained on its training split, that scores samples
 JUDGES = {"tfds:mnist": "digits-classifier", "tfds:fashion_mnist": "fashion-classifier"}
@@ -74,16 +75,16 @@ class Classifier(nn.Module):
 
 
 @functools.lru_cache(4)
-def shipped(name: str) -> tuple[nn.Module, Variables, JsonObject]:
+def shipped(name: str) -> tuple[nn.Module, Variables, Metadata]:
     """(module, variables, meta) of a shipped classifier: "digits-classifier", ..."""
     trained = load(name)
-    return trained.model, trained.variables, weights.provenance(name)
+    return trained.model, trained.variables, weights.metadata(name)
 
 
 def extractor(name: str, batch: int = 500) -> Extract:
     """The extractor of a shipped classifier: its scaled features and the predicted classes."""
     model, variables, meta = shipped(name)
-    scale = float(meta["feature_scale"])
+    scale = meta.feature_scale
 
     @jax.jit
     def run(x):
@@ -105,9 +106,9 @@ def refuse_judge(name: str) -> None:
     Raises:
       UserError: `name` is in JUDGES, or is a file with the weights of one of them.
     """
-    sha256 = weights.provenance(name)["sha256"]
+    sha256 = weights.metadata(name).sha256
     for known in JUDGES.values():
-        if pathlib.Path(name).stem == known or weights.provenance(known)["sha256"] == sha256:
+        if pathlib.Path(name).stem == known or weights.metadata(known).sha256 == sha256:
             raise UserError(
                 f'perceptual_model "{name}" is the classifier whose features judge the samples; '
                 f"take another, such as {known.replace('classifier', 'perceptual')}"
