@@ -66,6 +66,8 @@ PIXELS = (
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["realtime", "gray"])
 def test_a_dropped_picture(name, environment, vendored, browser, address, tmp_path):
+    import playwright.sync_api as playwright
+
     assert main(["export", name, "--web", str(tmp_path / "page")]) == 0
     h, w = 200, 300  # two tiles, mirrored below
     clean, noisy = next(pan(photograph(), Video(w, h, "444"), 1, 25.0))
@@ -76,7 +78,7 @@ def test_a_dropped_picture(name, environment, vendored, browser, address, tmp_pa
     page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
     page.goto(f"{address}/page/")
     page.set_input_files("#file", {"name": "p.png", "mimeType": "image/png", "buffer": _png(x)})
-    page.wait_for_function(f"document.getElementById('note').textContent.includes('{w}x{h}')")
+    playwright.expect(page.locator("#note")).to_contain_text(f"{w}x{h}", timeout=300_000)
     y = np.array(page.evaluate(PIXELS % (w, h)), np.uint8).reshape(h, w, 4)[..., :3]
     page.set_input_files("#file", {"name": "no.png", "mimeType": "image/png", "buffer": b"no"})
     page.wait_for_selector("#note.bad")
