@@ -2,13 +2,15 @@
 
 import argparse
 import dataclasses
+import functools
 import json
 import pathlib
+import re
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aejax.cli import Verb
 from aejax.errors import UserError
@@ -17,7 +19,15 @@ if TYPE_CHECKING:
     import flax.linen as nn
     import numpy as np
 
+    from aejax.trained import Trained
     from aejax.types import Variables
+
+USUAL = (480, 640)  # height and width
+CODECS: dict[str, dict[str, Any]] = {  # name -> what `codec.encode` is told
+    "codec": {"quality": 50},
+    "codec-ms-ssim": {"quality": 50, "metric": "ms-ssim"},
+    "lossless": {"lossless": True},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,26 +127,28 @@ def _read(file: pathlib.Path, runs: int) -> Row:
     return timed("read", lambda: read_image(file)[0], runs, f"PNG, {file.stat().st_size:,} bytes")
 
 
-def of_network(name: str, picture: "np.ndarray", runs: int, folder: pathlib.Path) -> Measured:
+def of_network(
+    trained: "Trained", picture: "np.ndarray", runs: int, folder: pathlib.Path
+) -> Measured:
     """A denoiser or an autoencoder on a picture uint8 [h, w, c]."""
     import jax
     import numpy as np
 
-    import aejax
     from aejax.data.images import write_image
-    from aejax.denoising.cost import macs_per_pixel
+    from aejax.metrics.cost import macs
 
-    trained = aejax.load(name)
-    shape = trained.shape or (0, 0, trained.config.data.channels)
-    x8 = _fitted(picture, shape[-1])
+    x8 = _fitted(picture, trained.shape[-1] if trained.shape else trained.config.data.channels)
     source, target = folder / "in.png", folder / "out.png"
     write_image(source, x8)
     x = x8[None].astype(np.float32) / 255
     rngs = {"bottleneck": jax.random.key(0)}
-    run = jax.jit(lambda v, x: trained.model.apply(v, x, None, train=False, rngs=rngs).y)
+
+    def forward(variables: "Variables", x: jax.Array) -> jax.Array:
+        return trained.model.apply(variables, x, None, train=False, rngs=rngs).y
+
     variables = jax.device_put(trained.variables)
     on_device = jax.device_put(x)
-    compiled = run.lower(variables, on_device).compile()
+    compiled = jax.jit(forward).lower(variables, on_device).compile()
     y8 = np.round(255 * np.clip(np.asarray(compiled(variables, on_device))[0], 0, 1))
     y8 = y8.astype(np.uint8)
     h, w = x8.shape[:2]
@@ -153,28 +165,28 @@ def of_network(name: str, picture: "np.ndarray", runs: int, folder: pathlib.Path
     rows += [timed(f"  {part}", f, runs) for part, f in parts_of(trained.model, variables, x)]
     rows.append(timed("write", lambda: write_image(target, y8), runs, "PNG"))
     facts = {
-        "kmac_per_pixel": macs_per_pixel(trained.model, shape[-1]) / 1e3,
+        "kmac_per_pixel": macs(forward, trained.variables, x) / (1e3 * h * w),
         "parameters": float(sum(v.size for v in jax.tree.leaves(trained.variables["params"]))),
         # pyrefly: ignore [missing-attribute]
         "temporary_mb": compiled.memory_analysis().temp_size_in_bytes / 2**20,
         "peak_mb": peak_megabytes(),
         "megapixels_per_second": h * w / rows[2].p50 / 1e3,
     }
-    return Measured(name, f"{w}x{h}x{shape[-1]}", rows, facts)
+    return Measured(trained.name, f"{w}x{h}x{x8.shape[-1]}", rows, facts)
 
 
 def of_codec(name: str, picture: "np.ndarray", runs: int, folder: pathlib.Path) -> Measured:
-    """The codec on a picture uint8 [h, w, 3] at quality 50."""
+    """The codec on a picture uint8 [h, w, 3] at quality 50, or the lossless one."""
     from aejax import codec
     from aejax.data.images import write_image
 
     source, target = folder / "in.png", folder / "out.png"
     write_image(source, picture)
-    metric = "ms-ssim" if name.endswith("ms-ssim") else "mse"
-    data = codec.encode(picture, quality=50, metric=metric)
+    run = functools.partial(codec.encode, picture, **CODECS[name])
+    data = run()
     h, w = picture.shape[:2]
     about = f"{len(data):,} bytes, {8 * len(data) / (h * w):.3f} bits per pixel"
-    encode = timed("encode", lambda: codec.encode(picture, quality=50, metric=metric), runs, about)
+    encode = timed("encode", run, runs, about)
     decode = timed("decode", lambda: codec.decode(data), runs)
     rows = [
         _read(source, runs),
@@ -196,24 +208,33 @@ def _fitted(picture: "np.ndarray", channels: int) -> "np.ndarray":
     return decode.flatten(picture, channels)
 
 
-def measure(name: str, width: int, height: int, runs: int = 20) -> Measured:
-    """Where the time of a model goes on one picture of that size.
+def measure(name: str, size: tuple[int, int] | None = None, runs: int = 20) -> Measured:
+    """Where the time of a model goes on one picture.
 
     Args:
-      name: as `aejax.load` takes it; "codec" and "codec-ms-ssim" are the codec with its coder.
+      name: as `aejax.load` takes it; those of CODECS are the codec with its coder.
+      size: height and width in pixels; by default those that the model takes, or 480 and 640.
 
     Raises:
       UserError: no such model, or one that takes no picture of that size.
     """
+    import aejax
     from aejax.data import decode
     from aejax.data.source import open_source
+    from aejax.export.parts import stride_of
 
+    trained = None if name in CODECS else aejax.load(name)
+    own = trained.shape[:2] if trained and trained.shape and not stride_of(trained.model) else None
+    if own and size and size != own:
+        raise UserError(f'"{name}" takes pictures of {own[1]}x{own[0]} alone; leave --size out')
+    height, width = size or own or USUAL
     source = open_source("bundled:photos", "test")
     picture = decode.resize(source.read(0)[0], (height, width))
-    of = of_codec if name in ("codec", "codec-ms-ssim") else of_network
     with tempfile.TemporaryDirectory() as folder:
         try:
-            return of(name, picture, runs, pathlib.Path(folder))
+            if trained is None:
+                return of_codec(name, picture, runs, pathlib.Path(folder))
+            return of_network(trained, picture, runs, pathlib.Path(folder))
         except (TypeError, ValueError) as e:
             raise UserError(
                 f'"{name}" cannot be measured at {width}x{height}: {str(e).splitlines()[0]}'
@@ -238,19 +259,23 @@ def table(measured: Measured) -> str:
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a shipped name, a file, a run's folder")
-    parser.add_argument("--size", default="640x480", metavar="WxH", help="default 640x480")
+    parser.add_argument(
+        "--size", metavar="WxH", help="default 640x480, or the one size that the model takes"
+    )
     parser.add_argument("--runs", type=int, default=20, metavar="N", help="of each stage")
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 
 def _bench(args: argparse.Namespace) -> int:
-    width, _, height = args.size.partition("x")
-    if not (width.isdecimal() and height.isdecimal() and 8 <= int(width) <= 8192
-            and 8 <= int(height) <= 8192):  # fmt: skip
-        raise UserError(f'--size "{args.size}": give WIDTHxHEIGHT, 8 to 8192 pixels each')
+    size = None
+    if args.size is not None:
+        match = re.fullmatch(r"(\d{1,4})x(\d{1,4})", args.size)
+        if not (match and all(8 <= int(n) <= 8192 for n in match.groups())):
+            raise UserError(f'--size "{args.size}": give WIDTHxHEIGHT, 8 to 8192 pixels each')
+        size = int(match[2]), int(match[1])
     if args.runs < 1:
         raise UserError(f"--runs {args.runs}: at least 1")
-    measured = measure(args.model, int(width), int(height), args.runs)
+    measured = measure(args.model, size, args.runs)
     print(json.dumps(dataclasses.asdict(measured), indent=1) if args.json else table(measured))
     return 0
 

@@ -43,6 +43,32 @@ def test_sizes_that_are_refused(size, capsys):
     assert "WIDTHxHEIGHT" in capsys.readouterr().err
 
 
+def test_a_model_of_one_size_is_measured_at_that_size(capsys):
+    assert cli.main(["bench", "digits", "--runs", "1"]) == 0
+    assert "digits, 28x28x1" in capsys.readouterr().out
+    assert cli.main(["bench", "digits", "--runs", "1", "--size", "64x48"]) == 2
+    assert '"digits" takes pictures of 28x28 alone; leave --size out' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["codec", "lossless"])
+def test_a_codec_is_measured_with_its_coder(name, monkeypatch, capsys):
+    from aejax import codec
+
+    asked = []
+
+    def encode(picture, **options):
+        asked.append(options)
+        return bytes(10)
+
+    monkeypatch.setattr(codec, "encode", encode)
+    monkeypatch.setattr(codec, "decode", lambda data: None)
+    assert cli.main(["bench", name, "--size", "40x24", "--runs", "2", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
+    assert {"read", "encode", "decode", "write"} == set(rows)
+    assert rows["encode"]["note"] == "10 bytes, 0.083 bits per pixel"
+    assert asked[0] == ({"quality": 50} if name == "codec" else {"lossless": True})
+
+
 def test_a_model_that_is_not_there(capsys):
     assert cli.main(["bench", "nonsense"]) == 2
     assert 'no run and no weights "nonsense"' in capsys.readouterr().err

@@ -36,6 +36,9 @@ def radius(level: int) -> int:
     return min(MAX_RADIUS, int(math.ceil(5.0 * math.exp(log_deviation(level)))) + 1)
 
 
+RADII = np.array([0, *(radius(level) for level in range(1, LEVELS))], np.int32)  # 0: not coded
+
+
 def logistic_weights(level: int) -> np.ndarray:
     """The model's own probabilities of -R..R and of an escape, float64 [2 R + 2]."""
     s = math.exp(log_deviation(level)) * math.sqrt(3.0) / math.pi
@@ -138,16 +141,16 @@ class Encoder:
         """symbols int32 [n], levels uint8 [n]; symbols of level 0 must be 0."""
         symbols, levels = _by_level(symbols, levels)[:2]
         ends = np.searchsorted(levels, np.arange(LEVELS + 1))
-        escaped = []
+        r = RADII[levels]
+        out = np.abs(symbols) > r
+        index = np.where(out, 2 * r + 1, symbols + r).astype(np.int32)
         for level in range(1, LEVELS):
-            s = symbols[ends[level] : ends[level + 1]]
-            if len(s):
-                r = radius(level)
-                out = np.abs(s) > r
-                if out.any():
-                    escaped += [b for v in s[out] for b in _escape_bytes(v, r)]
-                index = np.where(out, 2 * r + 1, s + r).astype(np.int32)
-                self.coder.encode(index, self.tables.models[level])
+            low, high = ends[level], ends[level + 1]
+            if high > low:
+                self.coder.encode(index[low:high], self.tables.models[level])
+        escaped = [
+            b for s, n in zip(symbols[out], r[out], strict=True) for b in _escape_bytes(s, n)
+        ]
         if escaped:
             self.coder.encode(np.array(escaped, np.int32), _model.Uniform(256))
 
@@ -174,18 +177,17 @@ class Decoder:
         by_level = np.zeros(len(levels), np.int32)
         _, levels, order = _by_level(by_level, levels)
         ends = np.searchsorted(levels, np.arange(LEVELS + 1))
-        escaped = []
+        r = RADII[levels]
         try:
             for level in range(1, LEVELS):
                 low, high = ends[level], ends[level + 1]
                 if high > low:
-                    r = radius(level)
-                    s = self.coder.decode(self.tables.models[level], int(high - low)) - r
-                    by_level[low:high] = s
-                    out = np.flatnonzero(s == r + 1)
-                    escaped += [(low + i, r) for i in out]
-            for at, r in escaped:
-                by_level[at] = self._escape(r)
+                    by_level[low:high] = self.coder.decode(
+                        self.tables.models[level], int(high - low)
+                    )
+            by_level -= r
+            for at in np.flatnonzero(by_level == r + 1):
+                by_level[at] = self._escape(int(r[at]))
         except AssertionError as e:  # constriction's word for it
             raise CodedWrong("impossible state of the coder") from e
         out = np.empty_like(by_level)

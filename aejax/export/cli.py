@@ -26,6 +26,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", default="last", help="of a run: last, best, or a step")
     parser.add_argument("--onnx", action="store_true", help="write ONNX, checked in onnxruntime")
     parser.add_argument("--folder", metavar="DIR", help="weights, config and model card for a hub")
+    parser.add_argument("--web", metavar="DIR", help="a page that denoises pictures in the browser")
     parser.add_argument(
         "--license", default="", metavar="NAME", help="of the weights, for the card of --folder"
     )
@@ -47,10 +48,11 @@ def size_of(text: str | None) -> tuple[int, int] | None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    if bool(args.out) == bool(args.folder):
-        raise UserError("give -o FILE or --folder DIR")
-    if args.folder and (args.onnx or args.part or args.size):
-        raise UserError("--folder takes the whole model: leave --onnx, --part and --size out")
+    if sum(map(bool, (args.out, args.folder, args.web))) != 1:
+        raise UserError("give one of -o FILE, --folder DIR and --web DIR")
+    if not args.out and (args.onnx or args.part or args.size):
+        kind = "--folder" if args.folder else "--web"
+        raise UserError(f"{kind} takes the whole model: leave --onnx, --part and --size out")
     size = size_of(args.size)
 
     from aejax.loading import load
@@ -62,6 +64,11 @@ def _run(args: argparse.Namespace) -> int:
         from aejax.export import folder
 
         print(f"  {folder.write(trained, args.folder, args.license, args.force)}")
+        return 0
+    if args.web:
+        from aejax.export import web
+
+        print(f"  {web.write(trained, args.web, args.force)}: python -m http.server -d {args.web}")
         return 0
     if args.onnx:
         from aejax.export import onnx

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import ipaddress
+import logging
 
 from aejax.cli import Verb
 from aejax.errors import UserError
@@ -70,6 +71,7 @@ def _serve(args: argparse.Namespace) -> int:
     from aejax.serve.server import Server, listen
     from aejax.serve.work import Models
 
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
     sock = listen(args.host, args.port)
     host, port = sock.getsockname()[:2]
     local = is_loopback(host)
@@ -79,7 +81,7 @@ def _serve(args: argparse.Namespace) -> int:
         app,
         http="aejax.serve.server:PatientProtocol",
         ws="none",
-        log_level="warning",
+        log_level="error",  # a warning for each broken request would let anyone fill the log
         access_log=False,
         server_header=False,
         timeout_keep_alive=5,

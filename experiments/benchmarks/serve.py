@@ -196,7 +196,7 @@ def bodies() -> dict[str, bytes]:
     from aejax.stream.y4m import Video
 
     out = {}
-    for name, size in (("small", (256, 192)), ("large", (512, 384))):
+    for name, size in (("tiny", (96, 64)), ("small", (256, 192)), ("large", (512, 384))):
         _, noisy = next(pan(photograph(), Video(*size, "444"), 1, 15.0))
         file = io.BytesIO()
         Image.fromarray(np.uint8(np.clip(noisy, 0, 1) * 255)).save(file, "PNG")
@@ -226,16 +226,17 @@ def under_attack(count: int) -> str:
     server = Server("--bytes", str(hostile.LIMIT), "--pixels", str(1 << 20), "--queue", "64",
                     "--upload-seconds", "2")  # fmt: skip
     statuses: dict[str, collections.Counter[int]] = collections.defaultdict(collections.Counter)
-    lock, png = threading.Lock(), bodies()["small"]
+    lock, png = threading.Lock(), bodies()["tiny"]
 
     def send(seed: int) -> None:
         for kind, request in hostile.requests(count // SENDERS, seed, with_slow=True):
-            status = hostile.status_of(hostile.answer(server.port, request, 120, kind == "slow"))
+            status = hostile.status_of(hostile.answer(server.port, request, 30, kind == "slow"))
             with lock:
                 statuses[kind][status] += 1
 
     try:
         before = server.ask("POST", "/api/denoise", png)
+        assert before[0] == 200, before
         start = time.monotonic()
         with server.watch():
             together(*[functools.partial(send, seed) for seed in range(SENDERS)])

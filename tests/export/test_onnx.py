@@ -10,26 +10,8 @@ import pytest
 
 import aejax
 from aejax.cli import main
-from aejax.errors import UserError
 from aejax.export import onnx
 from aejax.nets import ops
-
-
-@pytest.fixture(scope="session")
-def environment(tmp_path_factory):
-    """Made once; in parallel workers by the first. Where it is not made yet, AEJAX_TEST_ONNX=1 (CI
-    sets it) has it made: some sixty packages."""
-    if not (onnx.is_made() or os.environ.get("AEJAX_TEST_ONNX", "0") not in ("", "0")):
-        pytest.skip("SKIPPED, no ONNX was checked: AEJAX_TEST_ONNX=1 makes its environment")
-    from filelock import FileLock
-
-    lock = tmp_path_factory.getbasetemp().parent / "onnx.lock"
-    try:
-        with FileLock(lock):
-            return onnx.environment()
-    except UserError as e:
-        pytest.skip(f"SKIPPED, no ONNX was checked: {e}")
-
 
 # Runs a model in onnxruntime alone, with a batch that the export never saw.
 ELSEWHERE = """

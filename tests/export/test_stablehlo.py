@@ -173,7 +173,7 @@ def test_operations_take_free_sizes_without_asking_for_a_form():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["gray"], "give -o FILE or --folder DIR"),
+        (["gray"], "give one of -o FILE, --folder DIR and --web DIR"),
         (["gray", "-o", "a", "--size", "tall"], 'size "tall": height and width'),
         (["gray", "-o", "a", "--part", "f_F"], 'no part "f_F"'),
         (["gray", "-o", "a", "--part", "f_E"], "has no f_E"),

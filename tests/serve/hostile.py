@@ -5,6 +5,7 @@
 
 import io
 import random
+import re
 import select
 import socket
 import struct
@@ -155,25 +156,39 @@ def status_of(answer: bytes) -> int:
     return int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/1.1 ") else 0
 
 
-def answer(port: int, request: bytes, seconds: float, drip: bool = False) -> bytes:
-    """What comes back, until the server or we close.
+def answer(port: int, request: bytes, patience: float, drip: bool = False) -> bytes:
+    """What comes back, until it is whole or the server closes the connection.
 
     Args:
-      drip: the last 20 bytes are sent one by one, and the end of the request is not.
+      patience: seconds to wait for it before the connection is closed for sending; then a minute.
+      drip: the last 20 bytes are sent one by one.
     """
-    with socket.create_connection(("127.0.0.1", port), timeout=seconds) as s:
+    with socket.create_connection(("127.0.0.1", port), timeout=patience) as s:
+        reply = b""
         try:
-            if drip:
-                _drip(s, request)
-            else:
-                s.sendall(request)
-                s.shutdown(socket.SHUT_WR)  # no more is coming
-            parts = []
-            while part := s.recv(1 << 16):
-                parts.append(part)
-            return b"".join(parts)
-        except (ConnectionError, TimeoutError):
-            return b""
+            _drip(s, request) if drip else s.sendall(request)
+            while not _is_whole(reply):
+                try:
+                    part = s.recv(1 << 16)
+                except TimeoutError:
+                    if s.gettimeout() == 60:
+                        break
+                    s.shutdown(socket.SHUT_WR)  # no more is coming
+                    s.settimeout(60)
+                    continue
+                if not part:
+                    break
+                reply += part
+        except ConnectionError:
+            pass
+        return reply
+
+
+def _is_whole(reply: bytes) -> bool:
+    """Whether the body is as long as the head says."""
+    head, end, body = reply.partition(b"\r\n\r\n")
+    length = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
+    return bool(end and length and len(body) >= int(length[1]))
 
 
 def _drip(s: socket.socket, request: bytes) -> None:
@@ -181,4 +196,4 @@ def _drip(s: socket.socket, request: bytes) -> None:
     for at in range(len(request) - 20, len(request)):
         if select.select([s], [], [], DRIP)[0]:
             return  # the server has said something
-        s.send(request[at : at + 1])
+        s.sendall(request[at : at + 1])

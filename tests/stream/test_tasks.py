@@ -104,9 +104,17 @@ def png_codec(monkeypatch):
         return out.getvalue()
 
     def decode(data, max_pixels, strict):
+        decoded.append(len(data))
         return np.asarray(Image.open(io.BytesIO(data)))
 
+    decoded: list[int] = []
     monkeypatch.setattr(tasks, "codec", types.SimpleNamespace(encode=encode, decode=decode))
+    return decoded
+
+
+def test_the_decoder_has_decoded_before_the_first_frame_comes(png_codec):
+    tasks.Decompress(Video(16, 12, "420"))
+    assert len(png_codec) == 1
 
 
 @pytest.mark.parametrize("layout", ["420", "444", "mono", "rgb24", "gray"])
