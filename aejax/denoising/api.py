@@ -23,9 +23,9 @@ TILE = 1024  # pixels a side: about 0.6 GiB in all for the shipped models
 # more than 1e-4 from beyond (0.02 from beyond 80).
 MARGIN = 96
 # The level (of 255) of white noise from which pictures go to the white-noise weights by default.
-# Estimated on training photographs: cameras and their JPEG files stay below it, see
-# experiments/denoise/README.md.
-WHITE_FROM = 8.0
+# What is estimated for other noise, and for clean texture, stays below it on training photographs:
+# see experiments/denoise/README.md.
+WHITE_FROM = 13.0
 
 
 @dataclasses.dataclass(frozen=True)

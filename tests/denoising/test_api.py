@@ -204,6 +204,21 @@ def test_networks_by_channels(tiny):
     assert network_for(1, tiny[1]).channels == 1 and network_for(3, tiny[3]).takes_sigma
 
 
+def test_by_default_the_noise_chooses_the_weights(tiny, monkeypatch):
+    from scipy.ndimage import gaussian_filter
+
+    from aejax.denoising import api
+
+    names, tiny_network = [], load_network(tiny[1])
+    monkeypatch.setattr(api, "network_for", lambda c, name: names.append(name) or tiny_network)
+    noise = np.random.default_rng(0).standard_normal((96, 96)).astype(np.float32)
+    coarse = gaussian_filter(noise, 1.2)
+    for x in (15 * noise, 15 * coarse / coarse.std(), 3 * noise):
+        restore(0.5 + x / 255)
+    restore(0.5 + 15 * noise / 255, model="photo")
+    assert names == ["white", "photo", "photo", "photo"]
+
+
 def test_the_demo_is_a_section_with_a_picture(tiny, tmp_path):
     from aejax.denoising.demo import restored_photo
 
