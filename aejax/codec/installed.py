@@ -12,6 +12,7 @@ from aejax.codec.lossless import installed as lossless
 from aejax.codec.runtime import Runtime
 
 METRICS = {"mse": "codec", "ms-ssim": "codec-ms-ssim"}  # metric -> weights
+OLDER = ("codec-1",)  # of earlier versions: their files stay readable
 
 _given: dict[bytes, Runtime] = {}  # by id
 
@@ -57,7 +58,7 @@ def runtime_of(model: bytes) -> Runtime:
     """
     if model in _given:
         return _given[model]
-    for name in METRICS.values():
+    for name in (*METRICS.values(), *OLDER):
         path = stored.FOLDER / f"{name}.json"
         if path.exists() and json.loads(path.read_text())["id"] == model.hex():
             return _shipped(name)
