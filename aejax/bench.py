@@ -136,6 +136,7 @@ def of_network(
 
     from aejax.data.images import write_image
     from aejax.metrics.cost import macs
+    from aejax.nets.applied import applied
 
     x8 = _fitted(picture, trained.shape[-1] if trained.shape else trained.config.data.channels)
     source, target = folder / "in.png", folder / "out.png"
@@ -144,7 +145,7 @@ def of_network(
     rngs = {"bottleneck": jax.random.key(0)}
 
     def forward(variables: "Variables", x: jax.Array) -> jax.Array:
-        return trained.model.apply(variables, x, None, train=False, rngs=rngs).y
+        return applied(trained.model, variables, x, None, train=False, rngs=rngs).y
 
     variables = jax.device_put(trained.variables)
     on_device = jax.device_put(x)

@@ -82,6 +82,7 @@ async def file_of_form(content_type: str, chunks: AsyncIterable[bytes]) -> bytes
     if not boundary:
         raise Refused(400, "the form is damaged: its header names no boundary")
     try:
+        # pyrefly: ignore [bad-argument-type]  (a TypedDict with these names)
         parser = MultipartParser(boundary, {name: getattr(field, name) for name in names})
         async for chunk in chunks:
             parser.write(chunk)

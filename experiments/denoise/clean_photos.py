@@ -13,6 +13,8 @@ every 20th (those go to OUT/test, the split of `data.holdout = 20`):
     NAME.softer.png   the same by 2.5 to 3.5
 
 OUT/test gets the halves, and BSDS in two thirds.
+
+Cost: measured on 20 of the 693 photographs, 1.3 s of one core and 17 MB: about 45 s and 600 MB.
 """
 
 import pathlib

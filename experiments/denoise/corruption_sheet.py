@@ -2,7 +2,7 @@
 
     python experiments/denoise/corruption_sheet.py PHOTO docs/corruptions.jpg
 
-PHOTO is any clean colour photograph.
+PHOTO is any clean colour photograph. Cost: 44 s of one core, nearly all of it compilation.
 """
 
 import sys

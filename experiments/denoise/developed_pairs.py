@@ -9,6 +9,8 @@ mosaic, raw noise, bilinear demosaicing, colour matrix, tone curve, then what co
 does *not* do: a bilateral or non-local-means filter of luma, blurred chroma, sharpening, resizing,
 and a real JPEG. OUT gets the first as NAME_real.jpg and the mean of the others as NAME_mean.png,
 224 x 224 pixels.
+
+Cost: about a second of one core for a picture (2.7 s for three, imports included).
 """
 
 import io

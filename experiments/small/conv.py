@@ -1,6 +1,8 @@
 """A convolutional autoencoder of Fashion-MNIST made small, as dense.py does; three seeds.
 
-aejax study experiments/small/conv.py --data-dir DATA
+    aejax study experiments/small/conv.py --data-dir DATA
+
+Cost: 27 runs, never run in full; `:smoke` is its small form.
 """
 
 from dense import get_config as dense

@@ -5,7 +5,8 @@
 
 Widths of 45, 90 and 180 instead of 64, 128 and 256: 60 instead of 120 kMAC/pixel. Half of the loss
 is measured to what the teacher makes of the same noisy crop. `int8` goes on from the weights that
-ship with products of 8-bit integers. Neither has been run in full.
+ship with products of 8-bit integers. Neither has been run in full,
+so that the cost is not known.
 """
 
 import pathlib

@@ -7,7 +7,7 @@
 Anchor: FSQ (Mentzer et al. 2024, arXiv 2309.15505), whose MaskGIT on codes of FSQ and of VQ are
 equally good on ImageNet at 256x256 (sampling FID 4.5 for both; from memory). Its levels for 2^14
 are these. Beside it: vq_f16.py, of as many bits. Never trained here: ImageNet is not here, and no
-accelerator. What the step takes: docs/tpu-tables.md.
+accelerator. Cost: README.md of this folder.
 """
 
 from imagenet256 import imagenet, with_opponent

@@ -6,8 +6,8 @@
 
 Anchor: SD-VAE f8 (Rombach et al. 2022, arXiv 2112.10752), rFID 0.62 on ImageNet 256x256 as the RAE
 paper of 2025 (arXiv 2510.11690) lists it. It was trained on other pictures and for longer. Never
-trained here: ImageNet is not here, and no accelerator. What the step takes of v5e:4x4, v5e:16x16
-and how long 40 epochs would take: docs/tpu-tables.md.
+trained here: ImageNet is not here, and no accelerator. Cost: README.md of this
+folder.
 """
 
 from imagenet256 import imagenet, with_opponent

@@ -7,8 +7,8 @@
 Anchor: SiT-XL/2 (675 M parameters, 7 M steps of 256) has gFID 8.61 without and 2.06 with guidance
 on SD-VAE's latents, DiT-XL/2 9.62 and 2.27 (table of the RAE paper of 2025, arXiv 2510.11690).
 This is the B/2 size (width 768, 12 blocks). "maskgit" is MaskGIT over the codes of fsq_f16 instead.
-Never trained here: ImageNet is not here, and no accelerator. What the step takes:
-docs/tpu-tables.md.
+Never trained here: ImageNet is not here, and no accelerator. Cost: README.md
+of this folder.
 """
 
 import fsq_f16

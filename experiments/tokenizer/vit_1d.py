@@ -7,7 +7,7 @@
 Anchor: TiTok-S-128 (Yu et al. 2024, arXiv 2406.07550), rFID 1.71 with 128 tokens (README_TiTok.md
 of bytedance/1d-tokenizer); it is trained in two stages, first towards another tokenizer's codes,
 this one in one. "grid" is ViT-VQGAN's kind instead: 16x16 codes, one for each patch. Never trained
-here: ImageNet is not here, and no accelerator. What the step takes: docs/tpu-tables.md.
+here: ImageNet is not here, and no accelerator. Cost: README.md of this folder.
 """
 
 from imagenet256 import imagenet, with_opponent

@@ -6,8 +6,8 @@
 
 Anchor: VQGAN f16 with 16,384 codes (Esser et al. 2021, arXiv 2012.09841), rFID 4.98, with 1,024
 codes 7.94 (both from memory); few numbers per code are ViT-VQGAN's (Yu et al. 2022, arXiv
-2110.04627). Never trained here: ImageNet is not here, and no accelerator. What the step takes:
-docs/tpu-tables.md.
+2110.04627). Never trained here: ImageNet is not here, and no accelerator. Cost: README.md
+of this folder.
 """
 
 from imagenet256 import imagenet, with_opponent
