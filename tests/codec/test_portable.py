@@ -5,8 +5,11 @@ import pathlib
 import jax
 import numpy as np
 import pytest
+from skimage.data import astronaut
 
 from aejax.codec import api as codec
+from aejax.codec import installed
+from aejax.codec.freeze import load
 from aejax.codec.layout import parse
 from aejax.codec.passes import chequer
 from aejax.codec.runtime import Runtime
@@ -125,3 +128,15 @@ if __name__ == "__main__":
     GOLDEN.write_bytes(
         codec.encode(image, 75, runtime=tiny.runtime(), metadata={"exif": b"golden"})
     )
+
+
+def test_a_file_of_the_weights_before_is_read():
+    data = (GOLDEN.parent / "codec-1.aej").read_bytes()  # astronaut, quality 50
+    assert data[9:13].hex() == load("codec-1").id.hex() != load("codec").id.hex()
+    y = codec.decode(data)
+    x = astronaut()[0:96, 160:320]
+    assert y.shape == x.shape and np.mean(np.square(y - x.astype(float))) < 45  # 31.6 dB
+
+
+def test_the_weights_before_are_kept_for_the_ms_ssim_ones_too():
+    assert load("codec-ms-ssim").meta.base["weights"] in installed.OLDER
