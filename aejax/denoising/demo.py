@@ -38,7 +38,7 @@ def restored_photo(
     x = np.ascontiguousarray(astronaut()[0:256, 96:352])
     white = noisy_image(x, sigma, 0)
     ours = restore(white, model=model)
-    name = suited(model, 255 * estimate_sigma(white))
+    weights = suited(model, 255 * estimate_sigma(white))
     first = {"clean": x, "noisy": rounded(white)}
     first |= {name: rounded(baseline(name)(white, sigma)) for name in filters}
     first["aejax (blind)"] = rounded(ours.image)
@@ -69,7 +69,7 @@ def restored_photo(
         "title": "A noisy photograph, restored",
         "text": (
             f"White noise of sigma {sigma:g}, which the filters are told and the network "
-            f"({name}) is not; it estimates {ours.sigma:.1f}. From left to right, "
+            f"({weights}) is not; it estimates {ours.sigma:.1f}. From left to right, "
             f"then down: {', '.join(first)}. {measured(first)} "
             f"Last row: simulated noise of a camera, {CAMERA_RMS:g} rms (raw noise, demosaicing, "
             f"colour matrix, tone curve, JPEG), where the filters are told the level that is best "
