@@ -16,6 +16,9 @@ sharpened noise in the camera's:
 
     aejax train --config experiments/denoise/colour_real.py:cameras --workdir runs/cameras \\
         --config.data.source=folder:photos_soft --config.model.start=runs/finish
+
+Cost, on one core of an AMD EPYC with AVX-512 BF16: 5,225 steps at the constant rate took 2 hours
+beside other work, "finish" 70 minutes, "cameras" 48 minutes (0.6 s a step).
 """
 
 from gray import get_config as gray
