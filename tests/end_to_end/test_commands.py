@@ -52,6 +52,8 @@ NOT_RUN = {
     r"aejax\.denoising\.ship": "needs a trained run and writes into the package",
     r"^pip install ": "installs the checkout: see tests of the wheel",
     r" --onnx ": "makes an environment of its own: see tests/export/test_onnx.py",
+    r" --web ": "makes the environment of --onnx and needs npm: see tests/export/test_web.py",
+    r"^python -m http.server": "runs until it is stopped",
     r"^aejax serve": "runs until it is stopped: see tests of serve",
     r"^export GLIBC_TUNABLES": "a setting, no command",
 }

@@ -1,5 +1,5 @@
-"""The page of `aejax serve` with the shipped models, as a browser shows it: for the eye, and for
-docs/serve.png.
+"""The page of `aejax serve` with the shipped models, as a browser shows it: for the eye.
+docs/serve.jpg is 1100-light.png at a width of 700.
 
     python -m tests.serve.screenshots shots --url http://127.0.0.1:8000/
 """
