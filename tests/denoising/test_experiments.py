@@ -76,7 +76,7 @@ def test_a_run_trains_is_measured_and_ships(tmp_path):
     result = train(c, tmp_path / "run", quiet=True)
     assert result.steps == 6 and result.metrics["test/psnr"] > 10
     meta = ship(str(tmp_path / "run"), str(tmp_path / "w.safetensors"))
-    assert meta["steps"] == 6 and meta["config"]["data"]["channels"] == 1
+    assert meta.steps == 6 and meta.config["data"]["channels"] == 1
     x = np.random.default_rng(0).random((40, 40)).astype(np.float32)
     a = aejax.denoise(x, 25, model=str(tmp_path / "w.safetensors"))
     b = aejax.denoise(x, 25, model=str(tmp_path / "run"))
