@@ -38,6 +38,11 @@ SHORTER = {
     "eval-denoise bsd68 ": "eval-denoise my/small ",
     "eval-denoise cbsd68 ": "eval-denoise my/small ",
     "eval-denoise set12 ": "eval-denoise my/small ",
+    "eval-denoise kodak ": "eval-denoise my/small ",
+    "--model realtime gray ": "--model realtime ",  # the picture here is in colour
+    "compress/lossless.py ": "compress/lossless.py:smoke ",
+    "--config.data.crop=64": "--config.data.crop=32",
+    '"--config.train.length=100 steps"': '"--config.train.length=2 steps"',
     '"--config.train.length=80 epochs"': '"--config.train.length=6 steps"',
     "folder:imagenet/train packs/imagenet --size 256": "folder:my/photos packs/imagenet --size 64",
     "folder:imagenet/val packs/imagenet --size 256": "folder:my/photos packs/imagenet --size 64",
@@ -50,6 +55,8 @@ NOT_RUN = {
     r"^AEJAX_COORDINATOR=": "one of several processes that wait for each other",
     r"tfds:fashion_mnist": "needs the data folder",
     r"aejax\.denoising\.ship": "needs a trained run and writes into the package",
+    r"lossless\.freeze": "writes into the package",
+    r"eval-denoise polyu ": "needs the pairs of PolyU",
     r"^pip install ": "installs the checkout: see tests of the wheel",
     r" --onnx ": "makes an environment of its own: see tests/export/test_onnx.py",
     r" --web ": "makes the environment of --onnx and needs npm: see tests/export/test_web.py",
@@ -57,6 +64,7 @@ NOT_RUN = {
     r"^aejax serve": "runs until it is stopped: see tests of serve",
     r"^export GLIBC_TUNABLES": "a setting, no command",
 }
+LONGEST = 900  # seconds of a command: what takes longer is made shorter, or not run
 # Python blocks: what stands before them in a reader's program.
 BEFORE_PYTHON = """
 import numpy as np
@@ -133,7 +141,9 @@ def shell(tmp_path):
         done = (
             [sys.executable, "-c", BEFORE_PYTHON + code] if kind == "python" else ["sh", "-c", code]
         )
-        found = subprocess.run(done, cwd=tmp_path, env=env, capture_output=True, text=True)
+        found = subprocess.run(
+            done, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=LONGEST
+        )
         assert found.returncode == 0, f"{code}\n{found.stdout[-2000:]}\n{found.stderr[-3000:]}"
         assert "Traceback" not in found.stderr
         return found.stdout
