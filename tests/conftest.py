@@ -3,6 +3,7 @@ in float32 products on every CPU: which form of aejax.nets.ops is taken depends 
 
 import os
 import pathlib
+import shutil
 import sys
 import tempfile
 
@@ -54,3 +55,18 @@ def data_dir() -> pathlib.Path:
     if not folder or not pathlib.Path(folder).is_dir():
         pytest.skip("AEJAX_DATA names no data folder: this test of real data is SKIPPED")
     return pathlib.Path(folder)
+
+
+@pytest.fixture(scope="module")  # while it lives, an event loop runs in this thread
+def browser():
+    """Headless Chromium, by Playwright; tests that need it are skipped where one of them is not."""
+    reason = "SKIPPED, no page was tried: pip install playwright, and a Chromium"
+    playwright = pytest.importorskip("playwright.sync_api", reason=reason)
+    names = ("chromium", "chromium-browser", "chrome")
+    path = next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        pytest.skip("SKIPPED, no page was tried: there is no Chromium on this machine")
+    with playwright.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()

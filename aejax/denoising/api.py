@@ -143,6 +143,11 @@ def suited(model: str, white_level: float) -> str:
     return "white" if white_level >= WHITE_FROM or not _is_there("photo") else "photo"
 
 
+def suited_to(image: np.ndarray, model: str = "auto") -> str:
+    """`suited` for an image [h, w, c] in [0, 1], whose white noise is estimated if that decides."""
+    return suited(model, 255 * estimate_sigma(image)) if model == "auto" else model
+
+
 def network_for(channels: int, model: str = "auto") -> Network:
     """The network for images of 1 or 3 channels; a colour model is turned into one of gray images.
 

@@ -28,9 +28,8 @@ def restored_photo(
     """
     from skimage.data import astronaut
 
-    from aejax.denoising.api import restore, suited
+    from aejax.denoising.api import restore, suited_to
     from aejax.denoising.baselines import baseline, method
-    from aejax.denoising.noise import estimate_sigma
     from aejax.denoising.pairs import best_level
     from aejax.denoising.protocol import corrupted_image, noisy_image, psnr, rounded
     from aejax.pictures import rows_sheet, save
@@ -38,7 +37,7 @@ def restored_photo(
     x = np.ascontiguousarray(astronaut()[0:256, 96:352])
     white = noisy_image(x, sigma, 0)
     ours = restore(white, model=model)
-    weights = suited(model, 255 * estimate_sigma(white))
+    weights = suited_to(white, model)
     first = {"clean": x, "noisy": rounded(white)}
     first |= {name: rounded(baseline(name)(white, sigma)) for name in filters}
     first["aejax (blind)"] = rounded(ours.image)

@@ -93,9 +93,8 @@ def our_methods(
     Raises:
       UserError: no such network, or one for other channels.
     """
-    from aejax.denoising.api import network_for, suited
+    from aejax.denoising.api import network_for, suited_to
     from aejax.denoising.cost import macs_per_pixel
-    from aejax.denoising.noise import estimate_sigma
     from aejax.denoising.protocol import Method
 
     methods = {}
@@ -114,9 +113,7 @@ def our_methods(
             note = "photo, or white where the noise is white"
 
             def run(x, s, **kwargs):
-                return network_for(channels, suited("auto", 255 * estimate_sigma(x)))(
-                    x, s, **kwargs
-                )
+                return network_for(channels, suited_to(x))(x, s, **kwargs)
 
         def add(label, factor=1, *, run=run, params=params, macs=macs, note=note, **kwargs):
             blind = not kwargs.pop("with_sigma", False)

@@ -121,9 +121,7 @@ class Decompress:
         self._shape = (video.height, video.width, video.channels)
         self._bytes = jax.jit(lambda x: from_picture(x.astype(jnp.float32) / 255, video))
         noise = np.random.default_rng(0).integers(0, 256, self._shape, np.uint8)
-        self(
-            codec.encode(noise, quality=50.0)
-        )  # the decoder is compiled before the first frame comes
+        self(codec.encode(noise, quality=50.0))  # compiles the decoder before the first frame comes
 
     def __call__(self, data: bytes) -> bytes:
         limit = 2 * self._shape[0] * max(self._shape[1], 512) + (1 << 16)

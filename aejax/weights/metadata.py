@@ -21,8 +21,8 @@ class Metadata:
       model, feature_scale: of a classifier: the arguments of its class, and the number that its
         features are divided by.
       score: of a generator: its metrics, see `aejax.generation.score`.
-      extra: what stands beside these in the file: command, versions, machine, date, seconds, data,
-        and what else made them.
+      extra: all other keys of the file: command, versions, machine, date, seconds, data, and what
+        else describes the training.
 
     >>> Metadata.from_dict({"step": 3, "git": "a1b2c3"})  # doctest: +ELLIPSIS
     Metadata(config={}, ..., step=3, ..., extra={'git': 'a1b2c3'})

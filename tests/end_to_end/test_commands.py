@@ -138,15 +138,15 @@ def shell(tmp_path):
     env["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
 
     def run(kind, code):
-        done = (
+        command = (
             [sys.executable, "-c", BEFORE_PYTHON + code] if kind == "python" else ["sh", "-c", code]
         )
-        found = subprocess.run(
-            done, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=LONGEST
+        done = subprocess.run(
+            command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=LONGEST
         )
-        assert found.returncode == 0, f"{code}\n{found.stdout[-2000:]}\n{found.stderr[-3000:]}"
-        assert "Traceback" not in found.stderr
-        return found.stdout
+        assert done.returncode == 0, f"{code}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+        assert "Traceback" not in done.stderr
+        return done.stdout
 
     run.folder = tmp_path
     return run

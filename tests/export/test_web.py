@@ -4,7 +4,6 @@ import functools
 import http.server
 import io
 import json
-import shutil
 import threading
 
 import numpy as np
@@ -17,20 +16,6 @@ from aejax.errors import UserError
 from aejax.export import web
 from aejax.stream.clip import pan, photograph
 from aejax.stream.y4m import Video
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    name = "playwright.sync_api"
-    playwright = pytest.importorskip(name, reason="SKIPPED, no page was tried: no playwright")
-    if CHROMIUM is None:
-        pytest.skip("SKIPPED, no page was tried: there is no Chromium on this machine")
-    with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

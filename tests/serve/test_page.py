@@ -1,7 +1,5 @@
 """The page in a real browser: headless Chromium, if Playwright and a browser are there."""
 
-import shutil
-
 import pytest
 
 from tests.serve.standin import StandIn
@@ -9,17 +7,6 @@ from tests.serve.standin import StandIn
 sync_api = pytest.importorskip(
     "playwright.sync_api", reason="no browser test: pip install playwright, and a Chromium"
 )
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("no browser test: there is no Chromium on this machine")
-    with sync_api.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
