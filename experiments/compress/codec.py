@@ -57,15 +57,15 @@ def get_config(arg: str = "") -> ConfigDict:
     c.checkpoint.every = "300 seconds"
     c.log.every = "30 seconds"
 
-    if "more" in asked:
+    if "more" in asked or "ms-ssim" in asked:
         c.model.start = "codec"
         c.model.init = "random"  # what is started from replaces it
+        c.model.kwargs = {"rates": (0.0002, 0.6)}  # its dial: a quality means one lambda in both
+    if "more" in asked:
         c.optim.lr = 1e-3
         c.train.length = "25000 steps"
     if "ms-ssim" in asked:
         c.objective.kwargs = {"metric": "ms-ssim"}
-        c.model.start = "codec"
-        c.model.init = "random"  # what is started from replaces it
         c.data.crop, c.data.batch = 192, 2
         c.optim.lr = 5e-4
         c.train.length = "6000 steps"
