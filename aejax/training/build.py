@@ -1,4 +1,4 @@
-"""What a config describes, built: data, model, objective, optimiser and the first state."""
+"""Builds what a config describes: data, model, objective, optimiser and the first state."""
 
 import dataclasses
 import math
@@ -33,10 +33,10 @@ from aejax.units import Clock
 
 @dataclasses.dataclass
 class Parts:
-    """What a config describes, built; nothing is on a device yet.
+    """The objects that a config describes; nothing is on a device yet.
 
     Attributes:
-      config: the whole config, all keys.
+      config: the whole config, with all keys.
       pipeline: the training batches.
       model: the Flax module; objective: what is minimised.
       steps: of the whole run.
@@ -58,10 +58,10 @@ class Parts:
         return Clock(self.config.data.batch, self.pipeline.n)
 
     def step_on(self, sharding: Sharding) -> Callable:
-        """The step of this config on those devices; see step.py.
+        """The train step of this config on the devices of `sharding`; see step.py.
 
         Raises:
-          UserError: the batch does not divide.
+          UserError: the batch does not divide by the number of devices and micro-batches.
         """
         config = self.config.optim
         sharding.check_batch(self.config.data.batch, config.accumulate)
@@ -88,7 +88,7 @@ class Parts:
         )
 
     def init(self) -> TrainState:
-        """The state before the first step: a function of the config and its seed alone."""
+        """The state before the first step, which depends on the config and its seed alone."""
         config, key = self.config, jax.random.key(self.config.seed)
         example = self.example(2)
 
@@ -99,11 +99,11 @@ class Parts:
         quick = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
         make = ops.traced_with(config.ops, make)
         variables = jax.jit(make, compiler_options=quick)()
-        # If model.start gives all variables, the objective's own start would be wasted.
+        # If model.start replaces all variables, the objective need not initialise them.
         whole_start = config.model.start and not config.model.start_only
         if isinstance(self.objective, Initialises) and not whole_start:
             images = example
-            if config.model.init == "pca":  # crops: more of them than there are files
+            if config.model.init == "pca":  # of crops there may be more than there are files
                 images = self.example(1024 if config.data.crop else min(self.pipeline.n, 4096))
             variables = self.objective.initialise(self.model, variables, images["image"])
         if config.model.start:
@@ -149,7 +149,7 @@ def build(config: ConfigDict, data_dir: str | None = None, data: ArrayData | Non
       data: NumPy images, or (images, labels), in place of config.data.source; see data/arrays.py.
 
     Raises:
-      UserError: whatever in it cannot be.
+      UserError: a value of the config is invalid.
     """
     config = current(config)
     splits = open_splits(config, data_dir, data)
@@ -163,7 +163,7 @@ def build(config: ConfigDict, data_dir: str | None = None, data: ArrayData | Non
     splits = dataclasses.replace(splits, train=pipeline.source)
     model = build_model(config.model, pipeline.image_shape)
     objective = build_objective(config)
-    metric_functions(config.eval.metrics, pipeline.image_shape)  # their errors, before the start
+    metric_functions(config.eval.metrics, pipeline.image_shape)  # an unknown metric raises here
     clock = Clock(config.data.batch, pipeline.n)
     steps = clock.steps(config.train.length, "train.length")
     schedule = optim.build_schedule(config.optim, steps, clock)

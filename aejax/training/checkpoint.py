@@ -1,4 +1,5 @@
-"""Checkpoints with Orbax: asynchronous, the last ones and the best one, the newest whole one."""
+"""Checkpoints with Orbax: saved asynchronously; the last ones and the best one are kept; the newest
+undamaged one is restored."""
 
 import errno
 import pathlib
@@ -18,13 +19,13 @@ from aejax.types import Variables
 
 
 class Checkpoints:
-    """The folder `directory` of one run.
+    """The checkpoints of one run, in `directory`.
 
     Args:
       directory: local or any that etils knows (gs://...).
-      keep: how many of the last ones stay; the best by `best` stays besides.
+      keep: how many of the last checkpoints are kept, besides the best one.
       best: config.eval.best, the metric that ranks them; "" = none.
-      read_only: nothing in the folder is changed: a training may write to it at the same time.
+      read_only: changes nothing in the folder, as a training may be writing to it.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class Checkpoints:
             )
         self.best = best
         self.metric = Metric.parse(best)
-        self._saving = None  # the save under way; asked for its result, it ends its thread
+        self._saving = None  # the pending save; asking for its result ends its thread
         self.checkpointer = ocp.training.Checkpointer(
             self.directory,
             preservation_policy=policies.AnyPreservationPolicy(preserve),
@@ -53,7 +54,7 @@ class Checkpoints:
         )
 
     def _rank(self, metrics: dict[str, float]) -> float:
-        """What the best checkpoint has most of; another metric may have ranked older ones."""
+        """The score of a checkpoint; -inf if it was evaluated with other metrics."""
         value = metrics.get(self.metric.name)
         return -float("inf") if value is None else self.metric.score(value)
 
@@ -63,14 +64,14 @@ class Checkpoints:
         metrics: dict[str, float] | None = None,
         stopping: Stopping | None = None,
     ) -> None:
-        """Starts saving `state` under its step; waits for the save before, if still under way.
+        """Starts saving `state` under its step, after the previous save has ended.
 
         Args:
           metrics: of an evaluation; a step that is saved already is saved again with them.
           stopping: kept beside the state; see `stopping`.
 
         Raises:
-          UserError: the disk is full, or the folder cannot be written. Earlier ones stay.
+          UserError: the disk is full, or the folder cannot be written. Earlier checkpoints stay.
         """
         step, note = int(state.step), stopping.to_json() if stopping else {}
         self.wait()
@@ -114,13 +115,13 @@ class Checkpoints:
         return max(ranked, key=lambda c: self._rank(c.metrics)).step if ranked else None
 
     def metrics(self, step: int) -> dict[str, float]:
-        """Those saved with `step`; {} if it was not evaluated."""
+        """The metrics saved with `step`; {} if it was not evaluated."""
         saved = {c.step: c.metrics for c in self.checkpointer.checkpoints}
         return dict(saved.get(step) or {})
 
     def stopping(self, step: int) -> Stopping:
-        """What was saved with `step`. A checkpoint of aejax 0.1 has nothing of it: then the best
-        score of those that are kept."""
+        """The early stopping state saved with `step`. A checkpoint of aejax 0.1 has none: then it
+        starts from the best score of the checkpoints that are left."""
         note = self.checkpointer.metadata(step).custom_metadata
         if note:
             return Stopping.from_json(note)
@@ -141,7 +142,7 @@ class Checkpoints:
         for candidate in steps:
             try:
                 return self._variables(candidate), candidate
-            except Exception as e:  # whatever a damaged file makes Orbax or TensorStore raise
+            except Exception as e:  # damaged files make Orbax and TensorStore raise many types
                 self._damaged(candidate, e)
         raise UserError(f"{self.directory.parent} has no whole checkpoint; train it first")
 
@@ -188,7 +189,7 @@ class Checkpoints:
             try:
                 tree = self.checkpointer.load(candidate, abstract)
                 return TrainState(**tree)
-            except Exception as e:  # whatever a damaged file makes Orbax or TensorStore raise
+            except Exception as e:  # damaged files make Orbax and TensorStore raise many types
                 difference = self._difference(candidate, abstract)
                 if difference:
                     raise UserError(

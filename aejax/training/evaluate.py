@@ -1,4 +1,4 @@
-"""Measuring a model on a whole split: every example once, on any number of processes."""
+"""Evaluates a model on a whole split: every example once, on any number of processes."""
 
 import dataclasses
 import functools
@@ -27,21 +27,21 @@ from aejax.result import Metric
 from aejax.training.sharding import AXIS
 from aejax.types import Shape, Variables
 
-# What tells the best example from the worst: the first of these that is measured.
+# The metric that ranks examples from best to worst: the first of these that is measured.
 RANKS = (Metric("psnr"), Metric("mse", False), Metric("loss", False))
 CODES = 4096  # positions of h whose statistics are reported
 
 
 @dataclasses.dataclass
 class Evaluation:
-    """Means over the examples, each example's own numbers, and pictures worth a look.
+    """Mean metrics, the metrics of each example, and pictures of the first, best and worst ones.
 
     Attributes:
       metrics: name -> mean over all examples of all processes.
-      count: how many those were.
+      count: the number of these examples.
       per_example: name -> [n] of this process, with "index" into the split.
       pictures: {"first", "best", "worst"} -> list of {"x", "y", ...} uint8 [h, w, c].
-      latent: mean, std, and the share of variance of each of the first coordinates of h.
+      latent: statistics of the coordinates of h, see `_latent_statistics`.
     """
 
     metrics: dict[str, float]
@@ -51,13 +51,13 @@ class Evaluation:
     latent: JsonObject
 
     def sheets(self) -> dict[str, np.ndarray]:
-        """Contact sheets, uint8: originals over reconstructions, the best and the worst cases."""
+        """Contact sheets, uint8, originals above reconstructions, by the names of `pictures`."""
         return {name: contact_sheet(rows) for name, rows in self.pictures.items() if rows}
 
     def write_pictures(self, workdir: pathlib.Path) -> None:
         """pictures/first.png, best.png, worst.png; the first examples (of photos, crops) as arrays.
 
-        Only process 0 writes. What cannot be written is a warning and stops no run.
+        Only process 0 writes. A failure to write is a warning and does not stop the run.
         """
         if jax.process_index():
             return
@@ -75,10 +75,10 @@ class Evaluation:
 
 
 class Evaluator:
-    """Evaluates one model again and again; compiled once per image shape.
+    """Evaluates one model, as often as it is called; compiled once per image shape.
 
     Args:
-      objective, model: as the train step's.
+      objective, model: those of the train step.
       pipeline: the evaluation pipeline (data/pipeline.py).
       metrics: names of metrics.image.METRICS, between x and y clipped to [0, 1].
       batch: examples at once on this process.
@@ -126,7 +126,7 @@ class Evaluator:
         self.single = jax.jit(measure)
 
     def check(self, variables: Variables, trained_on: Shape, best: str = "") -> None:
-        """Refuses, before anything is computed, what would fail in the first evaluation.
+        """Raises the errors of a first evaluation before anything is computed.
 
         Args:
           variables: of the model, or their shapes and types.
@@ -147,7 +147,7 @@ class Evaluator:
             try:
                 values, *_ = jax.eval_shape(run, variables, batch, resident, jax.random.key(0))
             except (ScopeParamShapeError, TypeError, ValueError) as e:
-                if shape == tuple(trained_on):  # then it is no matter of the shape
+                if shape == tuple(trained_on):  # then the shape is not the cause
                     raise
                 raise UserError(_wrong_shape(shape, trained_on, pipeline.source.name)) from e
         name = Metric.parse(best).name
@@ -157,7 +157,7 @@ class Evaluator:
     def __call__(self, variables: Variables, seed: int = 0, examples: int = 0) -> Evaluation:
         """Evaluates `variables` on the split, or its first `examples`.
 
-        The randomness of a corruption or bottleneck follows from `seed` and the batch's place.
+        Corruptions and bottlenecks draw random numbers from `seed` and the number of the batch.
         """
         if self.resident is None and self.pipeline.resident is not None:
             self.resident = jax.device_put(self.pipeline.resident, self.everywhere)
@@ -243,7 +243,7 @@ def _extreme_batches(
 
 
 def _wrong_shape(shape: Sequence[int], trained_on: Sequence[int], source: str) -> str:
-    """The sentence for images that a model of a fixed size cannot take."""
+    """The error message for images that a model of a fixed size cannot take."""
     (h, w, c), (height, width, channels) = shape, trained_on
     text = f"the model is made for {height}x{width}x{channels} images and cannot be evaluated on "
     text += f"the {h}x{w}x{c} ones of {source}; set "
@@ -270,7 +270,8 @@ def _over_processes(values: np.ndarray) -> np.ndarray:
 
 
 def _latent_statistics(h: np.ndarray) -> JsonObject:
-    """How h is spread: of each coordinate the mean and standard deviation (at most 64 listed)."""
+    """Mean and standard deviation of each coordinate of h (of the first 64), the number of active
+    ones, and the effective number of dimensions."""
     std = h.std(0)
     variance = np.sort(std**2)[::-1]
     share = variance / max(variance.sum(), 1e-12)
@@ -278,6 +279,6 @@ def _latent_statistics(h: np.ndarray) -> JsonObject:
         "mean": [round(float(v), 5) for v in h.mean(0)[:64]],
         "std": [round(float(v), 5) for v in std[:64]],
         "active": int((std > 1e-2 * max(std.max(), 1e-12)).sum()),
-        # 2^entropy of the variance shares: how many coordinates are in effect used
+        # exp(entropy) of the shares of variance
         "effective_dimensions": round(float(np.exp(-(share * np.log(share + 1e-12)).sum())), 2),
     }

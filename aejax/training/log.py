@@ -1,7 +1,7 @@
-"""Where a run writes what it did: JSON lines always; TensorBoard and wandb where asked for.
-Where its time went, how fast it is, and the line that says so.
+"""The logs of a run (JSON lines always, TensorBoard and wandb on request), its timers and its
+progress line.
 
-A log that cannot be written says so once and never stops a run.
+A log that cannot be written gives one warning and never stops a run.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ import numpy as np
 
 
 class Log:
-    """The logs of one run: log.jsonl, and TensorBoard and wandb if asked for. Process 0 writes."""
+    """The logs of one run: log.jsonl, and TensorBoard and wandb on request. Process 0 writes."""
 
     def __init__(self, workdir: str, *, tensorboard: bool = False, wandb: str = "", config=None):
         self._writers = []
@@ -39,11 +39,11 @@ class Log:
             warnings.warn(f"{key}: {why}; the run goes on without it", stacklevel=2)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Numbers of a step."""
+        """Writes scalars of a step."""
         self._each("scalars", step, {name: float(v) for name, v in values.items()})
 
     def images(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
-        """Pictures of a step, uint8 [h, w, 3] or [h, w]."""
+        """Writes pictures of a step, uint8 [h, w, 3] or [h, w]."""
         self._each("images", step, pictures)
 
     def _each(self, method: str, *arguments) -> None:
@@ -112,7 +112,7 @@ class _Wandb:
 
 
 class Stopwatch:
-    """Where the time went: seconds by name; what is timed inside another counts once."""
+    """Seconds by name; a span inside another counts for the inner name alone."""
 
     def __init__(self):
         self.seconds: dict[str, float] = {}
@@ -133,19 +133,19 @@ class Stopwatch:
         return time.perf_counter() - self._started
 
     def report(self) -> dict[str, float]:
-        """Seconds by name, `other` for what was not timed, and the `total`."""
+        """Seconds by name, "other" for time outside all spans, and the "total"."""
         known = {name: round(s, 3) for name, s in self.seconds.items()}
         total = self.total()
         return known | {"other": round(total - sum(known.values()), 3), "total": round(total, 3)}
 
 
 class Throughput:
-    """Examples per second of the training itself, over spans that leave out compiling, evaluations
-    and saves.
+    """Examples per second of the training itself, over spans without compilation, evaluations and
+    saves.
 
     Args:
-      step: from which on it measures.
-      batch: examples of a step.
+      step: the first step, from which it measures.
+      batch: examples in a step.
     """
 
     def __init__(self, step: int, batch: int):
@@ -169,13 +169,14 @@ class Throughput:
         return span[0] * self.batch / span[1]
 
     def average(self) -> float:
-        """Over all spans but the first, in which memory and caches are filled."""
+        """Mean over all spans but the first, which fills memory and caches."""
         steps, seconds = np.sum(self.spans[1:] or self.spans or [(0, 1)], axis=0)
         return float(steps * self.batch / seconds)
 
 
 class Progress:
-    """One line: step, loss, PSNR, examples/s, ETA. Redrawn on a terminal, else a line at times."""
+    """The progress line: step, loss, PSNR, examples/s, ETA. A terminal redraws it; elsewhere one is
+    printed every 30 seconds."""
 
     def __init__(self, total: int, quiet: bool = False):
         self.total, self.quiet = total, quiet or bool(jax.process_index())
@@ -183,7 +184,7 @@ class Progress:
         self.last, self.drawn = 0.0, False
 
     def note(self, text: str) -> None:
-        """Says what takes long before there is a step to show."""
+        """Shows a message before the first step, such as that the step is being compiled."""
         if not self.quiet:
             sys.stderr.write(f"\r\x1b[2K{text}" if self.terminal else f"{text}\n")
             sys.stderr.flush()
@@ -195,7 +196,7 @@ class Progress:
         """Draws the line of `step`; away from a terminal at most every 30 s and at the end.
 
         Args:
-          seconds: until the last step.
+          seconds: estimate of the time until the last step.
         """
         now = time.time()
         if self.quiet or (not self.terminal and now - self.last < 30 and step < self.total):

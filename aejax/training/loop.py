@@ -24,13 +24,13 @@ Metrics = dict[str, float]
 
 
 class Due:
-    """Says when something that happens every so many steps or seconds is due.
+    """Tells when an action that repeats every so many steps or seconds is due.
 
     Args:
       duration: such as "500 steps", "2 epochs" or "300 seconds".
       clock: turns epochs into steps.
       what: the config key, for messages.
-      step: from which on it counts.
+      step: the first step, from which it counts.
     """
 
     def __init__(self, duration: str, clock: Clock, what: str, step: int):
@@ -60,7 +60,7 @@ class Signals:
         for number in (signal.SIGTERM, signal.SIGINT):
             try:
                 self._old[number] = signal.signal(number, self._note)
-            except ValueError:  # not the main thread: the program around us handles signals
+            except ValueError:  # not in the main thread: the calling program handles signals
                 pass
         return self
 
@@ -75,7 +75,10 @@ class Signals:
 
 
 def agree(flags: list[bool], dispatches: int) -> list[bool]:
-    """What any process wants, all processes do at the same dispatch; compared at every 8th one."""
+    """The flags that are set in any process, in all of them at the same dispatch.
+
+    Processes compare them at every 8th dispatch and see none in between.
+    """
     if jax.process_count() == 1:
         return flags
     if dispatches % 8:
@@ -87,7 +90,7 @@ def agree(flags: list[bool], dispatches: int) -> list[bool]:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """What a Result says of the loop; see there."""
+    """The fields of a Result that the loop knows; result.Result describes them."""
 
     stopped_by: str
     steps: int
@@ -98,10 +101,10 @@ class Loop:
     """Trains a prepared run from its step to its length, or until there is a reason to stop.
 
     Attributes:
-      step: how many steps of the run are sent; dispatches: how many programs, by this process.
-      pending: the last dispatch, while its metrics may still be computed.
+      step: steps of the run that were dispatched; dispatches: programs sent by this process.
+      pending: the last dispatch, whose metrics may still be being computed.
       window: metrics of the dispatches since the last line of the log.
-      skipped: steps in a row, up to now, without a finite gradient.
+      skipped: consecutive steps, up to now, without a finite gradient.
     """
 
     def __init__(self, run: PreparedRun, quiet: bool = False):
@@ -115,13 +118,13 @@ class Loop:
         self.log_due = Due(config.log.every, clock, "log.every", start)
         self.save_due = Due(config.checkpoint.every, clock, "checkpoint.every", start)
         self.eval_every = clock.steps(config.eval.every, "eval.every") if config.eval.every else 0
-        self.evaluation_seconds = float("inf")  # the quickest so far: the first one compiles
+        self.evaluation_seconds = float("inf")  # of the fastest so far: the first one compiles
         self.throughput = Throughput(start, config.data.batch)
         self.progress = Progress(self.total, quiet)
-        self.announced: set[int] = set()  # sizes of the programs that were said to be compiled
+        self.announced: set[int] = set()  # program sizes whose compilation was announced
 
     def run(self) -> Summary:
-        """Trains; the prepared run then has the last state.
+        """Trains until the last step or an early stop; leaves the last state in the prepared run.
 
         Raises:
           SavedAndStopped: a signal came; the state is on the disk.
@@ -136,21 +139,21 @@ class Loop:
                     self._start_profile()
                     # 1. The batch: a function of (seed, step), made ahead by another thread.
                     batch, count, waited = self._next_batch(batches)
-                    # 2. The steps, sent and not waited for.
+                    # 2. The steps are dispatched; nothing waits for them.
                     metrics = self._send(batch, count)
                     hosts.note(self.step, waited / count)
-                    # 3. The metrics of the dispatch before: the devices never wait for us.
+                    # 3. The metrics of the previous dispatch, so that the devices never wait for it.
                     last = self._settle()
                     self.pending = (self.step, count, metrics)
                     self._end_profile(count)
                     if last:
                         # 4. Log and progress line.
                         self._log(last)
-                        # 5. A loss that is low enough.
+                        # 5. Stops if the loss has reached train.stop_loss.
                         self._check_loss(last)
                     # 6. Evaluation, before the checkpoint, so that the best one has its metrics.
                     evaluated = self._evaluate(count)
-                    # 7. Checkpoint, 8. signals: decided together by all processes.
+                    # 7. Checkpoint and 8. signals: all processes decide together.
                     self._save(evaluated, signals)
             finally:
                 self.progress.close()
@@ -162,7 +165,7 @@ class Loop:
         return Summary(stopped_by, self.step, round(self.throughput.average(), 1))
 
     def _next_batch(self, batches: Iterator[PyTree]) -> tuple[PyTree, int, float]:
-        """A batch on the devices, its number of steps, and the seconds that it was waited for."""
+        """(batch on the devices, number of steps in it, seconds the loop waited for it)."""
         with self.prepared.watch("data wait"):
             begun = time.perf_counter()
             batch = next(batches)
@@ -171,20 +174,20 @@ class Loop:
             return batch, count, time.perf_counter() - begun
 
     def _send(self, batch: PyTree, count: int) -> PyTree:
-        """Sends `count` steps to the devices; their metrics, still to be computed."""
+        """Dispatches `count` steps to the devices and returns their metrics, not yet computed."""
         run, begun = self.prepared, time.perf_counter()
         if count not in self.announced:
             self.progress.note(f"compiling the step ({count} in one program)")
             self.announced.add(count)
         program = run.program(count)
-        self.throughput.leave_out(time.perf_counter() - begun)  # compiling is no training
+        self.throughput.leave_out(time.perf_counter() - begun)  # compile time is not training time
         with run.watch("step"):
             run.state, metrics = program(run.state, batch, run.resident, run.key)
         self.step, self.dispatches = self.step + count, self.dispatches + 1
         return metrics
 
     def _settle(self) -> Metrics | None:
-        """Waits for the metrics of the pending dispatch; None if there is none.
+        """Waits for the metrics of the pending dispatch; None if nothing is pending.
 
         Raises:
           UserError: too many steps in a row had no finite gradient.
@@ -208,7 +211,7 @@ class Loop:
         return metrics
 
     def _log(self, last: Metrics) -> None:
-        """Means since the last line, when a line is due and at the end."""
+        """Writes the mean metrics since the last line, when a line is due and at the end."""
         if not self.log_due(self.step) and self.step < self.total:
             return
         mean = {name: float(np.mean([m[name] for m in self.window if name in m])) for name in last}
@@ -230,7 +233,7 @@ class Loop:
             self.stopping.stopped_by = f"loss reached {target}"
 
     def _evaluate(self, count: int) -> Metrics | None:
-        """The metrics of the evaluation split, if the last `count` steps made one due."""
+        """Metrics of the evaluation split, if the last `count` steps made an evaluation due."""
         every = self.eval_every
         if not every or self.step // every == (self.step - count) // every:
             return None
@@ -243,7 +246,7 @@ class Loop:
         return metrics
 
     def _save(self, evaluated: Metrics | None, signals: Signals) -> None:
-        """A checkpoint when one is due, after each evaluation, and before a signal stops the run.
+        """Saves when a checkpoint is due, after an evaluation, and before a signal stops the run.
 
         Raises:
           SavedAndStopped: a signal came to this or another process.
@@ -255,7 +258,7 @@ class Loop:
         if is_due or is_stopped or evaluated:
             with self.prepared.watch("checkpoint"):
                 metrics = self._settle()
-                if metrics is None or np.isfinite(metrics["loss"]):  # never over the last good one
+                if metrics is None or np.isfinite(metrics["loss"]):  # no diverged state is saved
                     self.prepared.save(evaluated)
                 if is_stopped:
                     self.prepared.checkpoints.wait()

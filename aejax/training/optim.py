@@ -1,4 +1,4 @@
-"""theta <- theta - alpha * grad L, in optax's words."""
+"""Optimisers and learning rate schedules from optax: theta <- theta - alpha * grad L."""
 
 import functools
 import inspect
@@ -46,12 +46,12 @@ SCHEDULES = {
 
 
 def _matrices(params: PyTree) -> PyTree:
-    """Weight decay is for kernels, not for biases and scales."""
+    """Mask for weight decay: kernels, not biases and scales."""
     return jax.tree.map(lambda p: p.ndim > 1, params)
 
 
 def build_schedule(config: Config, steps: int, clock: Clock) -> optax.Schedule:
-    """Learning rate of each of `steps` steps: warm-up from 0, then `config.schedule`.
+    """The learning rate at each of `steps` steps: warm-up from 0, then `config.schedule`.
 
     Raises:
       UserError: an unknown schedule or argument, a rate that is not positive, a warm-up longer
@@ -71,7 +71,7 @@ def build_schedule(config: Config, steps: int, clock: Clock) -> optax.Schedule:
 
 
 def _named_schedule(config: Config, steps: int) -> optax.Schedule:
-    """The schedule after the warm-up; one by "module:name" as contracts.Schedule says."""
+    """The schedule after the warm-up; one by "module:name" follows contracts.Schedule."""
     name, lr, end = config["schedule"], config["lr"], config["final_lr"]
     kwargs = dict(config["schedule_kwargs"])
     make = _lookup(name, SCHEDULES, "schedule", kwargs)
@@ -88,7 +88,9 @@ def _named_schedule(config: Config, steps: int) -> optax.Schedule:
 
 
 def _lookup(name: str, table: Mapping[str, object], what: str, kwargs: Config) -> Callable:
-    """The member, or the own function; optax's names are suggested, stray kwargs refused."""
+    """The member of `table`, or the function that "module:name" names.
+
+    A name of optax's gets a hint; kwargs for a member of the table are refused."""
     if name in table and kwargs:
         raise UserError(
             f'{what} "{name}" takes no kwargs ({", ".join(kwargs)}): they are for one by '
@@ -100,7 +102,7 @@ def _lookup(name: str, table: Mapping[str, object], what: str, kwargs: Config) -
 
 
 def _made(make: Callable, offered: dict, kwargs: dict, what: str, name: str) -> Any:
-    """make(...) with what it takes of `offered`, and `kwargs`, which come first."""
+    """make(...) with the arguments of `offered` that it takes; `kwargs` override them."""
     takes = inspect.signature(make).parameters
     offered = {k: v for k, v in offered.items() if k in takes}
     group = {"optimiser": "optim.kwargs", "schedule": "optim.schedule_kwargs"}[what]
@@ -108,7 +110,7 @@ def _made(make: Callable, offered: dict, kwargs: dict, what: str, name: str) -> 
 
 
 def _named_optimiser(config: Config, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """The optimiser without clipping; one by "module:name" as contracts.Optimiser says."""
+    """The optimiser without clipping; one by "module:name" follows contracts.Optimiser."""
     name, kwargs = config["name"], dict(config["kwargs"])
     make = _lookup(name, OPTIMISERS, "optimiser", kwargs)
     if name in OPTIMISERS:
@@ -124,7 +126,7 @@ def _named_optimiser(config: Config, schedule: optax.Schedule) -> optax.Gradient
 
 
 def build_optimiser(config: Config, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """Clipping by the global norm, then the named optimiser, of the parameters that are trained.
+    """Clipping by the global norm, then the named optimiser, for the parameters that are trained.
 
     Raises:
       UserError: an unknown optimiser or argument.
@@ -138,10 +140,10 @@ def build_optimiser(config: Config, schedule: optax.Schedule) -> optax.GradientT
 
 
 def trained(params: PyTree, pattern: str) -> PyTree:
-    """A tree of booleans: whether the regex is in a parameter's path, such as "f_E/a/bias".
+    """A tree of booleans: whether the regex matches in a parameter's path, such as "f_E/a/bias".
 
     Raises:
-      UserError: not a regex, or it is in no path.
+      UserError: not a regex, or it matches in no path.
     """
     try:
         wanted = re.compile(pattern)
@@ -158,7 +160,7 @@ def trained(params: PyTree, pattern: str) -> PyTree:
 
 
 def frozen(params: PyTree, pattern: str) -> PyTree:
-    """`params` with those that are not trained as constants, which have no backward pass."""
+    """`params`, with stop_gradient on those that are not trained: they need no backward pass."""
     if not pattern:
         return params
     return jax.tree.map(

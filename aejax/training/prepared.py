@@ -1,4 +1,4 @@
-"""A run in its folder and on its devices, with everything built: what the loop works on."""
+"""A run that is ready to train: everything is built, placed on the devices and compiled."""
 
 import contextlib
 import dataclasses
@@ -27,17 +27,16 @@ from aejax.training.workdir import Changes, Spec, record, unusable
 
 @dataclasses.dataclass
 class PreparedRun:
-    """Everything that a run needs. Made by `prepare`; the folder is its own from `claim` on.
+    """Everything that a run needs, made by `prepare`. `claim` writes the first files of the folder.
 
     Attributes:
-      parts: what its config was made into.
+      parts: the objects that its config describes.
       sharding: its devices.
-      step: the train step on them.
-      spec: the data as they are now.
-      state, stopping: from the newest checkpoint, or as they are before the first step; the loop
-        replaces them.
-      watch: where the time goes.
-      checkpoints, log: there from `claim` on.
+      step: the train step on these devices.
+      spec: shape of the examples and fingerprints of the data as they are now.
+      state, stopping: of the newest checkpoint, or of step 0; the loop updates them.
+      watch: measures where the time goes.
+      checkpoints, log: opened by `claim`.
       cost: FLOPs and bytes of the first program, as the compiler counts them.
     """
 
@@ -60,13 +59,13 @@ class PreparedRun:
         self.resident = None if resident is None else self.sharding.replicate(resident)
         self.key = self.sharding.replicate_key(self.parts.config.seed + 1)
         self.compiled: dict[int, Dispatch] = {}
-        self._writers = contextlib.ExitStack()  # closes what `claim` has opened
+        self._writers = contextlib.ExitStack()  # closes what `claim` opens
 
     def claim(self, overrides: Overrides, command: str, changed: Changes) -> None:
-        """Makes the folder this run's: config.json, spec.json, provenance.json, log, checkpoints.
+        """Writes config.json, spec.json and provenance.json; opens the log and the checkpoints.
 
         Raises:
-          UserError: it cannot be written.
+          UserError: the folder cannot be written.
         """
         config = self.parts.config
         if jax.process_index() == 0:
@@ -114,7 +113,7 @@ class PreparedRun:
         return self.compiled[count]
 
     def evaluate(self) -> Evaluation:
-        """Measures the averaged variables; pictures and metrics go to the folder and the log."""
+        """Evaluates the averaged variables; writes pictures and metrics."""
         config, step = self.parts.config, int(self.state.step)
         variables = self.sharding.local(self.state.best_variables)
         evaluation = self.evaluator(variables, config.seed, config.eval.examples)
@@ -124,11 +123,11 @@ class PreparedRun:
         return evaluation
 
     def save(self, metrics: dict[str, float] | None = None) -> None:
-        """Starts saving a checkpoint; `metrics` are those of an evaluation of this state."""
+        """Starts saving a checkpoint, with the metrics of an evaluation of this state, if any."""
         self.checkpoints.save(self.state, metrics, self.stopping)
 
     def close(self) -> None:
-        """Ends threads, files and saves."""
+        """Closes the pipelines, the log and the checkpoints; waits for a pending save."""
         self.parts.pipeline.close()
         self.evaluator.pipeline.close()
         self._writers.close()
@@ -144,12 +143,12 @@ def prepare(
     data: ArrayData | None = None,
     accept_data: bool = False,
 ) -> PreparedRun:
-    """Builds everything and compiles the first program, so that what is wrong with a config is said
-    before the folder becomes this run's. Writes nothing.
+    """Builds everything and compiles the first program, so that an invalid config is refused before
+    anything is written.
 
     Args:
-      changed: the keys in which `config` differs from the folder's (workdir.changed_keys); other
-        data, if accepted, are added to it.
+      changed: the keys in which `config` differs from the folder's (workdir.changed_keys); changed
+        data, if accepted, are added under "data".
 
     Raises:
       UserError: as run.train.
@@ -186,8 +185,7 @@ def prepare(
 def _restored(
     parts: Parts, sharding: Sharding, workdir: pathlib.Path
 ) -> tuple[TrainState | None, Stopping]:
-    """The state of the newest whole checkpoint and what was saved with it; None if there is no
-    checkpoint."""
+    """State and early stopping of the newest whole checkpoint; (None, Stopping()) without one."""
     folder = workdir.resolve() / "checkpoints"
     if not folder.is_dir():
         return None, Stopping()
@@ -214,6 +212,6 @@ def cost_of(compiled: Any, steps: int, devices: int) -> dict[str, float]:
             + memory.output_size_in_bytes
             - memory.alias_size_in_bytes
         )
-    except Exception:  # not every backend counts
+    except Exception:  # not every backend has these analyses
         pass
     return cost

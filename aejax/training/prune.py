@@ -5,9 +5,9 @@
     c.optim.kwargs.end = 2000          # steps until it is reached; 0 = at once
     c.model.start = "runs/dense"       # pruning starts from a trained model
 
-The masks are a part of the optimiser's state, so the model does not know of them, and a run that is
-resumed goes on with the same ones. After `end` they stay as they are. Kernels are pruned (what has
-two axes or more), biases and scales are not.
+The masks are part of the optimiser's state, so the model does not know of them, and a resumed run
+keeps them. After `end` they no longer change. Kernels (parameters of two axes or more) are pruned,
+biases and scales are not.
 """
 
 from collections.abc import Mapping
@@ -26,11 +26,12 @@ SCOPES = ("global", "layer")
 
 
 class PruneState(NamedTuple):
-    """What `pruned` keeps.
+    """State of the optimiser `pruned`.
 
     Attributes:
-      step: how many were taken.
-      masks: of the parameters, true where a weight is kept; a single True for what is never pruned.
+      step: number of steps taken.
+      masks: of the parameters, true where a weight is kept; a single True for one that is never
+        pruned.
       inner: the state of the optimiser.
     """
 
@@ -55,18 +56,18 @@ def pruned(
 ) -> optax.GradientTransformation:
     """An optimiser under which a share of the weights of all kernels becomes and stays zero.
 
-    The share rises from `begin` to `end` as sparsity * (1 - (1 - t)^3): fast at first, while much
-    is redundant (Zhu and Gupta, 2017, arXiv:1710.01878). What is zero stays zero. An average of the
-    parameters (optim.ema) remembers what they were, so it is best left out.
+    The share rises from `begin` to `end` as sparsity * (1 - (1 - t)^3): fast at first, while many
+    weights are redundant (Zhu and Gupta, 2017, arXiv:1710.01878). A pruned weight stays zero. Leave
+    optim.ema at 0: averaged parameters contain values from before the pruning.
 
     Args:
       sparsity: share of zeros at the end, in [0, 1).
       scope: "global" compares all weights of the model, "layer" those of each kernel alone.
       begin, end: steps; the same = at once, at the step `begin`.
-      every: steps between two choices of weights.
+      every: steps between two updates of the masks.
       optimiser: one of optim.OPTIMISERS.
-      masks: a model whose zeros are taken as they are, from the first step: with its config and
-        seed that is the lottery ticket of its run (Frankle and Carbin, 2019, arXiv:1803.03635).
+      masks: a pruned model whose zeros are used from the first step. With that model's config and
+        seed this trains its lottery ticket (Frankle and Carbin, 2019, arXiv:1803.03635).
 
     Raises:
       UserError: a share, scope, step or optimiser that cannot be.
@@ -121,7 +122,7 @@ def masked(tree: PyTree, masks: PyTree) -> PyTree:
 
 
 def largest(params: PyTree, share: Float[Array, ""], together: bool) -> PyTree:
-    """Masks of the kernels without the smallest `share` of weights, of all together or of each."""
+    """Masks that drop the smallest `share` of weights: of all kernels together, or of each one."""
     kernels = [jnp.abs(p).reshape(-1) for p in jax.tree.leaves(params) if p.ndim > 1]
     limit = _limit(jnp.concatenate(kernels), share) if together else None
 
@@ -141,7 +142,7 @@ def _limit(sizes: Float[Array, " n"], share: Float[Array, ""]) -> Float[Array, "
 
 
 def nonzero(model: str, params: PyTree) -> PyTree:
-    """Masks of the weights of a trained model that are not zero.
+    """Masks of a trained model: true where a weight is not zero.
 
     Raises:
       UserError: no such model, or it is of other shapes.

@@ -1,4 +1,4 @@
-"""From a config to a finished, measured run in a folder."""
+"""`train`: a config becomes a trained and evaluated run in a folder."""
 
 import dataclasses
 import json
@@ -33,23 +33,23 @@ def train(
     accept_data: bool = False,
     data: ArrayData | None = None,
 ) -> Result:
-    """Trains what `config` describes in the folder `workdir`, or goes on there, and measures it.
+    """Trains an experiment in the folder `workdir`, or resumes it there, and evaluates it.
 
-    A run in the folder goes on if the config is the same but for keys that may change
-    (workdir.CHANGEABLE); one that is finished goes on if it has become longer.
+    A run in the folder is resumed if the config differs in nothing but keys that may change
+    (workdir.CHANGEABLE); a finished run is resumed if train.length has grown.
 
     Args:
       config: what an experiment's get_config returns.
-      workdir: folder of the run. It becomes this config's only once everything could be built.
+      workdir: folder of the run. Nothing is written to it before everything has been built.
       data_dir: the data folder; default AEJAX_DATA.
       command, overrides: for the provenance and the tables of a study.
       quiet: no progress line.
-      accept_data: go on although the data are not those that the run began with.
+      accept_data: resume although the data have changed since the run began.
       data: NumPy images [n, h, w(, c)], or (images, labels), in place of config.data.source.
 
     Raises:
       UserError: the config, the data or the folder cannot be used, or another process trains there.
-      SavedAndStopped: a signal came, and the run can be continued.
+      SavedAndStopped: a signal came; the state is saved and the run can be resumed.
 
     >>> result = aejax.train(config, "runs/mine", quiet=True)
     >>> result.steps, sorted(result.metrics)[:2]
@@ -87,8 +87,8 @@ def train(
 
 
 def _measured(run: PreparedRun) -> Evaluation:
-    """Measures the last state; the metrics are saved with its checkpoint."""
-    with run.watch("checkpoint"):  # first without them: what fails from here on loses nothing
+    """Evaluates the last state; the metrics are saved with its checkpoint."""
+    with run.watch("checkpoint"):  # first without metrics: a failing evaluation loses no training
         run.save()
         run.checkpoints.wait()
     with run.watch("evaluate"):

@@ -1,4 +1,4 @@
-"""How the one step runs on many devices; nothing else in the package knows.
+"""How the train step runs on many devices; no other module knows about modes or meshes.
 
     Pmap  one program per device, state replicated (the default)
     Jit   one program over a mesh, state replicated, the batch sharded
@@ -43,7 +43,7 @@ Dispatch = Callable[[TrainState, PyTree, PyTree, jax.Array], tuple[TrainState, P
 
 @dataclasses.dataclass(frozen=True)
 class Sharding:
-    """The devices of all processes, with the state replicated on each; a mode is a subclass.
+    """The devices of all processes, with the state replicated on each; each mode is a subclass.
 
     Args:
       rules: of fsdp, (regex of a leaf's path, axis) pairs; the first that matches decides, axis -1
@@ -80,7 +80,7 @@ class Sharding:
         return Mesh(mesh_utils.create_hybrid_device_mesh(within, across, self.devices), names)
 
     def _sides(self, count: int) -> tuple[int, ...]:
-        """In how many rows and columns the `count` devices of a slice are laid out."""
+        """Rows and columns in which the `count` devices of a slice are arranged."""
         return (count,)
 
     @property
@@ -90,16 +90,16 @@ class Sharding:
 
     @property
     def platform(self) -> str:
-        """Of the devices: "cpu", "gpu" or "tpu", whatever this process itself runs on."""
+        """Platform of the devices: "cpu", "gpu" or "tpu"; this process may run on another one."""
         return self.devices[0].platform
 
     @property
     def local_devices(self) -> list[jax.Device]:
-        """Those of this process."""
+        """The devices of this process."""
         return [d for d in self.devices if d.process_index == jax.process_index()]
 
     def check_batch(self, batch: int, accumulate: int) -> None:
-        """Raises UserError if the global batch does not divide."""
+        """Raises UserError if the global batch does not divide by devices x micro-batches."""
         parts = len(self.devices) * accumulate
         if batch % parts:
             raise UserError(
@@ -117,7 +117,7 @@ class Sharding:
         return jax.tree.map(_from_equal_hosts, tree, self.state_shardings(tree))
 
     def replicate(self, tree: PyTree) -> PyTree:
-        """The same, one whole copy per device."""
+        """Puts equal host values of every process on the devices, one whole copy on each."""
         whole = NamedSharding(self.mesh, P())
         return jax.tree.map(lambda v: _from_equal_hosts(v, whole), tree)
 
@@ -148,8 +148,8 @@ class Sharding:
             collections), all means over the batch it is given.
 
         Returns:
-          the same for whole batches. Its gradients are sharded as the parameters are; integers in
-          collections are equal on all devices already.
+          the same function for whole batches. Its gradients are sharded as the parameters are;
+          integers in collections are not averaged, as they are equal on all devices.
         """
 
         def on_a_device(specs, params, collections, batch, resident, key):
@@ -261,8 +261,8 @@ class Pmap(Sharding):
     def _lower(
         self, dispatch: Dispatch, state: PyTree, batch: PyTree, resident: PyTree, key: jax.Array
     ) -> jax.stages.Lowered:
-        """For host-local batches, though it is called with global arrays: called directly, pmap
-        would return host-local states, which no checkpoint of many processes can hold."""
+        """Traced for host-local batches, called with global arrays: called directly, pmap
+        would return host-local states, which cannot be saved from many processes."""
         n, everywhere = len(self.devices), jax.process_count() > 1
         run = jax.pmap(
             dispatch,
@@ -354,7 +354,7 @@ def of_mode(
     devices: Sequence[jax.Device] = (),
     slices: int = 0,
 ) -> Sharding:
-    """The sharding of config.train.mode; arguments as Sharding's.
+    """The sharding of config.train.mode; the arguments are those of Sharding.
 
     Raises:
       UserError: an unknown mode, or not all devices in pmap of several processes.
@@ -377,7 +377,7 @@ def of_config(config: ConfigDict) -> Sharding:
 
 
 def torus(count: int) -> tuple[int, int]:
-    """The two sides, as equal as can be, that `count` devices are laid out in: 16 -> (4, 4)."""
+    """The most equal two sides for `count` devices: 16 -> (4, 4), 8 -> (2, 4)."""
     side = max(d for d in range(1, math.isqrt(count) + 1) if count % d == 0)
     return side, count // side
 

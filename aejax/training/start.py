@@ -1,4 +1,4 @@
-"""Fine-tuning: the variables that a training starts from are those of another model."""
+"""Fine-tuning: a training starts from the variables of another model (config.model.start)."""
 
 import re
 from typing import Any
@@ -15,14 +15,14 @@ from aejax.types import Config, Shape, Variables
 
 
 def started(variables: Variables, config: Config, objective: Objective, shape: Shape) -> Variables:
-    """`variables` with those of config.model.start in place.
+    """`variables`, replaced by those of config.model.start.
 
     Args:
       variables: of the model as initialised.
-      config: config.model; `start_only` is searched in paths such as "f_E/Dense_0/kernel", and all
-        that it is in are taken; "" takes everything.
-      objective: its optional `adapt_start(trained, shape)` gives the variables of a relative (a
-        gray model, say) as those of this model (one in colour).
+      config: config.model. Its `start_only` is a regex that is searched in paths such as
+        "f_E/Dense_0/kernel"; the parameters that match are replaced; "" replaces all.
+      objective: its optional `adapt_start(trained, shape)` converts the variables of a related
+        model (a gray one, say) to those of this model (one in colour).
       shape: (h, w, c) of the images.
 
     Raises:
@@ -51,7 +51,7 @@ def started(variables: Variables, config: Config, objective: Objective, shape: S
 
 
 def _chosen(variables: Variables, pattern: str) -> Variables:
-    """Those leaves that the regex is in the path of, without the collection's name."""
+    """The leaves whose path, without the collection's name, matches the regex."""
     try:
         wanted = re.compile(pattern)
     except re.error as e:
@@ -61,7 +61,8 @@ def _chosen(variables: Variables, pattern: str) -> Variables:
 
 
 def check_fit(have: Variables, want: Variables, what: str, remedy: str) -> None:
-    """Raises UserError unless variables can take others' place; the first that differ are named."""
+    """Raises UserError unless `have` has the names and shapes of `want`; the first differences are
+    named."""
     wrong = misfits(have, want)
     if wrong:
         others = f" (and {len(wrong) - 2} more)" if len(wrong) > 2 else ""
@@ -71,7 +72,7 @@ def check_fit(have: Variables, want: Variables, what: str, remedy: str) -> None:
 
 
 def misfits(have: Variables, want: Variables) -> list[str]:
-    """What differs between two trees of variables, in words; [] if one can take the other's place.
+    """How two trees of variables differ in names and shapes, in words; [] if they do not.
 
     >>> misfits({"a": np.zeros(3)}, {"a": np.zeros(4)})
     ['a is (3,), not (4,)']

@@ -1,4 +1,4 @@
-"""The state of a training, which goes from step to step."""
+"""The training state that each step takes and returns."""
 
 import flax.struct
 import jax
@@ -12,14 +12,14 @@ from aejax.types import Variables
 
 @flax.struct.dataclass
 class TrainState:
-    """All that a step reads and writes: a run that is resumed from it repeats the uninterrupted one
-    bit for bit.
+    """All that a step reads and writes. A run resumed from it equals the uninterrupted run bit for
+    bit.
 
     Attributes:
-      step: how many were taken.
+      step: number of steps taken.
       params: the trained parameters, float32; opt_state: what the optimiser keeps.
       ema: the averaged parameters, or None.
-      collections: every other Flax collection, such as code books.
+      collections: all other Flax collections, such as codebooks.
     """
 
     step: Int[Array, ""]
@@ -30,12 +30,12 @@ class TrainState:
 
     @property
     def variables(self) -> Variables:
-        """Those that a step trains, as Flax takes them."""
+        """The trained parameters and the collections, as Flax's `apply` takes them."""
         return {"params": self.params, **self.collections}
 
     @property
     def best_variables(self) -> Variables:
-        """Those that are evaluated and shared: the averaged parameters if there are any."""
+        """The variables to evaluate and to share: with the averaged parameters if there are any."""
         return {"params": self.params if self.ema is None else self.ema, **self.collections}
 
 

@@ -20,7 +20,7 @@ from aejax.types import Batch
 Images = Callable[[PyTree, PyTree, jax.Array, bool], Batch]
 
 
-# Above 60 lines: its functions share the arguments and become one program, so they stay together.
+# Above 60 lines: its inner functions share the arguments and are compiled into one program.
 def make_train_step(
     objective: Objective,
     model: nn.Module,
@@ -36,15 +36,15 @@ def make_train_step(
     """train_step(state, batch, resident, key) -> (state, metrics).
 
     Args:
-      schedule: that of `tx`, for the log.
+      schedule: the learning rate of `tx`, for the log.
       images: (resident, batch, key, training) -> {"image": [b, h, w, c] in [0, 1], ...}; it
         gathers, crops and flips on the device.
-      accumulate: micro-batches of a step, whose gradients are averaged.
-      ema: decay of the averaged parameters, lower in the first steps (warm-up).
-      trained_pattern: regex of the parameters that are trained, as `tx` has it.
+      accumulate: number of micro-batches of a step; their gradients are averaged.
+      ema: decay of the averaged parameters, with a warm-up in the first steps; 0 = none.
+      trained_pattern: regex of the parameters that are trained, the same as in `tx`.
 
-    A step without a finite gradient leaves the state as it was but for the step's number; the
-    metric "skipped" counts them.
+    A step without a finite gradient changes nothing in the state but the step number; the metric
+    "skipped" counts such steps.
     """
 
     def loss_fn(params, collections, batch, key):
@@ -102,8 +102,8 @@ def make_train_step(
 def make_dispatch(train_step: Callable, steps: int) -> Callable:
     """`steps` train steps in one program; batch leaves are [steps, b, ...].
 
-    Metrics are means over the steps, but "skipped", their number. On CPUs a step that holds a
-    convolution's weight gradient as XLA writes it is unrolled: in a loop it is many times slower.
+    Metrics are means over the steps; "skipped" is a sum. On CPUs the loop is unrolled if a step
+    contains XLA's weight gradient of a convolution, which is many times slower inside a loop.
     """
 
     def dispatch(state, batch, resident, key):
@@ -124,7 +124,7 @@ def make_dispatch(train_step: Callable, steps: int) -> Callable:
 
 
 def has_lax_weight_gradient(jaxpr: Any) -> bool:
-    """Whether a convolution in it contracts over the batch, as lax's weight gradient does."""
+    """Whether a convolution contracts over the batch, as the weight gradient of lax does."""
     for eqn in getattr(jaxpr, "jaxpr", jaxpr).eqns:
         if eqn.primitive.name == "conv_general_dilated":
             if eqn.params["dimension_numbers"].lhs_spec[0] != 0:

@@ -1,4 +1,4 @@
-"""When a run stops early: state that every checkpoint keeps beside the TrainState."""
+"""Early stopping: its state is saved in every checkpoint beside the TrainState."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -9,14 +9,14 @@ from aejax.result import Metric
 
 @dataclasses.dataclass
 class Stopping:
-    """How near a run is to stopping early, so that a resumed run stops where an uninterrupted one
-    does.
+    """State of early stopping. It is saved, so that a resumed run stops at the same step as an
+    uninterrupted one.
 
     Attributes:
       by: config.eval.best, the metric that `best` is a score of.
       best: the best score so far, larger is better; None before the first evaluation.
-      worse: evaluations since then.
-      stopped_by: why the run ended before its length; "" while it goes on.
+      worse: evaluations since the best one.
+      stopped_by: why the run ended before train.length; "" while it is running.
     """
 
     by: str = ""
@@ -31,21 +31,21 @@ class Stopping:
         return cls(**{name: v for name, v in values.items() if name in names})
 
     def to_json(self) -> JsonObject:
-        """What a checkpoint keeps."""
+        """The fields as a checkpoint stores them."""
         return dataclasses.asdict(self)
 
     def follow(self, by: str) -> None:
-        """Begins anew if another metric decides from now on."""
+        """Resets the count if config.eval.best has changed."""
         if by != self.by:
             self.by, self.best, self.worse, self.stopped_by = by, None, 0, ""
 
     def lengthened(self) -> None:
-        """The run has become longer: whatever ended it is over, and patience begins anew."""
+        """Clears `stopped_by` and the count: train.length has grown, so the run is resumed."""
         self.worse, self.stopped_by = 0, ""
 
     def evaluated(self, metrics: Mapping[str, float], patience: int) -> None:
-        """Counts an evaluation; sets `stopped_by` after `patience` (0 = never) without a better
-        one."""
+        """Counts an evaluation; sets `stopped_by` after `patience` evaluations without a new best
+        (0 = never)."""
         metric = Metric.parse(self.by)
         if not metric.name:
             return

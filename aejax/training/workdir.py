@@ -1,9 +1,9 @@
-"""The folder of a run: its files, and which keys of its config may change when it goes on.
+"""The folder of a run: its files, and the config keys that may change when it is resumed.
 
     config.json      the whole config, with every default
     spec.json        what the model was made for: shape and type of an example, classes, and the
                      fingerprints of the splits; written before the first step
-    provenance.json  command, versions, machine; each time the run went on, and what was changed
+    provenance.json  command, versions, machine; each resumption and the keys it changed
     checkpoints/     the last ones and the best one
     log.jsonl, pictures/, result.json
 
@@ -32,15 +32,15 @@ from aejax.result import Overrides
 from aejax.types import Shape
 
 Changes = dict[str, list[object]]  # dotted key of the config -> [old value, new value]
-# Regex of the config keys that may change when a run goes on; a change of any other is refused.
+# Regex of the config keys that may change when a run is resumed; any other change is refused.
 CHANGEABLE = re.compile(
     r"(log|eval|checkpoint)\..*|train\.(length|profile)"
     r"|optim\.(lr|schedule|schedule_kwargs|warmup|final_lr)(\..*)?"
 )
-# Those of them that give a finished run something to do.
-WORTH_GOING_ON = re.compile(r"train\.length|eval\.(crop|examples|metrics|best)")
-# Those that change nothing in a finished run: it is not trained further.
-LATE = re.compile(r"optim\..*")
+# Of these, the keys whose change resumes a finished run.
+RESUMES_FINISHED = re.compile(r"train\.length|eval\.(crop|examples|metrics|best)")
+# Those that have no effect on a finished run, as it is not trained any more.
+WITHOUT_EFFECT = re.compile(r"optim\..*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Split:
 
     Attributes:
       source: name of the source and the split in it.
-      images: how many there are.
+      images: their number.
       shape: (h, w, c), or None if they differ in size.
       fingerprint: of the content.
     """
@@ -61,11 +61,11 @@ class Split:
 
     @classmethod
     def of(cls, source: Source) -> "Split":
-        """That of an open data.source.Source."""
+        """The Split of an open data.source.Source."""
         return cls(source.name, len(source), source.shape, source.fingerprint)
 
     def difference(self, now: "Split") -> str:
-        """How `now` differs, in words; "" if the content is the same."""
+        """How the split `now` differs from this one, in words; "" if the content is the same."""
         if self.fingerprint == now.fingerprint:
             return ""
         words = []
@@ -84,7 +84,7 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """What a run's model was made for.
+    """What a run's model was built for: its examples, classes and data.
 
     Attributes:
       example_shape: (h, w, c) of the images that reach the model in training.
@@ -98,7 +98,7 @@ class Spec:
 
     @classmethod
     def of(cls, train: Pipeline, test: Pipeline) -> "Spec":
-        """That of a training and an evaluation pipeline."""
+        """The Spec of a training and an evaluation pipeline."""
         return cls(
             train.image_shape,
             tuple(train.source.class_names),
@@ -106,7 +106,7 @@ class Spec:
         )
 
     def write(self, workdir: pathlib.Path) -> None:
-        """workdir/spec.json."""
+        """Writes workdir/spec.json."""
         values = dataclasses.asdict(self) | {
             "version": 1,
             "channels": self.example_shape[-1],
@@ -116,7 +116,7 @@ class Spec:
 
     @classmethod
     def read(cls, workdir: pathlib.Path) -> "Spec | None":
-        """What `write` wrote; None in the folder of a run of aejax 0.1.
+        """The Spec in workdir/spec.json; None for a run of aejax 0.1, which has none.
 
         Raises:
           UserError: the file is damaged.
@@ -135,7 +135,7 @@ class Spec:
             raise UserError(f"{file} is damaged ({type(e).__name__}); copy the run anew") from e
 
     def check_same(self, now: "Spec", workdir: pathlib.Path) -> None:
-        """Refuses to go on with other data.
+        """Refuses to resume with other data.
 
         Raises:
           UserError: a split has changed; the message says what.
@@ -151,10 +151,10 @@ class Spec:
 
 
 def read_config(workdir: str | pathlib.Path) -> ConfigDict:
-    """The config that a workdir was made with, as today's version understands it.
+    """The config of the run in a workdir, converted to the keys and names of this version.
 
     Raises:
-      UserError: there is none.
+      UserError: the folder has no config.json, or it is damaged.
     """
     file = pathlib.Path(workdir) / "config.json"
     if not file.is_file():
@@ -168,10 +168,12 @@ def read_config(workdir: str | pathlib.Path) -> ConfigDict:
 
 
 def changed_keys(workdir: pathlib.Path, config: ConfigDict) -> Changes:
-    """{"optim.lr": [old, new], ...} of the run in `workdir` and `config`; {} where there is no run.
+    """How `config` differs from that of the run in `workdir`: {"optim.lr": [old, new], ...}.
+
+    {} if there is no run.
 
     Raises:
-      UserError: a key differs that makes another run.
+      UserError: a key that may not change differs.
     """
     if not (workdir / "config.json").exists():
         return {}
@@ -207,7 +209,7 @@ def record(
     command: str,
     changed: Changes,
 ) -> None:
-    """Writes config.json, spec.json and provenance.json: the folder is this run's from now on."""
+    """Writes config.json, spec.json and provenance.json, which claims the folder for this run."""
     file = workdir / "provenance.json"
     now = provenance(command)
     if (workdir / "config.json").exists() and file.exists():
@@ -222,17 +224,17 @@ def record(
 
 
 def has_more_to_do(workdir: pathlib.Path, changed: Changes) -> bool:
-    """Whether a finished run goes on because of the keys that have changed.
+    """Whether the changed keys resume a finished run.
 
     Raises:
-      UserError: a key has changed that changes nothing in a finished run, such as optim.lr.
+      UserError: a changed key has no effect on a finished run, such as optim.lr.
     """
-    if any(WORTH_GOING_ON.fullmatch(key) for key in changed):
+    if any(RESUMES_FINISHED.fullmatch(key) for key in changed):
         return True
-    late = [key for key in changed if LATE.fullmatch(key)]
-    if late:
+    without_effect = [key for key in changed if WITHOUT_EFFECT.fullmatch(key)]
+    if without_effect:
         raise UserError(
-            f"{workdir} is finished, so that {late[0]} changes nothing; give a longer "
+            f"{workdir} is finished, so that {without_effect[0]} changes nothing; give a longer "
             "train.length as well, or another --workdir"
         )
     return False
@@ -240,10 +242,10 @@ def has_more_to_do(workdir: pathlib.Path, changed: Changes) -> bool:
 
 @contextlib.contextmanager
 def leased(workdir: pathlib.Path) -> Generator[None]:
-    """Makes the folder if need be and holds its lease: one process trains in it at a time.
+    """Creates the folder if needed and holds its lease: one process trains in it at a time.
 
     Raises:
-      UserError: another process trains there, or it cannot be written.
+      UserError: another process trains there, or the folder cannot be written.
     """
     refused, lock, is_new = "", None, not workdir.exists()
     if jax.process_index() == 0:
@@ -267,5 +269,5 @@ def leased(workdir: pathlib.Path) -> Generator[None]:
 
 
 def unusable(workdir: pathlib.Path, error: OSError) -> UserError:
-    """The sentence for a folder that cannot be made or written."""
+    """The error of a folder that cannot be created or written."""
     return UserError(f"cannot use {workdir} as workdir: {error.strerror or error}")
