@@ -8,7 +8,7 @@ checkpoint, signals.
 import dataclasses
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
@@ -102,11 +102,18 @@ class Loop:
       pending: the last dispatch, while its metrics may still be computed.
       window: metrics of the dispatches since the last line of the log.
       skipped: steps in a row, up to now, without a finite gradient.
+      now: the clock, in seconds.
     """
 
-    def __init__(self, run: PreparedRun, quiet: bool = False):
+    def __init__(
+        self,
+        run: PreparedRun,
+        quiet: bool = False,
+        now: Callable[[], float] = time.perf_counter,
+    ):
         config, clock, start = run.parts.config, run.parts.clock, run.start
         self.prepared, self.config, self.stopping = run, config, run.stopping
+        self.now = now
         self.stopping.follow(config.eval.best)
         self.step, self.total, self.dispatches = start, run.parts.steps, 0
         self.pending: tuple[int, int, PyTree] | None = None  # step, count, metrics on the devices
@@ -116,7 +123,7 @@ class Loop:
         self.save_due = Due(config.checkpoint.every, clock, "checkpoint.every", start)
         self.eval_every = clock.steps(config.eval.every, "eval.every") if config.eval.every else 0
         self.evaluation_seconds = float("inf")  # the quickest so far: the first one compiles
-        self.throughput = Throughput(start, config.data.batch)
+        self.throughput = Throughput(start, config.data.batch, now)
         self.progress = Progress(self.total, quiet)
         self.announced: set[int] = set()  # sizes of the programs that were said to be compiled
 
@@ -164,20 +171,20 @@ class Loop:
     def _next_batch(self, batches: Iterator[PyTree]) -> tuple[PyTree, int, float]:
         """A batch on the devices, its number of steps, and the seconds that it was waited for."""
         with self.prepared.watch("data wait"):
-            begun = time.perf_counter()
+            begun = self.now()
             batch = next(batches)
             count = len(jax.tree.leaves(batch)[0])
             batch = self.prepared.sharding.place_batch(batch)
-            return batch, count, time.perf_counter() - begun
+            return batch, count, self.now() - begun
 
     def _send(self, batch: PyTree, count: int) -> PyTree:
         """Sends `count` steps to the devices; their metrics, still to be computed."""
-        run, begun = self.prepared, time.perf_counter()
+        run, begun = self.prepared, self.now()
         if count not in self.announced:
             self.progress.note(f"compiling the step ({count} in one program)")
             self.announced.add(count)
         program = run.program(count)
-        self.throughput.leave_out(time.perf_counter() - begun)  # compiling is no training
+        self.throughput.leave_out(self.now() - begun)  # compiling is no training
         with run.watch("step"):
             run.state, metrics = program(run.state, batch, run.resident, run.key)
         self.step, self.dispatches = self.step + count, self.dispatches + 1
@@ -234,10 +241,10 @@ class Loop:
         every = self.eval_every
         if not every or self.step // every == (self.step - count) // every:
             return None
-        begun = time.perf_counter()
+        begun = self.now()
         with self.prepared.watch("evaluate"):
             metrics = self.prepared.evaluate().metrics
-        self.evaluation_seconds = min(self.evaluation_seconds, time.perf_counter() - begun)
+        self.evaluation_seconds = min(self.evaluation_seconds, self.now() - begun)
         self.stopping.evaluated(metrics, self.config.train.patience)
         self.throughput.restart(self.step)
         return metrics
