@@ -29,7 +29,7 @@ from aejax import files  # noqa: E402
 from aejax.machine import speed  # noqa: E402
 
 # As if bfloat16 products had been timed to be no faster: read here and by processes of tests.
-# Tests that are about the other form ask for it, by `ops.forms` or in place of `bf16_gain`.
+# Tests that are about the other form ask for it, by `ops.forms` or by an AEJAX_CACHE of their own.
 speed.measurement_file().parent.mkdir(parents=True, exist_ok=True)
 files.write_atomically(speed.measurement_file(), '{"f32": 1.0, "bf16": 1.0}')
 assert speed.bf16_gain() == 1

@@ -12,26 +12,25 @@ import pathlib
 import platform
 import sys
 
-PCI = "/sys/bus/pci/devices"
 # Flags of CPUs that multiply bfloat16 faster than float32.
 BF16_FLAGS = ("amx_bf16", "avx512_bf16")
 
 
-def expects_accelerator() -> bool:
+def expects_accelerator(dev: str = "/dev") -> bool:
     """Whether jax would find a GPU or TPU here: by JAX_PLATFORMS, else by the device files."""
     asked = os.environ.get("JAX_PLATFORMS", "")
     if asked:
         return asked.split(",")[0] != "cpu"
-    devices = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/accel0", "/dev/accel/accel0")
-    return any(map(os.path.exists, devices)) or "TPU_NAME" in os.environ
+    names = ("nvidiactl", "nvidia0", "kfd", "accel0", "accel/accel0")
+    return "TPU_NAME" in os.environ or any(os.path.exists(f"{dev}/{name}") for name in names)
 
 
-def without_tpu() -> dict[str, str]:
+def without_tpu(dev: str = "/dev", pci: str = "/sys/bus/pci/devices") -> dict[str, str]:
     """{"JAX_PLATFORMS": "cpu"} where libtpu is installed to compile with (`aejax[aot]`) and no TPU
     is there: jax would start libtpu, which fails and says so in six lines. Empty elsewhere."""
-    vendors = {f.read_text().strip() for f in pathlib.Path(PCI).glob("*/vendor")}
-    google = "0x1ae0" in vendors or glob.glob("/dev/vfio/*")
-    if "JAX_PLATFORMS" in os.environ or expects_accelerator() or google:
+    vendors = {f.read_text().strip() for f in pathlib.Path(pci).glob("*/vendor")}
+    google = "0x1ae0" in vendors or glob.glob(f"{dev}/vfio/*")
+    if "JAX_PLATFORMS" in os.environ or expects_accelerator(dev) or google:
         return {}
     return {"JAX_PLATFORMS": "cpu"} if importlib.util.find_spec("libtpu") else {}
 

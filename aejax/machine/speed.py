@@ -8,6 +8,7 @@ import json
 import pathlib
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from aejax import files
@@ -22,8 +23,6 @@ def bf16_gain() -> float:
     The timing takes a quarter of a second, once per kind of CPU and version of jax: it is kept in
     `cache_folder()`.
     """
-    if not cpu.features() & set(cpu.BF16_FLAGS) or sys.platform != "linux":
-        return 1.0
     gflops = measured()
     return gflops["bf16"] / gflops["f32"]
 
@@ -35,21 +34,10 @@ def measurement_file() -> pathlib.Path:
     return cache_folder() / f"speed-{cpu.identifier()}-jax{jax.__version__}.json"
 
 
-@functools.cache
 def measured() -> dict[str, float]:
-    """GFLOP/s of a matrix product in float32 and bfloat16, from the disk if it is there."""
-    path = measurement_file()
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        pass
-    gflops = measure()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_atomically(path, json.dumps(gflops))
-    except OSError:
-        pass
-    return gflops
+    """GFLOP/s of a matrix product in float32 and bfloat16: {"f32": 1, "bf16": 1}, not timed, on a
+    CPU without instructions for bfloat16."""
+    return timed_once(measurement_file(), cpu.features())
 
 
 def measure(n: int = 1024, repeats: int = 7) -> dict[str, float]:
@@ -77,4 +65,31 @@ def _measure(n: int, repeats: int) -> dict[str, float]:
                 f(x, x).block_until_ready()
                 best = min(best, time.perf_counter() - start)
             gflops[name] = round(2 * n**3 / best / 1e9, 1)
+    return gflops
+
+
+@functools.cache
+def timed_once(
+    path: pathlib.Path,
+    features: frozenset[str],
+    measure: Callable[[], dict[str, float]] = measure,
+) -> dict[str, float]:
+    """What `path` holds; else what `measure` returns, kept there.
+
+    Args:
+      path: a `measurement_file()`, or none yet.
+      features: the CPU's flags; without one of cpu.BF16_FLAGS nothing is timed.
+    """
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        pass
+    if not features & set(cpu.BF16_FLAGS) or sys.platform != "linux":
+        return {"f32": 1.0, "bf16": 1.0}
+    gflops = measure()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_atomically(path, json.dumps(gflops))
+    except OSError:
+        pass
     return gflops

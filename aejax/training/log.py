@@ -146,16 +146,17 @@ class Throughput:
     Args:
       step: the first step, from which it measures.
       batch: examples in a step.
+      now: the clock, in seconds.
     """
 
-    def __init__(self, step: int, batch: int):
-        self.batch = batch
+    def __init__(self, step: int, batch: int, now: Callable[[], float] = time.perf_counter):
+        self.batch, self.now = batch, now
         self.spans: list[tuple[int, float]] = []  # steps, seconds
         self.restart(step)
 
     def restart(self, step: int) -> None:
         """The next span begins at `step`, now."""
-        self.step, self.begun = step, time.perf_counter()
+        self.step, self.begun = step, self.now()
 
     def leave_out(self, seconds: float) -> None:
         """Takes `seconds` out of the present span."""
@@ -163,7 +164,7 @@ class Throughput:
 
     def measure(self, step: int) -> float:
         """Examples per second of the present span, which ends at `step`; the next one begins."""
-        span = (step - self.step, time.perf_counter() - self.begun)
+        span = (step - self.step, self.now() - self.begun)
         self.spans.append(span)
         self.restart(step)
         return span[0] * self.batch / span[1]

@@ -8,7 +8,7 @@ checkpoint, signals.
 import dataclasses
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
@@ -102,14 +102,21 @@ class Loop:
 
     Attributes:
       step: steps of the run that were dispatched; dispatches: programs sent by this process.
-      pending: the last dispatch, whose metrics may still be being computed.
+      pending: the last dispatch, whose metrics may not be computed yet.
       window: metrics of the dispatches since the last line of the log.
       skipped: consecutive steps, up to now, without a finite gradient.
+      now: the clock, in seconds.
     """
 
-    def __init__(self, run: PreparedRun, quiet: bool = False):
+    def __init__(
+        self,
+        run: PreparedRun,
+        quiet: bool = False,
+        now: Callable[[], float] = time.perf_counter,
+    ):
         config, clock, start = run.parts.config, run.parts.clock, run.start
         self.prepared, self.config, self.stopping = run, config, run.stopping
+        self.now = now
         self.stopping.follow(config.eval.best)
         self.step, self.total, self.dispatches = start, run.parts.steps, 0
         self.pending: tuple[int, int, PyTree] | None = None  # step, count, metrics on the devices
@@ -119,7 +126,7 @@ class Loop:
         self.save_due = Due(config.checkpoint.every, clock, "checkpoint.every", start)
         self.eval_every = clock.steps(config.eval.every, "eval.every") if config.eval.every else 0
         self.evaluation_seconds = float("inf")  # of the fastest so far: the first one compiles
-        self.throughput = Throughput(start, config.data.batch)
+        self.throughput = Throughput(start, config.data.batch, now)
         self.progress = Progress(self.total, quiet)
         self.announced: set[int] = set()  # program sizes whose compilation was announced
 
@@ -142,7 +149,7 @@ class Loop:
                     # 2. The steps are dispatched; nothing waits for them.
                     metrics = self._send(batch, count)
                     hosts.note(self.step, waited / count)
-                    # 3. The metrics of the previous dispatch, so that the devices never wait for it.
+                    # 3. The metrics of the previous dispatch: the devices never wait for us.
                     last = self._settle()
                     self.pending = (self.step, count, metrics)
                     self._end_profile(count)
@@ -167,20 +174,20 @@ class Loop:
     def _next_batch(self, batches: Iterator[PyTree]) -> tuple[PyTree, int, float]:
         """(batch on the devices, number of steps in it, seconds the loop waited for it)."""
         with self.prepared.watch("data wait"):
-            begun = time.perf_counter()
+            begun = self.now()
             batch = next(batches)
             count = len(jax.tree.leaves(batch)[0])
             batch = self.prepared.sharding.place_batch(batch)
-            return batch, count, time.perf_counter() - begun
+            return batch, count, self.now() - begun
 
     def _send(self, batch: PyTree, count: int) -> PyTree:
         """Dispatches `count` steps to the devices and returns their metrics, not yet computed."""
-        run, begun = self.prepared, time.perf_counter()
+        run, begun = self.prepared, self.now()
         if count not in self.announced:
             self.progress.note(f"compiling the step ({count} in one program)")
             self.announced.add(count)
         program = run.program(count)
-        self.throughput.leave_out(time.perf_counter() - begun)  # compile time is not training time
+        self.throughput.leave_out(self.now() - begun)  # compile time is not training time
         with run.watch("step"):
             run.state, metrics = program(run.state, batch, run.resident, run.key)
         self.step, self.dispatches = self.step + count, self.dispatches + 1
@@ -237,10 +244,10 @@ class Loop:
         every = self.eval_every
         if not every or self.step // every == (self.step - count) // every:
             return None
-        begun = time.perf_counter()
+        begun = self.now()
         with self.prepared.watch("evaluate"):
             metrics = self.prepared.evaluate().metrics
-        self.evaluation_seconds = min(self.evaluation_seconds, time.perf_counter() - begun)
+        self.evaluation_seconds = min(self.evaluation_seconds, self.now() - begun)
         self.stopping.evaluated(metrics, self.config.train.patience)
         self.throughput.restart(self.step)
         return metrics

@@ -76,7 +76,7 @@ def train(
                 print(splits.line, file=sys.stderr, flush=True)
             run.claim(overrides or {}, command, changed)
             summary = Loop(run, quiet).run()
-            evaluation = _measured(run)
+            evaluation = measured(run)
             best = run.checkpoints.best_step()
         finally:
             run.close()
@@ -86,7 +86,7 @@ def train(
     return result
 
 
-def _measured(run: PreparedRun) -> Evaluation:
+def measured(run: PreparedRun) -> Evaluation:
     """Evaluates the last state; the metrics are saved with its checkpoint."""
     with run.watch("checkpoint"):  # first without metrics: a failing evaluation loses no training
         run.save()

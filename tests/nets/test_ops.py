@@ -1,5 +1,7 @@
 """Every form of every operation against the plain one: values, gradients, and transformations."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 from aejax.errors import UserError
 from aejax.machine import speed
-from aejax.nets import ops
+from aejax.nets import ops, target
 from tests.helpers import others_slow
 
 TOLERANCE = {"cpu_f32": 1e-5, "cpu_bf16": 1e-2}
@@ -204,26 +206,38 @@ def test_shuffle_inverts_unshuffle():
         ops.shuffle(x, 2)
 
 
-def test_forms_are_chosen_and_overridden(monkeypatch):
-    monkeypatch.setattr(speed, "bf16_gain", lambda: 1.0)
+@pytest.fixture
+def gain(monkeypatch, tmp_path):
+    """Makes bfloat16 products so many times faster than float32 ones, by the file that says so."""
+
+    def set_gain(times):
+        monkeypatch.setenv("AEJAX_CACHE", str(tmp_path / str(times)))
+        speed.measurement_file().parent.mkdir()
+        speed.measurement_file().write_text(json.dumps({"f32": 1.0, "bf16": times}))
+
+    return set_gain
+
+
+def test_forms_are_chosen_and_overridden(gain):
+    gain(1.0)
     assert ops.form("conv") == "cpu_f32"
     with ops.forms(conv="plain"):
         assert (ops.form("conv"), ops.form("dense")) == ("plain", "cpu_f32")
         with ops.forms(all="auto", dense="cpu_bf16"):
             assert (ops.form("conv"), ops.form("dense")) == ("cpu_f32", "cpu_bf16")
         assert ops.form("conv") == "plain"
-    monkeypatch.setattr(speed, "bf16_gain", lambda: 1.9)
+    gain(1.9)
     assert (ops.form("conv"), ops.form("dense")) == ("cpu_f32", "cpu_bf16")
     assert ops.form("dense", normal(0, 32, 64), 32 * 64 * 64) == "cpu_f32"  # too small to gain
-    monkeypatch.setattr(speed, "bf16_gain", lambda: 4.0)
+    gain(4.0)
     assert ops.form("conv") == ops.form("dense") == "cpu_bf16"
     assert ops.form("depthwise") == "cpu_f32"  # matrix units are of no use to it
     with jax.default_matmul_precision("highest"):
         assert ops.form("conv") == "cpu_f32"
     traced = ops.traced_with({"conv": "plain"}, lambda: ops.form("conv"))
     assert (traced(), ops.form("conv")) == ("plain", "cpu_bf16")
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert ops.form("conv") == "plain"
+    with target.compiling_for("gpu"):
+        assert ops.form("conv") == "plain"
     for wrong in ({"convolution": "plain"}, {"conv": "fast"}):
         with pytest.raises(UserError, match="known"):
             with ops.forms(**wrong):
@@ -231,8 +245,8 @@ def test_forms_are_chosen_and_overridden(monkeypatch):
 
 
 @pytest.mark.parametrize("c, o, taken", [(12, 64, False), (32, 32, False), (64, 64, True)])
-def test_narrow_products_stay_in_float32(monkeypatch, c, o, taken):
-    monkeypatch.setattr(speed, "bf16_gain", lambda: 1.9)
+def test_narrow_products_stay_in_float32(gain, c, o, taken):
+    gain(1.9)
     x, w = (jax.ShapeDtypeStruct(s, jnp.float32) for s in ((1 << 14, c), (c, o)))
     assert ("bf16" in str(jax.make_jaxpr(ops.dense)(x, w))) == taken
 

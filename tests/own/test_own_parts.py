@@ -21,6 +21,8 @@ from aejax.errors import UserError
 from aejax.registry import lookup
 from aejax.training.optim import build_optimiser, build_schedule
 from aejax.units import Clock
+from tests.helpers import PROGRAMS
+from tests.training.interrupted import train_until
 
 P = "my_package.parts:"
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -57,11 +59,10 @@ def test_every_part_by_name_in_every_verb(project, capsys):
 @pytest.mark.slow
 def test_the_installed_command_and_its_workers_find_the_package(project):
     """`aejax` as installed has not the current folder on its path, as `python -m` has."""
-    command = "import sys; from aejax.cli import main; sys.exit(main())"
     env = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", command, "study", "experiment.py", "--directory", "study",
-         "--workers", "2"],
+        [sys.executable, PROGRAMS / "installed_command.py", "study", "experiment.py",
+         "--directory", "study", "--workers", "2"],
         env=env, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -72,7 +73,7 @@ def test_the_folder_of_a_run_brings_no_code(project, monkeypatch, capsys):
     """Not even to a user who stands in it."""
     assert main(["train", "--config", "experiment.py", "--workdir", "run", "--quiet"]) == 0
     shutil.move("my_package", "run/my_package")
-    monkeypatch.setattr(sys, "path", [p for p in sys.path if p != str(project)])
+    sys.path.remove(str(project))  # of the fixture's own list
     for name in [n for n in sys.modules if n.startswith("my_package")]:
         del sys.modules[name]
     monkeypatch.chdir("run")
@@ -85,26 +86,8 @@ def test_a_run_with_dropout_resumes_exactly(project):
     train = ["train", "--config", "experiment.py", "--quiet", "--config.train.length=6 steps"]
     assert main([*train, "--workdir", "whole"]) == 0
     config = configs.load("experiment.py", ["checkpoint.every=1 steps"])
-    from aejax.training import run
-    from aejax.training.prepared import PreparedRun
-
-    class Stop(Exception):
-        pass
-
-    counts = []
-    program = PreparedRun.program
-
-    def stops_after_three_steps(self, count):
-        if len(counts) > 3:  # the first one is compiled before the loop
-            raise Stop
-        counts.append(count)
-        return program(self, count)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(PreparedRun, "program", stops_after_three_steps)
-        with pytest.raises(Stop):
-            run.train(config, "halves", quiet=True)
-    run.train(config, "halves", quiet=True)
+    train_until(config, "halves", 3)
+    aejax.train(config, "halves", quiet=True)
     whole, halves = aejax.load("whole"), aejax.load("halves")
     assert whole.step == halves.step == 6
     jax.tree.map(np.testing.assert_array_equal, whole.variables, halves.variables)

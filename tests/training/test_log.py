@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import struct
 import sys
 
 import numpy as np
@@ -9,67 +10,62 @@ import pytest
 
 from aejax import cli
 from aejax.config import load
-from aejax.training import log as logs
-from aejax.training import loop, run
+from aejax.training import run
 from aejax.training.evaluate import RANKS
+from aejax.training.log import Progress
+from aejax.training.loop import Loop
 from aejax.training.prepared import PreparedRun
 from tests.helpers import tiny
 from tests.test_config import ROOT
+from tests.training.interrupted import prepared
 
 QUICK = str(ROOT / "experiments" / "quickstart.py")
 
 
-class Clock:
-    """A clock that moves only when it is told to."""
+class SlowRun(PreparedRun):
+    """On a machine where compiling takes 1000 s, a step 0.1 s and an evaluation 3 s."""
 
-    def __init__(self):
-        self.now = 0.0
+    seconds = 0.0  # of the machine's clock
+    seen = frozenset()  # sizes of the programs that are compiled
 
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def shown(monkeypatch):
-    """Every (step, seconds left) that a run would draw."""
-    rows = []
-    monkeypatch.setattr(
-        logs.Progress,
-        "show",
-        lambda self, step, values, rate, seconds: rows.append((step, seconds)),
-    )
-    return rows
-
-
-def test_the_time_left_leaves_compilation_out(tmp_path, monkeypatch, shown):
-    """A step of 0.1 s, a compilation of 1000 s, an evaluation of 3 s every 10 steps."""
-    clock = Clock()
-    monkeypatch.setattr(loop.time, "perf_counter", clock)
-    program, evaluate, compiled = PreparedRun.program, PreparedRun.evaluate, set()
-
-    def slow_to_compile(self, count):
-        clock.now += 0 if count in compiled else 1000
-        compiled.add(count)
+    def program(self, count):
+        self.seconds += 0 if count in self.seen else 1000
+        self.seen |= {count}
 
         def step(*arguments):
-            clock.now += 0.1
-            return program(self, count)(*arguments)
+            self.seconds += 0.1
+            return super(SlowRun, self).program(count)(*arguments)
 
         return step
 
-    def slow_to_evaluate(self):
-        clock.now += 3
-        return evaluate(self)
+    def evaluate(self):
+        self.seconds += 3
+        return super().evaluate()
 
-    monkeypatch.setattr(PreparedRun, "program", slow_to_compile)
-    monkeypatch.setattr(PreparedRun, "evaluate", slow_to_evaluate)
+
+class Shown(Progress):
+    """Keeps the seconds left at each step, and draws nothing."""
+
+    def __init__(self):
+        super().__init__(40, quiet=True)
+        self.left = {}
+
+    def show(self, step, values, examples_per_sec, seconds):
+        self.left[step] = seconds
+
+
+def test_the_time_left_leaves_compilation_out(tmp_path):
     config = tiny(train__length="40 steps", log__every="1 steps", eval__every="10 steps")
-    run.train(config, tmp_path, quiet=True)
-    left = dict(shown)
+    with prepared(config, tmp_path, SlowRun) as run:
+        loop = Loop(run, now=lambda: run.seconds)
+        loop.progress = Shown()
+        loop.run()
+    assert run.seconds > 1000
+    left = loop.progress.left
     assert left[5] == pytest.approx(35 * 0.1, rel=0.05)
     assert left[15] == pytest.approx(25 * 0.1 + 3 * 3, rel=0.05)
     assert left[40] == 0
-    later = [seconds for step, seconds in shown if step > 10]
+    later = [seconds for step, seconds in left.items() if step > 10]
     assert all(a > b for a, b in itertools.pairwise(later))
 
 
@@ -104,27 +100,27 @@ def test_wandb_that_is_not_installed_is_one_line(tmp_path, capsys, monkeypatch):
     )
 
 
-def test_every_log_ends_in_the_final_evaluation(tmp_path, monkeypatch):
-    written = []
+def scalars(folder):
+    """{step: {name: value}} of TensorBoard's files."""
+    from tensorboardX.proto.event_pb2 import Event
 
-    class Writer:
-        def __init__(self, workdir):
-            pass
+    steps = {}
+    for file in folder.glob("events.out.tfevents.*"):
+        data = file.read_bytes()
+        while data:  # length (8 bytes), its checksum (4), an event, its checksum (4)
+            (n,) = struct.unpack("<Q", data[:8])
+            event, data = Event.FromString(data[12 : 12 + n]), data[16 + n :]
+            for value in event.summary.value:
+                if value.HasField("simple_value"):
+                    steps.setdefault(event.step, {})[value.tag] = value.simple_value
+    return steps
 
-        def scalars(self, step, values):
-            written.append((step, values))
 
-        def images(self, step, pictures):
-            pass
-
-        def close(self):
-            pass
-
-    monkeypatch.setattr(logs, "_TensorBoard", Writer)
+def test_every_log_ends_in_the_final_evaluation(tmp_path):
     result = run.train(tiny(log__tensorboard=True), tmp_path, quiet=True)
-    step, values = written[-1]
-    assert step == 20
-    assert values == {k.replace("test/", "eval/"): v for k, v in result.metrics.items()}
+    expected = {k.replace("test/", "eval/"): v for k, v in result.metrics.items()}
+    last = {k: v for k, v in scalars(tmp_path)[20].items() if k.startswith("eval/")}
+    assert last == pytest.approx(expected, rel=1e-6)
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert rows[-1]["eval/psnr"] == pytest.approx(values["eval/psnr"], rel=1e-5)
+    assert rows[-1]["eval/psnr"] == pytest.approx(expected["eval/psnr"], rel=1e-5)
     assert np.isfinite(rows[-1]["eval/psnr"])

@@ -12,12 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aejax.errors import SavedAndStopped, UserError
+from aejax.errors import UserError
 from aejax.loading import load
-from aejax.training import checkpoint, loop, run
+from aejax.training import checkpoint, run
 from aejax.training.state import TrainState
 from aejax.training.workdir import read_config
 from tests.helpers import tiny
+from tests.training.interrupted import train_until
 
 CORRUPT = ({"name": "gaussian", "sigma": (0.0, 50.0)},)  # so that resuming must get the keys right
 
@@ -26,11 +27,6 @@ def config():
     c = tiny(optim__ema=0.9, optim__name="adamw", train__steps_per_dispatch=2)
     c.corrupt = CORRUPT
     return c
-
-
-def stop_at(monkeypatch, dispatch):
-    """The loop is asked to stop after `dispatch` dispatches, as by SIGTERM."""
-    monkeypatch.setattr(loop, "agree", lambda flags, n: [flags[0], flags[1] or n == dispatch])
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +40,9 @@ def params(folder):
     return jax.device_get(load(folder).variables["params"])
 
 
-def test_resumed_equals_uninterrupted_bit_for_bit(whole, tmp_path, monkeypatch):
+def test_resumed_equals_uninterrupted_bit_for_bit(whole, tmp_path):
     for dispatch in (3, 4):
-        with monkeypatch.context() as patch:
-            stop_at(patch, dispatch)
-            with pytest.raises(SavedAndStopped, match="saved step"):
-                run.train(config(), tmp_path, quiet=True)
+        train_until(config(), tmp_path, dispatch)
     result = run.train(config(), tmp_path, quiet=True)
     jax.tree.map(np.testing.assert_array_equal, params(tmp_path), params(whole[0]))
     assert result.metrics == whole[1].metrics
@@ -88,18 +81,14 @@ def damage(folder, how):
 
 
 @pytest.mark.parametrize("how", ["cut", "missing"])
-def test_a_damaged_checkpoint_is_skipped(whole, tmp_path, monkeypatch, how):
-    c = config()
+def test_a_damaged_checkpoint_is_skipped(whole, tmp_path, how):
     for dispatch in (3, 2):
-        with monkeypatch.context() as patch:
-            stop_at(patch, dispatch)
-            with pytest.raises(SavedAndStopped):
-                run.train(c, tmp_path, quiet=True)
+        train_until(config(), tmp_path, dispatch)
     steps = sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit())
     assert steps == [6, 10]
     damage(tmp_path / "checkpoints" / "10", how)
     with pytest.warns(UserWarning, match="checkpoint 10 .* damaged"):
-        run.train(c, tmp_path, quiet=True)
+        run.train(config(), tmp_path, quiet=True)
     jax.tree.map(np.testing.assert_array_equal, params(tmp_path), params(whole[0]))
 
 
@@ -156,12 +145,9 @@ def test_python_api(whole):
         load(whole[0] / "nothing")
 
 
-def test_a_run_of_an_older_version_goes_on(tmp_path, monkeypatch):
+def test_a_run_of_an_older_version_goes_on(tmp_path):
     """A key that came since, at its default, makes no other config; at another value it does."""
-    with monkeypatch.context() as patch:
-        stop_at(patch, 3)
-        with pytest.raises(SavedAndStopped, match="saved step"):
-            run.train(config(), tmp_path, quiet=True)
+    train_until(config(), tmp_path, 3)
     file = tmp_path / "config.json"
     old = json.loads(file.read_text())
     del old["data"]["folds"], old["data"]["fold"], old["train"]["patience"], old["ops"]

@@ -13,21 +13,18 @@ from PIL import Image
 import aejax
 from aejax import lease
 from aejax.cli import main
-from aejax.errors import SavedAndStopped, UserError
+from aejax.errors import UserError
 from aejax.loading import load
-from aejax.training import loop
-from aejax.training.evaluate import Evaluator
+from aejax.training.loop import Loop
+from aejax.training.prepared import PreparedRun
+from aejax.training.run import measured
 from tests.helpers import tiny
+from tests.training.interrupted import prepared, train_until
 
 
 def train(workdir, **changes):
     options = {k: changes.pop(k) for k in ("data_dir", "accept_data") if k in changes}
     return aejax.train(tiny(**changes), workdir, quiet=True, **options)
-
-
-def stop_at(monkeypatch, dispatch):
-    """The loop is asked to stop after `dispatch` dispatches, as by SIGTERM."""
-    monkeypatch.setattr(loop, "agree", lambda flags, n: [flags[0], flags[1] or n == dispatch])
 
 
 def provenance(workdir):
@@ -114,12 +111,9 @@ def test_more_epochs_is_one_command(short, tmp_path, capsys):
         pytest.param("train__profile", (1, 1), marks=pytest.mark.slow),
     ],
 )
-def test_keys_that_may_change_on_the_way(tmp_path, monkeypatch, key, value):
+def test_keys_that_may_change_on_the_way(tmp_path, key, value):
     base = {"optim__schedule": "linear", "eval__every": "5 steps"}
-    with monkeypatch.context() as patch:
-        stop_at(patch, 12)
-        with pytest.raises(SavedAndStopped):
-            train(tmp_path, **base)
+    train_until(tiny(**base), tmp_path, 12)
     assert train(tmp_path, **base | {key: value}).steps == 20
     changed = provenance(tmp_path)["continued"][-1]["changed"]
     assert list(changed) == [key.replace("__", ".")]
@@ -163,12 +157,10 @@ def folder(tmp_path):
     return tmp_path / "data"
 
 
-def test_changed_data_are_refused_and_can_be_accepted(folder, tmp_path, monkeypatch):
-    config = {"data__source": "folder:p", "data_dir": str(folder), "eval__examples": 0}
-    with monkeypatch.context() as patch:
-        stop_at(patch, 5)
-        with pytest.raises(SavedAndStopped):
-            train(tmp_path / "run", **config)
+def test_changed_data_are_refused_and_can_be_accepted(folder, tmp_path):
+    config = {"data__source": "folder:p", "eval__examples": 0}
+    train_until(tiny(**config), tmp_path / "run", 5, data_dir=str(folder))
+    config["data_dir"] = str(folder)
     for file in sorted(folder.rglob("*.png"))[:3]:
         file.unlink()
     with pytest.raises(UserError, match="train images of .*27 images then, 25 now.*accept-data"):
@@ -231,27 +223,31 @@ def test_a_silent_holder_on_another_machine_is_waited_for(tmp_path, capsys):
 # --- nothing is lost ------------------------------------------------------------------------------
 
 
-def test_patience_survives_a_resume(tmp_path, monkeypatch):
+def test_patience_survives_a_resume(tmp_path):
     c = {"eval__every": "2 steps", "train__patience": 4, "train__length": "60 steps"}
     c |= {"optim__lr": 1e-12, "checkpoint__keep": 1}
     whole = train(tmp_path / "whole", **c)
     assert "did not improve in 4" in whole.stopped_by
-    with monkeypatch.context() as patch:
-        stop_at(patch, whole.steps - 3)
-        with pytest.raises(SavedAndStopped):
-            train(tmp_path / "cut", **c)
+    train_until(tiny(**c), tmp_path / "cut", whole.steps - 3)
     cut = train(tmp_path / "cut", **c)
     assert (cut.steps, cut.stopped_by) == (whole.steps, whole.stopped_by)
 
 
-def test_the_final_state_is_saved_before_the_final_evaluation(tmp_path, monkeypatch):
-    def broken(*_, **__):
-        raise RuntimeError("a broken metric")
+class BrokenMetric(PreparedRun):
+    """Its evaluation fails."""
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Evaluator, "__call__", broken)
-        with pytest.raises(RuntimeError, match="a broken metric"):
-            train(tmp_path)
+    def evaluate(self):
+        raise ZeroDivisionError
+
+
+def train_and_fail(config, workdir):
+    with prepared(config, workdir, BrokenMetric) as run, pytest.raises(ZeroDivisionError):
+        Loop(run, quiet=True).run()
+        measured(run)
+
+
+def test_the_final_state_is_saved_before_the_final_evaluation(tmp_path):
+    train_and_fail(tiny(), tmp_path)
     assert load(tmp_path).step == 20 and not (tmp_path / "result.json").exists()
     log = (tmp_path / "log.jsonl").read_text()
     assert train(tmp_path).steps == 20
@@ -259,14 +255,10 @@ def test_the_final_state_is_saved_before_the_final_evaluation(tmp_path, monkeypa
     assert trained == [x for x in log.splitlines() if "grad_norm" in x]  # nothing trained again
 
 
-def test_a_run_that_stopped_early_does_not_go_on_after_a_broken_evaluation(tmp_path, monkeypatch):
+def test_a_run_that_stopped_early_does_not_go_on_after_a_broken_evaluation(tmp_path):
     c = {"train__stop_loss": 10.0, "train__length": "50 steps"}
-    calls = Evaluator.__call__
-    monkeypatch.setattr(Evaluator, "__call__", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        train(tmp_path, **c)
+    train_and_fail(tiny(**c), tmp_path)
     step = load(tmp_path).step
-    monkeypatch.setattr(Evaluator, "__call__", calls)
     result = train(tmp_path, **c)
     assert result.steps == step < 50 and result.stopped_by.startswith("loss reached")
 
