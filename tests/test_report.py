@@ -262,7 +262,7 @@ def test_workdirs_without_a_study_can_be_reported(tmp_path):
 def test_an_unfinished_study_says_what_is_missing(tmp_path):
     where = make(tmp_path, seeds(3))
     next(where.glob("*/result.json")).unlink()
-    assert "<b>1</b> still to be done" in write_report([where]).read_text()
+    assert "<b>1</b> not done yet" in write_report([where]).read_text()
 
 
 def test_the_study_ends_in_its_own_sections(tmp_path):

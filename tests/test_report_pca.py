@@ -135,7 +135,7 @@ def test_crops_are_drawn_as_in_training():
     config = base()
     config.data.source, config.data.crop = "bundled:photos", 16
     pipeline = make_pipeline(config, training=True)
-    found = pca.training_images(pipeline, 300)
+    images = pca.training_images(pipeline, 300)
     pipeline.close()
     assert found.shape == (300, 16, 16, 3) and found.dtype == np.uint8
     assert len({f.tobytes() for f in found}) > 200

@@ -185,7 +185,7 @@ def test_a_study_that_cannot_work_ends_early(tmp_path):
     with pytest.raises(UserError, match="no data"):
         run(study(seeds(50)), tmp_path, train=train)
     assert len(calls) == 3
-    with pytest.raises(UserError, match="no run could be done: no data"):
+    with pytest.raises(UserError, match="all runs failed: no data"):
         run(study(seeds(1)), tmp_path / "one", train=train)
 
 

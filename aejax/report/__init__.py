@@ -1,12 +1,17 @@
-"""Reports of finished studies; reads what aejax/study has written and nothing else of it.
+"""Reports of finished studies, made from the files that aejax/study has written.
 
-collect.py      results, grouped into facets and rows of repeated runs
-columns.py      header, format and direction of each column
-table.py        the table; compare.py: a paired test; provenance.py: where results come from
+collect.py      reads results and groups them into facets and rows of repeated runs
+columns.py      header, number format and direction of each column
+table.py        the table of results
+compare.py      a paired test against a reference
+provenance.py   commands, versions and machines of the runs
 render.py       tables as Markdown, LaTeX, CSV, on the terminal
 baselines.py    PCA beside every row, measured by pca.py
-figures.py      drawing; panels.py: which figures; sheets.py: pictures; curves.py: training
+panels.py       which figures there are, drawn by figures.py
+sheets.py       sheets of originals over reconstructions
+curves.py       training curves
 page.py         report.html
-write.py        all files of a report; finish.py: called at the end of a study
+write.py        writes all files of a report
+finish.py       called at the end of a study
 cli.py          `aejax report`
 """

@@ -16,7 +16,7 @@ from aejax.report.pca import pca_of
 from aejax.study.definition import Results, Study
 from aejax.study.store import read_json, write_json
 
-# What decides which images are seen; batch sizes, caches and workers do not.
+# The keys of config.data that decide which images are seen: runs that agree in them share a PCA.
 DATA_KEYS = (
     *("source", "split", "eval_source", "eval_split", "holdout", "size", "crop", "flip", "rotate"),
     *("channels", "on_bad", "fold", "folds"),
@@ -30,10 +30,12 @@ def add(
     say: Callable[[str], None] = print,
 ) -> JsonObject:
     """Measures the study's baselines for every result, once per data set, patch and latent size.
+    What baselines.json has already is not measured again.
 
     Returns:
-      the content of baselines.json: {"pca": {"runs": {run id: key}, "values": {key: {...}}}}. Runs
-      to which a baseline does not apply are left out, and `say` is called with the reason.
+      The content of baselines.json: {"pca": {"runs": {run id: key}, "values": {key: {...}}}}. Runs
+      to which a baseline does not apply are left out; `say` is called with the reason where the
+      data cannot be used.
 
     Raises:
       UserError: the study asks for a baseline that does not exist.
@@ -41,11 +43,12 @@ def add(
     for name in study.baselines:
         if name not in MEASURES:
             raise UserError(f'no baseline "{name}"; known: {", ".join(MEASURES)}')
-    kept = read_json(directory / "baselines.json") or {}
+    previous = read_json(directory / "baselines.json") or {}
     measured = {
-        name: MEASURES[name](results, directory, kept.get(name), say) for name in study.baselines
+        name: MEASURES[name](results, directory, previous.get(name), say)
+        for name in study.baselines
     }
-    if measured != kept:
+    if measured != previous:
         write_json(directory / "baselines.json", measured)
     return measured
 
@@ -53,10 +56,10 @@ def add(
 def _measure_pca(
     results: Results,
     directory: pathlib.Path,
-    kept: JsonObject | None,
+    previous: JsonObject | None,
     say: Callable[[str], None],
 ) -> JsonObject:
-    values = dict((kept or {}).get("values", {}))
+    values = dict((previous or {}).get("values", {}))
     runs: dict[str, str] = {}
     missing: dict[str, tuple[ConfigDict, int, set[int]]] = {}
     for result in results:
@@ -65,30 +68,35 @@ def _measure_pca(
         except (KeyError, AttributeError, TypeError, UserError):
             continue  # the result of a custom trainer, or a model without f_E and f_D
         latent = int(config.model.latent)
-        base = _data_key(config, patch)
-        key = runs[result["id"]] = f"{base}-{latent}"
+        data_key = _data_key(config, patch)
+        key = runs[result["id"]] = f"{data_key}-{latent}"
         if key not in values:
-            missing.setdefault(base, (config, patch, set()))[2].add(latent)
-    for base, (config, patch, latents) in missing.items():
+            missing.setdefault(data_key, (config, patch, set()))[2].add(latent)
+    for data_key, (config, patch, latents) in missing.items():
         try:
-            of_latent = pca_of(config, sorted(latents), patch)
+            baselines = pca_of(config, sorted(latents), patch)
         except (UserError, MemoryError) as e:
             say(f"no PCA for {config.data.source}: {e}")
-            runs = {i: key for i, key in runs.items() if not key.startswith(base)}
+            runs = {i: key for i, key in runs.items() if not key.startswith(data_key)}
             continue
-        for latent, value in of_latent.items():
-            fields = {"metrics": value.metrics, "parameters": value.parameters}
-            values[f"{base}-{latent}"] = fields
-            if value.pictures:
+        for latent, baseline in baselines.items():
+            fields = {"metrics": baseline.metrics, "parameters": baseline.parameters}
+            values[f"{data_key}-{latent}"] = fields
+            if baseline.pictures:
                 folder = directory / "baselines"
                 folder.mkdir(exist_ok=True)
-                y = common_crop(value.pictures)
-                np.savez_compressed(folder / f"pca-{base}-{latent}.npz", y=y)
+                y = common_crop(baseline.pictures)
+                np.savez_compressed(folder / f"pca-{data_key}-{latent}.npz", y=y)
     return {"runs": runs, "values": values}
 
 
 def _config_and_patch(result: JsonObject) -> tuple[ConfigDict, int]:
-    """The run's config and, for spatial latents, the pixels of one position of h."""
+    """The run's config, and the side in pixels of the patch that one position of a spatial h covers
+    (0 for a vector h).
+
+    Raises:
+      UserError: the model is not made of f_E and f_D.
+    """
     from aejax.config import from_json
 
     config = from_json(json.dumps(result["config"]))
@@ -109,10 +117,11 @@ def _patch(model: str) -> int:
 
 
 def _data_key(config: ConfigDict, patch: int) -> str:
-    chosen = {k: config.data[k] for k in DATA_KEYS if k in config.data}
-    chosen |= {"patch": patch, "metrics": list(config.eval.metrics)}
-    chosen |= {"examples": config.eval.examples}
-    text = json.dumps(chosen, sort_keys=True, default=str)
+    """A hash of everything that a baseline depends on but the latent size."""
+    settings = {k: config.data[k] for k in DATA_KEYS if k in config.data}
+    settings |= {"patch": patch, "metrics": list(config.eval.metrics)}
+    settings |= {"examples": config.eval.examples}
+    text = json.dumps(settings, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 

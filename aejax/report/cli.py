@@ -1,4 +1,4 @@
-"""aejax report DIR...: the report of finished studies, or of single runs."""
+"""aejax report DIR...: writes the report of finished studies, or of single runs."""
 
 import argparse
 import pathlib
@@ -12,13 +12,15 @@ from aejax.report.write import WRITTEN, write_report
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `aejax report`."""
     parser.add_argument("directories", nargs="+", metavar="DIR", help="folders of studies or runs")
-    parser.add_argument("-o", "--out", help="folder for a joint report")
+    parser.add_argument(
+        "-o", "--out", metavar="DIR", help="folder of the report (default: that of the study)"
+    )
     files.add_force(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Writes the report and prints its table; the exit status."""
-    if args.out:  # a study's own folder is the report's own; any other may hold files of the user
+    if args.out:  # a study's folder holds its own report; any other may hold files of the user
         files.check_outputs([pathlib.Path(args.out, name) for name in WRITTEN], force=args.force)
     page = write_report(args.directories, args.out)
     print_table(args.directories)

@@ -1,4 +1,4 @@
-"""Reads the results of studies and groups them: facets, rows of repeated runs, columns."""
+"""Reads the results of studies and groups them into facets and rows of repeated runs."""
 
 import dataclasses
 import math
@@ -40,13 +40,13 @@ class Settings:
 
     @classmethod
     def of(cls, settings: JsonObject) -> "Settings":
-        """Those that `Study.settings` gives, and manifest.json has; others are left out."""
+        """From what `Study.settings` returns or manifest.json holds; unknown names are ignored."""
         names = [f.name for f in dataclasses.fields(cls) if f.name in settings]
         return cls(**{name: settings[name] for name in names})
 
     @property
     def heading(self) -> str:
-        """The title, or the name of a study without one."""
+        """The title; the name if there is no title."""
         return self.title or self.name
 
 
@@ -55,11 +55,11 @@ class Collection:
     """Results of one or more studies and how they are to be shown.
 
     Attributes:
-      settings: of all together.
+      settings: the joint settings of all studies.
       results: contents of result.json, with id, overrides, labels, directory, study, baselines.
       studies: the settings of each study.
       sections: {"title", "text", "picture": path} from each study's `finish`.
-      missing: how many runs are not done.
+      missing: how many runs of the studies are not done.
     """
 
     settings: Settings
@@ -70,7 +70,7 @@ class Collection:
 
 
 def collect(directories: Sequence[str | pathlib.Path]) -> Collection:
-    """The results in folders of studies, of runs, or of several runs.
+    """The results in `directories`: each is a study's folder, a run's, or one that holds runs.
 
     Raises:
       UserError: there is no finished run.
@@ -102,7 +102,8 @@ def collect(directories: Sequence[str | pathlib.Path]) -> Collection:
 
 
 def _joined(studies: Sequence[Settings]) -> Settings:
-    """The first study's settings, with the columns, baselines' figures, ... of all."""
+    """The first study's settings, with the columns, published results, Pareto figures and
+    repetitions of all."""
     settings = dataclasses.replace(studies[0])
     for other in studies[1:]:
         settings.columns = list(dict.fromkeys([*settings.columns, *other.columns]))
@@ -115,7 +116,7 @@ def _joined(studies: Sequence[Settings]) -> Settings:
 
 
 def _single_runs(directory: pathlib.Path) -> tuple[Settings, list[JsonObject]]:
-    """A run's folder, or a folder of them, as a study of runs named by their folders."""
+    """The run in `directory`, or those in its sub-folders, as a study; runs are named by folder."""
     folders = [directory, *sorted(p.parent for p in directory.glob("*/result.json"))]
     results = []
     for folder in folders:
@@ -130,6 +131,7 @@ def _single_runs(directory: pathlib.Path) -> tuple[Settings, list[JsonObject]]:
 
 
 def _add_baselines(results: list[JsonObject], directory: pathlib.Path) -> None:
+    """Adds to each result the baselines that were measured for it: {"baselines": {name: ...}}."""
     for name, measured in (read_json(directory / "baselines.json") or {}).items():
         for result in results:
             key = measured["runs"].get(result["id"])
@@ -144,7 +146,12 @@ def _add_baselines(results: list[JsonObject], directory: pathlib.Path) -> None:
 
 
 def value_of(result: JsonObject, column: str) -> Any:
-    """The value of a column in one result; None if the result has no such column."""
+    """The value of a column in one result; None if the result does not have it.
+
+    Example:
+      >>> value_of({"labels": {}, "metrics": {"test/psnr": 21.5}, "overrides": {}}, "test/psnr")
+      21.5
+    """
     baseline, colon, metric = column.partition(":")
     if column.startswith("@"):
         return result["labels"].get(column[1:])
@@ -174,13 +181,13 @@ def _at_path(tree: Any, path: Sequence[str]) -> Any:
 
 
 def is_number(value: object) -> bool:
-    """Whether a value of a column is a number (True and False are not)."""
+    """Whether `value` is a number; True and False are not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @dataclasses.dataclass
 class Row:
-    """The results of runs that differ in nothing but the repetition."""
+    """A row of the table: the results of runs that differ only in `Settings.repeats`."""
 
     results: list[JsonObject]
 
@@ -210,21 +217,21 @@ class Row:
 
 
 def facets(collection: Collection) -> list[tuple[str, list[Row]]]:
-    """(name, rows) of each value of the facet; repetitions share a row, rows keep their order."""
+    """(facet, rows) for each value of `Settings.facet`; rows are in the order of their runs."""
     settings = collection.settings
     repeats = set(settings.repeats)
     grouped: dict[str, dict[str, Row]] = {}
     for result in collection.results:
         facet = value_of(result, settings.facet) if settings.facet else None
-        same = {k: v for k, v in result["overrides"].items() if k not in repeats}
-        key = repr((sorted(result["labels"].items()), sorted(same.items(), key=lambda i: i[0])))
+        shared = {k: v for k, v in result["overrides"].items() if k not in repeats}
+        key = repr((sorted(result["labels"].items()), sorted(shared.items(), key=lambda i: i[0])))
         rows = grouped.setdefault("" if facet is None else str(facet), {})
         rows.setdefault(key, Row([])).results.append(result)
     return [(name, list(rows.values())) for name, rows in grouped.items()]
 
 
 def label_columns(collection: Collection) -> list[str]:
-    """Labels, and those overrides without which two rows could not be told apart."""
+    """The columns of labels, and of the overrides that are needed to tell rows apart."""
     results, settings = collection.results, collection.settings
     labels = list(dict.fromkeys(f"@{name}" for r in results for name in r["labels"]))
     labels = [c for c in labels if c[1:] not in settings.repeats]
@@ -233,7 +240,7 @@ def label_columns(collection: Collection) -> list[str]:
     shown = [*labels, settings.facet]
     shown += ["latent_size"] if "latent_size" in settings.columns else []
     for key in keys:
-        values_of: dict[str, set[str]] = {}  # what is shown of a row -> values of `key` in it
+        values_of: dict[str, set[str]] = {}  # the columns shown so far -> values of `key`
         for result in results:
             description = repr([value_of(result, column) for column in shown])
             values_of.setdefault(description, set()).add(repr(result["overrides"].get(key)))
@@ -244,7 +251,8 @@ def label_columns(collection: Collection) -> list[str]:
 
 
 def repetition(rows: Sequence[Row], repeats: Sequence[str]) -> str:
-    """What is repeated in a row, in words: "3 seeds", "2 seeds x 5 folds", "1 to 3 seeds"."""
+    """The number of repetitions of the rows, in words: "3 seeds", "2 seeds x 5 folds", "1 to 3
+    seeds"."""
     words = []
     for key in repeats:
         counts = sorted({len({repr(value_of(r, key)) for r in row.results}) for row in rows})

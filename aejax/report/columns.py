@@ -1,4 +1,4 @@
-"""Columns of tables and axes of figures: their header, their number format, which way is better.
+"""Columns of tables and axes of figures: header, number format, and whether larger is better.
 
 A column is a label ("@model"), a config key, a metric ("test/psnr"), a field of the result
 ("parameters"), "compression", or the metric of a baseline ("pca:test/psnr").
@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 
 class Column(NamedTuple):
-    """How a column is written.
+    """How a column is shown.
 
     Attributes:
       header: its name in words, with the unit.
-      format: of its numbers, for `format`.
-      larger_is_better: of a metric; None for what is not ranked.
+      format: a format specification of its numbers, such as ".2f".
+      larger_is_better: of a metric; None for a column that is not ranked.
     """
 
     header: str
@@ -47,7 +47,7 @@ _WORDS = {"lr": "learning rate", "source": "data"}
 
 
 def column_of(name: str) -> Column:
-    """The column called `name`; of an unknown one the header is the last part of the name.
+    """The column called `name`; the header of an unknown one is the last part of its name.
 
     Example:
       >>> [column_of(name).header for name in ("test/psnr", "pca:test/psnr", "optim.lr")]

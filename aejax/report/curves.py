@@ -1,4 +1,4 @@
-"""Training curves of a report: loss and metric against the step, one small SVG for each."""
+"""Training curves of a report: an SVG of the loss and one of the metric, against the step."""
 
 import dataclasses
 import html
@@ -9,14 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from aejax.study.definition import Results
 
-POINTS = 120  # of a line, at most
-WIDE, HIGH = 460, 250  # of a panel, in the units of the SVG
-LEFT, RIGHT, TOP, BOTTOM = 58, 12, 12, 34  # what the axes leave around the lines
+POINTS = 120  # the most points of a line
+WIDTH, HEIGHT = 460, 250  # of a panel, in the units of the SVG
+LEFT, RIGHT, TOP, BOTTOM = 58, 12, 12, 34  # margins around the plot, for the numbers of the axes
 
 
 @dataclasses.dataclass
 class Curve:
-    """One run's values: `name` for the mouse, `group` for the colour."""
+    """One run's (step, value) points; `name` is its tooltip, `group` decides its colour."""
 
     name: str
     group: str
@@ -24,7 +24,8 @@ class Curve:
 
 
 def read(workdir: str | pathlib.Path, column: str) -> list[tuple[float, float]]:
-    """(step, value) of a column of a run's log.jsonl; of a step that comes twice the later one."""
+    """(step, value) of a column of a run's log.jsonl, at most POINTS of them. Of a step that was
+    logged twice (before and after a resume) the later value is kept."""
     values: dict[float, float] = {}
     try:
         lines = (pathlib.Path(workdir) / "log.jsonl").read_text().splitlines()
@@ -42,17 +43,18 @@ def read(workdir: str | pathlib.Path, column: str) -> list[tuple[float, float]]:
 
 
 def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """At most POINTS of them, the first and the last among them."""
+    """At most POINTS of `points`, evenly chosen, with the first and the last."""
     if len(points) <= POINTS:
         return list(points)
     return [points[round(i * (len(points) - 1) / (POINTS - 1))] for i in range(POINTS)]
 
 
 def panel(title: str, curves: Iterable[Curve], colours: Mapping[str, int]) -> str:
-    """An SVG of lines over steps (single values are dots); "" if there is nothing to draw.
+    """An SVG with a line for each curve, or a dot for one with a single point; "" without points.
+    The y axis is logarithmic if values are positive and span more than a factor of 20.
 
     Args:
-      colours: the number of each group's colour, of the page's classes c0, c1, ...
+      colours: group -> number of its colour, as in the page's CSS classes c0, c1, ...
     """
     curves = [c for c in curves if c.points]
     if not curves:
@@ -67,8 +69,9 @@ def panel(title: str, curves: Iterable[Curve], colours: Mapping[str, int]) -> st
 
     def place(x: float, y: float) -> tuple[float, float]:
         y = math.log10(y) if log else y
-        across = LEFT + x / last * (WIDE - LEFT - RIGHT)
-        return round(across, 1), round(HIGH - BOTTOM - (y - low) / (high - low) * _inside(), 1)
+        svg_x = LEFT + x / last * (WIDTH - LEFT - RIGHT)
+        svg_y = HEIGHT - BOTTOM - (y - low) / (high - low) * _plot_height()
+        return round(svg_x, 1), round(svg_y, 1)
 
     parts = [_axes(low, high, last, log)]
     for curve in curves:
@@ -83,30 +86,30 @@ def panel(title: str, curves: Iterable[Curve], colours: Mapping[str, int]) -> st
             drawn = f'<polyline class="c{colour}" points="{line}">'
             parts.append(f"{drawn}<title>{name}</title></polyline>")
     return (
-        f'<figure class="curve"><svg viewBox="0 0 {WIDE} {HIGH}" role="img" '
+        f'<figure class="curve"><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
         f'aria-label="{html.escape(title)} against step">{"".join(parts)}</svg>'
         f"<figcaption>{html.escape(title)} against step</figcaption></figure>"
     )
 
 
-def _inside() -> int:
-    return HIGH - TOP - BOTTOM
+def _plot_height() -> int:
+    return HEIGHT - TOP - BOTTOM
 
 
 def _axes(low: float, high: float, last: float, log: bool) -> str:
-    """Three rules with their values, and the first, middle and last step."""
+    """Four horizontal grid lines with their values, and the first, middle and last step."""
     parts = []
     for i in range(4):
         value = low + (high - low) * i / 3
-        y = HIGH - BOTTOM - i / 3 * _inside()
+        y = HEIGHT - BOTTOM - i / 3 * _plot_height()
         text = f"{10**value if log else value:.3g}"
-        parts.append(f'<line x1="{LEFT}" x2="{WIDE - RIGHT}" y1="{y:g}" y2="{y:g}"/>')
+        parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:g}" y2="{y:g}"/>')
         parts.append(f'<text x="{LEFT - 8}" y="{y + 4:g}" text-anchor="end">{text}</text>')
     for i in range(3):
-        x = LEFT + i / 2 * (WIDE - LEFT - RIGHT)
+        x = LEFT + i / 2 * (WIDTH - LEFT - RIGHT)
         anchor = ("start", "middle", "end")[i]
         step = f"{round(last * i / 2):,}"
-        parts.append(f'<text x="{x:g}" y="{HIGH - 12}" text-anchor="{anchor}">{step}</text>')
+        parts.append(f'<text x="{x:g}" y="{HEIGHT - 12}" text-anchor="{anchor}">{step}</text>')
     return "".join(parts)
 
 
@@ -118,15 +121,20 @@ def section(
     header: str,
     colours: Mapping[str, int],
 ) -> str:
-    """Loss and `metric` ("test/psnr", in words `header`) of every run against its steps, with what
-    the colours mean; "" where no run has kept a log, no metric that was measured once alone.
+    """HTML with the loss and a metric of every run against the step, and a key of the colours; ""
+    if no run has a log. A metric without two values in any run is left out.
 
     Args:
-      colours: the number of each group's colour, the same in all sections of a page.
+      names, groups: of each of `results`: its tooltip, and the group that decides its colour.
+      metric: "test/psnr"; `header` is its name in words.
+      colours: group -> number of its colour, the same in all sections of a page.
     """
-    measured = metric.replace("test/", "eval/", 1)
+    logged_metric = metric.replace("test/", "eval/", 1)
     panels = []
-    for title, column in (("Training loss", "loss"), (f"{header}, of the test split,", measured)):
+    for title, column in (
+        ("Training loss", "loss"),
+        (f"{header} of the test split", logged_metric),
+    ):
         lines = [
             Curve(name, group, read(r["directory"], column))
             for r, name, group in zip(results, names, groups, strict=True)

@@ -1,14 +1,14 @@
-"""Figures of a report: matplotlib without a display, readable without colour, light and dark.
+"""Figures of a report, drawn by matplotlib without a display, in a light and a dark theme.
 
-Lines carry their name at their end instead of a legend, their own marker, and colours that the
-colour-blind tell apart (Okabe and Ito 2008).
+Each line has its name at its end instead of in a legend, its own marker, and a colour that
+colour-blind readers can distinguish (Okabe and Ito 2008).
 """
 
 import contextlib
 import dataclasses
 import math
 import pathlib
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, BinaryIO, TypedDict
 
 import numpy as np
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Theme(TypedDict):
-    """Colours: of the paper, of text, of what is less important, of rules, of lines in order."""
+    """Colours of the background, text, secondary text, grid, and of the lines in order."""
 
     paper: str
     ink: str
@@ -45,12 +45,17 @@ DARK: Theme = {
     "lines": ("#5aaee6", "#f2864a", "#33c79b", "#e29ac4", "#f0c04a", "#8fd0f7", "#b49ae0"),
 }
 MARKERS = "osD^vPX"
-PngFile = str | pathlib.Path | BinaryIO  # where a figure is written
+PngFile = str | pathlib.Path | BinaryIO  # the path or open file that a figure is written to
 
 
 @dataclasses.dataclass
 class FigureFile:
-    """A PNG file of the report; `dark` is the same figure for a dark page, as a PNG's bytes."""
+    """A PNG file of the report.
+
+    Attributes:
+      title, note: parts of its caption.
+      dark: the bytes of a PNG of the same figure in the dark theme, for the page.
+    """
 
     path: pathlib.Path
     title: str
@@ -60,7 +65,13 @@ class FigureFile:
 
 @dataclasses.dataclass
 class Line:
-    """One line of a panel: points in order of x, with the spread of each over repetitions."""
+    """One line of a panel.
+
+    Attributes:
+      x, y: its points, in order of x.
+      spread: standard deviation of each y over repetitions; () = none.
+      baseline: drawn dashed, without markers.
+    """
 
     name: str
     x: Sequence[float]
@@ -71,21 +82,27 @@ class Line:
 
 @dataclasses.dataclass
 class Panel:
-    """Lines over shared axes. `larger_is_better`: of y; None if y is not ranked."""
+    """Lines in one pair of axes.
+
+    Attributes:
+      x, y: labels of the axes.
+      larger_is_better: of y; None if y is not ranked.
+      front: draws unconnected points and their Pareto front instead of lines.
+    """
 
     title: str
     lines: Sequence[Line]
     x: str
     y: str
     larger_is_better: bool | None = None
-    front: bool = False  # scattered points with the Pareto front instead of lines
+    front: bool = False
 
 
 @contextlib.contextmanager
 def figure(
-    theme: Theme, wide: float, high: float, panels: int = 1
+    theme: Theme, width: float, height: float, panels: int = 1
 ) -> Generator[tuple["Figure", list["Axes"]]]:
-    """(figure, axes list) in the theme, closed in the end."""
+    """A context with (figure, [axes of each panel]) in the theme; sizes in inches."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -111,36 +128,37 @@ def figure(
         "axes.linewidth": 0.8,
     }
     with matplotlib.rc_context(style):
-        made = Figure(figsize=(wide, high), dpi=160)
-        FigureCanvasAgg(made)
-        axes = made.subplots(1, panels, squeeze=False)[0]
-        yield made, list(axes)
+        fig = Figure(figsize=(width, height), dpi=160)
+        FigureCanvasAgg(fig)
+        axes = fig.subplots(1, panels, squeeze=False)[0]
+        yield fig, list(axes)
 
 
-def save(made: "Figure", path: PngFile) -> None:
-    """As PNG, cropped to what is drawn; the same bytes for the same figure."""
-    made.savefig(path, bbox_inches="tight", pad_inches=0.12, metadata={"Software": None})
+def save(fig: "Figure", path: PngFile) -> None:
+    """Writes a PNG, cropped to the drawing; equal figures give equal bytes."""
+    fig.savefig(path, bbox_inches="tight", pad_inches=0.12, metadata={"Software": None})
 
 
 def curves(panels: Sequence[Panel], path: PngFile, theme: Theme = LIGHT) -> None:
-    """Panels side by side; a name has one colour in all of them."""
-    names = list(dict.fromkeys(n.name for p in panels for n in p.lines if not n.baseline))
-    looks = {
+    """Draws panels side by side; lines of one name have one colour and marker in all of them."""
+    lines = [line for panel in panels for line in panel.lines]
+    names = list(dict.fromkeys(line.name for line in lines if not line.baseline))
+    styles = {
         name: (theme["lines"][i % 7], MARKERS[(i + i // 7) % 7]) for i, name in enumerate(names)
     }
-    for line in (n for p in panels for n in p.lines if n.baseline):
-        looks[line.name] = (theme["quiet"], "")
-    with figure(theme, 5.4 * len(panels), 3.7, len(panels)) as (made, axes):
+    styles |= {line.name: (theme["quiet"], "") for line in lines if line.baseline}
+    with figure(theme, 5.4 * len(panels), 3.7, len(panels)) as (fig, axes):
         for axis, panel in zip(axes, panels, strict=True):
-            _draw(axis, panel, looks, theme)
-        made.subplots_adjust(wspace=0.55)
-        save(made, path)
+            _draw(axis, panel, styles, theme)
+        fig.subplots_adjust(wspace=0.55)
+        save(fig, path)
 
 
-def _draw(axis, panel: Panel, looks, theme) -> None:
+def _draw(axis: "Axes", panel: Panel, styles: Mapping[str, tuple[str, str]], theme: Theme) -> None:
+    """Draws one panel. `styles`: (colour, marker) of each name."""
     ends = []
     for line in panel.lines:
-        colour, marker = looks[line.name]
+        colour, marker = styles[line.name]
         x, y = np.asarray(line.x, float), np.asarray(line.y, float)
         spread = np.asarray(line.spread if len(line.spread) else np.zeros(len(y)), float)
         if line.baseline:
@@ -164,7 +182,8 @@ def _draw(axis, panel: Panel, looks, theme) -> None:
     _labels(axis, ends, panel.front)
 
 
-def _scales(axis, panel: Panel) -> None:
+def _scales(axis: "Axes", panel: Panel) -> None:
+    """Logarithmic axes where values span a factor of 6 (x) or 30 (y); a tick at each x if few."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     values = sorted({float(v) for line in panel.lines for v in line.x if math.isfinite(v)})
@@ -186,8 +205,8 @@ def _scales(axis, panel: Panel) -> None:
         axis.set_yscale("log")
 
 
-def _front(axis, panel: Panel, theme) -> None:
-    """Steps along the points that no other point beats in both x (less) and y (better)."""
+def _front(axis: "Axes", panel: Panel, theme: Theme) -> None:
+    """Draws a line through the points of the Pareto front: less x, better y."""
     points = [(x, y) for line in panel.lines for x, y in zip(line.x, line.y, strict=True)]
     best = pareto(points, panel.larger_is_better is not False)
     if best:
@@ -197,7 +216,12 @@ def _front(axis, panel: Panel, theme) -> None:
 def pareto(
     points: Sequence[tuple[float, float]], larger_is_better: bool = True
 ) -> list[tuple[float, float]]:
-    """The points (cost, quality) that no cheaper or equal one reaches, cheapest first."""
+    """The Pareto front of points (cost, quality): those better than all that cost no more.
+
+    Example:
+      >>> pareto([(1, 20.0), (2, 19.0), (3, 25.0)])
+      [(1, 20.0), (3, 25.0)]
+    """
     score = Metric("quality", larger_is_better).score
     front: list[tuple[float, float]] = []
     for x, y in sorted(points, key=lambda p: (p[0], -score(p[1]))):
@@ -206,8 +230,9 @@ def pareto(
     return front
 
 
-def _labels(axis, ends, front: bool) -> None:
-    """Names at the right, moved apart where lines end close to each other; beside points."""
+def _labels(axis: "Axes", ends: Sequence[tuple[float, float, str, str]], front: bool) -> None:
+    """Writes the names of lines at the right, moved apart where lines end close to each other;
+    with `front` beside the last point of each. `ends`: (y, x, name, colour)."""
     axis.figure.canvas.draw()
     to_axes = axis.transAxes.inverted()
     places = [to_axes.transform(axis.transData.transform((x, y))) for y, x, *_ in ends]
@@ -242,7 +267,7 @@ def _labels(axis, ends, front: bool) -> None:
 
 
 def _within(heights: Sequence[float], gap: float) -> list[float]:
-    """Ascending heights at least `gap` apart and, as far as they have room, from 0 to 1."""
+    """Ascending `heights` moved to be at least `gap` apart and, if there is room, within 0 to 1."""
     spaced, lowest = list(heights), 0.0
     for k in range(len(spaced)):
         spaced[k] = max(spaced[k], lowest)
@@ -255,9 +280,9 @@ def _within(heights: Sequence[float], gap: float) -> list[float]:
 
 
 def dots(panels: Sequence[Panel], path: PngFile, theme: Theme = LIGHT) -> None:
-    """For an x without an order: one row per line, its single value as a dot with its spread."""
+    """Draws one row per line, its single value as a dot with its spread: for an x without order."""
     rows = max(len(p.lines) for p in panels)
-    with figure(theme, 4.6 * len(panels), 0.9 + 0.32 * rows, len(panels)) as (made, axes):
+    with figure(theme, 4.6 * len(panels), 0.9 + 0.32 * rows, len(panels)) as (fig, axes):
         for axis, panel in zip(axes, panels, strict=True):
             for k, line in enumerate(panel.lines):
                 colour = theme["quiet"] if line.baseline else theme["lines"][0]
@@ -272,12 +297,17 @@ def dots(panels: Sequence[Panel], path: PngFile, theme: Theme = LIGHT) -> None:
             axis.grid(axis="y", visible=False)
             axis.set_title(panel.title, loc="left", fontsize=10.5, fontweight="bold")
             axis.set_xlabel(panel.y)
-        made.subplots_adjust(wspace=0.6)
-        save(made, path)
+        fig.subplots_adjust(wspace=0.6)
+        save(fig, path)
 
 
 def short(value: float) -> str:
-    """1500 -> "1.5k", 0.05 -> "0.05"."""
+    """A number for the ticks of an axis.
+
+    Example:
+      >>> [short(v) for v in (0.05, 1500, 15000, 2.5e6)]
+      ['0.05', '1500', '15k', '2.5M']
+    """
     for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= unit * 10 or (abs(value) >= unit and unit > 1e3):
             return f"{value / unit:.3g}{name}"

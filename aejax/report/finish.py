@@ -1,4 +1,4 @@
-"""What a study calls when all of its runs are done: `Study.report`."""
+"""The default of `Study.report`, called when all runs of a study are done."""
 
 import pathlib
 import sys
@@ -14,7 +14,7 @@ from aejax.study.store import read_json
 def finish_study(study: Study, results: Results, directory: pathlib.Path, quiet: bool) -> None:
     """Measures the baselines, writes the report into `directory` and prints the table.
 
-    Several processes may do so at once: files are replaced as a whole.
+    Several processes may do this at once: each file is replaced atomically.
     """
 
     def say(text: str) -> None:

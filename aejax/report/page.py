@@ -1,4 +1,4 @@
-"""The page of a report: page.html filled with the results; one file, light and dark."""
+"""The page of a report, report.html: the template page.html filled with the results."""
 
 import base64
 import dataclasses
@@ -23,13 +23,13 @@ from aejax.report.table import Cell, Table, tables
 if TYPE_CHECKING:
     import jinja2
 
-PICTURE_QUALITY = 85  # of WebP; figures of lines are lossless
-DOTS_PER_CSS_PIXEL = 1.6  # figures of lines are drawn at 160 dots per inch
+PICTURE_QUALITY = 85  # WebP quality of pictures; plots are stored without loss
+DOTS_PER_CSS_PIXEL = 1.6  # plots are drawn at 160 dots per inch
 
 
 @dataclasses.dataclass
 class PageCell(Cell):
-    """A cell that may link to a folder, be code, or be wrapped."""
+    """A cell with what only a page has: a link to a folder, a code font, line breaks."""
 
     link: str = ""
     code: bool = False
@@ -38,7 +38,13 @@ class PageCell(Cell):
 
 @dataclasses.dataclass
 class PagePicture:
-    """A picture as page.html shows it: `light` and `dark` are addresses with the data in them."""
+    """A picture as page.html shows it.
+
+    Attributes:
+      light, dark: data URLs of the picture for a light and a dark page; dark may be "".
+      width, height: in pixels. shown_width: in CSS pixels.
+      kind: "" for a plot, "pictures" for a sheet, "section" for a picture of a study's section.
+    """
 
     light: str
     dark: str
@@ -53,24 +59,24 @@ class PagePicture:
 def to_html(
     collection: Collection,
     out: pathlib.Path,
-    made: Sequence[FigureFile],
+    figures: Sequence[FigureFile],
     sheets: Sequence[FigureFile],
 ) -> str:
-    """The whole page; links to run folders are relative to `out`."""
-    first = collection.results[0].get("config")
+    """The text of the page; links to the folders of runs are relative to `out`."""
+    first_config = collection.results[0].get("config")
     return _template().render(
         title=collection.settings.heading,
         facts=_facts(collection),
         studies=[{"heading": s.heading, "blocks": _text_blocks(s)} for s in collection.studies],
         tables=tables(collection),
-        figures=_pictures(made),
+        figures=_pictures(figures),
         curves=_curves(collection),
         comparison=comparison_table(collection),
         sheets=_pictures(sheets, "pictures"),
         sections=[_section(section) for section in collection.sections],
         runs=_runs_table(collection, out),
         differences=_differences_table(collection),
-        config=json.dumps(first, indent=2, sort_keys=True) if first else "",
+        config=json.dumps(first_config, indent=2, sort_keys=True) if first_config else "",
         provenance=provenance(collection),
         written=time.strftime("%Y-%m-%d %H:%M"),
     )
@@ -89,17 +95,17 @@ def _template() -> "jinja2.Template":
 
 
 def _colour_variables(theme: Theme) -> str:
-    """ "--c0: #0072b2; --c1: ...": the colours of lines."""
+    """The colours of lines as CSS variables: "--c0: #0072b2; --c1: ..."."""
     return " ".join(f"--c{i}: {colour};" for i, colour in enumerate(theme["lines"]))
 
 
 def _facts(collection: Collection) -> Sequence[tuple[object, tuple[str, str]]]:
-    """(value, words before and after it)."""
+    """(value, (text before it, text after it)) of each fact at the head of the page."""
     results = collection.results
     seconds = sum((r.get("seconds") or {}).get("total", 0.0) for r in results)
     last = max(str(r.get("date", "")) for r in results)
     facts = [(len(results), ("", " runs" if len(results) > 1 else " run"))]
-    facts += [(collection.missing, ("", " still to be done"))] if collection.missing else []
+    facts += [(collection.missing, ("", " not done yet"))] if collection.missing else []
     facts += [(duration_text(seconds), ("", " of training"))] if seconds else []
     facts += [(last, ("last run ", ""))] if last else []
     return facts
@@ -120,7 +126,7 @@ def _text_blocks(study: Settings) -> list[tuple[str, str]]:
 
 
 def _section(section: JsonObject) -> JsonObject:
-    """A section of the study's own: title, paragraphs, picture or None."""
+    """A section that the study's `finish` returned, as {"title", "paragraphs", "picture"}."""
     paragraphs = [p for p in section.get("text", "").split("\n\n") if p.strip()]
     picture = None
     if section.get("picture"):
@@ -132,7 +138,7 @@ def _section(section: JsonObject) -> JsonObject:
 
 
 def webp(data: bytes, quality: int = 0) -> tuple[str, int, int]:
-    """A picture file as the address of a WebP, with its width and height; quality 0 = lossless."""
+    """A picture file as a data URL of a WebP, with its width and height; quality 0 = lossless."""
     from PIL import Image
 
     out = io.BytesIO()
@@ -144,8 +150,12 @@ def webp(data: bytes, quality: int = 0) -> tuple[str, int, int]:
 
 
 def inline(figure: FigureFile, kind: str = "") -> PagePicture | None:
-    """A figure of lines (lossless), or of "pictures" (lossy: their files are far larger); None if
-    its file is missing or no picture."""
+    """A figure, embedded; None if its file is missing or not readable.
+
+    Args:
+      kind: "" for a plot, which is stored without loss; "pictures" or "section" for photographs,
+        whose files would be far larger, with PICTURE_QUALITY.
+    """
     quality = PICTURE_QUALITY if kind else 0
     try:
         light, width, height = webp(figure.path.read_bytes(), quality)
@@ -163,12 +173,12 @@ def _pictures(files: Sequence[FigureFile], kind: str = "") -> list[PagePicture]:
 
 
 def _curves(collection: Collection) -> list[tuple[str, str]]:
-    """(facet, SVG): loss and metric of every run against its steps."""
-    settings, drawn = collection.settings, []
+    """(facet, HTML) of the training curves of each facet."""
+    settings, sections = collection.settings, []
     labels = [*label_columns(collection), settings.x, *settings.repeats]
     varied = [c for c in labels if _varies(collection, c)]
-    names_of_all = [str(value_of(r, settings.by) or "") for r in collection.results]
-    colours = {name: i % 7 for i, name in enumerate(dict.fromkeys(names_of_all))}
+    all_groups = [str(value_of(r, settings.by) or "") for r in collection.results]
+    colours = {group: i % 7 for i, group in enumerate(dict.fromkeys(all_groups))}
     for facet, rows in facets(collection):
         results = [r for row in rows for r in row.results]
         names = []
@@ -178,11 +188,11 @@ def _curves(collection: Collection) -> list[tuple[str, str]]:
         groups = [str(value_of(r, settings.by) or "") for r in results]
         header = column_of(settings.y).header
         svg = curves.section(results, names, groups, settings.y, header, colours)
-        drawn += [(facet, svg)] if svg else []
-    return drawn
+        sections += [(facet, svg)] if svg else []
+    return sections
 
 
-# --- tables of the page alone ---------------------------------------------------------------------
+# --- tables that only the page has ----------------------------------------------------------------
 
 
 def _varies(collection: Collection, column: str) -> bool:
@@ -190,7 +200,7 @@ def _varies(collection: Collection, column: str) -> bool:
 
 
 def _runs_table(collection: Collection, out: pathlib.Path) -> Table:
-    """Every run with a link to its folder."""
+    """A row for every run, with a link to its folder."""
     settings, results = collection.settings, collection.results
     columns = [settings.facet] if _varies(collection, settings.facet) else []
     columns += [*label_columns(collection), settings.x]
@@ -223,13 +233,14 @@ def _differences_table(collection: Collection) -> Table:
     for key in dict.fromkeys(k for f in flat for k in f):
         values = list(dict.fromkeys(json.dumps(f.get(key)) for f in flat))
         if len(values) > 1:
-            rest = f", ... {len(values)} in all" if len(values) > 12 else ""
-            text = ", ".join(values[:12]) + rest
+            text = ", ".join(values[:12])
+            text += f", ... {len(values)} in all" if len(values) > 12 else ""
             rows.append([PageCell(key, code=True), PageCell(text, wrap=True)])
     return Table("", ["key", "values"], "ll", rows, [])
 
 
 def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of each leaf of nested dicts."""
     if isinstance(node, dict) and node:
         for key, value in node.items():
             yield from _leaves(value, f"{prefix}{key}.")

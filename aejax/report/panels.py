@@ -1,4 +1,4 @@
-"""The figures of a report: y against x for every model, and Pareto fronts."""
+"""Which figures a report has: y against x for every model, and Pareto fronts."""
 
 import io
 import math
@@ -10,14 +10,15 @@ from aejax.report.collect import Collection, Row, facets, is_number, label_colum
 from aejax.report.columns import BASELINES, column_of
 from aejax.report.figures import FigureFile, Line, Panel
 
-_AXIS_NAMES = {"latent_size": "size of h", "parameters": "parameters"}  # without a unit
+_AXIS_NAMES = {"latent_size": "size of h", "parameters": "parameters"}
 
 
 def make_figures(collection: Collection, out: pathlib.Path) -> list[FigureFile]:
-    """Draws y against x, then the Pareto fronts that the study asks for, as PNG files in `out`."""
+    """Draws `Settings.y` against `Settings.x` and each of `Settings.pareto`, as PNG files in `out`;
+    a figure has a panel for each facet."""
     settings = collection.settings
     axes = [(settings.x, settings.y, False), *((x, y, True) for x, y in settings.pareto)]
-    made = []
+    files = []
     for x, y, front in axes:
         panels = [make_panel(collection, *facet, x, y, front) for facet in facets(collection)]
         panels = [panel for panel in panels if panel is not None]
@@ -31,12 +32,12 @@ def make_figures(collection: Collection, out: pathlib.Path) -> list[FigureFile]:
         draw(panels, dark, figures.DARK)
         axis_names = [w.replace(",", " in") for w in (panels[0].y, panels[0].x) if w]
         note = _note(collection, front)
-        made.append(FigureFile(out / name, " against ".join(axis_names), dark.getvalue(), note))
-    return made
+        files.append(FigureFile(out / name, " against ".join(axis_names), dark.getvalue(), note))
+    return files
 
 
 def _note(collection: Collection, front: bool) -> str:
-    """What bars and lines mean."""
+    """What the error bars and the line of a figure mean, for its caption."""
     notes = []
     rows = [row for _, rows_of_facet in facets(collection) for row in rows_of_facet]
     if any(len(row.results) > 1 for row in rows):
@@ -50,8 +51,8 @@ def _note(collection: Collection, front: bool) -> str:
 def make_panel(
     collection: Collection, facet: str, rows: Sequence[Row], x: str, y: str, front: bool
 ) -> Panel | None:
-    """One facet's panel: lines over an x of several numbers, else a dot for each row; None if no
-    row has a finite y."""
+    """The panel of one facet; None if no row has a finite y. If x has several numeric values, or
+    with `front`, it has a line for each model; else a dot for each row."""
     rows = [row for row in rows if math.isfinite(row.mean_or_nan(y))]
     if not rows:
         return None
@@ -68,7 +69,7 @@ def make_panel(
 
 
 def _dots(collection: Collection, rows: Sequence[Row], y: str) -> list[Line]:
-    """A line of one point for each row, then the baselines."""
+    """A line of one point for each row, then one for each value of a baseline."""
     labels = label_columns(collection)
     lines = []
     for row in rows:
@@ -101,7 +102,7 @@ def _lines(collection: Collection, rows: Sequence[Row], x: str, y: str) -> list[
 
 
 def _baseline_lines(collection: Collection, rows: Sequence[Row], x: str, y: str) -> list[Line]:
-    """A line for each baseline that was measured at two sizes of h at least."""
+    """A line for each baseline that was measured at two or more sizes of h."""
     lines = []
     for name in collection.settings.baselines:
         means = {float(row.first(x)): row.mean(f"{name}:{y}") for row in rows}

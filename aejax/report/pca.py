@@ -1,8 +1,8 @@
-"""PCA as a model of the same number of latents, in closed form, measured as models are.
+"""PCA of the same latent size as a model, in closed form, measured by the same metrics.
 
-PCA of whole images is the best linear f_E and f_D for squared error (Baldi and Hornik, 1989); for
-spatial latents the same of patches, the Karhunen-Loeve transform. Outputs are clipped to [0, 1];
-figures are means over the test images of each image's own figure.
+PCA of whole images is the best linear f_E and f_D for squared error (Baldi and Hornik, 1989). For
+spatial latents it is PCA of patches, the Karhunen-Loeve transform. Outputs are clipped to [0, 1];
+metrics are computed per test image and averaged.
 """
 
 import dataclasses
@@ -20,19 +20,19 @@ from aejax.nets.linear import Components, from_rows, to_rows
 if TYPE_CHECKING:
     from aejax.data.pipeline import Pipeline
 
-EXAMPLES = 20_000  # training images from which crops are drawn, or which are read, at most
-CROPPED = 1 << 26  # numbers in those crops, at most: 256 MiB as float32
-KEPT = 16  # first test images whose outputs are kept as pictures
+MAX_EXAMPLES = 20_000  # training images or crops that the components are fitted to, at most
+MAX_CROP_VALUES = 1 << 26  # values in those crops, at most: 256 MiB as float32
+PICTURES = 16  # how many of the first test images' outputs are kept
 
 
 @dataclasses.dataclass
 class Baseline:
-    """A baseline of one latent size, measured.
+    """The measured baseline of one latent size.
 
     Attributes:
       metrics: {"test/psnr": mean over the test images, ...}.
-      parameters: numbers that are fitted.
-      pictures: the first outputs, uint8 [h, w, c].
+      parameters: how many numbers are fitted: the components and the mean.
+      pictures: the outputs of the first PICTURES test images, uint8 [h, w, c].
     """
 
     metrics: dict[str, float]
@@ -47,13 +47,18 @@ def pca(
     metrics: Sequence[str] = ("psnr", "ssim", "mse"),
     patch: int = 0,
 ) -> dict[int, Baseline]:
-    """PCA of `train` [n, h, w, c], measured on batches (images, mask) of `test`.
+    """PCA of `train` [n, h, w, c], uint8, measured on batches (images, mask) of `test`.
 
     Args:
-      latents: numbers per image, or per patch x patch block.
+      latents: numbers of components: per image, or per patch x patch block.
+      metrics: names in aejax.metrics.image, or "package.module:name".
+      patch: side of a patch in pixels; 0 = PCA of whole images.
 
     Returns:
-      for each of `latents` {"metrics": {"test/psnr": ...}, "parameters": int, "y": [16, h, w, c]}.
+      {latent: its baseline}.
+
+    Raises:
+      UserError: `test` is empty.
     """
     import jax
 
@@ -66,7 +71,7 @@ def pca(
     d = rows.shape[1]
     del rows
     sums = {k: dict.fromkeys(metrics, 0.0) for k in latents}
-    shown: dict[int, list[np.ndarray]] = {k: [] for k in latents}
+    pictures: dict[int, list[np.ndarray]] = {k: [] for k in latents}
     count = 0.0
     for images, mask in test:
         x = images.astype(np.float32) / 255
@@ -75,8 +80,8 @@ def pca(
             y = np.clip(from_rows(components.project(rows, k), x.shape, patch), 0, 1)
             for name, f in functions.items():
                 sums[k][name] += float((np.asarray(f(x, y), np.float64) * mask).sum())
-            room = KEPT - len(shown[k])
-            shown[k] += list(np.round(y[mask > 0][:room] * 255).astype(np.uint8))
+            missing = PICTURES - len(pictures[k])
+            pictures[k] += list(np.round(y[mask > 0][:missing] * 255).astype(np.uint8))
         count += float(mask.sum())
     if not count:
         raise UserError("the evaluation split has no examples; set data.eval_split")
@@ -84,7 +89,7 @@ def pca(
         k: Baseline(
             {f"test/{name}": total / count for name, total in sums[k].items()},
             d * min(k, components.k) + d,
-            shown[k],
+            pictures[k],
         )
         for k in latents
     }
@@ -92,8 +97,8 @@ def pca(
 
 def pca_of(
     config: ConfigDict, latents: Sequence[int], patch: int, data_dir: str | None = None
-) -> dict:
-    """`pca` of the data that `config` trains and is evaluated on."""
+) -> dict[int, Baseline]:
+    """`pca` fitted to the training data of `config` and measured on its test data."""
     from aejax.data.pipeline import make_pipeline
     from aejax.data.splits import open_splits
 
@@ -113,17 +118,20 @@ def pca_of(
             pipeline.close()
 
 
-def training_images(pipeline: "Pipeline", examples: int = EXAMPLES) -> UInt8[np.ndarray, "n h w c"]:
-    """Whole images as they stand, or `examples` random crops, as training sees them."""
+def training_images(
+    pipeline: "Pipeline", examples: int = MAX_EXAMPLES
+) -> UInt8[np.ndarray, "n h w c"]:
+    """Training images as the PCA is fitted to them: whole images (all of them if they are in
+    memory, else the first `examples`), or `examples` random crops if the config crops."""
     import jax
     import jax.numpy as jnp
 
-    crops = pipeline.example_shape != pipeline.source.shape
-    if not crops:
+    is_cropped = pipeline.example_shape != pipeline.source.shape
+    if not is_cropped:
         if pipeline.resident is not None:
             return np.asarray(pipeline.resident["image"])
         return np.stack([pipeline.reader.read(i)[0] for i in range(min(pipeline.n, examples))])
-    examples = max(1, min(examples, CROPPED // math.prod(pipeline.image_shape)))
+    examples = max(1, min(examples, MAX_CROP_VALUES // math.prod(pipeline.image_shape)))
     batches, step = [], 0
     resident = jax.tree.map(jnp.asarray, pipeline.resident)
     while sum(map(len, batches)) < examples:
@@ -135,7 +143,7 @@ def training_images(pipeline: "Pipeline", examples: int = EXAMPLES) -> UInt8[np.
 
 
 def test_images(pipeline: "Pipeline", examples: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(uint8 images, mask) of the evaluation split, or of its first `examples`."""
+    """Batches (uint8 images, mask) of the test split, up to at least `examples`; 0 = of all."""
     seen, resident = 0.0, pipeline.resident or {}
     for batch in pipeline.eval_batches(256):
         mask = batch["mask"]

@@ -1,4 +1,4 @@
-"""Tables as Markdown, LaTeX and CSV, and on the terminal."""
+"""Writes tables as Markdown, LaTeX and CSV, and prints them."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ from aejax.report.table import Table, tables
 
 
 def to_markdown(shown: Sequence[Table], title: str = "") -> str:
-    """Markdown, columns padded so that it reads well as plain text too."""
+    """Tables as Markdown; columns are padded, so that the text is readable as it is."""
     lines = [f"# {title}", ""] if title else []
     for table in shown:
         if table.title:
@@ -42,7 +42,12 @@ _TEX = {c: "\\" + c for c in "&%$#_{}"} | {
 
 
 def to_latex(shown: Sequence[Table], title: str = "", label: str = "") -> str:
-    """Tables for booktabs."""
+    """Tables as LaTeX for the package booktabs.
+
+    Args:
+      title: begins the captions.
+      label: begins the labels, which are "tab:LABEL-FACET".
+    """
 
     def tex(text: str) -> str:
         return "".join(_TEX.get(c, c) for c in text)
@@ -63,7 +68,7 @@ def to_latex(shown: Sequence[Table], title: str = "", label: str = "") -> str:
 
 
 def to_csv(collection: Collection) -> str:
-    """Every run on a line, every number in full."""
+    """A line for every run, with all its numbers unrounded."""
     results = collection.results
 
     def names(group: str) -> list[str]:
@@ -103,7 +108,7 @@ def _flat(value: object) -> object:
 
 
 def print_table(directories: Sequence[str | pathlib.Path]) -> None:
-    """The tables, on the terminal."""
+    """Prints the tables of the results in `directories` on the terminal."""
     from rich import box
     from rich.console import Console
     from rich.table import Table as RichTable

@@ -1,4 +1,4 @@
-"""Contact sheets of a report: originals over reconstructions, the same images for every model."""
+"""Contact sheets of a report: originals above the reconstructions of every model."""
 
 import io
 import pathlib
@@ -12,12 +12,12 @@ from aejax.report.collect import Collection, Row, facets, is_number, label_colum
 from aejax.report.columns import BASELINES
 from aejax.report.figures import FigureFile
 
-PICTURES = 10  # images in a row of a sheet
-SHEET_ROWS = 14  # models in a sheet; of more sizes of h, evenly chosen ones are shown
+PICTURES = 10  # images in a row of a sheet, at most
+SHEET_ROWS = 14  # rows of a sheet, at most; if there are more, some sizes of h are left out
 
 
-class Shown(NamedTuple):
-    """A row of the table and its first test images: x, y [n, h, w, c]."""
+class RowImages(NamedTuple):
+    """A row of the table with its first test images x and their outputs y, uint8 [n, h, w, c]."""
 
     row: Row
     x: np.ndarray
@@ -25,13 +25,13 @@ class Shown(NamedTuple):
 
 
 def make_sheets(collection: Collection, out: pathlib.Path) -> list[FigureFile]:
-    """A sheet per facet, as PNG files in `out`; none for facets whose runs kept no pictures."""
-    made = []
+    """Draws a sheet for each facet whose runs kept pictures, as PNG files in `out`."""
+    files = []
     parts = facets(collection)
     for facet, rows in parts:
-        file, title = "reconstructions", "Originals over reconstructions"
+        stem, title = "reconstructions", "Originals above reconstructions"
         if len(parts) > 1:
-            file += "-" + "".join(c if c.isalnum() else "-" for c in facet.rpartition(":")[2])
+            stem += "-" + "".join(c if c.isalnum() else "-" for c in facet.rpartition(":")[2])
             title += f": {facet}"
         shown = [s for row in rows if (s := _first_images(row)) is not None]
         if not shown:
@@ -40,16 +40,16 @@ def make_sheets(collection: Collection, out: pathlib.Path) -> list[FigureFile]:
         shown = _thinned(shown, collection.settings.x)
         side = 96 if len(shown) < 5 else 72
         lines = _sheet_lines(collection, shown, side)
-        pictures.save(out / f"{file}.png", pictures.rows_sheet(lines, side))
+        pictures.save(out / f"{stem}.png", pictures.rows_sheet(lines, side))
         dark = io.BytesIO()
         pictures.save(dark, pictures.rows_sheet(lines, side, theme=pictures.DARK))
         note = "the first images of the test split; PSNR is the mean over the whole split"
-        made.append(FigureFile(out / f"{file}.png", title, dark.getvalue(), note))
-    return made
+        files.append(FigureFile(out / f"{stem}.png", title, dark.getvalue(), note))
+    return files
 
 
-def _sheet_lines(collection: Collection, shown: Sequence[Shown], side: int) -> list[Any]:
-    """(name, note, images) of each line of the sheet, None between groups of one x."""
+def _sheet_lines(collection: Collection, shown: Sequence[RowImages], side: int) -> list[Any]:
+    """(name, note, images) of each line of the sheet; None separates groups of equal x."""
     settings = collection.settings
     original = shown[0].x
     columns = max(1, min(PICTURES, 900 // max(original.shape[2], side)))
@@ -68,17 +68,18 @@ def _sheet_lines(collection: Collection, shown: Sequence[Shown], side: int) -> l
     return lines
 
 
-def _first_images(row: Row) -> Shown | None:
+def _first_images(row: Row) -> RowImages | None:
+    """The images that the first run of the row has kept; None if it has none."""
     file = pathlib.Path(row.results[0]["directory"]) / "pictures" / "examples.npz"
     try:
         with np.load(file) as arrays:
-            return Shown(row, arrays["x"], arrays["y"])
+            return RowImages(row, arrays["x"], arrays["y"])
     except (OSError, KeyError, ValueError):
         return None
 
 
-def _thinned(shown: Sequence[Shown], x: str) -> list[Shown]:
-    """At most SHEET_ROWS rows: of the sizes of h the smallest, the largest and some between."""
+def _thinned(shown: Sequence[RowImages], x: str) -> list[RowImages]:
+    """At most SHEET_ROWS rows: those of the smallest and the largest x, and of some between."""
     sizes = list(dict.fromkeys(s.row.first(x) for s in shown))
     if all(map(is_number, sizes)):
         sizes.sort()

@@ -1,4 +1,4 @@
-"""The table of a report: means over repetitions, the baseline beside each, the best in bold."""
+"""The table of a report: means over repetitions, baselines beside them, the best in bold."""
 
 import dataclasses
 import math
@@ -21,7 +21,13 @@ from aejax.result import Metric
 
 @dataclasses.dataclass
 class Cell:
-    """text as shown; value to sort by; best: of its column among rows of one x."""
+    """A cell of a table.
+
+    Attributes:
+      text: as it is shown.
+      value: what it is sorted by, if it is a number.
+      best: whether it is shown in bold: the best of its column among rows of equal x.
+    """
 
     text: str
     value: Any = None
@@ -29,13 +35,21 @@ class Cell:
 
     @property
     def sort(self) -> str | None:
-        """The number that the page's tables are sorted by; None if the cell has none."""
+        """The number that the page sorts by, as text; None if the cell has no number."""
         return repr(self.value) if is_number(self.value) else None
 
 
 @dataclasses.dataclass
 class Table:
-    """One facet's rows. `aligned`: "l" or "r" of each column."""
+    """One table.
+
+    Attributes:
+      title: the facet, or "" if there is only one.
+      headers: one for each column.
+      aligned: "l" or "r" for each column, as in LaTeX.
+      cells: the rows.
+      notes: printed below it.
+    """
 
     title: str
     headers: list[str]
@@ -45,7 +59,8 @@ class Table:
 
 
 def table_columns(collection: Collection) -> list[str]:
-    """Labels, then what the study asks for, each metric followed by its baselines."""
+    """The columns: labels, then `Settings.columns`, each metric followed by its baselines. Columns
+    without a value in any result are left out."""
     columns = label_columns(collection)
     names = collection.settings.baselines
     for column in collection.settings.columns:
@@ -58,7 +73,7 @@ def table_columns(collection: Collection) -> list[str]:
 
 
 def tables(collection: Collection) -> list[Table]:
-    """One table per facet."""
+    """A table for each facet."""
     columns = table_columns(collection)
     parts = facets(collection)
     return [
@@ -112,7 +127,13 @@ def _cell(row: Row, column: str, is_label: bool) -> Cell:
 
 
 def spread_text(spread: float, form: str) -> str:
-    """A standard deviation with the decimals of its mean's format, or two significant digits."""
+    """A standard deviation, with as many decimals as `form` gives its mean, or else two significant
+    digits.
+
+    Example:
+      >>> spread_text(0.1234, ".2f"), spread_text(0.1234, ".4g")
+      ('0.12', '0.12')
+    """
     return format(spread, form if form.endswith("f") else ".2g")
 
 
@@ -132,7 +153,7 @@ def _is_spatial(row: Row) -> bool:
 
 
 def _mark_winner(rows: Sequence[Row], cells: Sequence[Sequence[Cell]], search: Mapping) -> None:
-    """Sets the search's best row in bold."""
+    """Marks the cells of the search's best row."""
     metric = Metric(search["metric"], search["larger_is_better"])
     means = [row.mean(metric.name) for row in rows]
     scores = [
@@ -143,7 +164,8 @@ def _mark_winner(rows: Sequence[Row], cells: Sequence[Sequence[Cell]], search: M
 
 
 def _mark_best(rows: Sequence[Row], cells, columns: Sequence[str], x: str) -> None:
-    """The best of each metric among rows of the same x and their baselines; none if all tie."""
+    """Marks the best of each metric among rows of equal x and their baselines; none if all are
+    equal as printed."""
     for column in columns:
         larger_is_better = column_of(column).larger_is_better
         if larger_is_better is None or ":" in column or "/" not in column:

@@ -1,12 +1,12 @@
-"""A finished study as something to read, and to cite: tables, figures, pictures, one page.
+"""Writes the report of a study, or of several studies together.
 
-    table.md  table.tex     the means over seeds, with the baseline beside each
-    results.csv             every run on a line, with everything that was measured
-    *.png                   figures, and originals over reconstructions
-    report.html             all of it in one file that needs no other file and no network
+    table.md  table.tex     means over repetitions, with the baselines beside them
+    results.csv             a line for every run, with everything that was measured
+    *.png                   figures, and sheets of originals above reconstructions
+    report.html             all of it in one file, which needs no other file and no network
 
 Everything is read from the folders of studies (manifest.json, ID/result.json, baselines.json), so a
-report can be written again at any time, and several studies can be joined in one.
+report can be written again at any time.
 """
 
 import dataclasses
@@ -24,18 +24,22 @@ from aejax.report.render import to_csv, to_latex, to_markdown
 from aejax.report.sheets import make_sheets
 from aejax.report.table import tables
 
-WRITTEN = ("report.html", "table.md", "table.tex", "results.csv")  # and figures beside them
+WRITTEN = ("report.html", "table.md", "table.tex", "results.csv")  # besides figures
 
 
 def write_report(
     directories: Sequence[str | pathlib.Path], out: str | pathlib.Path | None = None
 ) -> pathlib.Path:
-    """Writes the report of studies to `out` (the study's own folder, or "report" beside several).
+    """Writes the report of the studies or runs in `directories`.
 
     The files are first written to a temporary folder; several processes may do this at once.
 
+    Args:
+      out: folder of the report; None = the study's own, or of several studies the folder "report"
+        beside the first.
+
     Returns:
-      the path of report.html.
+      The path of report.html.
 
     Raises:
       UserError: nothing to report, or `out` cannot be written.

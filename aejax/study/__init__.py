@@ -4,9 +4,9 @@
     search.py       searches: the next runs follow from the finished ones
     store.py        the files of a study's folder
     state.py        which runs there are, and which are done, failed or open
-    worker.py       one process: takes a run by its lease, trains it, takes the next
+    worker.py       one process: takes the lease of a run, trains it, goes on with the next
     pool.py         several such processes on this machine
-    run.py          run_study: all of it, then the report
+    run.py          run_study: trains all runs that are not done, then writes the report
     cli.py          `aejax study`
 
 The names below are imported when they are first used: `import aejax.study` needs neither JAX nor

@@ -1,4 +1,4 @@
-"""aejax study FILE[:arg]: trains the runs of a study that are not done yet, then reports."""
+"""aejax study FILE[:arg]: trains the runs of a study that are not done, then writes its report."""
 
 import argparse
 import pathlib
@@ -20,22 +20,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("study", metavar="FILE[:arg]", help="study file")
     parser.add_argument("--directory", help="default: runs/NAME of the study")
     parser.add_argument(
-        "--run", metavar="i/N", help="only the i-th of N parts, i from 0: every N-th run"
+        "--run", metavar="i/N", help="train only part i of N, i from 0: runs i, i + N, i + 2N, ..."
     )
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes here")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="worker processes on this machine (default: %(default)s)",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the runs, train nothing")
     parser.add_argument(
         "--budget",
         action="append",
         default=[],
-        help='begin no further run after "2 hours", or "100000 steps" of all runs together',
+        metavar="DURATION",
+        help='start no further run after "2 hours", or after "100000 steps" of all runs together',
     )
     parser.add_argument(
         "--lease-timeout",
         type=float,
         default=lease.TIMEOUT,
         metavar="SECONDS",
-        help="a silent machine's run is taken over after this (default: %(default)s)",
+        help="take over a run whose worker has given no sign of life for so long "
+        "(default: %(default)s)",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress lines")
     PoolMember.add_arguments(parser)
@@ -43,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """The exit status: 0 all runs of the part (--run) are done, 1 some have failed."""
+    """Trains and reports; returns 0 if all runs of this part (--run) are done, 1 if some failed."""
     study = load(args.study, args.overrides)
     directory = pathlib.Path(args.directory or pathlib.Path("runs") / study.name)
     part, (seconds, steps) = parse_part(args.run), parse_budgets(args.budget)
@@ -72,17 +80,21 @@ def run(args: argparse.Namespace) -> int:
         retry_before=member.retry_before if member else None,
     )
     i, n = part if part and study.search is None else (0, 1)
-    done = {result["id"] for result in results}
+    done_ids = {result["id"] for result in results}
     manifest = store.read_manifest(directory)
-    own = [run.id for run in manifest.runs if run.index % n == i] if manifest else []
-    return int(any(store.is_failed(directory / ident) for ident in own if ident not in done))
+    own_ids = {run.id for run in manifest.runs if run.index % n == i} if manifest else set()
+    return int(any(store.is_failed(directory / run_id) for run_id in own_ids - done_ids))
 
 
 def parse_part(text: str | None) -> tuple[int, int] | None:
-    """ "0/4" -> (0, 4).
+    """The argument of --run as (i, N); None if it is empty.
 
     Raises:
-      UserError: it is not of this form.
+      UserError: it is not of the form i/N.
+
+    Example:
+      >>> parse_part("0/4")
+      (0, 4)
     """
     if not text:
         return None
@@ -93,10 +105,14 @@ def parse_part(text: str | None) -> tuple[int, int] | None:
 
 
 def parse_budgets(texts: Sequence[str]) -> tuple[float, float]:
-    """["2 hours", "100 steps"] -> (seconds, steps), 0 = no limit.
+    """The arguments of --budget as (seconds, steps), 0 = no limit.
 
     Raises:
-      UserError: a text with another unit.
+      UserError: a unit other than seconds, minutes, hours and steps.
+
+    Example:
+      >>> parse_budgets(["2 hours", "100 steps"])
+      (7200.0, 100.0)
     """
     from aejax.units import duration_of
 
@@ -110,7 +126,11 @@ def parse_budgets(texts: Sequence[str]) -> tuple[float, float]:
 
 
 def print_runs(state: StudyState) -> None:
-    """A table of the runs: index, id, whether it is done, failed, begun or held by a process."""
+    """Prints a table of the runs: index, id, state, labels and the overrides that differ.
+
+    The state is "done", "failed", "begun" (it has a checkpoint), "to do", or the process that is
+    training the run.
+    """
     from rich.console import Console
     from rich.table import Table
 
@@ -133,8 +153,8 @@ def print_runs(state: StudyState) -> None:
         values += [run.overrides.get(key, "") for key in keys]
         table.add_row(str(run.index), run.id, status, *map(str, values))
     Console().print(table)
-    of_part = f", {len(state.own_runs())} of them here" if state.part else ""
-    print(f"{state.study.name}: {len(state.runs)} runs{of_part}, in {state.directory}")
+    in_part = f", {len(state.own_runs())} of them in this part" if state.part else ""
+    print(f"{state.study.name}: {len(state.runs)} runs{in_part}, in {state.directory}")
 
 
 study = Verb(add_arguments, run)

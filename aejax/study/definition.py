@@ -2,8 +2,8 @@
 
 A study file defines `get_study(arg="") -> Study`. A run is a dict of overrides of the base config;
 its id is a hash of them, and `runs/STUDY/ID` is its folder. A run with a result is done, one with a
-checkpoint is resumed from it, and whoever holds its lease trains it. A study can therefore be
-stopped anywhere, resumed, extended, and shared by machines that see one folder.
+checkpoint is resumed from it, and only the process that holds its lease trains it. A study can
+therefore be stopped at any time, resumed, extended, and shared by machines that see one folder.
 
     runs/STUDY/manifest.json   every run in order: index, id, overrides, labels
     runs/STUDY/ID/             the folder of a run: config, log, checkpoints, result.json
@@ -34,16 +34,17 @@ Results = Sequence[JsonObject]  # contents of result.json with id, overrides and
 
 
 class Search:
-    """Base class of searches: what to run next, given the finished runs. See search.py.
+    """Base class of searches, which propose the next runs, given the finished ones. See search.py.
 
     Attributes:
-      metric: what is searched for; its best row is set in bold in the table. "" = no mark.
+      metric: the metric to optimise, such as "test/psnr"; the table shows the best row in bold.
+        "" = no row is marked.
       larger_is_better: whether a larger `metric` is better.
       fixed: overrides that are added to every run that the search proposes.
       poll: seconds between two calls of `should_stop`.
 
     Example:
-      >>> class Doubling(Search):  # longer and longer, as long as it helps
+      >>> class Doubling(Search):  # doubles the length of the training while the PSNR rises
       ...     def __call__(self, results, directory):
       ...         scores = [r["metrics"]["test/psnr"] for r in results]
       ...         count = len(scores) + (scores == sorted(scores))
@@ -59,25 +60,30 @@ class Search:
 
     @property
     def can_stop_runs(self) -> bool:
-        """Whether `should_stop` is asked while a run is being trained."""
+        """Whether `should_stop` is called while a run is being trained."""
         return False
 
     @property
     def total(self) -> int:
-        """How many runs the search will have in the end; 0 = not known."""
+        """How many runs the search will propose in all; 0 = not known."""
         return 0
 
     def __call__(self, results: Results, directory: pathlib.Path) -> Iterable[Overrides]:
-        """All runs proposed so far, and new ones where the finished `results` allow them."""
+        """The overrides of all runs proposed so far, and of new ones.
+
+        Args:
+          results: of the finished runs, in the manifest's order.
+          directory: the folder of the study.
+        """
         raise NotImplementedError
 
     def should_stop(self, workdir: pathlib.Path, others: Sequence[pathlib.Path]) -> bool:
-        """Whether the run in `workdir` is to end early, given the folders of the other runs."""
+        """Whether to end the run in `workdir` early, given the folders of the other runs."""
         return False
 
 
 class FunctionSearch(Search):
-    """A function (results, directory) -> overrides as a search."""
+    """A search made of a function (results, directory) -> overrides of all runs."""
 
     def __init__(self, function: Callable[[Results, pathlib.Path], Iterable[Overrides]]):
         self.function = function
@@ -88,11 +94,11 @@ class FunctionSearch(Search):
 
 @dataclasses.dataclass
 class TrainedRun:
-    """What `Study.measure` is called with.
+    """The argument of `Study.measure`: a run that was just trained.
 
     Attributes:
-      config: of the run, a ConfigDict.
-      result: the content of result.json.
+      config: the run's config.
+      result: the content of its result.json.
       workdir: the run's folder.
       data_dir: the data folder; None = AEJAX_DATA.
     """
@@ -114,34 +120,35 @@ class TrainedRun:
 class Study:
     """What to run and how to show it.
 
-    A key of `runs` is a dotted config key, or a label "@name" that only names the run in tables
-    and is no part of its id. A column is a label, a config key, a metric ("test/psnr"), a field of
-    the result ("parameters", "seconds.total"), or "compression" (numbers in x per number in h).
+    A key of `runs` is a dotted config key, or a label "@name", which only names the run in tables
+    and does not change its id. A column is a label, a config key, a metric ("test/psnr"), a field
+    of the result ("parameters", "seconds.total"), or "compression" (numbers in x per number in h).
 
     The functions (`config`, `search`, `train`, `measure`, `finish`, `report`) may be given by name,
     as "package.module:function".
 
     Attributes:
-      name: names the folder of the study.
-      config: the base config, or a function that makes it.
+      name: of the study and, by default, of its folder in runs/.
+      config: the base config, or a function without arguments that returns it.
       runs: overrides of each run, in the order in which they are trained.
-      search: proposes further runs when all known ones are finished: a Search, or a function
+      search: proposes further runs as others finish: a Search, or a function
         (finished results, folder of the study) -> overrides.
       train: (config, workdir) -> result; default `aejax.training.run.train`. Arguments called
         `overrides`, `command`, `data_dir` and `quiet` are filled if it has them.
       measure: (TrainedRun) -> {name: value}: what is measured besides config.eval.metrics, once
-        after the training. A name with a slash ("test/error, %") becomes a metric, another one a
+        after the training. A name with a slash ("test/error, %") becomes a metric, any other a
         field of the result.
       title, text: of the report; paragraphs of `text` are separated by blank lines.
       columns: of the table, after the labels.
-      repeats: keys that only repeat a run; the table has the mean and the standard deviation.
-      facet: runs that differ in this key get tables and figures of their own.
-      x, y, by: the figure's axes, and what names its lines.
-      pareto: further figures ("parameters", "test/psnr"), with the Pareto front drawn in.
-      baselines: closed-form ones to show beside every row: "pca".
-      published: figures of the literature: {"name": ..., "source": ..., column: value, ...}.
-      reference: label of the rows that the others are compared with, by a paired test over
-        `repeats`.
+      repeats: keys of repetitions, such as the seed: runs that differ only in them share a row,
+        which has their mean and standard deviation.
+      facet: each value of this key has its own table and panel of the figures.
+      x, y, by: the columns on the axes of the figure, and the one that names its lines.
+      pareto: further figures, as (x, y) such as ("parameters", "test/psnr"), with the Pareto front.
+      baselines: closed-form baselines to show beside every row: "pca".
+      published: rows with results of the literature: {"name": ..., "source": ..., column: value}.
+      reference: the value of `by` that all others are compared with, by a paired t-test over
+        `repeats`; "" = no comparison.
       finish: (results, directory) -> None, or a list of {"title", "text", "picture": file} that
         become sections of the report; called when all runs are done.
       report: (study, results, directory, quiet) -> None; called last. None = no report.
@@ -216,7 +223,7 @@ class Study:
 
 
 def grid(axes: Mapping[str, Iterable[object]]) -> list[Overrides]:
-    """Every combination of the values, the last key fastest.
+    """Every combination of the values; the last key varies fastest.
 
     Example:
       >>> grid({"model.latent": (2, 4), "seed": (0,)})
@@ -226,7 +233,7 @@ def grid(axes: Mapping[str, Iterable[object]]) -> list[Overrides]:
 
 
 def named(label: str, members: Mapping[str, Overrides]) -> list[Overrides]:
-    """Overrides with a name for tables.
+    """Overrides with a label each, for tables.
 
     Example:
       >>> named("model", {"wide": {"model.f_E.widths": (64, 32)}})
@@ -246,7 +253,7 @@ def seeds(n: int) -> list[Overrides]:
 
 
 def product(*sets: Iterable[Overrides]) -> list[Overrides]:
-    """Each run of the first set with each of the second, ...; the last set fastest.
+    """Each run of the first set with each of the second, and so on; the last set varies fastest.
 
     Raises:
       UserError: two sets give different values to one key.
@@ -272,7 +279,14 @@ def product(*sets: Iterable[Overrides]) -> list[Overrides]:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One run of a study; `overrides` without the labels."""
+    """One run of a study.
+
+    Attributes:
+      index: its place in the study, from 0; part i of N has the runs with index % N == i.
+      id: ten hex digits, see `run_id`; the name of its folder.
+      overrides: of the base config, by dotted key, without the labels.
+      labels: {name: value}, for tables.
+    """
 
     index: int
     id: str
@@ -281,12 +295,12 @@ class Run:
 
     @property
     def labelled_overrides(self) -> Overrides:
-        """The overrides and "@label"s that `list_runs` makes this run of."""
+        """The overrides with the labels as "@name" keys, as `list_runs` takes them."""
         return self.overrides | {f"@{name}": value for name, value in self.labels.items()}
 
 
 def distinguishing_keys(runs: Sequence[Run]) -> list[str]:
-    """The overrides without which two runs of the same labels could not be told apart."""
+    """The keys of overrides that are needed to tell apart runs with equal labels."""
     keys: list[str] = []
     for key in dict.fromkeys(key for run in runs for key in run.overrides):
         values_of: dict[str, set[str]] = {}  # description by labels and `keys` -> values of `key`
@@ -299,7 +313,7 @@ def distinguishing_keys(runs: Sequence[Run]) -> list[str]:
 
 
 def describe(run: Run, keys: Sequence[str]) -> str:
-    """A run in words: its labels, and of its overrides `keys`.
+    """A run in words: its labels, then the values of its overrides `keys`.
 
     Example:
       >>> describe(Run(0, "1f", {"model.latent": 16, "seed": 0}, {"model": "conv"}), ["seed"])
@@ -315,7 +329,8 @@ def describe(run: Run, keys: Sequence[str]) -> str:
 
 
 def run_id(overrides: Overrides) -> str:
-    """A hash in ten hex digits of keys and values; order, labels and 1 against 1.0 are ignored.
+    """Ten hex digits of a hash of the overrides. It does not depend on the order of the keys, on
+    labels, or on whether a number is written 1 or 1.0.
 
     Example:
       >>> run_id({"seed": 0}) == run_id({"@name": "the first", "seed": 0.0})
@@ -358,7 +373,7 @@ def _canonical(value: object) -> object:
 
 
 def list_runs(all_overrides: Iterable[Overrides]) -> list[Run]:
-    """The runs in order; overrides that come twice make one run.
+    """The runs in order; equal overrides make one run.
 
     Raises:
       UserError: a run is no dict, or has a value that cannot be written as JSON.
@@ -378,7 +393,10 @@ def list_runs(all_overrides: Iterable[Overrides]) -> list[Run]:
 
 
 def load(spec: str, overrides: Sequence[str] = ()) -> Study:
-    """The study of "FILE[:arg]"; `overrides` ("optim.lr=0.01") hold for every run of it.
+    """The study that "FILE[:arg]" defines.
+
+    Args:
+      overrides: "--config.optim.lr=0.01", ...: set in every run.
 
     Raises:
       UserError: no such file, or no `get_study` in it.
@@ -388,7 +406,9 @@ def load(spec: str, overrides: Sequence[str] = ()) -> Study:
     path, arg = config.split_arg(spec)
     module = config.load_module(path)
     if not hasattr(module, "get_study"):
-        raise UserError(f'"{path}" has no get_study(arg); is it one run? then: aejax train')
+        raise UserError(
+            f'"{path}" has no get_study(arg), so it is no study; aejax train runs a single config'
+        )
     with config.file_errors(path):
         study = module.get_study(arg)
     if not isinstance(study, Study):

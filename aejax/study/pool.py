@@ -1,4 +1,5 @@
-"""Several workers on this machine: each process runs the study, leases keep them apart."""
+"""Several workers on this machine: each is a process that runs the study, and leases keep two of
+them from training the same run."""
 
 import argparse
 import dataclasses
@@ -19,12 +20,12 @@ from aejax.study.worker import SigtermRaises
 
 @dataclasses.dataclass(frozen=True)
 class PoolMember:
-    """What a worker process is told by the pool that started it, in hidden options.
+    """What the pool passes to a worker process, in hidden options of the command line.
 
     Attributes:
       index, count: worker `index` of `count`; it uses every count-th core from core `index` on.
-      parent: process number of the pool; the worker stops when it ends.
-      retry_before: runs that failed before this time (seconds of the epoch) are tried again.
+      parent: process id of the pool; the worker stops when the pool ends.
+      retry_before: runs that failed before this time (seconds since the epoch) are tried again.
     """
 
     index: int
@@ -34,24 +35,26 @@ class PoolMember:
 
     @classmethod
     def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
-        """Hidden options --worker-index, --worker-count, ..."""
+        """Adds the hidden options --worker-index, --worker-count, ..."""
         for field in dataclasses.fields(cls):
             option = "--worker-" + field.name.replace("_", "-")
             parser.add_argument(option, type=field.type, help=argparse.SUPPRESS)
 
     @classmethod
     def from_arguments(cls, args: argparse.Namespace) -> "PoolMember | None":
-        """None for a process that no pool has started."""
+        """The member that the options describe; None for a process that no pool has started."""
         values = {f.name: getattr(args, f"worker_{f.name}") for f in dataclasses.fields(cls)}
         return None if values["index"] is None else cls(**values)
 
     def to_arguments(self) -> list[str]:
-        """The inverse of `from_arguments`."""
-        values = dataclasses.asdict(self).items()
-        return [w for k, v in values for w in (f"--worker-{k.replace('_', '-')}", str(v))]
+        """The options from which `from_arguments` makes this member."""
+        arguments = []
+        for name, value in dataclasses.asdict(self).items():
+            arguments += [f"--worker-{name.replace('_', '-')}", str(value)]
+        return arguments
 
     def set_up_process(self) -> None:
-        """Restricts this process to its cores, and stops it when the pool ends."""
+        """Pins this process to its cores, and stops it when the pool ends."""
         if hasattr(os, "sched_setaffinity"):
             cores = sorted(os.sched_getaffinity(0))
             os.sched_setaffinity(0, cores[self.index % len(cores) :: self.count])
@@ -59,17 +62,18 @@ class PoolMember:
         def watch_parent():
             while os.getppid() == self.parent:
                 time.sleep(0.5)
-            os.kill(os.getpid(), signal.SIGTERM)  # it saves; the next start of the study resumes
+            os.kill(os.getpid(), signal.SIGTERM)  # saves a checkpoint; the next start resumes it
 
         threading.Thread(target=watch_parent, daemon=True).start()
 
 
 class WorkerPool:
-    """Starts worker processes, prints their progress, restarts those that die.
+    """Starts worker processes, prints their progress, restarts those that crash.
 
     Args:
-      count: processes; no more than there are open runs.
+      count: how many processes; limited to the number of open runs.
       seconds, steps: budgets of each worker, 0 = no limit.
+      data_dir: the data folder; None = AEJAX_DATA.
 
     Raises:
       UserError: the study was not loaded from a file.
@@ -99,7 +103,7 @@ class WorkerPool:
         self.command += ["--budget", f"{steps} steps"] if steps else []
         self.command += ["--data-dir", str(data_dir)] if data_dir else []
         self.reported = {run.id for run in state.runs if state.is_done(run)}
-        self.deaths = 0  # since the last run that was finished
+        self.crashes = 0  # of workers, since the last run that was finished
         self.began = time.monotonic()
 
     def run(self) -> None:
@@ -107,7 +111,7 @@ class WorkerPool:
 
         Raises:
           SavedAndStopped: a signal has stopped them.
-          UserError: a worker's, or workers die again and again.
+          UserError: a worker has ended with one, or workers keep crashing.
         """
         running = {k: self._start(k) for k in range(self.count)}
         with SigtermRaises():
@@ -127,7 +131,7 @@ class WorkerPool:
                 raise self.state.stopped() from e
             finally:
                 for process in running.values():
-                    process.terminate()  # they save; a second signal here cuts it short
+                    process.terminate()  # they save a checkpoint and end
                 for process in running.values():
                     process.wait()
 
@@ -160,21 +164,21 @@ class WorkerPool:
                 continue
             progress.start(run, len(self.reported))
             self.reported.add(run.id)
-            self.deaths = 0
+            self.crashes = 0
             remaining = sum(r.id not in self.reported for r in state.runs)
-            # Workers overlap: the times printed add up to the time since the pool began.
+            # Workers run side by side: the printed times add up to the time since the pool began.
             seconds = time.monotonic() - self.began - sum(progress.seconds)
             result = store.read_result(state.workdir(run)) or {"metrics": {}}
             progress.end(result, seconds, remaining)
 
     def _should_restart(self, k: int, status: int) -> bool:
-        """Whether worker `k`, which ended with `status`, is needed again."""
-        if status in (0, 1):  # nothing left for it
+        """Whether to start worker `k` again, which has ended with `status`."""
+        if status in (0, 1):  # no run is left for it
             return False
         if status == 2:
             raise UserError(self._last_line(k))
-        self.deaths += 1
+        self.crashes += 1
         self.progress.say(f"worker {k} ended with status {status}: {self._last_line(k)}")
-        if self.deaths > 3 * self.count:
-            raise UserError(f"workers die again and again; see {self._log(k)}")
+        if self.crashes > 3 * self.count:
+            raise UserError(f"workers keep crashing; see {self._log(k)}")
         return any(not self.state.is_done(run) for run in self.state.own_runs())

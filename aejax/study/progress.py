@@ -8,11 +8,11 @@ from aejax.study.definition import Run, Study, describe, distinguishing_keys
 
 
 class Progress:
-    """Prints the number and the description of a run, then its metrics and the time that remains;
-    on a terminal with a bar of the finished runs, above the bar of the training.
+    """Prints the number and the description of a run, then its metrics and the estimated time that
+    is left; on a terminal also a bar of the finished runs, above the bar of the training.
 
     Attributes:
-      seconds: that each run printed so far has taken.
+      seconds: how long each run printed so far has taken.
     """
 
     def __init__(self, study: Study, runs: Sequence[Run], expected: int, quiet: bool):
@@ -21,7 +21,7 @@ class Progress:
         self.set_runs(runs, expected)
 
     def set_runs(self, runs: Sequence[Run], expected: int) -> None:
-        """The runs known by now, and how many there will be in the end."""
+        """Sets the runs known by now, and how many there will be in the end."""
         self.total, self.keys = expected, distinguishing_keys(runs)
 
     def say(self, text: str) -> None:
@@ -30,7 +30,7 @@ class Progress:
             print(text, file=sys.stderr, flush=True)
 
     def start(self, run: Run, done: int) -> None:
-        """A run begins, after `done` others."""
+        """Prints that `run` begins, after `done` others."""
         width = len(str(self.total))
         text = f"[{done + 1:{width}}/{self.total}] {describe(run, self.keys)}"
         if self.quiet or not sys.stderr.isatty():
@@ -46,7 +46,7 @@ class Progress:
         Console(stderr=True).print(line)
 
     def end(self, result: JsonObject, seconds: float, remaining: int) -> None:
-        """A run has ended after `seconds`; `remaining` runs are still to be trained."""
+        """Prints the metrics of a run that took `seconds`; `remaining` are still to be trained."""
         self.seconds.append(seconds)
         metrics = result["metrics"]
         names = [c for c in dict.fromkeys(self.columns) if c in metrics] or list(metrics)[:4]

@@ -1,4 +1,4 @@
-"""run_study: trains what is not done yet, by one process or several, then calls the report."""
+"""run_study: trains the runs that are not done, in one process or several, then reports."""
 
 import json
 import pathlib
@@ -38,30 +38,31 @@ def run_study(
     write_report: bool = True,
     retry_before: float | None = None,
 ) -> list[JsonObject]:
-    """Trains the runs that are not done yet, then writes the report if none is left.
+    """Trains the runs that are not done yet, then writes the report if all are.
 
     Args:
-      train: instead of the study's own.
-      part: (i, n): the runs whose index is i modulo n, 0 <= i < n; all n parts are the study.
-        Of a search: whatever is free, at most the n-th part of it.
-      workers: processes on this machine; more than one needs a study from a file.
-      budget: seconds after which no further run is begun; 0 = no limit.
+      directory: the study's folder; created if it does not exist.
+      train: replaces `study.train`.
+      part: (i, n) with 0 <= i < n: only the runs whose index is i modulo n. In a search, whose runs
+        are not known beforehand: any free runs, at most one n-th of all.
+      workers: processes on this machine; more than one needs a study that was loaded from a file.
+      budget: seconds after which no further run is started; 0 = no limit.
       step_budget: the same in training steps of all finished runs together.
-      lease_timeout: seconds of silence after which another machine's run is taken over.
-      command: the command line, for the provenance of the runs.
+      lease_timeout: a run whose worker has given no sign of life for so many seconds is taken over.
+      command: the command line, recorded in the results.
       data_dir: the data folder; None = AEJAX_DATA.
       quiet: prints nothing.
-      write_report: whether `study.finish` and `study.report` are called in the end.
-      retry_before: runs that failed before this time (seconds of the epoch; None = now) are tried
-        again.
+      write_report: whether to call `study.finish` and `study.report` when all runs are done.
+      retry_before: runs that failed before this time (seconds since the epoch; None = now) are
+        tried again.
 
     Returns:
-      the results of all finished runs, in the order of the manifest.
+      The results of all finished runs, in the order of the manifest.
 
     Raises:
       SavedAndStopped: a signal stopped it, or another process trains a run of `part`; the same call
         resumes it.
-      UserError: no run could be done, or a finished one belongs to another config.
+      UserError: all runs failed, or a finished run was trained with another base config.
     """
     directory = pathlib.Path(directory)
     if workers < 1:
@@ -86,21 +87,21 @@ def run_study(
             progress.say(state.open_runs_summary(open_runs))
         else:
             _finish(study, directory, results, quiet)
-    own = {run.id for run in state.own_runs()}
-    if state.failed and not any(r["id"] in own for r in results):
+    own_ids = {run.id for run in state.own_runs()}
+    if state.failed and not any(result["id"] in own_ids for result in results):
         if not (part and worker.crashed):  # a part of an array job that crashed may be tried again
-            raise UserError(f"no run could be done: {next(iter(state.failed.values()))}")
+            raise UserError(f"all runs failed: {next(iter(state.failed.values()))}")
     is_array_part = part and study.search is None and retry_before is None
     if is_array_part and not worker.is_out_of_budget():
-        state.check_part_is_over()
+        state.check_part_is_done()
     return results
 
 
 def check_configs(state: StudyState) -> None:
-    """Resolves every config, so that a bad key is found before the first hour of training.
+    """Resolves the config of every run, so that a wrong key is found before any training.
 
     Raises:
-      UserError: an override does not fit, or a finished run had another config.
+      UserError: an override does not fit, or a finished run was trained with another config.
     """
     for run in state.own_runs():
         config = resolve(state.base_config, run)
@@ -115,7 +116,7 @@ def _check_same_config(config: "ConfigDict", workdir: pathlib.Path) -> None:
 
     def differences(a: object, b: object, prefix: str) -> Iterator[str]:
         if isinstance(a, dict) and isinstance(b, dict):
-            for key in a.keys() & b.keys():  # a key that only one has is another version's
+            for key in a.keys() & b.keys():  # other keys were added or removed by a new version
                 yield from differences(a[key], b[key], f"{prefix}{key}.")
         elif a != b:
             yield f"{prefix[:-1]} was {a!r}, is {b!r}"
@@ -123,13 +124,13 @@ def _check_same_config(config: "ConfigDict", workdir: pathlib.Path) -> None:
     changes = sorted(differences(old, json.loads(config.to_json()), ""))
     if changes:
         raise UserError(
-            f"{workdir} was done with another base config ({'; '.join(changes[:3])}); "
-            "move it away to do it again, or give the study another --directory"
+            f"{workdir} was trained with another base config ({'; '.join(changes[:3])}); "
+            "move the folder away to train it again, or give the study another --directory"
         )
 
 
 def create_folder(state: StudyState) -> None:
-    """Makes the study's folder and its manifest.
+    """Creates the study's folder and writes its manifest.
 
     Raises:
       UserError: they cannot be written.
@@ -146,7 +147,7 @@ def _finish(study: Study, directory: pathlib.Path, results: list[dict], quiet: b
     sections = (study.finish(results, directory) if study.finish else None) or []
     store.write_json(directory / "sections.json", list(sections))
     report = study.report
-    if isinstance(report, str):  # by name: this package does not import its readers
+    if isinstance(report, str):  # by name: `study` does not import `report`
         report = lookup(report, {}, "study's report")
     if report is not None:
         report(study, results, directory, quiet)

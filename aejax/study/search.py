@@ -1,12 +1,14 @@
-"""Searches: studies whose next runs follow from the finished ones. There is no server: a search is
-a function of the results in the study's folder (`Study.search`); TPE keeps a journal beside them.
+"""Searches: studies that choose their next runs by the results of the finished ones. There is no
+server: a search is a function of the results in the study's folder (`Study.search`); TPE also keeps
+a journal there.
 
     space = {"model.latent": choice(8, 16), "optim.lr": log_uniform(1e-4, 1e-2)}
-    Study(..., runs=random(space, 30))                     thirty draws, all known at once
+    Study(..., runs=random(space, 30))                     30 random draws, known from the start
     Study(..., search=TPE(space, 30, metric="test/mse", larger_is_better=False))
     Study(..., search=Halving(space, 27, lengths=("1 epochs", "3 epochs", "9 epochs")))
 
-Search on images that are neither trained on nor reported: data.eval_split = "train[90%:]".
+Search on images that are neither trained on nor reported, such as
+data.split = "train[:90%]", data.eval_split = "train[90%:]".
 """
 
 import contextlib
@@ -37,7 +39,14 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Axis:
-    """One dimension of a space: a range of numbers, or options. Made by the functions below."""
+    """One dimension of a space: a range of numbers, or options. Made by the functions below.
+
+    Attributes:
+      low, high: the ends of the range.
+      log: whether draws are uniform in the logarithm.
+      whole: whether draws are integers from low to high, both included.
+      options: the values to choose from, instead of a range.
+    """
 
     low: float = 0.0
     high: float = 0.0
@@ -46,7 +55,7 @@ class Axis:
     options: tuple[Any, ...] = ()
 
     def at(self, u: float) -> Any:
-        """The value at u in [0, 1); of numbers four significant digits."""
+        """The value at u in [0, 1), from low to high; rounded to four significant digits."""
         if self.options:
             return self.options[int(u * len(self.options))]
         low, high = self.low, self.high + self.whole
@@ -54,7 +63,11 @@ class Axis:
         return min(int(value), int(self.high)) if self.whole else rounded(value)
 
     def suggest(self, trial: "Trial", name: str) -> Any:
-        """The value that an Optuna trial suggests; ascending numbers are passed as ordered."""
+        """The value that an Optuna trial suggests.
+
+        Options that are ascending numbers are passed as an integer range, so that Optuna knows
+        their order; any others as categories.
+        """
         if self.options:
             numbers = all(isinstance(o, int | float) for o in self.options)
             if numbers and list(self.options) == sorted(self.options):
@@ -69,22 +82,42 @@ Space = Mapping[str, Axis]
 
 
 def uniform(low: float, high: float) -> Axis:
-    """A number between `low` and `high`."""
+    """A number between `low` and `high`, all equally likely.
+
+    Raises:
+      UserError: low is not below high.
+    """
     return _checked(Axis(low, high))
 
 
 def log_uniform(low: float, high: float) -> Axis:
-    """A positive number; every octave is equally likely."""
+    """A positive number between `low` and `high`, uniform in its logarithm.
+
+    Raises:
+      UserError: low is not below high, or not positive.
+
+    Example:
+      >>> log_uniform(1e-4, 1e-2).at(0.5)
+      0.001
+    """
     return _checked(Axis(low, high, log=True))
 
 
 def integer(low: int, high: int, log: bool = False) -> Axis:
-    """A whole number, both ends included."""
+    """An integer between `low` and `high`, both included.
+
+    Raises:
+      UserError: low is not below high, or not positive with `log`.
+    """
     return _checked(Axis(low, high, log=log, whole=True))
 
 
 def choice(*options: object) -> Axis:
-    """One of `options`."""
+    """One of `options`.
+
+    Raises:
+      UserError: there are none.
+    """
     if not options:
         raise UserError("choice() needs at least one option")
     return Axis(options=options)
@@ -92,17 +125,24 @@ def choice(*options: object) -> Axis:
 
 def _checked(axis: Axis) -> Axis:
     if not axis.low < axis.high or (axis.log and axis.low <= 0):
-        raise UserError(f"a range from {axis.low} to {axis.high} cannot be searched")
+        positive = "0 < " * axis.log
+        raise UserError(f"a range from {axis.low:g} to {axis.high:g}; give {positive}low < high")
     return axis
 
 
 def rounded(value: float) -> float:
-    """Four significant digits."""
+    """`value` with four significant digits."""
     return float(f"{value:.4g}")
 
 
 def random(space: Space, n: int, seed: int = 0) -> list[Overrides]:
-    """n independent draws; those of a smaller n are the first of a larger one."""
+    """n independent draws from a space. Draw i depends on (seed, i) alone, so that a larger n only
+    adds draws.
+
+    Example:
+      >>> random({"model.latent": choice(8, 16), "optim.lr": log_uniform(1e-4, 1e-2)}, 1)
+      [{'model.latent': 16, 'optim.lr': 0.0003464}]
+    """
     draws = (np.random.default_rng([seed, i]).random(len(space)) for i in range(n))
     return [
         {name: axis.at(float(u)) for (name, axis), u in zip(space.items(), draw, strict=True)}
@@ -114,7 +154,7 @@ def random(space: Space, n: int, seed: int = 0) -> list[Overrides]:
 
 
 def score_of(result: JsonObject, metric: str, larger_is_better: bool) -> float:
-    """The metric with the sign that makes larger better; -inf if it is not finite.
+    """The metric, negated if smaller is better; -inf if it is not finite.
 
     Raises:
       UserError: the result has no such metric.
@@ -122,20 +162,20 @@ def score_of(result: JsonObject, metric: str, larger_is_better: bool) -> float:
     value = result["metrics"].get(metric)
     if value is None:
         known = ", ".join(result["metrics"])
-        raise UserError(f'the search is by "{metric}", but results have {known}')
+        raise UserError(f'the results have no metric "{metric}" to search by; they have {known}')
     if not math.isfinite(value):
         return -math.inf
     return Metric(metric, larger_is_better).score(float(value))
 
 
 def evaluations(workdir: pathlib.Path, metric: str) -> list[tuple[int, float]]:
-    """(step, value) of the evaluations during training, from the run's log."""
+    """(step, value) of each evaluation during training, from the run's log.jsonl."""
     name = "eval/" + metric.rpartition("/")[2]
     rows = []
     try:
         with open(workdir / "log.jsonl") as f:
             for line in f:
-                with contextlib.suppress(ValueError):  # the line that is just being written
+                with contextlib.suppress(ValueError):  # a line that is just being written
                     row = json.loads(line)
                     if isinstance(row.get(name), int | float):
                         rows.append((int(row["step"]), float(row[name])))
@@ -146,12 +186,15 @@ def evaluations(workdir: pathlib.Path, metric: str) -> list[tuple[int, float]]:
 
 @dataclasses.dataclass(frozen=True)
 class Pruner:
-    """Ends a run whose best evaluation so far is worse than the median of the others' at that step
-    (the median rule of Golovin et al., Google Vizier, 2017). Needs config.eval.every.
+    """Ends a run early if its best evaluation so far is worse than the median of the best ones of
+    the other runs up to that step (median rule of Golovin et al., Google Vizier, 2017). Needs
+    config.eval.every.
 
     Attributes:
-      startup: other runs that must have been trained as far.
-      skip: first evaluations of a run that are ignored.
+      metric: of the evaluations.
+      larger_is_better: whether a larger `metric` is better.
+      startup: how many other runs must have reached that step.
+      skip: how many evaluations of a run are made before it may be ended.
     """
 
     metric: str = "test/psnr"
@@ -181,12 +224,18 @@ class Pruner:
 
 @dataclasses.dataclass
 class Halving(Search):
-    """Successive halving (Jamieson and Talwalkar 2016): n draws for the shortest length, the best
-    n / eta of them for the next, and so on. A longer run starts from scratch, because its learning
-    rate schedule is another one.
+    """Successive halving (Jamieson and Talwalkar 2016): n draws are trained for the shortest
+    length, the best n / eta of them for the next, and so on. A longer run starts from scratch,
+    because it has another learning rate schedule.
 
     Attributes:
-      lengths: values of `key`, shortest first.
+      space: {config key: axis} to draw from.
+      n: draws of the first rung.
+      lengths: values of `key`, shortest first; one rung each.
+      metric, larger_is_better: what the draws are ranked by.
+      eta: the fraction 1 / eta of a rung goes on to the next.
+      seed: of the draws.
+      key: the config key of the training length.
       fixed: overrides of every run.
     """
 
@@ -206,7 +255,7 @@ class Halving(Search):
         return sum(max(1, self.n // self.eta**i) for i in range(len(self.lengths)))
 
     def __call__(self, results: Results, directory: pathlib.Path) -> list[Overrides]:
-        """The runs known so far: a rung is added when the one before it is settled."""
+        """All runs so far; a rung is added when all runs of the rung before it have ended."""
         done = {r["id"]: r for r in results}
         rung = random(self.space, self.n, self.seed)
         proposed: list[Overrides] = []
@@ -226,15 +275,22 @@ class Halving(Search):
 
 @dataclasses.dataclass
 class TPE(Search):
-    """Bayesian search by Optuna's tree-structured Parzen estimator, `n` trials. The trials are in a
-    journal in the study's folder; several machines may add to it without a server.
+    """Bayesian search by Optuna's tree-structured Parzen estimator. The trials are kept in a
+    journal in the study's folder, to which several machines may add without a server.
 
     Attributes:
-      fixed: overrides of every trial.
-      first: trials to begin with, such as the defaults; values of `space`'s keys.
+      space: {config key: axis} to draw from.
+      n: how many trials.
+      metric, larger_is_better: what is optimised.
+      seed: of the sampler.
       startup: trials drawn at random before the estimator is used.
+      fixed: overrides of every trial.
+      first: the first trials, as {key of `space`: value}, such as the defaults.
       pruner: ends bad runs early; None = none.
       poll: seconds between two calls of the pruner.
+
+    Raises:
+      UserError: `first` has a key or a value that is not in the space.
     """
 
     space: Space
@@ -255,7 +311,7 @@ class TPE(Search):
 
     @property
     def total(self) -> int:
-        """Trials of the whole search."""
+        """How many trials the search has in all."""
         return self.n
 
     @property
@@ -264,30 +320,30 @@ class TPE(Search):
         return self.pruner is not None
 
     def should_stop(self, workdir: pathlib.Path, others: Sequence[pathlib.Path]) -> bool:
-        """What the pruner says."""
+        """Whether the pruner ends the run in `workdir`."""
         return self.pruner is not None and self.pruner.should_stop(workdir, others)
 
     def __call__(self, results: Results, directory: pathlib.Path) -> list[Overrides]:
-        """All trials so far, and a new one if none of them is free and there are fewer than n."""
+        """The overrides of all trials so far; adds a trial if no open one is without a worker."""
         with _exclusive(directory / "search"):
             journal = _Journal(self, directory / "search")
             done = {r["id"]: r for r in results}
-            free = 0
+            without_worker = 0
             for trial in journal.trials():
                 ident = trial.user_attrs.get("id")
                 if ident is None or trial.state.is_finished():
                     continue
                 workdir = directory / ident
                 if not journal.close_trial(trial, workdir, done.get(ident)):
-                    free += not lease.holder(workdir)
-            if not free and len(journal.trials()) < self.n:
+                    without_worker += not lease.holder(workdir)
+            if not without_worker and len(journal.trials()) < self.n:
                 journal.open_trial()
             overrides = [t.user_attrs.get("overrides") for t in journal.trials()]
             return [o for o in overrides if o is not None]
 
 
 class _Journal:
-    """The trials of a TPE search, in a file that Optuna keeps."""
+    """The trials of a TPE search, in Optuna's journal file."""
 
     NAME = "search"
 
@@ -302,15 +358,15 @@ class _Journal:
             storage=self.storage, study_name=self.NAME, load_if_exists=True,
             direction="maximize" if search.larger_is_better else "minimize",
         )  # fmt: skip
-        # A sampler begins its random stream anew in every process. It is seeded by the trial's
-        # number, so that a search that was stopped draws what it would have drawn.
+        # Every process creates a sampler of its own. Seeded by the number of trials, it draws the
+        # same trial in a resumed search as in one that was not stopped.
         self.study.sampler = optuna.samplers.TPESampler(
             seed=search.seed + 1000 * len(self.trials()),
             n_startup_trials=search.startup, multivariate=True, constant_liar=True,
         )  # fmt: skip
 
     def trials(self) -> list["FrozenTrial"]:
-        """All of them, as optuna.trial.FrozenTrial."""
+        """All trials, in order."""
         return self.study.get_trials(deepcopy=False)
 
     def open_trial(self) -> None:
@@ -334,7 +390,7 @@ class _Journal:
     def close_trial(
         self, trial: "FrozenTrial", workdir: pathlib.Path, result: JsonObject | None
     ) -> bool:
-        """Passes the outcome of a trial to Optuna; False while the run is open."""
+        """Passes the outcome of a run to Optuna; returns False if the run has not ended."""
         if result is not None:
             value = result["metrics"].get(self.search.metric)
             score = score_of(result, self.search.metric, self.search.larger_is_better)
@@ -369,7 +425,7 @@ def _optuna() -> ModuleType:
 
 @contextlib.contextmanager
 def _exclusive(folder: pathlib.Path) -> Generator[None]:
-    """One process at a time, also of several machines, by a lease of the folder."""
+    """A lock between processes, also of several machines: the lease of `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     held = lease.take(folder)
     while held is None:
@@ -386,7 +442,11 @@ def best(results: Results, metric: str = "test/psnr", larger_is_better: bool = T
 
     Raises:
       UserError: there is no result, or one without the metric.
+
+    Example:
+      >>> best([{"metrics": {"test/psnr": 20.0}}, {"metrics": {"test/psnr": 21.5}}])
+      {'metrics': {'test/psnr': 21.5}}
     """
     if not results:
-        raise UserError("there is no finished run to choose from")
+        raise UserError("no run is finished, so there is no best one")
     return max(results, key=lambda r: score_of(r, metric, larger_is_better))

@@ -21,13 +21,14 @@ class StudyState:
 
     Attributes:
       study, directory: the study and its folder.
-      part: (i, n): this process is responsible for every n-th run, from run i on; None = for all.
-        The parts of a search share its runs as they become known.
-      lease_timeout: seconds of silence after which a run's lease is taken over.
-      retry_before: runs that failed before this time (seconds of the epoch) are tried again.
-      runs: all that are known by now, in order.
-      done: ids of finished runs; steps: the training steps of all of them.
-      failed: id -> error of the runs that failed since `retry_before`.
+      part: (i, n): this process is responsible for runs i, i + n, i + 2n, ...; None = for all runs.
+        The parts of a search share its runs as they are proposed.
+      lease_timeout: seconds without a sign of life after which a lease expires.
+      retry_before: runs that failed before this time (seconds since the epoch) are tried again.
+      runs: all runs known by now, in order.
+      done: ids of finished runs.
+      steps: the training steps of all finished runs together.
+      failed: id -> error message of the runs that failed since `retry_before`.
 
     Raises:
       UserError: the study has neither runs nor a search, or there is no such part.
@@ -63,7 +64,7 @@ class StudyState:
 
     @property
     def expected(self) -> int:
-        """How many runs the study will have in the end, as far as its search tells."""
+        """How many runs the study will have in all, as far as is known."""
         total = self.study.search.total if self.study.search else 0
         return max(len(self.runs), len(list_runs(self._listed)) + total)
 
@@ -114,7 +115,7 @@ class StudyState:
         return [run for run in self.runs if run.index % n == i]
 
     def resume_advice(self) -> str:
-        """The command that goes on with the study, as the end of a message."""
+        """A sentence with the command that resumes the study."""
         if not self.study.file:
             return "The same call resumes it."
         words = ["aejax", "study", self.study.file + (self.study.arg and f":{self.study.arg}")]
@@ -123,15 +124,19 @@ class StudyState:
         return f"Resume with: {shlex.join(words)}"
 
     def stopped(self) -> SavedAndStopped:
-        """The exception for a study that a signal has stopped."""
+        """The exception to raise when a signal has stopped the study."""
         done = sum(self.is_done(run) for run in self.runs)
         return SavedAndStopped(
             f"stopped; {done} of {len(self.runs)} runs done. {self.resume_advice()}"
         )
 
-    def check_part_is_over(self) -> None:
-        """Raises SavedAndStopped if a run of this part is open: another process trains it, or did
-        and was stopped. The scheduler then queues the part again."""
+    def check_part_is_done(self) -> None:
+        """Checks that no run of this part is open.
+
+        Raises:
+          SavedAndStopped: another process is training one, or trained it and was stopped. The
+            scheduler then queues the part again.
+        """
         for run in self.own_runs():
             if not self.is_done(run) and not self.has_failed(run):
                 holder = lease.holder(self.workdir(run), self.lease_timeout)

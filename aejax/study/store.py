@@ -1,9 +1,9 @@
 """The files of a study's folder.
 
 manifest.json       the study's settings, and its runs in order
-ID/result.json      the run is done
-ID/failed.json      it failed: {"error", "time", "date", "traceback"}
-ID/pruned.json      a search ended it early: {"date", "why"}
+ID/result.json      the result of a finished run
+ID/failed.json      why a run failed: {"error", "time", "date", "traceback"}
+ID/pruned.json      a search ended the run early: {"date", "why"}
 sections.json       sections that the study's `finish` adds to the report
 """
 
@@ -20,7 +20,7 @@ from aejax.study.definition import Run, Study, to_plain
 
 
 def read_json(path: pathlib.Path) -> Any:
-    """The content of a JSON file; None if it is missing or not whole."""
+    """The content of a JSON file; None if it is missing or no valid JSON."""
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError):
@@ -28,7 +28,7 @@ def read_json(path: pathlib.Path) -> Any:
 
 
 def write_json(path: pathlib.Path, value: object) -> None:
-    """Replaces the file as a whole: readers never see a part of it."""
+    """Writes a JSON file atomically: readers see the old content or the new one."""
     files.write_atomically(path, json.dumps(value, indent=1, default=to_plain) + "\n")
 
 
@@ -49,12 +49,12 @@ def is_failed(workdir: pathlib.Path) -> bool:
 
 
 def is_settled(workdir: pathlib.Path) -> bool:
-    """Whether a search expects nothing more of the run: it is done, pruned or failed."""
+    """Whether the run has ended in any way: it is done, pruned or failed."""
     return (workdir / "result.json").exists() or is_pruned(workdir) or is_failed(workdir)
 
 
 def write_manifest(study: Study, directory: pathlib.Path, runs: Sequence[Run]) -> None:
-    """Writes manifest.json if it would change."""
+    """Writes manifest.json, unless it has this content already."""
     manifest = study.settings() | {"runs": [dataclasses.asdict(run) for run in runs]}
     if read_json(directory / "manifest.json") != manifest:
         write_json(directory / "manifest.json", manifest)
@@ -74,7 +74,7 @@ class Manifest:
 
 
 def read_manifest(directory: pathlib.Path) -> Manifest | None:
-    """The study's manifest with today's names of settings; None if there is none."""
+    """The study's manifest, settings under their current names; None if there is no manifest."""
     settings = read_json(directory / "manifest.json")
     if not settings:
         return None

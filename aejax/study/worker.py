@@ -1,4 +1,4 @@
-"""One process of a study: takes a run by its lease (aejax/lease.py), trains it, takes the next."""
+"""One process of a study: takes the lease of a run (aejax/lease.py), trains it, takes the next."""
 
 import contextlib
 import dataclasses
@@ -24,17 +24,19 @@ from aejax.study.definition import Run, TrainedRun, resolve
 from aejax.study.progress import Progress
 from aejax.study.state import StudyState
 
-HEAP_TRIM_INTERVAL = 20.0  # seconds; it takes 0.1 s in a large process
+HEAP_TRIM_INTERVAL = 20.0  # seconds between two trims, of 0.1 s each in a large process
 
 
 class Worker:
     """Trains the open runs of a study one after another, alone or with other workers.
 
     Args:
-      state: the study.
+      state: the runs of the study.
+      progress: prints a line for each run.
+      group: the processes that train each run together.
       train: (config, workdir, ...) -> result; None = `aejax.training.run.train`.
-      arguments: what `train` is given besides, as far as it has parameters of these names.
-      seconds, steps: budgets after which no further run is begun; 0 = no limit. `seconds` count
+      arguments: further keyword arguments of `train`; those it has no parameter for are left out.
+      seconds, steps: budgets after which no further run is started; 0 = no limit. `seconds` count
         from now, `steps` are those of all finished runs.
     """
 
@@ -51,20 +53,21 @@ class Worker:
         self.state, self.progress, self.group = state, progress, group
         self._train, self._arguments = train, arguments
         self._deadline = time.monotonic() + seconds if seconds else float("inf")
-        self._most_steps = steps or float("inf")
+        self._step_limit = steps or float("inf")
         self._last_trim = time.monotonic()
         self._sigterm = SigtermRaises()
         self.crashed = False  # whether the last failure was an exception other than UserError
 
     def is_out_of_budget(self) -> bool:
         """Whether the budget allows no further run."""
-        return time.monotonic() > self._deadline or self.state.steps >= self._most_steps
+        return time.monotonic() > self._deadline or self.state.steps >= self._step_limit
 
     def work(self) -> None:
         """Trains open runs until there is none left for this process.
 
         Raises:
           SavedAndStopped: a signal has stopped it.
+          UserError: three runs have failed and none is done.
         """
         with self._sigterm, contextlib.closing(self._leased_runs()) as runs:
             try:
@@ -86,19 +89,19 @@ class Worker:
             for run in self.state.own_runs():
                 if not self._is_open(run):
                     continue
-                if self._has_its_share():
+                if self._has_trained_its_share():
                     return
                 if self.is_out_of_budget():
-                    self.progress.say("the budget is spent; no further run is begun")
+                    self.progress.say("the budget is used up; no further run is started")
                     return
-                with self._leased(run) as held:
-                    if not held:
+                with self._leased(run) as is_held:
+                    if not is_held:
                         held_by_others += 1
                     elif not self.state.is_done(run):  # the last holder may have finished it
                         trained += 1
                         yield run
-            # A part of an array job gives its machine back. Everybody else waits for the others:
-            # runs that they abandon must be taken over, and the last process writes the report.
+            # A part of an array job ends here and frees its machine. Any other worker waits for the
+            # others: it takes over runs that they abandon, and the last one writes the report.
             is_array_part = self.state.part is not None and self.state.study.search is None
             if is_array_part or not (trained or held_by_others):
                 return
@@ -113,26 +116,27 @@ class Worker:
             return False
         return not store.is_pruned(self.state.workdir(run))
 
-    def _has_its_share(self) -> bool:
-        """Whether this part of a search has trained its n-th part of the runs."""
+    def _has_trained_its_share(self) -> bool:
+        """In part (i, n) of a search: whether this process has trained one n-th of the runs."""
         if self.state.study.search is None or self.state.part is None:
             return False
         return len(self.progress.seconds) >= -(-len(self.state.runs) // self.state.part[1])
 
     @contextlib.contextmanager
     def _leased(self, run: Run) -> Generator[bool]:
-        """Whether the run's lease could be taken; it is released in the end."""
+        """Whether the run's lease could be taken; releases it on exit."""
         workdir = self.state.workdir(run)
         workdir.mkdir(exist_ok=True)
-        taken = None
+        held = None
         try:
-            with self._sigterm.deferred():  # or a lease would be taken and never released
-                taken = lease.take(workdir, self.state.lease_timeout)
-            yield taken is not None
+            # A signal between taking the lease and storing it would leave it unreleased.
+            with self._sigterm.deferred():
+                held = lease.take(workdir, self.state.lease_timeout)
+            yield held is not None
         finally:
-            if taken is not None:
+            if held is not None:
                 with self._sigterm.deferred():
-                    taken.release()
+                    held.release()
 
     # --- one run ----------------------------------------------------------------------------------
 
@@ -153,7 +157,7 @@ class Worker:
                 self.progress.say("    ended early: worse than the median of the others")
                 return
         except Exception as e:
-            self._note_failure(run, e)
+            self._record_failure(run, e)
             return
         if self.group.is_first:
             # The return value of a custom trainer takes precedence over its result.json.
@@ -161,14 +165,14 @@ class Worker:
                 store.write_json(workdir / "result.json", result)
             (workdir / "failed.json").unlink(missing_ok=True)
         if time.monotonic() - self._last_trim > HEAP_TRIM_INTERVAL:
-            release_memory()  # without it, fragments of freed memory add up over a thousand runs
+            release_memory()  # or the heap grows by fragmentation over a thousand runs
             self._last_trim = time.monotonic()
         state.done.add(run.id)
         state.steps += result.get("steps") or 0
         self.progress.end(result, time.monotonic() - began, self._remaining())
 
     def _call_train(self, run: Run) -> JsonObject:
-        """The run's result, from a trainer with any subset of the optional arguments."""
+        """Calls the trainer with those optional arguments that it has; returns the run's result."""
         train = self._train
         if train is None:
             from aejax.training.run import train
@@ -185,7 +189,7 @@ class Worker:
         return _with_measured(result, self.state.study.measure(trained))
 
     def _remaining(self) -> int:
-        """How many runs are still to be trained."""
+        """How many runs of this process's part are still to be trained."""
         state = self.state
         if state.study.search is not None and not state.part:
             return self.progress.total - len(state.done) - len(state.failed)
@@ -194,8 +198,8 @@ class Worker:
 
     @contextlib.contextmanager
     def _watched_by_search(self, run: Run, pruned: threading.Event) -> Generator[None]:
-        """While a run is trained, the search may end it by SIGTERM, upon which it saves and stops;
-        `pruned` is then set."""
+        """Within it a thread asks the search whether to end the run early. If so, it sets `pruned`
+        and sends SIGTERM to this process, upon which the training saves and stops."""
         search = self.state.study.search
         is_main_thread = threading.current_thread() is threading.main_thread()
         if search is None or not search.can_stop_runs or self.group.is_joined or not is_main_thread:
@@ -219,8 +223,8 @@ class Worker:
             ended.set()
             thread.join()
 
-    def _note_failure(self, run: Run, error: Exception) -> None:
-        """Writes failed.json; the study goes on with the next run.
+    def _record_failure(self, run: Run, error: Exception) -> None:
+        """Writes failed.json, so that the study can go on with the next run.
 
         Raises:
           UserError: three runs have failed and none is done.
@@ -230,17 +234,17 @@ class Worker:
         state.failed[run.id] = text
         self.crashed = not isinstance(error, UserError)
         if self.group.is_first:
-            note: JsonObject = {"error": text, "time": time.time(), "date": _now()}
+            failure: JsonObject = {"error": text, "time": time.time(), "date": _now()}
             if self.crashed:
-                note["traceback"] = "".join(traceback.format_exception(error)).splitlines()
-            store.write_json(state.workdir(run) / "failed.json", note)
+                failure["traceback"] = "".join(traceback.format_exception(error)).splitlines()
+            store.write_json(state.workdir(run) / "failed.json", failure)
         self.progress.say(f"    failed: {text}")
         if len(state.failed) >= 3 and not state.done and state.study.search is None:
-            raise UserError(f"three runs failed and none was done: {text}")
+            raise UserError(f"three runs failed and none succeeded: {text}")
 
 
 def _with_measured(result: JsonObject, measured: Mapping[str, object]) -> JsonObject:
-    """A result with what `Study.measure` has returned, and the mark that it has."""
+    """A result with the metrics and fields that `Study.measure` returned, and "measured": True."""
     metrics = {name: value for name, value in measured.items() if "/" in name}
     fields = {name: value for name, value in measured.items() if "/" not in name}
     metrics = {**result["metrics"], **metrics}
@@ -252,7 +256,7 @@ def _now() -> str:
 
 
 class ProcessGroup:
-    """The processes that train each run together by jax.distributed; nearly always one.
+    """The processes that train each run together, joined by jax.distributed; usually just one.
 
     Attributes:
       is_first: whether this process writes the files.
@@ -263,20 +267,22 @@ class ProcessGroup:
 
     def __init__(self):
         processes = None
-        if "jax" in sys.modules:  # processes can only have been joined through JAX
+        if "jax" in sys.modules:  # without JAX no processes can have been joined
             from aejax.cluster import processes
         self.is_first = processes is None or processes.is_first()
         self.is_joined = processes is not None and processes.count() > 1
         self._client = None if processes is None else processes.client()
 
     def share(self, runs: Iterator[Run]) -> Iterator[Run]:
-        """The first process takes runs and sends each to the others."""
+        """Yields the first process's `runs` in all processes: it sends each to the others."""
         if not self.is_joined:
             yield from runs
             return
         client = self._client
         if client is None:
-            raise UserError("several processes, but not joined by jax.distributed")
+            raise UserError(
+                "there are several processes, but they are not joined by jax.distributed"
+            )
         while True:
             key = f"aejax/study/{next(self._turns)}"
             if self.is_first:
@@ -291,8 +297,8 @@ class ProcessGroup:
 
 
 class SigtermRaises:
-    """A context in which SIGTERM raises SavedAndStopped (exit status 75), between runs as well as
-    within them. Outside the main thread it does nothing."""
+    """A context in which SIGTERM raises SavedAndStopped (exit status 75), within runs and between
+    them. Outside the main thread it does nothing."""
 
     def __init__(self):
         self._is_deferred = self._is_received = False
@@ -317,7 +323,7 @@ class SigtermRaises:
 
     @contextlib.contextmanager
     def deferred(self) -> Generator[None]:
-        """Within it a signal waits: what is begun is completed first."""
+        """A context that SIGTERM does not interrupt: the exception is raised on exit."""
         self._is_deferred = True
         try:
             yield
