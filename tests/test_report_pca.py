@@ -137,5 +137,5 @@ def test_crops_are_drawn_as_in_training():
     pipeline = make_pipeline(config, training=True)
     images = pca.training_images(pipeline, 300)
     pipeline.close()
-    assert found.shape == (300, 16, 16, 3) and found.dtype == np.uint8
-    assert len({f.tobytes() for f in found}) > 200
+    assert images.shape == (300, 16, 16, 3) and images.dtype == np.uint8
+    assert len({image.tobytes() for image in images}) > 200
