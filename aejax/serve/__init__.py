@@ -1,13 +1,15 @@
 """`aejax serve`: encode, decode, denoise, sample and latents over HTTP, and a page for people.
 
-    limits.py     how much a request may ask for, and how one is refused
-    batching.py   one worker; requests of one shape together
-    telemetry.py  counts and times, as Prometheus reads them
-    forms.py      the file in a multipart form
-    requests.py   bodies, pictures and parameters of requests, checked before any work
-    work.py       what is done, by the public functions of the rooms
-    app.py        routes; openapi.py describes them
-    cli.py        the verb
+    limits.py     limits of requests, and the exception for a refused one
+    batching.py   one worker thread; requests for pictures of one shape are batched
+    telemetry.py  counts and times in the text format of Prometheus
+    forms.py      reads the file of a multipart form
+    requests.py   reads and checks bodies, pictures and parameters of requests
+    work.py       the models: denoiser, codec, generator, encoder
+    app.py        the routes
+    openapi.py    their description, for programs and for people
+    server.py     uvicorn, with time limits for slow clients
+    cli.py        the command line
 
 Starlette and uvicorn do the HTTP: `pip install aejax[serve]`.
 """

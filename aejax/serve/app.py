@@ -26,20 +26,24 @@ from aejax.serve.telemetry import Telemetry
 from aejax.serve.work import Work, file_of
 
 log = logging.getLogger("aejax.serve")
-SAFE = {
+SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; "
     "style-src 'unsafe-inline'; script-src 'unsafe-inline'; frame-ancestors 'none'",
 }
-FORMATS = ("png", "jpeg", "webp")  # of a picture in an answer
+FORMATS = ("png", "jpeg", "webp")  # of a picture in a response
 Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Service:
-    """The handlers, and what they share.
+    """The handlers of all routes, with the batcher and the counters that they share.
 
     Args:
-      work: see `work.Work`.
+      work: the models.
+      limits: of every request.
+
+    Attributes:
+      active: how many requests are being served or wait.
     """
 
     def __init__(self, work: Work, limits: Limits):
@@ -53,7 +57,7 @@ class Service:
         return await asyncio.to_thread(picture, data, self.limits, channels)
 
     async def denoise(self, request: Request) -> Response:
-        """Noise taken out of a picture."""
+        """Denoises a picture."""
         p = Parameters(request, "strength", "format")
         strength, form = p.number("strength", 0, 1, 1.0), p.choice("format", *FORMATS)
         x = await self._picture(request)
@@ -61,7 +65,7 @@ class Service:
         return await _image(y.image, form, {"X-Noise-Removed": f"{y.removed:.2f}"})
 
     async def encode(self, request: Request) -> Response:
-        """A picture as an .aej file."""
+        """Compresses a picture to an .aej file."""
         quality = Parameters(request, "quality").number("quality", 0, 100, 50.0)
         x = await self._picture(request)
         data = await self.batcher.run(object(), self.work.encode, (x, quality))
@@ -69,14 +73,14 @@ class Service:
         return Response(data, media_type="application/octet-stream", headers=disposition)
 
     async def decode(self, request: Request) -> Response:
-        """An .aej file as a picture."""
+        """Decompresses an .aej file to a picture."""
         form = Parameters(request, "format").choice("format", *FORMATS)
         data = await read_body(request, self.limits)
         item = (data, self.limits.pixels)
         return await _image(await self.batcher.run(object(), self.work.decode, item), form)
 
     async def compare(self, request: Request) -> Response:
-        """A picture through the codec and through JPEG at equal bytes."""
+        """Compresses a picture by the codec, and by JPEG at the same size in bytes."""
         quality = Parameters(request, "quality").number("quality", 0, 100, 50.0)
         x = await self._picture(request)
         c = await self.batcher.run(object(), self.work.compare, (x, quality))
@@ -89,14 +93,14 @@ class Service:
         })  # fmt: skip
 
     async def latents(self, request: Request) -> Response:
-        """h of a picture."""
+        """Encodes a picture: h as JSON."""
         Parameters(request)
         x = await self._picture(request)
         h = await self.batcher.run(("latents", x.shape), self.work.latents, x)
         return JSONResponse({"shape": list(h.shape), "h": np.asarray(h, np.float64).tolist()})
 
     async def sample(self, request: Request) -> Response:
-        """New pictures on one sheet."""
+        """Samples new pictures, on one sheet."""
         p = Parameters(request, "n", "class", "guidance", "seed")
         n, seed = p.whole("n", 1, self.limits.samples, 16), p.whole("seed", 0, 2**31 - 1, 0)
         label, guidance = p.whole("class", 0, 9999, None), p.number("guidance", 0, 20, None)
@@ -107,36 +111,40 @@ class Service:
         return await _image(await self.batcher.run(object(), run, None), "png")
 
     async def info(self, request: Request) -> Response:
-        """Models, classes and limits."""
+        """Names of the models, classes and limits."""
         models = await self.batcher.run("info", lambda items: [self.work.info()] * len(items), None)
-        kept = {name: getattr(self.limits, name) for name in ("bytes", "pixels", "samples")}
-        return JSONResponse({**models, "limits": kept})
+        limits = {name: getattr(self.limits, name) for name in ("bytes", "pixels", "samples")}
+        return JSONResponse({**models, "limits": limits})
 
     async def healthz(self, request: Request) -> Response:
-        """Whether the server is there."""
+        """Answers "ok" while the server runs."""
         return PlainTextResponse("ok\n")
 
     async def metrics(self, request: Request) -> Response:
-        """Counts and times."""
+        """Counts and times in the text format of Prometheus."""
         text = self.telemetry.text(self.batcher.waiting, self.active)
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
     async def openapi(self, request: Request) -> Response:
-        """What this server does, for programs."""
+        """The OpenAPI description of the routes."""
         return JSONResponse(description(self.limits))
 
     async def docs(self, request: Request) -> Response:
-        """What this server does, for people."""
+        """The description of the routes as a page."""
         return HTMLResponse(documentation(description(self.limits)))
 
     async def page(self, request: Request) -> Response:
-        """To try it."""
+        """The page to try the models."""
         return HTMLResponse(
             importlib.resources.files("aejax.serve").joinpath("page.html").read_text()
         )
 
     def guarded(self, handler: Handler, limited: bool) -> Handler:
-        """The handler, with refusals as answers, within the queue's length, and counted."""
+        """The handler with error responses, security headers and counters.
+
+        Args:
+          limited: whether its requests count towards `limits.queue` and are refused beyond it.
+        """
 
         async def run(request: Request) -> Response:
             begin, route = time.perf_counter(), request.scope["route"].path
@@ -153,10 +161,10 @@ class Service:
                 response = JSONResponse({"error": str(e)}, 422)
             except Exception:
                 log.exception("%s failed", route)
-                response = JSONResponse({"error": "the server failed; its log says why"}, 500)
+                response = JSONResponse({"error": "internal error; see the server's log"}, 500)
             finally:
                 self.active -= limited
-            response.headers.update(SAFE)
+            response.headers.update(SECURITY_HEADERS)
             self.telemetry.request(route, response.status_code, time.perf_counter() - begin)
             return response
 
@@ -164,7 +172,7 @@ class Service:
 
 
 def _check_origin(request: Request) -> None:
-    """A page of another site may not use this server through a visitor's browser."""
+    """Refuses requests that a page of another site makes through a visitor's browser."""
     origin = request.headers.get("origin")
     if origin and origin.partition("://")[2] != request.headers.get("host"):
         raise Refused(403, "requests from pages of other sites are refused")
@@ -182,27 +190,30 @@ async def _data_url(x: np.ndarray) -> str:
 
 async def _http_error(request: Request, e: Exception) -> Response:
     assert isinstance(e, HTTPException)
-    reason = {404: "there is nothing here; /docs lists what is", 405: "another method is needed"}
-    return JSONResponse({"error": reason.get(e.status_code, e.detail)}, e.status_code, e.headers)
+    reasons = {
+        404: "no such route; /docs lists them",
+        405: f"this route does not take {request.method}; /docs lists the methods",
+    }
+    return JSONResponse({"error": reasons.get(e.status_code, e.detail)}, e.status_code, e.headers)
 
 
 def build_app(work: Work, limits: Limits, hosts: Sequence[str] = ("*",)) -> Starlette:
     """The application.
 
     Args:
-      hosts: names by which it may be called; "*" for any.
+      hosts: allowed values of the Host header; "*" = any.
     """
     s = Service(work, limits)
     posts = (("denoise", s.denoise), ("encode", s.encode), ("decode", s.decode),
              ("compare", s.compare), ("latents", s.latents))  # fmt: skip
-    free = (("/healthz", s.healthz), ("/metrics", s.metrics), ("/openapi.json", s.openapi),
-            ("/docs", s.docs), ("/", s.page))  # fmt: skip
+    unlimited = (("/healthz", s.healthz), ("/metrics", s.metrics), ("/openapi.json", s.openapi),
+                 ("/docs", s.docs), ("/", s.page))  # fmt: skip
     routes = [
         Route(f"/api/{name}", s.guarded(handler, True), methods=["POST"]) for name, handler in posts
     ]
     routes += [Route("/api/sample", s.guarded(s.sample, True)),
                Route("/api/info", s.guarded(s.info, True))]  # fmt: skip
-    routes += [Route(path, s.guarded(handler, False)) for path, handler in free]
+    routes += [Route(path, s.guarded(handler, False)) for path, handler in unlimited]
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette):

@@ -1,4 +1,4 @@
-"""One worker thread; requests of one kind and shape are worked on together."""
+"""One worker thread that runs requests of one kind and shape as a batch."""
 
 import asyncio
 import collections
@@ -24,11 +24,12 @@ class _Job:
 
 
 class Batcher:
-    """Runs `function(items) -> results` for the items of all requests with the same key; a key of
-    its own (`object()`) is worked on alone.
+    """Calls `function(items) -> results` on the items of all waiting requests with the same key. A
+    request with a unique key (`object()`) is run alone.
 
-    A batch begins `wait_ms` after its first item, or as soon as the one before it is done, and has
-    at most `limits.batch` items. A single thread does the work: a model uses all cores by itself.
+    A batch starts `limits.wait_ms` after its first item, or as soon as the previous batch is done,
+    and has at most `limits.batch` items. There is one worker thread, because a model uses all cores
+    by itself.
     """
 
     def __init__(self, limits: Limits, telemetry: Telemetry):
@@ -40,11 +41,11 @@ class Batcher:
         self.seconds_per_item = 0.1  # running mean, for Retry-After
 
     def start(self) -> None:
-        """Begins to work; within a running event loop."""
+        """Starts the worker; call it within a running event loop."""
         self._loop_task = asyncio.create_task(self._work())
 
     async def stop(self) -> None:
-        """Ends after the batch in work; requests that wait are told to come again."""
+        """Stops after the batch that is running; waiting requests get 503 with Retry-After."""
         if self._loop_task:
             self._loop_task.cancel()
             await asyncio.gather(self._loop_task, return_exceptions=True)
@@ -56,17 +57,19 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """Requests that wait for the worker."""
+        """How many requests wait for the worker."""
         return len(self._jobs)
 
     async def run(
         self, key: Hashable, function: Callable[[Sequence[Item]], Sequence[Outcome]], item: Item
     ) -> Outcome:
-        """The result for `item`.
+        """Waits for the result of `item`; raises what `function` raises for it.
+
+        Args:
+          key: requests with equal keys may share a call of `function`.
 
         Raises:
           Refused: it took longer than `limits.seconds`.
-          what `function` raised for this item.
         """
         job = _Job(key, function, item, asyncio.get_running_loop().create_future())
         self._jobs.append(job)
@@ -75,7 +78,7 @@ class Batcher:
             async with asyncio.timeout(self._limits.seconds):
                 return await job.result
         except TimeoutError:
-            reason = f"the work was not done within {self._limits.seconds:g} s"
+            reason = f"the request took longer than {self._limits.seconds:g} s"
             raise busy(reason, self.waiting * self.seconds_per_item) from None
 
     async def _work(self) -> None:
@@ -95,19 +98,21 @@ class Batcher:
             self.seconds_per_item += 0.2 * (seconds - self.seconds_per_item)
 
     def _take(self) -> list[_Job]:
-        """The first job and those after it with its key; those given up are dropped."""
-        taken: list[_Job] = []
-        kept: collections.deque[_Job] = collections.deque()
+        """Removes the first job and those with its key from the queue, at most a batch. Jobs whose
+        request was given up are dropped."""
+        batch: list[_Job] = []
+        waiting: collections.deque[_Job] = collections.deque()
         for job in self._jobs:
             if job.result.done():
                 continue
-            fits = not taken or job.key == taken[0].key and len(taken) < self._limits.batch
-            (taken if fits else kept).append(job)
-        self._jobs = kept
-        return taken
+            fits = not batch or job.key == batch[0].key and len(batch) < self._limits.batch
+            (batch if fits else waiting).append(job)
+        self._jobs = waiting
+        return batch
 
     def _run(self, loop: asyncio.AbstractEventLoop, jobs: Sequence[_Job]) -> None:
-        """In the thread. A batch that fails is done again one by one: the fault is one item's."""
+        """Runs a batch, in the worker thread. If it fails, its items are run one by one, so that
+        only the faulty one fails."""
         try:
             outcomes = list(jobs[0].function([job.item for job in jobs]))
         except Exception as e:

@@ -1,4 +1,4 @@
-"""aejax serve."""
+"""aejax serve: starts the HTTP server."""
 
 import argparse
 import dataclasses
@@ -14,25 +14,35 @@ LOCAL = ("localhost", "127.0.0.1", "[::1]")
 def _arguments(parser: argparse.ArgumentParser) -> None:
     from aejax.serve.limits import Limits
 
-    usual = Limits()
+    defaults = Limits()
     parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen at (default: this machine alone)"
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on (default 127.0.0.1: reachable from this machine only)",
     )
-    parser.add_argument("--port", type=int, default=8000, help="default 8000; 0 takes a free one")
-    parser.add_argument("--denoiser", default="auto", help="as --model of `aejax denoise`")
     parser.add_argument(
-        "--generator", default="fashion-mnist", help="a shipped generator, or a run's folder"
+        "--port", type=int, default=8000, help="port to listen on, 0 = any free one (default 8000)"
     )
-    parser.add_argument("--encoder", default="", help="of /api/latents; default: the generator")
+    parser.add_argument(
+        "--denoiser", default="auto", help="as --model of `aejax denoise` (default auto)"
+    )
+    parser.add_argument(
+        "--generator",
+        default="fashion-mnist",
+        help="a shipped generator, or a run's folder (default fashion-mnist)",
+    )
+    parser.add_argument(
+        "--encoder", default="", help="model of /api/latents (default: the generator)"
+    )
     for name, kind, text in (
-        ("bytes", int, "of a request's body at most"),
-        ("pixels", int, "of a picture at most"),
-        ("seconds", float, "for the work on a request at most"),
-        ("upload-seconds", float, "for a body to arrive at most"),
-        ("queue", int, "requests at once; more are told to come again"),
-        ("batch", int, "requests of one shape that are worked on together at most"),
+        ("bytes", int, "maximum size of a request's body"),
+        ("pixels", int, "maximum number of pixels of a picture"),
+        ("seconds", float, "maximum time to answer a request, waiting included"),
+        ("upload-seconds", float, "maximum time for a body to arrive"),
+        ("queue", int, "maximum number of requests at once; further ones get 503"),
+        ("batch", int, "maximum number of pictures of one shape in a batch"),
     ):
-        value = getattr(usual, name.replace("-", "_"))
+        value = getattr(defaults, name.replace("-", "_"))
         parser.add_argument(
             f"--{name}", type=kind, default=value, metavar="N", help=f"{text} (default {value:g})"
         )
@@ -45,12 +55,12 @@ def _limits(args: argparse.Namespace):
     values = {name: getattr(args, name) for name in names}
     for name, value in values.items():
         if not value > 0:
-            raise UserError(f"--{name.replace('_', '-')} {value:g}: more than 0")
+            raise UserError(f"--{name.replace('_', '-')} {value:g}: must be more than 0")
     return Limits(**values)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can call an address."""
+    """Whether an address can be reached from this machine only."""
     if host == "localhost":
         return True
     try:
@@ -79,7 +89,7 @@ def _serve(args: argparse.Namespace) -> int:
     app = build_app(work, limits, (*LOCAL, host) if local else ("*",))
     config = uvicorn.Config(
         app,
-        http="aejax.serve.server:PatientProtocol",
+        http="aejax.serve.server:TimedProtocol",
         ws="none",
         log_level="error",  # a warning for each broken request would let anyone fill the log
         access_log=False,

@@ -1,4 +1,4 @@
-"""The file in a multipart form, taken out as the form arrives and kept in memory alone."""
+"""Reads the file of a multipart form as the form arrives; it is kept in memory only."""
 
 from collections.abc import AsyncIterable
 
@@ -9,43 +9,48 @@ from python_multipart.multipart import parse_options_header
 from aejax.serve.limits import Refused
 
 FIELD = "file"
-MOST_PARTS = 9
+MAX_PARTS = 9
 
 
 class FileField:
-    """The callbacks of a parser: the bytes of the part "file" are kept, others are passed over.
-    File names and types are not looked at."""
+    """The callbacks of a multipart parser. They keep the bytes of the part "file" and skip all
+    other parts; names and types of files are ignored.
+
+    Attributes:
+      data: the bytes so far; None if the part has not begun.
+      is_complete: whether the form has ended.
+    """
 
     def __init__(self) -> None:
-        self.data: bytearray | None = None  # None: no such part has begun
+        self.data: bytearray | None = None
         self.is_complete = False
         self._parts = 0
         self._name, self._value, self._disposition = bytearray(), bytearray(), ""
         self._is_inside = False
 
     def on_part_begin(self) -> None:
-        """A part comes."""
+        """Called at the beginning of a part."""
         self._parts += 1
-        if self._parts > MOST_PARTS:
-            raise Refused(400, f"the form has more than {MOST_PARTS} parts")
+        if self._parts > MAX_PARTS:
+            raise Refused(400, f"the form has more than {MAX_PARTS} parts")
         self._disposition = ""
 
     def on_header_field(self, data: bytes, start: int, end: int) -> None:
-        """Some of a header's name."""
+        """Called with a piece of a header's name."""
         self._name += data[start:end]
 
     def on_header_value(self, data: bytes, start: int, end: int) -> None:
-        """Some of its value."""
+        """Called with a piece of a header's value."""
         self._value += data[start:end]
 
     def on_header_end(self) -> None:
-        """The header is complete."""
+        """Called after each header."""
         if self._name.lower() == b"content-disposition":
             self._disposition = self._value.decode("latin-1")
         self._name, self._value = bytearray(), bytearray()
 
     def on_headers_finished(self) -> None:
-        """The part's data comes."""
+        """Called before the data of a part."""
         options = parse_options_header(self._disposition)[1]
         if b"name" not in options:
             raise Refused(400, "the form is damaged: one of its parts has no name")
@@ -56,24 +61,24 @@ class FileField:
             self.data = bytearray()
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
-        """Some of the part's data."""
+        """Called with a piece of the part's data."""
         if self._is_inside and self.data is not None:
             self.data += data[start:end]
 
     def on_end(self) -> None:
-        """The last boundary."""
+        """Called at the last boundary."""
         self.is_complete = True
 
 
 async def file_of_form(content_type: str, chunks: AsyncIterable[bytes]) -> bytes:
-    """The file in the field "file" of a form.
+    """The bytes of the field "file" of a form.
 
     Args:
-      content_type: the header of the request, which has the boundary.
-      chunks: the body; whoever gives it limits its size.
+      content_type: the request's header of this name, which has the boundary.
+      chunks: the body, whose size the caller has to limit.
 
     Raises:
-      Refused: a damaged form, one that is cut, or one without the file.
+      Refused: the form is damaged or incomplete, or has no file in that field.
     """
     field = FileField()
     names = ("on_part_begin", "on_header_field", "on_header_value", "on_header_end",

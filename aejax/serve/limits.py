@@ -1,4 +1,4 @@
-"""How much a request may ask for, and how one is refused."""
+"""Limits of requests, and the exception for a request that is refused."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -6,15 +6,17 @@ from collections.abc import Mapping
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """Attributes:
-    bytes: of a request's body.
-    pixels: of a picture, looked up in its header before it is decoded.
-    upload_seconds: for a body to arrive.
-    seconds: for the work, waiting included.
-    queue: requests that are served or wait at once; the next one is told when to come again.
-    batch: requests of one shape that are worked on at once; wait_ms: how long the first one waits
-      for others.
-    samples: pictures of a request for samples.
+    """The most that a request may take.
+
+    Attributes:
+      bytes: of its body.
+      pixels: of its picture, read from the header before the picture is decoded.
+      upload_seconds: for the body to arrive.
+      seconds: for the answer, waiting included.
+      queue: requests that are served or wait at the same time; further ones get 503.
+      batch: requests for pictures of one shape that are run together.
+      wait_ms: how long the first request of a batch waits for others, in milliseconds.
+      samples: pictures of a request for samples.
     """
 
     bytes: int = 32 << 20
@@ -28,11 +30,11 @@ class Limits:
 
 
 class Refused(Exception):
-    """A request that is answered with a status and a reason instead.
+    """Raised to answer a request with an error: {"error": reason}.
 
     Attributes:
-      status: of HTTP, 4xx or 503.
-      headers: such as Retry-After.
+      status: HTTP status, 4xx or 503.
+      headers: of the response, such as Retry-After.
     """
 
     def __init__(self, status: int, reason: str, headers: Mapping[str, str] | None = None):
@@ -42,5 +44,5 @@ class Refused(Exception):
 
 
 def busy(reason: str, seconds: float) -> Refused:
-    """503, with the time after which to try again."""
+    """Status 503, with the seconds after which to try again in Retry-After."""
     return Refused(503, reason, {"Retry-After": str(max(1, round(seconds)))})

@@ -1,4 +1,4 @@
-"""What the server does, in OpenAPI 3.1, and as a page."""
+"""The description of the server's routes: as an OpenAPI 3.1 document and as a page."""
 
 import html
 
@@ -6,8 +6,10 @@ from aejax import __version__
 from aejax.files import JsonObject
 from aejax.serve.limits import Limits
 
-PICTURE = "A picture file (PNG, JPEG, WebP, AVIF, TIFF, BMP, GIF, PNM): as the body, or as the " \
-    'field "file" of a form.'  # fmt: skip
+PICTURE = (
+    "Body: a picture file (PNG, JPEG, WebP, AVIF, TIFF, BMP, GIF, PNM), "
+    'or a form with the file in its field "file".'
+)
 
 
 def _number(
@@ -19,15 +21,15 @@ def _number(
     return {"name": name, "in": "query", "schema": schema, "description": text}
 
 
-FORMAT = {"name": "format", "in": "query", "description": "of the answer",
+FORMAT = {"name": "format", "in": "query", "description": "file format of the response",
           "schema": {"enum": ["png", "jpeg", "webp"], "default": "png"}}  # fmt: skip
-QUALITY = _number("quality", 0, 100, 50, "of the file")
+QUALITY = _number("quality", 0, 100, 50, "of the .aej file: 0 = smallest, 100 = best")
 ERRORS = {
-    "400": "a parameter or a form that is not understood",
-    "408": "the body came too slowly",
+    "400": "an unknown or repeated parameter, a damaged form, no file",
+    "408": "the body took too long to arrive",
     "413": "too many bytes or pixels",
-    "422": "no picture, a damaged file, a value out of range",
-    "503": "too many requests; Retry-After says in how many seconds to come again",
+    "422": "not a picture, a damaged file, a value out of range",
+    "503": "too many requests, or too slow an answer; Retry-After has the seconds to wait",
 }
 
 
@@ -36,21 +38,21 @@ def description(limits: Limits) -> JsonObject:
     image = {"image/png": {"schema": {"type": "string", "format": "binary"}}}
     binary = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
     json = {"application/json": {"schema": {"type": "object"}}}
-    n = _number("n", 1, limits.samples, 16, "how many", "integer")
     samples = [
-        n,
-        _number("class", 0, 9999, None, "of all of them; any if left out", "integer"),
-        _number("guidance", 0, 20, None, "how strongly the class is followed"),
-        _number("seed", 0, 2**31 - 1, 0, "the same seed, the same pictures", "integer"),
+        _number("n", 1, limits.samples, 16, "number of pictures", "integer"),
+        _number("class", 0, 9999, None, "of all pictures; without it, any", "integer"),
+        _number("guidance", 0, 20, None, "strength of classifier-free guidance"),
+        _number("seed", 0, 2**31 - 1, 0, "equal seeds give equal pictures", "integer"),
     ]
-    strength = _number("strength", 0, 1, 1, "share of the noise that is taken away")
+    strength = _number("strength", 0, 1, 1, "fraction of the noise to remove")
+    aej = 'Body: an .aej file, or a form with the file in its field "file".'
     posts = {
-        "denoise": ("Noise taken out of a picture", [strength, FORMAT], image, PICTURE),
-        "encode": ("A picture as an .aej file", [QUALITY], binary, PICTURE),
-        "decode": ("An .aej file as a picture", [FORMAT], image, "An .aej file, sent likewise."),
-        "compare": ("A picture through the codec and JPEG at equal bytes: sizes, PSNR, pictures",
-                    [QUALITY], json, PICTURE),
-        "latents": ("h of a picture, fitted to the model's size", [], json, PICTURE),
+        "denoise": ("Denoises a picture", [strength, FORMAT], image, PICTURE),
+        "encode": ("Compresses a picture to an .aej file", [QUALITY], binary, PICTURE),
+        "decode": ("Decompresses an .aej file to a picture", [FORMAT], image, aej),
+        "compare": ("Compresses a picture by the codec, and by JPEG at the same size in bytes; "
+                    "returns sizes, PSNR and both pictures", [QUALITY], json, PICTURE),
+        "latents": ("Encodes a picture, resized to the model's size: h", [], json, PICTURE),
     }  # fmt: skip
     paths: JsonObject = {}
     for name, (text, parameters, answer, body) in posts.items():
@@ -61,16 +63,16 @@ def description(limits: Limits) -> JsonObject:
             "requestBody": {"required": True, "description": body, "content": content},
         }}  # fmt: skip
     for path, text, parameters, answer in (
-        ("/api/sample", "New pictures on one sheet", samples, image),
-        ("/api/info", "Models, classes and limits", [], json),
-        ("/healthz", "Whether the server is there", [], {"text/plain": {}}),
-        ("/metrics", "Counts and times, as Prometheus reads them", [], {"text/plain": {}}),
+        ("/api/sample", "Samples new pictures, on one sheet", samples, image),
+        ("/api/info", "Names of the models, classes and limits", [], json),
+        ("/healthz", 'Answers "ok" while the server runs', [], {"text/plain": {}}),
+        ("/metrics", "Counts and times in the format of Prometheus", [], {"text/plain": {}}),
     ):
         responses = _responses(answer) if path.startswith("/api") else {
             "200": {"description": "done", "content": answer}}  # fmt: skip
         paths[path] = {"get": {"summary": text, "parameters": parameters, "responses": responses}}
     about = (
-        f"At most {limits.bytes:,} bytes and {limits.pixels:,} pixels a request, "
+        f"At most {limits.bytes:,} bytes and {limits.pixels:,} pixels per request, and "
         f"{limits.queue} requests at once."
     )
     return {"openapi": "3.1.0", "paths": paths,
@@ -80,8 +82,8 @@ def description(limits: Limits) -> JsonObject:
 def _responses(answer: JsonObject) -> JsonObject:
     error = {"application/json": {"schema": {
         "type": "object", "properties": {"error": {"type": "string"}}}}}  # fmt: skip
-    refused = {code: {"description": text, "content": error} for code, text in ERRORS.items()}
-    return {"200": {"description": "done", "content": answer}} | refused
+    errors = {code: {"description": text, "content": error} for code, text in ERRORS.items()}
+    return {"200": {"description": "done", "content": answer}} | errors
 
 
 def documentation(api: JsonObject) -> str:
@@ -120,6 +122,7 @@ _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
 <style>:root{{color-scheme:light dark}}body{{font:16px/1.5 system-ui,sans-serif;max-width:46rem;
 margin:2rem auto;padding:0 1rem}}table{{border-collapse:collapse}}td{{padding:.15rem .8rem .15rem 0;
 vertical-align:top}}h2{{font-size:1.1rem;margin-top:2rem}}</style>
-<h1>aejax over HTTP</h1><p>{about} <a href="/">The page</a>,
-<a href="/openapi.json">openapi.json</a>.</p>{parts}<h2>What is refused</h2>
-<p>With a status and <code>{{"error": "reason"}}</code>:</p><table>{errors}</table></html>"""
+<h1>aejax over HTTP</h1><p>{about} <a href="/">Try it in the browser</a>,
+<a href="/openapi.json">openapi.json</a>.</p>{parts}<h2>Errors</h2>
+<p>Responses with one of these statuses and <code>{{"error": "reason"}}</code>:</p>
+<table>{errors}</table></html>"""

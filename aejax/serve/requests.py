@@ -1,4 +1,4 @@
-"""Bodies, pictures and parameters of requests, checked before any work is done on them."""
+"""Reads and checks bodies, pictures and parameters of requests."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from aejax.errors import UserError
 from aejax.serve.forms import FIELD, file_of_form
 from aejax.serve.limits import Limits, Refused
 
-SMALLEST = 8  # pixels a side
+MIN_SIDE = 8  # pixels
 Default = TypeVar("Default", bound=float | None)
 
 
@@ -22,10 +22,10 @@ async def read_body(request: Request, limits: Limits) -> bytes:
     """The file that a request carries: its body, or the field "file" of a form.
 
     Raises:
-      Refused: too large, too slow, none, or a damaged form.
+      Refused: it is too large, takes too long, or is missing; the form is damaged.
     """
-    said = request.headers.get("content-length", "")
-    if said.isdecimal() and len(said) < 20 and int(said) > limits.bytes:
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and len(length) < 20 and int(length) > limits.bytes:
         raise _too_large(limits)
     try:
         async with asyncio.timeout(limits.upload_seconds):
@@ -39,9 +39,9 @@ async def read_body(request: Request, limits: Limits) -> bytes:
         reason = f"the body did not arrive within {limits.upload_seconds:g} s"
         raise Refused(408, reason) from None
     except ClientDisconnect:
-        raise Refused(400, "the client left before all of the body had come") from None
+        raise Refused(400, "the client closed the connection before the end of the body") from None
     if not data:
-        raise Refused(400, f'there is no file: send it as the body, or as the field "{FIELD}"')
+        raise Refused(400, f'no file: send it as the body, or in the field "{FIELD}" of a form')
     return data
 
 
@@ -50,6 +50,7 @@ def _too_large(limits: Limits) -> Refused:
 
 
 async def _limited(request: Request, limits: Limits) -> AsyncGenerator[bytes, None]:
+    """The chunks of the body, up to the limit."""
     total = 0
     async for chunk in request.stream():
         total += len(chunk)
@@ -59,13 +60,13 @@ async def _limited(request: Request, limits: Limits) -> AsyncGenerator[bytes, No
 
 
 def picture(data: bytes, limits: Limits, channels: int = 0) -> np.ndarray:
-    """A picture file as uint8 [h, w, 1 or 3]; alpha is laid over white.
+    """Decodes a picture file to uint8 [h, w, 1 or 3]; transparency is blended over white.
 
     Args:
-      channels: 1 or 3 converts; 0 keeps what the file has.
+      channels: 1 or 3 to convert to gray or RGB; 0 keeps those of the file.
 
     Raises:
-      Refused: no picture, a damaged one, or one with too many pixels.
+      Refused: it is no picture, damaged, too large, or smaller than MIN_SIDE pixels a side.
     """
     try:
         height, width, _ = images.header(data, "the picture")
@@ -73,9 +74,9 @@ def picture(data: bytes, limits: Limits, channels: int = 0) -> np.ndarray:
             raise Refused(
                 413, f"the picture has {width}x{height} pixels, more than {limits.pixels:,}"
             )
-        if min(height, width) < SMALLEST:
+        if min(height, width) < MIN_SIDE:
             raise Refused(
-                422, f"the picture has {width}x{height} pixels; {SMALLEST} a side or more"
+                422, f"the picture has {width}x{height} pixels, less than {MIN_SIDE} a side"
             )
         stored = images.read_image(data, name="the picture")[0]
     except UserError as e:
@@ -84,12 +85,15 @@ def picture(data: bytes, limits: Limits, channels: int = 0) -> np.ndarray:
 
 
 class Parameters:
-    """The query of a request, number by number.
+    """The query parameters of a request, checked when they are read.
 
-    `Parameters(request, "quality").number("quality", 0, 100, 50.0)` is 50 where nothing is given.
+    `Parameters(request, "quality").number("quality", 0, 100, 50.0)` is 50 if there is no "quality".
+
+    Args:
+      known: names of the parameters that the route has.
 
     Raises:
-      Refused: a name that is not known, or one twice.
+      Refused: a parameter is unknown or given twice.
     """
 
     def __init__(self, request: Request, *known: str):
@@ -97,22 +101,22 @@ class Parameters:
         for name in names:
             if name not in known:
                 options = ", ".join(known) or "none"
-                raise Refused(400, f'there is no parameter "{name[:40]}"; known: {options}')
+                raise Refused(400, f'no parameter "{name[:40]}"; known: {options}')
             if names.count(name) > 1:
                 raise Refused(400, f'the parameter "{name}" is given twice')
-        self._given = request.query_params
+        self._query = request.query_params
 
     def number(self, name: str, low: float, high: float, default: Default) -> float | Default:
-        """A number from low to high; the default if it is not given.
+        """A number from low to high; the default if it is missing.
 
         Raises:
-          Refused: it is no number, or not between them.
+          Refused: it is not a number, or out of range.
         """
         value = self._number(name, low, high, default is None)
         return default if value is None else value
 
     def _number(self, name: str, low: float, high: float, may_be_empty: bool) -> float | None:
-        text = self._given.get(name)
+        text = self._query.get(name)
         if text is None or text == "" and may_be_empty:
             return None
         try:
@@ -120,29 +124,29 @@ class Parameters:
         except ValueError:
             value = math.nan
         if not low <= value <= high:
-            raise Refused(422, f"{name} is a number from {low:g} to {high:g}")
+            raise Refused(422, f"{name} must be a number from {low:g} to {high:g}")
         return value
 
     def whole(self, name: str, low: int, high: int, default: Default) -> int | Default:
-        """A whole number from low to high; the default if it is not given.
+        """An integer from low to high; the default if it is missing.
 
         Raises:
-          Refused: as `number`, or a fraction.
+          Refused: it is not an integer, or out of range.
         """
         value = self._number(name, low, high, default is None)
         if value is None:
             return default
         if value != int(value):
-            raise Refused(422, f"{name} is a whole number from {low} to {high}")
+            raise Refused(422, f"{name} must be a whole number from {low} to {high}")
         return int(value)
 
     def choice(self, name: str, *options: str) -> str:
-        """One of the options; the first if it is not given.
+        """One of `options`; the first if it is missing.
 
         Raises:
-          Refused: it is another word.
+          Refused: it is none of them.
         """
-        value = self._given.get(name, options[0])
+        value = self._query.get(name, options[0])
         if value not in options:
-            raise Refused(422, f"{name} is one of {', '.join(options)}")
+            raise Refused(422, f"{name} must be one of {', '.join(options)}")
         return value

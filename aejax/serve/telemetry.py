@@ -1,4 +1,4 @@
-"""Counts and times of a server, in the text form that Prometheus reads."""
+"""Counts and times of a server, in the text format of Prometheus."""
 
 import bisect
 import collections
@@ -10,7 +10,7 @@ SIZES = (1, 2, 4, 8, 16, 32)
 
 
 class Histogram:
-    """How many observations were at most each bound."""
+    """A cumulative histogram: how many observations were at most each of `bounds`, ascending."""
 
     def __init__(self, bounds: tuple[float, ...]):
         self.bounds = bounds
@@ -18,23 +18,23 @@ class Histogram:
         self.total = 0.0
 
     def add(self, value: float) -> None:
-        """Counts an observation."""
+        """Adds an observation."""
         self.counts[bisect.bisect_left(self.bounds, value)] += 1
         self.total += value
 
     def lines(self, name: str, labels: str) -> list[str]:
-        """In Prometheus' text."""
-        out, running = [], 0
+        """The histogram in the text format of Prometheus; labels: 'name="value",...' or ""."""
+        out, cumulative = [], 0
         comma = "," if labels else ""
         for bound, count in zip((*self.bounds, "+Inf"), self.counts, strict=True):
-            running += count
-            out.append(f'{name}_bucket{{{labels}{comma}le="{bound}"}} {running}')
+            cumulative += count
+            out.append(f'{name}_bucket{{{labels}{comma}le="{bound}"}} {cumulative}')
         braces = f"{{{labels}}}" if labels else ""
-        return [*out, f"{name}_sum{braces} {self.total:.6g}", f"{name}_count{braces} {running}"]
+        return [*out, f"{name}_sum{braces} {self.total:.6g}", f"{name}_count{braces} {cumulative}"]
 
 
 class Telemetry:
-    """What a server has done since it started."""
+    """Counts and times of a server since it started. Its methods may be called by any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -43,28 +43,33 @@ class Telemetry:
         self._batches = Histogram(SIZES)
 
     def request(self, route: str, status: int, seconds: float) -> None:
-        """Counts an answered request. `route` is one of the server's own, never a client's text."""
+        """Counts an answered request. `route` is a route of the server, never a client's path."""
         with self._lock:
             self._requests[route, status] += 1
             self._times.setdefault(route, Histogram(SECONDS)).add(seconds)
 
     def batch(self, size: int) -> None:
-        """Counts a batch."""
+        """Counts a batch of `size` requests."""
         with self._lock:
             self._batches.add(size)
 
     def text(self, waiting: int, active: int) -> str:
-        """All of it."""
+        """All metrics in the text format of Prometheus.
+
+        Args:
+          waiting: requests that wait for the worker now.
+          active: requests that are being served now, waiting included.
+        """
         with self._lock:
             lines = ["# HELP aejax_requests_total Requests answered.",
                      "# TYPE aejax_requests_total counter"]  # fmt: skip
             for (route, status), count in sorted(self._requests.items()):
                 lines.append(f'aejax_requests_total{{route="{route}",status="{status}"}} {count}')
-            lines += ["# HELP aejax_request_seconds From the first byte to the answer.",
+            lines += ["# HELP aejax_request_seconds Time to answer a request.",
                       "# TYPE aejax_request_seconds histogram"]  # fmt: skip
             for route, times in sorted(self._times.items()):
                 lines += times.lines("aejax_request_seconds", f'route="{route}"')
-            lines += ["# HELP aejax_batch_size Requests worked on together.",
+            lines += ["# HELP aejax_batch_size Requests per batch.",
                       "# TYPE aejax_batch_size histogram"]  # fmt: skip
             lines += self._batches.lines("aejax_batch_size", "")
         for name, value, text in (
@@ -77,7 +82,7 @@ class Telemetry:
 
 
 def resident_bytes() -> int:
-    """Memory of this process; 0 where the system does not say."""
+    """Resident memory of this process; 0 on systems other than Linux."""
     if not sys.platform.startswith("linux"):
         return 0
     with open("/proc/self/statm") as file:

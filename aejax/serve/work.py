@@ -1,6 +1,7 @@
-"""What a server does, by the public functions of the rooms. Pictures are uint8 [h, w, c].
+"""The models of a server. Pictures are uint8 [h, w, c].
 
-Every method but `sample` takes the items of several requests and gives a result for each.
+Every method but `info` and `sample` takes a list with an item of each request of a batch, and
+returns a list with a result for each.
 """
 
 import dataclasses
@@ -24,7 +25,7 @@ Picture = np.ndarray  # uint8 [h, w, 1 or 3]
 
 @dataclasses.dataclass(frozen=True)
 class Denoised:
-    """A picture without its noise, and the root mean square of what was taken away (0..255)."""
+    """A denoised picture, and the root mean square of the noise that was removed (0 to 255)."""
 
     image: Picture
     removed: float
@@ -32,10 +33,13 @@ class Denoised:
 
 @dataclasses.dataclass(frozen=True)
 class Compared:
-    """A picture through the codec, and through JPEG at no more bytes (or its smallest file).
+    """A picture compressed by the codec, and by JPEG at no more bytes (or as its smallest file).
 
     Attributes:
-      coded, jpeg: the pictures decoded; sizes in bytes, PSNR in dB on the 8-bit scale.
+      coded, jpeg: the decompressed pictures.
+      bytes, jpeg_bytes: the sizes of the files.
+      psnr, jpeg_psnr: in dB on the 8-bit scale.
+      jpeg_quality: 1 to 95, as Pillow counts.
     """
 
     coded: Picture
@@ -48,7 +52,7 @@ class Compared:
 
 
 class Work(Protocol):
-    """What the routes need."""
+    """What the routes need: `Models`, or a stand-in for it."""
 
     def info(self) -> JsonObject: ...
     def denoise(self, items: Sequence[tuple[Picture, float]]) -> list[Denoised]: ...
@@ -60,11 +64,12 @@ class Work(Protocol):
 
 
 class Models:
-    """The models of a server, loaded when they are first asked for.
+    """The models of a server, each loaded when it is first used.
 
     Args:
-      denoiser: as `aejax.denoise` takes it. generator: a shipped one or the folder of a run.
-      encoder: whose latents are given; "" for the generator's.
+      denoiser: a model as `aejax.denoise` takes it.
+      generator: name of a shipped generator, or the folder of a run.
+      encoder: model for `latents`; "" = the generator.
     """
 
     def __init__(self, denoiser: str = "auto", generator: str = "fashion-mnist", encoder: str = ""):
@@ -73,7 +78,7 @@ class Models:
         self._compiled: dict[tuple[str, int], Callable[[np.ndarray], jax.Array]] = {}
 
     def info(self) -> JsonObject:
-        """Names of the models, classes and shapes, for the page."""
+        """Names of the models, classes and shapes, for /api/info."""
         return {
             "denoiser": self._denoiser,
             "generator": self._generator.name,
@@ -103,7 +108,7 @@ class Models:
     # --- denoise ----------------------------------------------------------------------------------
 
     def denoise(self, items: Sequence[tuple[Picture, float]]) -> list[Denoised]:
-        """Pictures of one shape, each with its strength from 0 to 1."""
+        """Denoises pictures of one shape, each with a strength from 0 (unchanged) to 1."""
         from aejax.denoising.api import TILE, restore, suited_to
 
         if max(items[0][0].shape[:2]) > TILE:  # tile by tile
@@ -112,16 +117,17 @@ class Models:
         x = np.stack([x for x, _ in items]).astype(np.float32) / 255
         strengths = np.array([s for _, s in items], np.float32)
         names = np.array([suited_to(image, self._denoiser) for image in x])
-        clean = np.empty_like(x)
+        denoised = np.empty_like(x)
         for name in set(names):
-            clean[names == name] = self._denoised(x[names == name], str(name))
-        y = x + strengths[:, None, None, None] * (clean - x)
+            denoised[names == name] = self._denoised(x[names == name], str(name))
+        y = x + strengths[:, None, None, None] * (denoised - x)
         removed = 255 * np.sqrt(np.mean(np.square(y - x), axis=(1, 2, 3)))
         y = np.round(np.clip(y, 0, 1) * 255).astype(np.uint8)
         return [Denoised(image, float(r)) for image, r in zip(y, removed, strict=True)]
 
     def _denoised(self, x: np.ndarray, name: str) -> np.ndarray:
-        """Images [b, h, w, c] through a network, at one of few sizes: each is a compilation."""
+        """Denoises images [b, h, w, c] in [0, 1] by the network `name`. They are padded to one of a
+        few sizes, because every size is compiled."""
         import jax
 
         from aejax.denoising.api import TILE, network_for
@@ -132,25 +138,32 @@ class Models:
         if (name, c) not in self._compiled:
             network = network_for(c, name)
             if network.needs_sigma or network.channels != c:
-                raise UserError(f'"{network.name}" does not denoise pictures of {c} channels blind')
+                raise UserError(
+                    f'"{network.name}" is no blind denoiser for pictures with {c} channels'
+                )
             run = jax.jit(lambda v, x: applied(network.model, v, x, None, train=False).y)
             self._compiled[name, c] = functools.partial(run, network.variables)
         sides = [min(s for s in (*SIDES, TILE) if n <= s) for n in (h, w)]
-        together = 1 << (b - 1).bit_length()
-        pads = ((0, together - b), (0, sides[0] - h), (0, sides[1] - w), (0, 0))
+        batch = 1 << (b - 1).bit_length()
+        pads = ((0, batch - b), (0, sides[0] - h), (0, sides[1] - w), (0, 0))
         padded = np.pad(x, pads, mode="symmetric")
         return np.asarray(self._compiled[name, c](padded))[:b, :h, :w]
 
     # --- the codec --------------------------------------------------------------------------------
 
     def encode(self, items: Sequence[tuple[Picture, float]]) -> list[bytes]:
-        """Pictures as .aej files of their qualities, 0 to 100."""
+        """Compresses pictures to .aej files, each with a quality from 0 to 100."""
         from aejax import codec
 
         return [codec.encode(x, quality=quality) for x, quality in items]
 
     def decode(self, items: Sequence[tuple[bytes, int]]) -> list[Picture]:
-        """.aej files as pictures of at most so many pixels; alpha is laid over white."""
+        """Decompresses .aej files, each with the most pixels that it may have; transparency is
+        blended over white.
+
+        Raises:
+          UserError: a file is damaged, or has too many pixels.
+        """
         from aejax import codec
         from aejax.data import decode
         from aejax.data.images import to_uint8
@@ -163,7 +176,7 @@ class Models:
         return pictures
 
     def compare(self, items: Sequence[tuple[Picture, float]]) -> list[Compared]:
-        """Pictures at their qualities beside JPEG files of no more bytes."""
+        """Compresses pictures, each with a quality from 0 to 100, and by JPEG at no more bytes."""
         return [self._compared(x, quality) for x, quality in items]
 
     def _compared(self, x: Picture, quality: float) -> Compared:
@@ -184,12 +197,12 @@ class Models:
     # --- generation -------------------------------------------------------------------------------
 
     def latents(self, items: Sequence[Picture]) -> list[np.ndarray]:
-        """h of pictures, which are fitted to the model's shape."""
+        """h of pictures of one shape, which are resized to that of the model's images."""
         from aejax.data import decode
 
-        h, w, c = self._encoder.shape or (*items[0].shape[:2], items[0].shape[2])
-        fitted = [decode.resize(decode.flatten(x, c), (h, w)) for x in items]
-        return list(np.asarray(self._encoder.encode(np.stack(fitted))))
+        h, w, c = self._encoder.shape or items[0].shape
+        resized = [decode.resize(decode.flatten(x, c), (h, w)) for x in items]
+        return list(np.asarray(self._encoder.encode(np.stack(resized))))
 
     def sample(self, n: int, label: int | None, guidance: float | None, seed: int) -> Picture:
         """A sheet of n new pictures."""
@@ -201,7 +214,7 @@ class Models:
 
 
 def finite_psnr(x: Picture, y: Picture) -> float:
-    """PSNR in dB; 99 for equal pictures, as JSON has no infinity."""
+    """PSNR in dB; 99 for equal pictures, because JSON has no infinity."""
     value = psnr(x, y)
     return value if math.isfinite(value) else 99.0
 
@@ -215,7 +228,7 @@ def jpeg_within(x: Picture, size: int) -> tuple[int, bytes]:
 
 
 def file_of(x: Picture, suffix: str, **options) -> bytes:
-    """A picture as the bytes of a PNG, JPEG or WebP file."""
+    """The bytes of a picture file. `suffix`: Pillow's name of the format, such as "PNG"."""
     from PIL import Image
 
     out = io.BytesIO()

@@ -22,13 +22,13 @@ class Running:
         import uvicorn
 
         from aejax.serve.app import build_app
-        from aejax.serve.server import PatientProtocol, Server, listen
+        from aejax.serve.server import Server, TimedProtocol, listen
 
         self.work, sock = work, listen("127.0.0.1", 0)
         self.port = sock.getsockname()[1]
         config = uvicorn.Config(
             build_app(work, limits, ("localhost", "127.0.0.1")),
-            http=type("Protocol", (PatientProtocol,), {"header_seconds": header_seconds}),
+            http=type("Protocol", (TimedProtocol,), {"header_seconds": header_seconds}),
             ws="none", log_level="critical",
             access_log=False, timeout_graceful_shutdown=20, h11_max_incomplete_event_size=1 << 14,
         )  # fmt: skip

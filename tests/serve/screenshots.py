@@ -34,7 +34,7 @@ def shoot(browser: Browser, url: str, width: int, scheme: str, path: pathlib.Pat
     page.goto(url)
     file = {"name": "coffee.png", "mimeType": "image/png", "buffer": noisy_photograph()}
     page.set_input_files("#file", file)
-    expect(page.locator("#noise-note")).to_contain_text("taken away", timeout=1e3 * SECONDS)
+    expect(page.locator("#noise-note")).to_contain_text("removed noise", timeout=1e3 * SECONDS)
     page.wait_for_selector("#codec-pair.shown")
     page.click("#draw")
     page.wait_for_selector("#sheet:visible")

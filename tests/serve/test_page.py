@@ -44,7 +44,7 @@ def test_all_parts_of_the_page(open_page, png, width, scheme):
     page, errors = open_page(width=width, scheme=scheme)
     _note(page, "sample-note", "from noise")
     _drop(page, png(160, 240))
-    _note(page, "noise-note", "240x160, 12.50 of 255 taken away")
+    _note(page, "noise-note", "240x160, removed noise 12.50 of 255")
     page.wait_for_selector("#codec-pair.shown")
     assert page.inner_text("#a-bytes") == "11,520"
     page.fill("#strength", "0.5")
@@ -74,7 +74,7 @@ def test_what_is_refused_is_said_on_the_page(open_page, png):
 
 def test_the_page_of_routes(open_page):
     page, errors = open_page(width=400)
-    page.click("text=HTTP")
+    page.click("text=HTTP routes")
     page.wait_for_selector("text=POST /api/denoise")
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     assert not errors

@@ -66,8 +66,8 @@ def test_the_openapi_document_names_every_route(serve):
 @pytest.mark.parametrize(
     "path, status, reason",
     [
-        ("denoise?strength=2", 422, "strength is a number from 0 to 1"),
-        ("denoise?strength=nan", 422, "strength is a number"),
+        ("denoise?strength=2", 422, "strength must be a number from 0 to 1"),
+        ("denoise?strength=nan", 422, "strength must be a number"),
         ("denoise?strength=1&strength=0", 400, "twice"),
         ("denoise?sigma=3", 400, 'no parameter "sigma"; known: strength, format'),
         ("denoise?format=exe", 422, "png, jpeg, webp"),
@@ -89,7 +89,7 @@ def test_samples_that_are_refused(serve, query):
 def test_bodies_that_are_refused(serve, png):
     s = serve(bytes=20_000, pixels=4000)
     assert s.error("POST", "/api/denoise", b"") == (
-        400, 'there is no file: send it as the body, or as the field "file"')  # fmt: skip
+        400, 'no file: send it as the body, or in the field "file" of a form')  # fmt: skip
     assert s.error("POST", "/api/denoise", b"x" * 20_001)[0] == 413
     assert s.error("POST", "/api/denoise", iter([b"x" * 9000] * 3))[0] == 413  # chunked
     assert "64x64 pixels, more than 4,000" in s.error("POST", "/api/denoise", png(64, 64))[1]
@@ -106,7 +106,7 @@ def test_other_sites_and_other_names_are_refused(serve, png):
     assert s.error("POST", "/api/denoise", png(), headers)[0] == 403
     assert s.ask("POST", "/api/denoise", png(), {"Origin": f"http://127.0.0.1:{s.port}"})[0] == 200
     assert s.ask("GET", "/", headers={"Host": "rebound.example"})[0] == 400
-    assert s.error("GET", "/nowhere") == (404, "there is nothing here; /docs lists what is")
+    assert s.error("GET", "/nowhere") == (404, "no such route; /docs lists them")
     assert s.error("DELETE", "/api/denoise")[0] == 405
 
 
@@ -145,7 +145,7 @@ def test_work_that_takes_too_long_is_given_up(serve, png):
     work.release.clear()
     s = serve(work, seconds=0.2)
     status, headers, body = s.ask("POST", "/api/denoise", png())
-    assert status == 503 and "retry-after" in headers and b"within 0.2 s" in body
+    assert status == 503 and "retry-after" in headers and b"longer than 0.2 s" in body
     work.release.set()
     _until(lambda: s.ask("POST", "/api/denoise", png())[0] == 200)
 
@@ -195,7 +195,7 @@ def test_an_address_that_is_taken_is_one_line(serve):
     from aejax.errors import UserError
     from aejax.serve.server import listen
 
-    with pytest.raises(UserError, match="cannot listen at 127.0.0.1 port .*give --port"):
+    with pytest.raises(UserError, match="cannot listen on 127.0.0.1 port .* another --host or"):
         listen("127.0.0.1", serve().port)
     with pytest.raises(UserError, match="cannot listen"):
         listen("192.0.2.1", 0)
@@ -228,7 +228,10 @@ def _is_up(connection):
 
 @pytest.mark.parametrize(
     "arguments, reason",
-    [(("--queue", "0"), "--queue 0: more than 0"), (("--host", "192.0.2.1"), "cannot listen")],
+    [
+        (("--queue", "0"), "--queue 0: must be more than 0"),
+        (("--host", "192.0.2.1"), "cannot listen"),
+    ],
 )
 def test_what_the_verb_refuses(capsys, arguments, reason):
     from aejax import cli
