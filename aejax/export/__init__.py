@@ -1,7 +1,9 @@
-"""Trained models as files that other programs run: StableHLO, ONNX, a folder for a hub.
+"""Exports trained models for other programs: StableHLO, ONNX, a web page, a folder for a hub.
 
-parts.py      the functions of a model that can leave it: f_E, f_D, the whole, a sampler
-stablehlo.py  a part as StableHLO by jax.export; a process with nothing but jax loads it
-onnx.py       a part as ONNX, made by jax2onnx in an environment of its own
-folder.py     a model as a folder with weights, config and a model card
+parts.py        the functions of a model that can be exported: f_E, f_D, the whole, a sampler
+stablehlo.py    a part as StableHLO by jax.export, which JAX alone can load
+onnx.py         a part as ONNX, made by jax2onnx (onnx_worker.py) in a separate environment
+web.py          a page that denoises pictures in the browser
+folder.py       a model as a folder with weights, config and a model card (card.md)
+cli.py          `aejax export`
 """

@@ -1,10 +1,10 @@
-"""A model as a folder that hubs take: weights, config, spec and a model card filled in.
+"""Writes a model as a folder for a hub: weights, config, spec and a filled-in model card.
 
     model.safetensors  the variables          config.json  the config, every key
     model.json         hash, provenance       spec.json    shape of the images, classes
     README.md          the model card, with the front matter that hubs read
 
-`aejax.load(DIR)` loads it; a hub's copy of it is `aejax.load("hf://user/name")`.
+`aejax.load(DIR)` loads the folder, `aejax.load("hf://user/name")` a copy on a hub.
 """
 
 import json
@@ -22,13 +22,13 @@ from aejax.files import JsonObject
 from aejax.trained import Trained
 from aejax.training.build import count_parameters
 
-# task -> what hubs call it, a tag, and the card's first words
+# task -> the hub's name of the task, a tag, and the card's first words
 TASKS = {
-    "denoise": ("image-to-image", "denoising", "A denoiser of images"),
-    "compress": ("image-to-image", "image-compression", "A learned codec for images"),
-    "generate": ("unconditional-image-generation", "image-generation", "A generator of images"),
+    "denoise": ("image-to-image", "denoising", "An image denoiser"),
+    "compress": ("image-to-image", "image-compression", "A learned image codec"),
+    "generate": ("unconditional-image-generation", "image-generation", "An image generator"),
 }
-OTHER = ("image-feature-extraction", "autoencoder", "An autoencoder of images")
+OTHER = ("image-feature-extraction", "autoencoder", "An image autoencoder")
 NAMES = (weights.IN_FOLDER, "model.json", "config.json", "spec.json", "README.md")
 
 
@@ -39,14 +39,15 @@ def write(
 
     Args:
       licence: of the weights, by the short name that hubs use ("apache-2.0", "cc-by-4.0"); "" =
-        unknown, but for weights that come with the package.
+        apache-2.0 for weights that come with the package, else unknown.
+      force: overwrites files that exist.
 
     Raises:
-      UserError: a file of it exists, or the folder is that of a run.
+      UserError: a file of it exists, or `folder` is that of a run.
     """
     folder = pathlib.Path(folder)
     if (folder / "checkpoints").is_dir():
-        raise UserError(f"{folder} is the folder of a run; name another for the export")
+        raise UserError(f"{folder} is the folder of a run; give another one for the export")
     files.check_outputs([folder / name for name in NAMES], force=force)
     folder.mkdir(parents=True, exist_ok=True)
     _write_weights(trained, folder)
@@ -59,8 +60,8 @@ def write(
 
 
 def _write_weights(trained: Trained, folder: pathlib.Path) -> None:
-    """model.safetensors and model.json: stored weights as they are, those of a run as float32 with
-    what its result says of their origin."""
+    """Writes model.safetensors and model.json: a copy of stored weights, or those of a run as
+    float32, with the provenance that its result.json has."""
     if weights.exists(trained.name):
         source = weights.file_of(trained.name)
         for suffix in (".safetensors", ".json"):
@@ -68,15 +69,19 @@ def _write_weights(trained: Trained, folder: pathlib.Path) -> None:
                 shutil.copyfile(source.with_suffix(suffix), part)
         return
     trained.save(folder / "model")
-    about = folder / "model.json"
+    file = folder / "model.json"
     result = _json(pathlib.Path(trained.name) / "result.json")
-    origin = {k: result[k] for k in ("command", "versions", "machine", "date", "data", "seconds")
-              if k in result}  # fmt: skip
-    text = json.dumps(origin | json.loads(about.read_text()), indent=1, sort_keys=True)
-    files.write_atomically(about, text + "\n")
+    provenance = {
+        k: result[k]
+        for k in ("command", "versions", "machine", "date", "data", "seconds")
+        if k in result
+    }
+    text = json.dumps(provenance | json.loads(file.read_text()), indent=1, sort_keys=True)
+    files.write_atomically(file, text + "\n")
 
 
 def _json(path: pathlib.Path) -> JsonObject:
+    """The content of a JSON file; {} if there is none."""
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
@@ -88,7 +93,7 @@ def card(trained: Trained, folder: pathlib.Path, licence: str) -> str:
     is_shipped = weights.exists(trained.name) and (
         weights.file_of(trained.name).parent == weights.FOLDER
     )
-    tag, words = TASKS.get(trained.config.task, OTHER), _words(about.get("data"))
+    pipeline_tag, tag, sentence = TASKS.get(trained.config.task, OTHER)
     metrics, examples, tested = results(trained, about)
     shape = "x".join(map(str, trained.shape)) if trained.shape else "any size"
     channels = trained.shape[-1] if trained.shape else trained.config.data.channels
@@ -97,9 +102,9 @@ def card(trained: Trained, folder: pathlib.Path, licence: str) -> str:
     return environment.from_string(template).render(
         name=pathlib.PurePath(trained.name).name or "model",
         license=licence or ("apache-2.0" if is_shipped else ""),
-        pipeline_tag=tag[0],
-        tag=tag[1],
-        sentence=tag[2],
+        pipeline_tag=pipeline_tag,
+        tag=tag,
+        sentence=sentence,
         version=__version__,
         model=type(trained.model).__name__,
         parameters=count_parameters(trained.variables.get("params", {})),
@@ -107,7 +112,7 @@ def card(trained: Trained, folder: pathlib.Path, licence: str) -> str:
         images=f"{shape} (height x width x channels) in training",
         channels=channels,
         steps=trained.step,
-        trained_on=words,
+        trained_on=_training_data(about.get("data")),
         facts=[(k, about[k]) for k in ("date", "machine", "command") if about.get(k)],
         metrics=metrics,
         examples=examples,
@@ -116,14 +121,20 @@ def card(trained: Trained, folder: pathlib.Path, licence: str) -> str:
     )
 
 
-def _words(data: object) -> str:
-    """The training data as a provenance has it, in words."""
+def _training_data(data: object) -> str:
+    """The training data in words, from the field "data" of a model.json."""
     return str(data.get("train", "")) if isinstance(data, dict) else str(data or "")
 
 
 def results(trained: Trained, about: JsonObject) -> tuple[list[JsonObject], int, str]:
-    """(metrics with their 95 % intervals, how many images, of what): of the evaluation of a run
-    (eval.json, else result.json), or of stored weights."""
+    """The results of a model, for its card.
+
+    They are from eval.json or result.json of a run, if these belong to the loaded step; else from
+    `about`, the model.json of stored weights.
+
+    Returns:
+      (metrics with their 95 % intervals, number of test images, name of the test data).
+    """
     run = pathlib.Path(trained.name)
     evaluation, result = _json(run / "eval.json"), _json(run / "result.json")
     if evaluation.get("step") == trained.step:
@@ -143,7 +154,7 @@ def results(trained: Trained, about: JsonObject) -> tuple[list[JsonObject], int,
 
 
 def _metric(name: str, mean: float, values: Sequence[float] = ()) -> JsonObject:
-    """A line of the card; the interval is the normal one of the mean over images."""
+    """A line of the card. The interval is the normal approximation for the mean of `values`."""
     interval = ""
     if len(values) > 1:
         half = 1.96 * float(np.std(values, ddof=1)) / math.sqrt(len(values))

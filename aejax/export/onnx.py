@@ -1,8 +1,8 @@
-"""A part of a model as ONNX, made by jax2onnx and checked in onnxruntime.
+"""Writes a part of a model as ONNX, by jax2onnx, and checks it in onnxruntime.
 
-jax2onnx wants other versions of orbax and jax than aejax has, so it lives in an environment of its
-own (`folder`), which is made at first use by `venv` and `pip`. The model goes there as a folder
-(folder.py); `onnx_worker` does the rest there, with this package's own source.
+jax2onnx needs other versions of orbax and jax than aejax, so it is installed in a separate virtual
+environment (`folder`), which is created at first use by `venv` and `pip`. The model is passed to a
+process there as a folder (folder.py); that process runs `onnx_worker` of this package's source.
 """
 
 import json
@@ -23,62 +23,68 @@ from aejax.trained import Trained
 PACKAGES = ("jax2onnx==0.17.1", "jax<0.11", "onnxruntime>=1.20", "flax>=0.12", "optax>=0.2.8",
             "ml-collections>=1.1", "einops>=0.8", "jaxtyping>=0.3", "etils[epath]>=1.15",
             "constriction>=0.4.1", "safetensors>=0.6", "pillow>=12")  # fmt: skip
-TOLERANCE = 1e-4  # of the largest output, or of 1
+TOLERANCE = 1e-4  # relative to the largest output, or to 1 if that is larger
 PIP_SECONDS = 1800
-MARK = "aejax-packages.json"  # in the environment, written last
+MARK = "aejax-packages.json"  # the installed packages; written last, when the environment is ready
 
 
 def folder() -> pathlib.Path:
-    """The folder of the environment: AEJAX_ONNX_ENV, else one among what can be made again."""
-    asked = os.environ.get("AEJAX_ONNX_ENV")
+    """The folder of the environment: AEJAX_ONNX_ENV, else one in the cache folder."""
+    chosen = os.environ.get("AEJAX_ONNX_ENV")
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    return pathlib.Path(asked).expanduser() if asked else cache_folder() / f"onnx-py{version}"
+    return pathlib.Path(chosen).expanduser() if chosen else cache_folder() / f"onnx-py{version}"
 
 
 def is_made() -> bool:
-    """Whether the environment is there and has the packages of today."""
+    """Whether the environment is complete and has the packages of this version of aejax."""
     mark = folder() / MARK
     return mark.is_file() and json.loads(mark.read_text()) == list(PACKAGES)
 
 
 def environment() -> pathlib.Path:
-    """The Python of the environment, which is made if it is not whole.
+    """The Python of the environment, which is created unless it is complete.
 
     Raises:
-      UserError: it cannot be made: no venv, no network, or no such packages.
+      UserError: it cannot be created: no venv, no network, or no such packages.
     """
-    where = folder()
-    python = where / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    env_folder = folder()
+    python = env_folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     if is_made():
         return python
-    print(f"making the environment of jax2onnx in {where}, once: minutes", file=sys.stderr)
+    print(
+        f"creating the environment of jax2onnx in {env_folder}; this takes minutes, once",
+        file=sys.stderr,
+    )
     for command in (
-        [sys.executable, "-m", "venv", str(where)],
+        [sys.executable, "-m", "venv", str(env_folder)],
         [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", *PACKAGES],
     ):
         try:
-            done = subprocess.run(
+            process = subprocess.run(
                 command, capture_output=True, text=True, timeout=PIP_SECONDS, env=_environ(None)
             )
         except (OSError, subprocess.TimeoutExpired) as e:
-            raise _impossible(where, str(e)) from e
-        if done.returncode:
-            lines = [t for t in (done.stderr or done.stdout).splitlines() if "ERROR" in t.upper()]
-            raise _impossible(where, lines[-1] if lines else f"exit status {done.returncode}")
-    files.write_atomically(where / MARK, json.dumps(PACKAGES) + "\n")
+            raise _cannot_create(env_folder, str(e)) from e
+        if process.returncode:
+            output = process.stderr or process.stdout
+            lines = [line for line in output.splitlines() if "ERROR" in line.upper()]
+            reason = lines[-1] if lines else f"exit status {process.returncode}"
+            raise _cannot_create(env_folder, reason)
+    files.write_atomically(env_folder / MARK, json.dumps(PACKAGES) + "\n")
     return python
 
 
-def _impossible(where: pathlib.Path, why: str) -> UserError:
+def _cannot_create(env_folder: pathlib.Path, reason: str) -> UserError:
     return UserError(
-        f"the environment of jax2onnx cannot be made in {where} ({why.strip()}); --onnx needs a "
-        "package registry once, or AEJAX_ONNX_ENV, an environment with "
+        f"cannot create the environment of jax2onnx in {env_folder} ({reason.strip()}); --onnx "
+        "needs a package registry once, or AEJAX_ONNX_ENV, the folder of an environment with "
         f"{' '.join(PACKAGES[:3])}; StableHLO (without --onnx) needs neither"
     )
 
 
 def _environ(source: pathlib.Path | None) -> dict[str, str]:
-    """The environment variables of a process in there, which sees this package in `source` only."""
+    """The environment variables of a process of the environment, which imports aejax from `source`
+    only; None = it does not import aejax."""
     values = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "XLA_", "JAX_"))}
     values |= {"JAX_PLATFORMS": "cpu", "AEJAX_NO_REEXEC": "1", "PYTHONWARNINGS": "ignore"}
     return values | ({"PYTHONPATH": str(source)} if source else {})
@@ -92,12 +98,21 @@ def write(
     pad_inside: bool = False,
     force: bool = False,
 ) -> float:
-    """Writes PATH and PATH.json; the batch is free, sizes are fixed (`size`, else those of the
-    training). Returns by how much onnxruntime's result differs from the model's.
+    """Writes PATH and PATH.json. The batch size is free, heights and widths are fixed.
+
+    Args:
+      part: one of `parts.NAMES`; "" = the whole model.
+      size: height and width of the images; None = those of the training.
+      pad_inside: see `parts.part_of`.
+      force: overwrites files that exist.
+
+    Returns:
+      The largest difference of onnxruntime's output from the model's, relative to the largest
+      output or to 1.
 
     Raises:
-      UserError: a file exists, the environment cannot be made, jax2onnx does not know an operation
-        of the model, or the results differ.
+      UserError: a file exists, the environment cannot be created, jax2onnx does not know an
+        operation of the model, or the outputs differ by more than TOLERANCE.
     """
     path = pathlib.Path(path)
     about = path.with_name(f"{path.name}.json")
@@ -106,28 +121,32 @@ def write(
 
     if size is None and trained.shape:
         size = (trained.shape[0], trained.shape[1])
-    part_of(trained, part, size, pad_inside)  # its errors, before minutes of work
+    part_of(trained, part, size, pad_inside)  # raises what is wrong before minutes of work
     python = environment()
     with tempfile.TemporaryDirectory() as scratch:
-        inside = pathlib.Path(scratch)
-        model_folder.write(trained, inside / "model")
-        (inside / "source").mkdir()
-        (inside / "source" / "aejax").symlink_to(pathlib.Path(__file__).resolve().parents[1])
-        job = {"model": str(inside / "model"), "part": part, "size": size,
-               "pad_inside": pad_inside, "out": str(inside / "model.onnx")}  # fmt: skip
+        temporary = pathlib.Path(scratch)
+        model_folder.write(trained, temporary / "model")
+        source = temporary / "source"  # a folder with nothing but this package
+        source.mkdir()
+        (source / "aejax").symlink_to(pathlib.Path(__file__).resolve().parents[1])
+        job = {"model": str(temporary / "model"), "part": part, "size": size,
+               "pad_inside": pad_inside, "out": str(temporary / "model.onnx")}  # fmt: skip
         command = [str(python), "-m", "aejax.export.onnx_worker", json.dumps(job)]
-        done = subprocess.run(
-            command, capture_output=True, text=True, env=_environ(inside / "source"), cwd=scratch
+        process = subprocess.run(
+            command, capture_output=True, text=True, env=_environ(source), cwd=scratch
         )
-        if done.returncode:
-            lines = done.stderr.strip().splitlines() or ["no message"]
-            raise UserError(f"jax2onnx cannot make ONNX of {trained.name}: {lines[-1]}")
-        report = json.loads(done.stdout.splitlines()[-1])
-        off = report["largest_difference"]
-        if not off <= TOLERANCE:
-            raise UserError(f"the ONNX model is {off:.1e} off {trained.name}; nothing was written")
+        if process.returncode:
+            lines = process.stderr.strip().splitlines() or ["no message"]
+            raise UserError(f"jax2onnx cannot convert {trained.name}: {lines[-1]}")
+        report = json.loads(process.stdout.splitlines()[-1])
+        error = report["largest_difference"]
+        if not error <= TOLERANCE:
+            raise UserError(
+                f"the output of the ONNX model differs by {error:.1e} from that of {trained.name}; "
+                "nothing was written"
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_atomically(path, (inside / "model.onnx").read_bytes())
+        files.write_atomically(path, (temporary / "model.onnx").read_bytes())
         report |= {"model": trained.name, "task": trained.config.task}
         files.write_atomically(about, json.dumps(report, indent=1) + "\n")
-    return off
+    return error

@@ -1,4 +1,4 @@
-"""Makes and checks an ONNX file, in the environment of jax2onnx: see onnx.py.
+"""Writes and checks an ONNX file, in the environment of jax2onnx: see onnx.py.
 
 python -m aejax.export.onnx_worker '{"model": DIR, "part": "", "size": [h, w], "pad_inside": false,
 "out": FILE}' prints a line of JSON: inputs, output and the largest difference in onnxruntime.
@@ -18,7 +18,7 @@ from aejax.loading import load
 
 
 def convert(part: Part, path: str) -> None:
-    """Writes the ONNX file of a part, whose batch is free."""
+    """Writes the ONNX file of a part, with a free batch size."""
     import jax2onnx
     import onnx
 
@@ -34,29 +34,34 @@ def convert(part: Part, path: str) -> None:
 
 
 def difference(part: Part, path: str) -> float:
-    """The largest difference between onnxruntime and the model, for two sizes of the batch, as a
-    share of the largest output or of 1."""
+    """The largest difference of onnxruntime's output from the model's on random inputs, for batches
+    of 1 and 3, relative to the largest output or to 1.
+
+    Raises:
+      ValueError: the outputs have different shapes.
+    """
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    off = 0.0
+    largest = 0.0
     for batch in (1, 3):
         arguments = [i.example({"b": batch}, seed) for seed, i in enumerate(part.inputs)]
         feed = {i.name: v for i, v in zip(part.inputs, arguments, strict=True)}
-        [theirs] = session.run(None, feed)
-        ours = np.asarray(jax.jit(part.function)(*arguments))
-        if theirs.shape != ours.shape:
-            raise ValueError(f"a batch of {batch} gives {theirs.shape}, not {ours.shape}")
-        off = max(off, float(np.abs(ours - theirs).max() / max(1.0, np.abs(ours).max())))
-    return off
+        [actual] = session.run(None, feed)
+        expected = np.asarray(jax.jit(part.function)(*arguments))
+        if actual.shape != expected.shape:
+            raise ValueError(f"a batch of {batch} gives {actual.shape}, not {expected.shape}")
+        error = np.abs(expected - actual).max() / max(1.0, np.abs(expected).max())
+        largest = max(largest, float(error))
+    return largest
 
 
 def main(text: str) -> None:
-    """Does one job."""
+    """Does the job that `text` describes in JSON."""
     job: JsonObject = json.loads(text)
     size = tuple(job["size"]) if job["size"] else None
     part = part_of(load(job["model"]), job["part"], size, job["pad_inside"])
-    _, part = exported(part)  # without conditions that the function does not depend on
+    _, part = exported(part)  # drops conditions that the function does not use
     convert(part, job["out"])
     report = {
         "part": part.name,

@@ -1,14 +1,15 @@
-"""The functions of a trained model that can leave it, with what each takes.
+"""The functions of a trained model that can be exported, with their inputs.
 
-    autoencoder  x -> y         the whole equation (denoiser: the same of a denoising model)
+    autoencoder  x -> y         the whole model; of a denoising model it is called denoiser
     f_E          x -> h_hat     the code that f_D takes, without noise
     f_D          h_hat -> y
-    h, h_hat     x -> h         before and after the bottleneck: a codec's analysis transform, the
-                                features and the logits of a classifier
+    h, h_hat     x -> h         before and after the bottleneck: a codec's analysis transform, or
+                                the features and the logits of a classifier
     sampler      key -> y       new pictures of a generator, one per key
 
-Conditions that the model was trained with (sigma, quality, label) follow x in the order of their
-names. Everything is traced in the plain forms of `ops`, which every platform has.
+The conditions that the model was trained with (sigma, quality, label) are further inputs after x,
+in alphabetical order. Functions are traced in the plain forms of `ops`, which all platforms
+support.
 """
 
 import dataclasses
@@ -35,10 +36,10 @@ NAMES = ("autoencoder", "denoiser", "f_E", "f_D", "h", "h_hat", "sampler")
 MEANINGS = {
     "x": ("images: float, black 0, white 1", 0.0, 1.0),
     "h": ("code: what f_E returns", None, None),
-    "sigma": ("standard deviation of the noise as a share of white (25/255 = 0.098); "
-              "0: the model judges by itself", 0.0, 1.0),
+    "sigma": ("standard deviation of the noise where white is 1 (25/255 = 0.098); "
+              "0: not known, a blind model estimates it", 0.0, 1.0),
     "quality": ("0 (fewest bits) to 100", 0.0, 100.0),
-    "label": ("the class, from 0", 0.0, None),
+    "label": ("number of the class, from 0", 0.0, None),
     "key": ("two random numbers for each picture", 0.0, 2.0**32 - 1),
 }  # fmt: skip
 
@@ -48,7 +49,7 @@ class Input:
     """One argument of an exported function.
 
     Attributes:
-      shape: numbers, or sizes that are free: "b", "8*h".
+      shape: sizes: a number if it is fixed, a text such as "b" or "8*h" if it is free.
       dtype: "float32", "int32" or "uint32".
     """
 
@@ -57,14 +58,19 @@ class Input:
     dtype: str = "float32"
 
     def describe(self) -> JsonObject:
-        """As the sidecar holds it: name, shape, dtype, what it means and its range."""
+        """Its entry in the JSON file beside an export: name, shape, dtype, meaning and range."""
         meaning, low, high = MEANINGS.get(self.name, ("a condition of the model", None, None))
         limits = {} if low is None else {"range": [low, high]}
         shape = list(self.shape)
         return {"name": self.name, "shape": shape, "dtype": self.dtype, "meaning": meaning} | limits
 
     def example(self, sizes: dict[str, int], seed: int = 0) -> np.ndarray:
-        """Random numbers of its range, with b, h and w as in `sizes`."""
+        """Random values in its range; `sizes` has the values of b, h and w.
+
+        Example:
+          >>> Input("x", ("b", "8*h", "8*w", 3)).example({"b": 2, "h": 1, "w": 2}).shape
+          (2, 8, 16, 3)
+        """
         shape = [n if isinstance(n, int) else _value(n, sizes) for n in self.shape]
         rng = np.random.default_rng(seed)
         _, low, high = MEANINGS.get(self.name, ("", 0.0, 1.0))
@@ -76,19 +82,19 @@ class Input:
 
 
 def _value(size: str, sizes: dict[str, int]) -> int:
-    """ "8*h" with h = 4 -> 32."""
-    times, _, name = size.rpartition("*")
-    return int(times or 1) * sizes[name]
+    """The number that a free size stands for: "8*h" with h = 4 is 32."""
+    factor, _, name = size.rpartition("*")
+    return int(factor or 1) * sizes[name]
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """One function of a model, with its variables in it.
+    """One function of a model, which holds the model's variables.
 
     Attributes:
       name: one of NAMES.
-      function: of arrays in the order of `inputs`; plain forms of `ops`.
-      multiple: what the sides of x are multiples of, if they are free; 0 = they are fixed.
+      function: takes arrays in the order of `inputs`; in plain forms of `ops`.
+      multiple: free sides of x must be multiples of this; 0 = they are fixed.
     """
 
     name: str
@@ -97,19 +103,20 @@ class Part:
     multiple: int
 
     def without(self, unused: Sequence[str]) -> "Part":
-        """The same function without conditions that nothing in it depends on."""
-        kept = tuple(i for i in self.inputs if i.name not in unused)
+        """The same part without the inputs `unused`, on which its output does not depend."""
+        inputs = tuple(i for i in self.inputs if i.name not in unused)
 
         def function(*values):
-            given = dict(zip((i.name for i in kept), values, strict=True))
-            some = jnp.zeros(values[0].shape[:1])
-            return self.function(*(given.get(i.name, some) for i in self.inputs))
+            by_name = dict(zip((i.name for i in inputs), values, strict=True))
+            placeholder = jnp.zeros(values[0].shape[:1])
+            return self.function(*(by_name.get(i.name, placeholder) for i in self.inputs))
 
-        return dataclasses.replace(self, function=function, inputs=kept)
+        return dataclasses.replace(self, function=function, inputs=inputs)
 
 
 def stride_of(model: nn.Module) -> int:
-    """The multiple of whose sides a model takes pictures of any size; 0: it has one size."""
+    """The stride of a model: it takes images of any size whose sides are multiples of it; 0 = the
+    model takes one size only."""
     if not isinstance(model, AutoEncoder):
         return getattr(model, "stride", 0)
     encoder = model.f_E.linear if isinstance(model.f_E, f_E.ResidualEncoder) else model.f_E
@@ -123,11 +130,12 @@ def part_of(
 
     Args:
       name: one of NAMES; "" = the whole model.
-      size: fixed height and width of x; None = free ones where the model takes any.
-      pad_inside: `size` need be no multiple of the model's stride: the function pads and cuts.
+      size: fixed height and width of x in pixels; None = free, if the model takes any size.
+      pad_inside: whether the function pads x to a multiple of the model's stride and crops its
+        output, for a `size` that is no multiple; otherwise the caller has to.
 
     Raises:
-      UserError: no such part, the model does not have it, or it does not take that size.
+      UserError: there is no such part, the model does not have it, or does not take that size.
     """
     whole = "denoiser" if trained.config.task == "denoise" else "autoencoder"
     name = name or whole
@@ -136,7 +144,7 @@ def part_of(
     if name == "sampler":
         return _sampler(trained)
     if name in ("autoencoder", "denoiser") and name != whole:
-        raise UserError(f'the whole of "{trained.name}" is called {whole}; leave --part out')
+        raise UserError(f'the whole model "{trained.name}" is a {whole}; leave out --part')
     contract = {"f_E": Encodes, "f_D": Decodes}.get(name)
     if contract and not isinstance(trained.model, contract):
         raise UserError(f'"{trained.name}" has no {name}; it has {whole}, h and h_hat')
@@ -163,8 +171,8 @@ def part_of(
     return Part(name, function, (first, *conditions), multiple)
 
 
-# Each is a method of the model, bound to its variables: (model, x or h, cond) -> array. What is not
-# returned is not computed, so that a file holds no more weights than its function needs.
+# What each part computes: (model bound to its variables, x or h, cond) -> array. Only what is
+# returned is computed, so that a file holds no more weights than its function needs.
 
 
 def _decoded(model: Any, x: jax.Array, cond: Cond) -> jax.Array:
@@ -190,31 +198,31 @@ METHODS: dict[str, Callable[..., jax.Array]] = {
 def _image_shape(
     trained: Trained, size: tuple[int, int] | None, pad_inside: bool
 ) -> tuple[tuple[int | str, ...], int]:
-    """(height, width and channels of x; the multiple of free sides or 0)."""
+    """(height, width and channels of x; the multiple of which free sides are, or 0 if fixed)."""
     stride = stride_of(trained.model)
     channels = trained.shape[-1] if trained.shape else trained.config.data.channels or 3
     if size is None and pad_inside:
-        raise UserError("--pad inside is for a fixed size; give it, such as --size 480x640")
+        raise UserError("--pad inside needs a fixed size, such as --size 480x640")
     if size is None:
         if stride:
             free = (n if stride == 1 else f"{stride}*{n}" for n in ("h", "w"))
             return (*free, channels), stride
         if not trained.shape:
-            raise UserError(f'the size of the images of "{trained.name}" is not known; give --size')
+            raise UserError(f'"{trained.name}" does not record the size of its images; give --size')
         return tuple(trained.shape), 0
     if not stride and trained.shape and tuple(size) != tuple(trained.shape[:2]):
         own = "x".join(map(str, trained.shape[:2]))
-        raise UserError(f'"{trained.name}" takes images of {own} alone; leave --size out')
+        raise UserError(f'"{trained.name}" takes only images of {own}; leave out --size')
     if stride and not pad_inside and any(n % stride for n in size):
         raise UserError(
-            f"--size {size[0]}x{size[1]}: sides are multiples of {stride}, and padding is the "
-            "caller's; --pad inside has the function pad"
+            f"--size {size[0]}x{size[1]}: the sides must be multiples of {stride}; with --pad "
+            "inside the function pads them"
         )
     return (*size, channels), 0
 
 
 def _conditions(trained: Trained) -> tuple[Input, ...]:
-    """The conditions that the model takes beside x, as its objective gives them."""
+    """The conditions that the model takes besides x, as its objective names them."""
     objective = build_objective(trained.config)
     shape = trained.shape or (8, 8, trained.config.data.channels or 3)
     if not isinstance(objective, Conditions):
@@ -235,7 +243,7 @@ def _conditions(trained: Trained) -> tuple[Input, ...]:
 def _code_shape(
     trained: Trained, shape: tuple[int | str, ...], multiple: int
 ) -> tuple[int | str, ...]:
-    """The shape of h for images of `shape`; a grid of free sides if those of the image are."""
+    """The shape of h for images of `shape`; a spatial h has free sides if the image has."""
     sides = [n if isinstance(n, int) else 4 * multiple for n in shape]
     x = jax.ShapeDtypeStruct((1, *sides), jnp.float32)
     cond = {i.name: jax.ShapeDtypeStruct((1, *i.shape[1:]), i.dtype)
@@ -250,10 +258,10 @@ def _code_shape(
 
 
 def _sampler(trained: Trained) -> Part:
-    """New pictures, each a function of its own key (and class)."""
+    """The sampler of a generator: each picture depends on its own key (and class) only."""
     model = trained.model
     if not isinstance(model, Generative):
-        raise UserError(f'"{trained.name}" is no generator: it has no sampler')
+        raise UserError(f'"{trained.name}" is no generator, so it has no sampler')
     classes = getattr(model, "classes", 0)
 
     def one(key, label=None):

@@ -1,7 +1,7 @@
-"""A part of a model as StableHLO, by jax.export: for CPU, TPU and CUDA, sizes free.
+"""Writes a part of a model as StableHLO, by jax.export, for CPU, TPU and CUDA, with free sizes.
 
-The file holds the function with its weights; FILE.json beside it says what it takes. Loading needs
-nothing but jax:
+The file holds the function with its weights; FILE.json beside it describes its inputs. Loading
+needs only JAX:
 
     from jax import export
     f = export.deserialize(pathlib.Path("gray.stablehlo").read_bytes())
@@ -24,11 +24,14 @@ from aejax.machine.provenance import versions
 from aejax.trained import Trained
 
 PLATFORMS = ("cpu", "tpu", "cuda")
-TOLERANCE = 1e-5  # of the largest output, or of 1
+TOLERANCE = 1e-5  # relative to the largest output, or to 1 if that is larger
 
 
 def exported(part: Part) -> tuple[export.Exported, Part]:
-    """(the function, the part without the conditions that it does not depend on).
+    """Exports a part without those of its conditions that it does not use.
+
+    Returns:
+      (the exported function, the part without these conditions).
 
     Raises:
       UserError: the model cannot be traced with free sizes.
@@ -46,7 +49,7 @@ def exported(part: Part) -> tuple[export.Exported, Part]:
 
 
 def _unused(part: Part) -> list[str]:
-    """The conditions that no operation of the function reads."""
+    """Names of the inputs that no operation of the function reads."""
     sizes = {"b": 2, "h": 2, "w": 2}
     jaxpr = jax.make_jaxpr(part.function)(*(i.example(sizes) for i in part.inputs)).jaxpr
     read = {id(v) for eqn in jaxpr.eqns for v in eqn.invars} | {id(v) for v in jaxpr.outvars}
@@ -64,18 +67,18 @@ def _export(part: Part) -> export.Exported:
 
 
 def difference(function: export.Exported, part: Part, sizes: dict[str, int]) -> float:
-    """The largest difference between the exported function and the model on random input, as a
-    share of the largest output or of 1."""
+    """The largest difference of the exported function's output from the model's on random input,
+    relative to the largest output or to 1."""
     arguments = [i.example(sizes, seed) for seed, i in enumerate(part.inputs)]
-    ours = np.asarray(jax.jit(part.function)(*arguments))
-    theirs = np.asarray(jax.jit(function.call)(*arguments))
-    return float(np.abs(ours - theirs).max() / max(1.0, np.abs(ours).max()))
+    expected = np.asarray(jax.jit(part.function)(*arguments))
+    actual = np.asarray(jax.jit(function.call)(*arguments))
+    return float(np.abs(expected - actual).max() / max(1.0, np.abs(expected).max()))
 
 
 def sidecar(
-    trained: Trained, part: Part, function: export.Exported, off: float, name: str
+    trained: Trained, part: Part, function: export.Exported, error: float, name: str
 ) -> JsonObject:
-    """What FILE.json holds."""
+    """The content of FILE.json: the inputs and the output of the function, and how to load it."""
     names = ", ".join(i.name for i in part.inputs)
     [result] = function.out_avals
     return {
@@ -86,11 +89,11 @@ def sidecar(
         "output": {"shape": [_size(n) for n in result.shape], "dtype": result.dtype.name},
         "multiple": part.multiple,
         "padding": "inside, or none needed" if not part.multiple else (
-            f"the caller's: sides are multiples of {part.multiple}"
+            f"by the caller: sides are multiples of {part.multiple}"
         ),
         "platforms": list(function.platforms),
         "calling_convention": function.calling_convention_version,
-        "largest_difference": off,
+        "largest_difference": error,
         "versions": versions(),
         "load": [
             "import pathlib; from jax import export",
@@ -105,21 +108,27 @@ def _size(n: object) -> int | str:
 
 
 def write(trained: Trained, part: Part, path: str | pathlib.Path, force: bool = False) -> float:
-    """Writes PATH and PATH.json; returns by how much the function differs from the model.
+    """Writes PATH and PATH.json.
+
+    Returns:
+      The largest difference of the exported function from the model, see `difference`.
 
     Raises:
-      UserError: a file is there already, the sizes cannot be free, or the exported function is not
-        the model's.
+      UserError: a file exists, the part cannot be exported with free sizes, or the exported
+        function differs from the model by more than TOLERANCE.
     """
     path = pathlib.Path(path)
     about = path.with_name(f"{path.name}.json")
     files.check_outputs([path, about], force=force)
     function, part = exported(part)
-    off = difference(function, part, {"b": 2, "h": 2, "w": 3})
-    if not off <= TOLERANCE:
-        raise UserError(f"the exported {part.name} is {off:.1e} off the model; nothing was written")
-    text = json.dumps(sidecar(trained, part, function, off, path.name), indent=1) + "\n"
+    error = difference(function, part, {"b": 2, "h": 2, "w": 3})
+    if not error <= TOLERANCE:
+        raise UserError(
+            f"the output of the exported {part.name} differs by {error:.1e} from the model's; "
+            "nothing was written"
+        )
+    text = json.dumps(sidecar(trained, part, function, error, path.name), indent=1) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_atomically(path, bytes(function.serialize()))
     files.write_atomically(about, text)
-    return off
+    return error

@@ -147,7 +147,7 @@ def test_conditions_that_nothing_depends_on_are_left_out():
 
 def test_a_fixed_size_is_padded_inside_if_asked(tmp_path):
     model = aejax.load("gray")
-    with pytest.raises(UserError, match="multiples of 8, and padding is the caller's"):
+    with pytest.raises(UserError, match="must be multiples of 8"):
         part_of(model, size=(17, 30))
     function, piece = stablehlo.exported(part_of(model, size=(17, 30), pad_inside=True))
     assert piece.inputs[0].shape == ("b", 17, 30, 1)
@@ -179,8 +179,8 @@ def test_operations_take_free_sizes_without_asking_for_a_form():
         (["gray", "-o", "a", "--part", "f_E"], "has no f_E"),
         (["gray", "-o", "a", "--part", "sampler"], "is no generator"),
         (["gray", "-o", "a", "--part", "autoencoder"], "is called denoiser"),
-        (["gray", "-o", "a", "--pad", "inside"], "is for a fixed size"),
-        (["digits", "-o", "a", "--size", "32x32"], "takes images of 28x28 alone"),
+        (["gray", "-o", "a", "--pad", "inside"], "needs a fixed size"),
+        (["digits", "-o", "a", "--size", "32x32"], "takes only images of 28x28"),
         (["no-such-model", "-o", "a"], 'no run and no weights "no-such-model"'),
     ],
 )

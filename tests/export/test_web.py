@@ -88,7 +88,7 @@ def test_a_dropped_picture(name, environment, vendored, browser, address, tmp_pa
     [
         (["digits", "--web", "page"], "--web takes a denoiser"),
         (["gray", "--web", "page", "--onnx"], "--web takes the whole model"),
-        (["gray", "--web", "page", "-o", "a"], "give one of"),
+        (["gray", "--web", "page", "-o", "a"], "give exactly one of"),
     ],
 )
 def test_what_is_refused(arguments, reason, tmp_path, monkeypatch, capsys):
@@ -106,5 +106,5 @@ def test_no_npm_is_one_line(npm, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(web, "cache_folder", lambda: tmp_path / "cache")
     assert main(["export", "gray", "--web", str(tmp_path / "page")]) == 2
     [line] = capsys.readouterr().err.strip().splitlines()
-    assert ("ENOTFOUND" if npm else "there is no npm") in line and "npm registry once" in line
+    assert ("ENOTFOUND" if npm else "npm is not installed") in line and "npm registry once" in line
     assert not (tmp_path / "page").exists()
