@@ -1,7 +1,8 @@
-"""The train step compiled ahead of time for TPU slices and GPUs that are not here, and read.
+"""Compiles the train step ahead of time for TPU slices and GPUs that this machine does not have,
+and analyses the compiled program.
 
-topology  names of slices and cards, what their makers say of a chip, devices to compile for
-compile   the program that `aejax train` would run, from shapes alone
-analyse   what is in a compiled program: collectives, padding, products, loops
-report    `aejax check --topology`: all of it in a table, an estimate of the step beside it
+topology    slices and cards by name, published figures of their chips, devices to compile for
+compile     compiles the program that `aejax train` would run, from shapes only
+analyse     what is in a compiled program: collectives, padding, products, loops
+report      `aejax check --topology`: prints all of it, with an estimate of the time of a step
 """

@@ -1,4 +1,4 @@
-"""The program that `aejax train` would run, compiled for devices that are not here."""
+"""Compiles the program that `aejax train` would run, for devices that need not be present."""
 
 import contextlib
 import dataclasses
@@ -26,12 +26,15 @@ from aejax.units import Clock
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:
-    """One dispatch, compiled.
+    """One compiled dispatch, of one or more train steps.
 
     Attributes:
-      program: jax.stages.Compiled. batch: examples of a step over all chips; steps: in a dispatch.
-      parameters: numbers that are trained; state_bytes: of a whole state.
-      example_bytes: what a host sends to its chips per example.
+      program: the compiled program.
+      batch: examples of a step, over all chips.
+      steps: train steps of a dispatch.
+      parameters: how many numbers are trained.
+      state_bytes: of the whole train state.
+      example_bytes: that a host sends to its chips per example.
       seconds: (of tracing, of compiling).
     """
 
@@ -46,7 +49,7 @@ class Compiled:
 
 @dataclasses.dataclass
 class BlackImages(Source):
-    """In the place of a set that is not here: so many black images of one shape, with labels."""
+    """A data source of black images of one shape with labels, in place of a set that is missing."""
 
     on_disk: ClassVar[bool] = False
     checked: ClassVar[bool] = True
@@ -56,18 +59,18 @@ class BlackImages(Source):
 
 
 def parts_without_data(config: ConfigDict, examples: int) -> Parts:
-    """`build` for a set that is not here: its images are as data.crop or data.size says.
+    """`build` with `examples` black images of data.crop or data.size in place of the data.
 
     Raises:
-      UserError: neither is set, or whatever else in the config cannot be.
+      UserError: neither is set, or the config has another fault.
     """
     data = config.data
     size = tuple(data.size)
     if data.crop:
         size = (data.crop, data.crop)
     if len(size) != 2:
-        raise UserError("--no-data: set data.crop or data.size = (height, width), which decide the "
-                        "shape of a batch")  # fmt: skip
+        raise UserError("--no-data: set data.crop or data.size = (height, width) for the shape of "
+                        "a batch")  # fmt: skip
     source = BlackImages(
         name="no data",
         items=range(examples),
@@ -90,13 +93,15 @@ def parts_without_data(config: ConfigDict, examples: int) -> Parts:
 def compile_step(
     parts: Parts, devices: Sequence[jax.Device], batch: int = 0, steps: int = 0
 ) -> Compiled:
-    """A dispatch of the config's step on `devices`.
+    """Compiles a dispatch of the config's train step for `devices`.
 
     Args:
-      batch: examples of a step; 0 = data.batch. steps: per dispatch; 0 = train.steps_per_dispatch.
+      batch: examples of a step; 0 = data.batch.
+      steps: train steps per dispatch; 0 = train.steps_per_dispatch.
 
     Raises:
-      UserError: the batch does not divide, or the program does not fit into the chips' memory.
+      DoesNotFit: the program does not fit into the memory of the chips.
+      UserError: the batch does not divide evenly over the devices.
     """
     config = parts.config
     batch, steps = batch or config.data.batch, steps or config.train.steps_per_dispatch
@@ -109,21 +114,21 @@ def compile_step(
     )
     key = jax.eval_shape(lambda: jax.random.key(0))
     with config.data.unlocked():
-        given, config.data.batch = config.data.batch, batch  # step_on looks at it
+        configured_batch, config.data.batch = config.data.batch, batch  # step_on reads it
     try:
         dispatch = make_dispatch(parts.step_on(sharding), steps)
-        begun = time.perf_counter()
+        start = time.perf_counter()
         lowered = sharding.lower(dispatch, state, shapes, parts.pipeline.resident, key)
         traced = time.perf_counter()
-        with _nothing_cached():
+        with _without_compilation_cache():
             program = lowered.compile()
     except jax.errors.JaxRuntimeError as e:
         text = " ".join(str(e).split())
         if "RESOURCE_EXHAUSTED" not in text and "Ran out of memory" not in text:
             raise
-        raise DoesNotFit(f"a batch of {batch} does not fit: {text[:220]}") from e
+        raise DoesNotFit(f"a batch of {batch} does not fit into memory: {text[:220]}") from e
     finally:
-        config.data.batch = given
+        config.data.batch = configured_batch
     sent = sum(v.size * v.dtype.itemsize for v in jax.tree.leaves(one))
     return Compiled(
         program,
@@ -132,36 +137,38 @@ def compile_step(
         count_parameters(state.params),
         sum(v.size * v.dtype.itemsize for v in jax.tree.leaves(state)),
         sent / config.data.batch,
-        (traced - begun, time.perf_counter() - traced),
+        (traced - start, time.perf_counter() - traced),
     )
 
 
 @contextlib.contextmanager
-def _nothing_cached() -> Generator[None]:
-    """What is compiled for absent devices cannot be read back from JAX's compilation cache."""
+def _without_compilation_cache() -> Generator[None]:
+    """A context that does not write JAX's compilation cache, from which programs for devices of
+    other machines cannot be loaded."""
     name = "jax_persistent_cache_min_compile_time_secs"
-    before = getattr(jax.config, name)
+    previous = getattr(jax.config, name)
     jax.config.update(name, float("inf"))
     try:
         yield
     finally:
-        jax.config.update(name, before)
+        jax.config.update(name, previous)
 
 
 class DoesNotFit(UserError):
-    """The compiler found no room for the program in the chips' memory."""
+    """The compiled program needs more memory than the chips have."""
 
 
 def largest_batch(
     parts: Parts, topology: Topology, devices: Sequence[jax.Device], limit: int = 1 << 16
 ) -> Compiled:
-    """The step with the largest batch that fits, of those that are a power of two per device.
+    """Compiles the step with the largest batch that fits into memory; it is a power of two per
+    device and micro-batch.
 
-    From batches of 8 and 16 per device the memory of an example is known, so that few programs are
-    compiled before and after the largest.
+    The memory of batches of 8 and 16 per device gives that of an example. The search starts at the
+    batch that should fit, so that it has to compile few programs.
 
     Args:
-      limit: examples of a step, beyond which nobody looks for more.
+      limit: the largest batch to try.
 
     Raises:
       UserError: not even one example per device and micro-batch fits.
@@ -182,8 +189,8 @@ def largest_batch(
     n, (best, used) = 8, fitting(8)
     while best is None:
         if n == 1:
-            raise UserError("one example per device does not fit: shard the state "
-                            "(train.mode=fsdp), set remat, or take larger chips")  # fmt: skip
+            raise UserError("one example per device does not fit into memory: shard the state "
+                            "(train.mode=fsdp), set remat, or use larger chips")  # fmt: skip
         n //= 2
         best, used = fitting(n)
     if n < 8:
@@ -195,13 +202,13 @@ def largest_batch(
     top = max(16, limit // unit)
     n = 1 << (min(top, int(16 + (room - used_by_sixteen) / slope)).bit_length() - 1)
     best = sixteen
-    while n > 16:  # down to one that fits
+    while n > 16:  # halve until it fits
         candidate, _ = fitting(n)
         if candidate is not None:
             best = candidate
             break
         n //= 2
-    while 2 * n <= top:  # and up to one that does not
+    while 2 * n <= top:  # double until it no longer fits
         candidate, _ = fitting(2 * n)
         if candidate is None:
             break

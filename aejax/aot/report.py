@@ -1,4 +1,4 @@
-"""`aejax check --topology`: what the compiled step takes of each chip, and how fast it could be."""
+"""`aejax check --topology`: what the compiled step needs of each chip, and a bound on its speed."""
 
 import argparse
 import json
@@ -17,23 +17,30 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `aejax check` that concern devices which are not here."""
-    group = parser.add_argument_group("compile for devices that are not here")
+    """Adds the arguments of `aejax check` that compile for devices of other machines."""
+    group = parser.add_argument_group("compile for devices that this machine does not have")
     group.add_argument("--topology", metavar="NAME",
                        help="v5e:4x4, v5litepod-16, v5p:2x2x4, gpu:h100:1x1x8, ...")  # fmt: skip
-    group.add_argument("--slices", type=int, default=1, help="how many such slices (1)")
-    group.add_argument("--batch", help='examples of a step, or "auto": the most that fit')
+    group.add_argument(
+        "--slices", type=int, default=1, metavar="N", help="number of such slices (default 1)"
+    )
+    group.add_argument(
+        "--batch", metavar="N", help='examples of a step, or "auto": as many as fit into memory'
+    )
     group.add_argument("--no-data", type=int, metavar="N",
-                       help="the data is not here: N images of data.crop or data.size")  # fmt: skip
-    group.add_argument("--save", metavar="DIR", help="the program's text and the table as JSON")
+                       help="use N black images of data.crop or data.size, if this machine does "
+                       "not have the data")  # fmt: skip
+    group.add_argument(
+        "--save", metavar="DIR", help="save the text of the program, and the table as JSON"
+    )
 
 
 def run_command(args: argparse.Namespace) -> int:
-    """Compiles, prints, saves; 0."""
+    """Compiles the step, prints the report and saves it; returns the exit status 0."""
     topology = parse(args.topology, args.slices)
     if args.slices < 1:
-        raise UserError("--slices is at least 1")
-    where = devices(topology)  # before anything asks JAX for its own devices
+        raise UserError(f"--slices {args.slices}: at least 1")
+    absent_devices = devices(topology)  # before anything asks JAX for its own devices
 
     from aejax import config as configs
     from aejax.aot import compile as aot
@@ -46,10 +53,10 @@ def run_command(args: argparse.Namespace) -> int:
         parts = build(config, args.data_dir)
     try:
         if args.batch == "auto":
-            compiled = aot.largest_batch(parts, topology, where)
+            compiled = aot.largest_batch(parts, topology, absent_devices)
         else:
-            batch = _batch(args.batch, config, len(where))
-            compiled = aot.compile_step(parts, where, batch)
+            batch = _batch(args.batch, config, len(absent_devices))
+            compiled = aot.compile_step(parts, absent_devices, batch)
     finally:
         parts.pipeline.close()
     table = measure(compiled, topology, config.train.mode)
@@ -61,32 +68,37 @@ def run_command(args: argparse.Namespace) -> int:
 
 
 def _batch(asked: str | None, config: ConfigDict, devices: int) -> int:
-    """The batch to compile for: as asked, or the config's, rounded up to what divides.
+    """The batch to compile for: `asked`, or else the config's, rounded up to a multiple of the
+    devices and micro-batches.
 
     Raises:
-      UserError: not a number.
+      UserError: `asked` is not a positive number.
     """
     if asked:
         if not (asked.isdigit() and int(asked)):
-            raise UserError(f'--batch {asked}: a number of examples, or "auto"')
+            raise UserError(f'--batch {asked} is neither a number of examples nor "auto"')
         return int(asked)
     unit = devices * config.optim.accumulate
     batch = -(-config.data.batch // unit) * unit
     if batch != config.data.batch:
-        print(f"data.batch = {config.data.batch} does not divide over {devices} devices x "
-              f"{config.optim.accumulate} micro-batches: compiled for {batch}, which `train` is to "
-              "be told too\n")  # fmt: skip
+        print(f"data.batch = {config.data.batch} is not divisible by {devices} devices x "
+              f"{config.optim.accumulate} micro-batches: compiled for {batch}; set "
+              f"--config.data.batch={batch} for `aejax train` too\n")  # fmt: skip
     return batch
 
 
 def measure(compiled: "Compiled", topology: Topology, mode: str) -> JsonObject:
-    """Everything that is reported of a compiled step, as plain numbers, bytes and seconds."""
+    """What the report says of a compiled step, for JSON: counts, bytes, seconds and FLOPs.
+
+    Memory, FLOPs, bytes and collectives are per device; `batch`, `parameters` and `state_bytes`
+    are of the whole model.
+    """
     program = compiled.program
     hlo = program.as_text() or ""
     memory, cost = analyse.memory(program), analyse.cost(program)
-    # A loop over the steps of a dispatch is counted once by the compiler.
-    looped = compiled.steps if analyse.loops(hlo) == 0 else 1
-    cost = {name: value / looped for name, value in cost.items()}
+    # The compiler counts the body of a loop once: in a loop over steps that is one step already.
+    counted_steps = compiled.steps if analyse.loops(hlo) == 0 else 1
+    cost = {name: value / counted_steps for name, value in cost.items()}
     room = topology.chip.hbm / topology.chip.devices
     table = {
         "topology": topology.name,
@@ -107,7 +119,7 @@ def measure(compiled: "Compiled", topology: Topology, mode: str) -> JsonObject:
         "padding": analyse.padding(hlo),
         "products": analyse.products(hlo),
         "loops": analyse.loops(hlo),
-        "float64": analyse.double(hlo),
+        "float64": analyse.has_float64(hlo),
         "trace_seconds": compiled.seconds[0],
         "compile_seconds": compiled.seconds[1],
         "versions": _versions(topology),
@@ -116,11 +128,12 @@ def measure(compiled: "Compiled", topology: Topology, mode: str) -> JsonObject:
 
 
 def estimate(table: JsonObject, topology: Topology) -> dict[str, float]:
-    """A roofline of one step in seconds: no program is faster, most are two to four times slower.
+    """A roofline estimate of one step in seconds: a lower bound, which most programs exceed two to
+    four times.
 
     compute = FLOPs / peak, memory = bytes / memory bandwidth, wire = bytes sent / bandwidth of the
-    links (across slices: of the hosts' network); step = max(compute, memory) + wire, as if no
-    exchange were hidden behind compute.
+    links (between slices: of the hosts' network); step = max(compute, memory) + wire, as if no
+    communication overlapped with computation.
     """
     chip, each = topology.chip, topology.chip.devices
     compute = table["flops"] * each / chip.peak
@@ -143,18 +156,18 @@ def estimate(table: JsonObject, topology: Topology) -> dict[str, float]:
 
 def text(table: JsonObject, config: str) -> str:
     """The report as it is printed."""
-    memory, guess, chip = table["memory"], table["estimate"], parse_chip(table)
+    memory, bound, chip = table["memory"], table["estimate"], parse_chip(table)
     mib = lambda n: f"{n / (1 << 20):,.1f} MiB"  # noqa: E731
     slices = f" x {table['slices']} slices" if table["slices"] > 1 else ""
     lines = [
-        f"{config} compiled for {table['topology']}{slices}: {table['chips']} chips of "
-        f"{table['hosts']} host(s), {table['mode']}, a batch of {table['batch']:,}, "
+        f"{config} compiled for {table['topology']}{slices}: {table['chips']} chips on "
+        f"{table['hosts']} host(s), {table['mode']}, batch {table['batch']:,}, "
         f"{table['steps_per_dispatch']} step(s) per dispatch; never run on it",
         "",
         f"memory      {mib(memory['peak'])} of {memory['room'] / GIB:.0f} GiB per device "
         f"({memory['share']:.1%}): arguments {mib(memory['arguments'])}, temporaries "
-        f"{mib(memory['temporaries'])}, code {mib(memory['code'])}; {mib(memory['shared'])} of the "
-        f"{mib(memory['outputs'])} of results take the place of arguments",
+        f"{mib(memory['temporaries'])}, code {mib(memory['code'])}; of the "
+        f"{mib(memory['outputs'])} of results {mib(memory['shared'])} reuse memory of arguments",
         f"work        {table['flops'] / 1e9:,.4g} GFLOP and {table['bytes'] / 1e6:,.4g} MB of "
         f"memory traffic per device and step; {table['parameters']:,} parameters",
     ]
@@ -167,7 +180,7 @@ def text(table: JsonObject, config: str) -> str:
         )
     if not table["collectives"]:
         lines.append("exchange    none")
-    lines.append(f"padding     {table['padding']['ratio']:.2f} x the bytes that are needed; worst:")
+    lines.append(f"padding     buffers take {table['padding']['ratio']:.2f} x their bytes; worst:")
     for row in table["padding"]["worst"]:
         lines.append(
             f"{'':<11} {row['buffers']} of {row['shape']}: {row['padded'] / 1e6:,.4g} MB for "
@@ -179,25 +192,25 @@ def text(table: JsonObject, config: str) -> str:
         f"loops       {table['loops']} while; float64: {'yes' if table['float64'] else 'none'}",
         f"compiled in {table['compile_seconds']:.1f} s (traced in {table['trace_seconds']:.1f} s)",
         "",
-        f"estimate    {guess['step'] * 1e3:,.3g} ms a step, {guess['examples_per_second']:,.0f} "
-        f"examples/s at best: compute {guess['compute'] * 1e3:.3g} ms at the peak of "
-        f"{chip.peak / 1e12:.0f} TFLOP/s (bf16), memory {guess['memory'] * 1e3:.3g} ms at "
-        f"{chip.memory / 1e9:,.0f} GB/s, wire {guess['wire'] * 1e3:.3g} ms at "
-        f"{chip.links / 1e9:.0f} GB/s a chip (half on axes that are no ring), not hidden",
-        f"{'':<11} input: {guess['examples_per_second_per_host']:,.0f} examples/s and "
-        f"{guess['host_bytes_per_second'] / 1e6:,.3g} MB/s from each host",
+        f"estimate    {bound['step'] * 1e3:,.3g} ms per step, {bound['examples_per_second']:,.0f} "
+        f"examples/s at best: compute {bound['compute'] * 1e3:.3g} ms at the peak of "
+        f"{chip.peak / 1e12:.0f} TFLOP/s (bf16), memory {bound['memory'] * 1e3:.3g} ms at "
+        f"{chip.memory / 1e9:,.0f} GB/s, links {bound['wire'] * 1e3:.3g} ms at "
+        f"{chip.links / 1e9:.0f} GB/s per chip (half on axes that are no ring), not overlapped",
+        f"{'':<11} input: {bound['examples_per_second_per_host']:,.0f} examples/s and "
+        f"{bound['host_bytes_per_second'] / 1e6:,.3g} MB/s from each host",
         f"{'':<11} A bound, not a measurement. Figures of the chip: {chip.source}",
     ]
     return "\n".join(lines)
 
 
 def parse_chip(table: JsonObject) -> Chip:
-    """The chip that a table is of."""
+    """The kind of chip that a table was made for."""
     return parse(table["topology"]).chip
 
 
 def save(folder: pathlib.Path, compiled: "Compiled", table: JsonObject) -> None:
-    """program.txt and table.json.
+    """Writes program.txt and table.json.
 
     Raises:
       UserError: the folder cannot be written.

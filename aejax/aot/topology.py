@@ -1,4 +1,5 @@
-"""Slices of TPUs and hosts of GPUs by name, and what their makers say of a chip."""
+"""TPU slices and GPU hosts by name, the published figures of their chips, and devices to compile
+for."""
 
 import dataclasses
 import importlib.util
@@ -19,15 +20,20 @@ GIB = 1 << 30
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """One chip, as its maker's page describes it.
+    """Published figures of one chip.
 
     Attributes:
-      hbm: bytes of memory. peak: dense bfloat16 FLOP/s. memory: bytes/s of the memory.
-      links: bytes/s that a chip sends to its neighbours over all links at once (and receives as
-        many meanwhile). axes: of the torus; 1 = a switch. wrap: a side of the torus that is a
-        multiple of it is a ring; a shorter one is a line, which halves a collective's rate.
+      hbm: bytes of memory.
+      peak: dense bfloat16 FLOP/s.
+      memory: memory bandwidth in bytes/s.
+      links: bytes/s that a chip sends to its neighbours over all its links, in one direction.
+      axes: of the torus; 1 = all chips of a host are connected by a switch.
+      wrap: a side of the torus that is a multiple of it is a ring; any other is a line, on which
+        collectives have half the rate.
       network: bytes/s of a host's network card, which joins slices.
-      host: chips of a host. devices: JAX devices of a chip. source: where the figures are from.
+      host: chips per host.
+      devices: JAX devices per chip.
+      source: address of the page that the figures are from.
     """
 
     hbm: int
@@ -42,8 +48,8 @@ class Chip:
     source: str
 
 
-# Cloud TPU's pages give the links of a chip in both directions together; here is one. Of v4 they
-# give the all-reduce bandwidth of a pod, 1.1 PB/s, which is 270 GB/s for each of its 4,096 chips.
+# Cloud TPU's pages give the bandwidth of links in both directions together; `links` is half of it.
+# For v4 they give the all-reduce bandwidth of a pod: 1.1 PB/s, 270 GB/s per chip of 4,096.
 _CLOUD = "https://cloud.google.com/tpu/docs/"
 CHIPS = {
     "v4": Chip(32 * GIB, 275e12, 1200e9, 270e9, 3, 4, 12.5e9, 4, 2, _CLOUD + "v4"),
@@ -57,17 +63,18 @@ CHIPS = {
                  "https://www.nvidia.com/en-us/data-center/h100/"),
 }  # fmt: skip
 
-# Cloud TPU's accelerator types: name -> (kind, what its number counts for one chip).
+# Cloud TPU's accelerator types, such as v4-32: name -> (kind, what its number counts per chip).
 _TYPES = {"v5litepod": ("v5e", 1), "v5e": ("v5e", 1), "v6e": ("v6e", 1), "v4": ("v4", 2),
           "v5p": ("v5p", 2), "v5": ("v5p", 2), "tpu7x": ("tpu7x", 2)}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-    """Chips that a program is compiled for, of which none need be here.
+    """The chips that a program is compiled for.
 
     Attributes:
-      kind: of CHIPS. shape: chips along each axis of a slice; of GPUs (hosts, cards of a host).
+      kind: a key of CHIPS.
+      shape: chips along each axis of a slice; of GPUs (hosts, cards per host).
       slices: how many slices, joined by the hosts' network.
     """
 
@@ -77,29 +84,33 @@ class Topology:
 
     @property
     def chip(self) -> Chip:
+        """The figures of its chips."""
         return CHIPS[self.kind]
 
     @property
     def is_gpu(self) -> bool:
+        """Whether its chips are GPUs."""
         return self.chip.axes == 1
 
     @property
     def chips(self) -> int:
+        """How many chips it has, in all slices."""
         return math.prod(self.shape) * self.slices
 
     @property
     def hosts(self) -> int:
+        """How many hosts it has, in all slices."""
         return max(1, self.chips // self.chip.host)
 
     @property
     def name(self) -> str:
-        """As `parse` takes it, but for the slices."""
+        """The name that `parse` takes, without the number of slices."""
         sides = "x".join(map(str, self.shape))
         return f"gpu:{self.kind}:1x{sides}" if self.is_gpu else f"{self.kind}:{sides}"
 
     @property
     def links(self) -> float:
-        """Bytes/s that a chip sends within a slice: half of them along sides that are no ring."""
+        """Bytes/s that a chip sends within a slice; sides that are no ring count half."""
         if self.is_gpu:
             return self.chip.links
         share = [1.0 if side % self.chip.wrap == 0 else 0.5 for side in self.shape if side > 1]
@@ -116,7 +127,11 @@ def parse(name: str, slices: int = 1) -> Topology:
       slices: how many such slices.
 
     Raises:
-      UserError: no such kind or shape.
+      UserError: there is no such kind or shape.
+
+    Example:
+      >>> parse("v5litepod-16")
+      Topology(kind='v5e', shape=(4, 4), slices=1)
     """
     text = name.strip().lower()
     if match := re.fullmatch(r"gpu:(\w+):1x(\d+)x(\d+)", text):
@@ -144,15 +159,15 @@ def parse(name: str, slices: int = 1) -> Topology:
 
 
 def _sides(chips: int, axes: int) -> tuple[int, ...]:
-    """The shape of Cloud TPU's slice of so many chips: 16 -> (4, 4), or (2, 2, 4)."""
+    """The shape of Cloud TPU's slice with `chips` chips: 16 is (4, 4), or (2, 2, 4) with 3 axes."""
     sides = [1] * axes
     while math.prod(sides) * 2 <= chips:
         sides[sides.index(min(sides))] *= 2
     return tuple(sorted(sides))
 
 
-# What libtpu asks its environment for when no TPU is there; without the second, two processes
-# that compile at the same time would wait for one lock file.
+# What libtpu reads from the environment if there is no TPU. ALLOW_MULTIPLE_LIBTPU_LOAD lets two
+# processes compile at the same time; they would wait for one lock file.
 _ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
@@ -164,12 +179,12 @@ _ENVIRONMENT = {
 
 
 def devices(topology: Topology) -> Sequence["jax.Device"]:
-    """JAX devices of the topology: they can be compiled for, and nothing can be put on them.
+    """JAX devices of the topology, for which programs can be compiled but not run.
 
-    This process itself runs on its CPU from here on.
+    From then on this process itself uses its CPU only.
 
     Raises:
-      UserError: the compiler for that platform is not installed, or it knows no such slice.
+      UserError: the compiler for that platform is not installed, or does not know the slice.
     """
     module, extra = ("jax_cuda13_plugin", "cuda") if topology.is_gpu else ("libtpu", "aot")
     if importlib.util.find_spec(module) is None:
@@ -197,12 +212,14 @@ def devices(topology: Topology) -> Sequence["jax.Device"]:
             )
     except Exception as e:
         reason = " ".join(str(e).split())[:200]
-        raise UserError(f"--topology {topology.name}: the compiler refuses it: {reason}") from e
+        raise UserError(
+            f"--topology {topology.name}: the compiler does not accept it: {reason}"
+        ) from e
     return description.devices
 
 
 def gpu_description(kind: str) -> str:
-    """The card as XLA's compiler wants it described (GpuTargetConfigProto as text), from NVIDIA's
+    """A description of the card for XLA's compiler (GpuTargetConfigProto as text), from NVIDIA's
     data sheets and the tables of compute capabilities in the CUDA programming guide."""
     chip, cores, clock, l2, shared = CHIPS[kind], *_GPU[kind][:4]
     return f"""
@@ -225,6 +242,6 @@ device_description_str: "NVIDIA {kind.upper()} 80GB"
 """
 
 
-# Streaming multiprocessors, GHz, bytes of L2 cache, of shared memory, compute capability, float32
-# units of a multiprocessor.
+# Streaming multiprocessors, clock in GHz, bytes of L2 cache, bytes of shared memory per
+# multiprocessor, compute capability, float32 units per multiprocessor.
 _GPU = {"a100": (108, 1.41, 41943040, 167936, 8, 64), "h100": (132, 1.98, 52428800, 233472, 9, 128)}

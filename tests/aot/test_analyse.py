@@ -72,7 +72,7 @@ def test_products_and_loops():
     }  # fmt: skip
     assert analyse.products(TEXT, inside="/entropy/") == {"convolution f32 x f32 -> f32": 1}
     assert analyse.loops(TEXT) == 1
-    assert not analyse.double(TEXT)
+    assert not analyse.has_float64(TEXT)
 
 
 def test_the_estimate_is_a_roofline():

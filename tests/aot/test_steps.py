@@ -79,7 +79,7 @@ def test_one_all_reduce_no_loop_no_float64(name):
     assert lowest <= per_parameter < 4.3 or name == "vq", per_parameter
     assert rows["all-reduce"]["count"] == 1
     assert analyse.loops(hlo) == 0
-    assert not analyse.double(hlo)
+    assert not analyse.has_float64(hlo)
     used = analyse.memory(found.program)
     assert used["shared"] >= 0.9 * used["outputs"], "the state is not donated"
     if name == "codec":
