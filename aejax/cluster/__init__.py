@@ -1,10 +1,11 @@
 """Many processes as one program.
 
-    detect.py     what the environment says: SLURM, TPU slices, OpenMPI, or variables of the user's
-    missing.py    a roll call before JAX connects the processes: it names the hosts that are missing
+    detect.py     finds the cluster by environment variables: SLURM, TPU slices, OpenMPI, the user's
+    missing.py    a roll call before JAX connects the processes, which names the missing hosts
     processes.py  joins the cluster; index, count and barrier of the processes
-    slow.py       while they run, names the host that is slow or silent
+    slow.py       heartbeats during the run, which show the host that is slow, silent or lost
+    abort.py      exit status 75 where JAX would abort because another process is lost
 
 Every process of a run (one per host of a TPU slice, one per task of `srun`) starts the same
-command and calls `processes.initialise()` first. On one process all of this costs nothing.
+command and calls `processes.initialise()` first. A single process skips all of this.
 """

@@ -1,4 +1,4 @@
-"""What the environment says before any process has spoken to another."""
+"""Finds the cluster of this process by its environment, before processes connect."""
 
 import contextlib
 import dataclasses
@@ -9,8 +9,8 @@ from typing import Any
 
 from aejax.errors import UserError
 
-TIMEOUT = 300.0  # seconds for all processes to come; AEJAX_CLUSTER_TIMEOUT overrides
-PORT = 8476  # of the coordinator, if AEJAX_COORDINATOR names none
+TIMEOUT = 300.0  # seconds for all processes to connect; AEJAX_CLUSTER_TIMEOUT overrides it
+PORT = 8476  # of the coordinator, if AEJAX_COORDINATOR has none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,12 +18,12 @@ class Cluster:
     """The processes of a run as the environment describes them.
 
     Attributes:
-      kind: what described them, for messages: "SLURM", "GKE TPU", ...
+      kind: of the cluster, for messages: "SLURM", "GKE TPU", ...
       coordinator: "host:port" of process 0.
       processes: how many there are.
       process: which one this is, from 0.
-      hosts: the host of each process where the engine tells, else ().
-      local_devices: which of the host's accelerators are this process's; None = all.
+      hosts: the host of each process; () = not known.
+      local_devices: the host's accelerators that this process uses; None = all.
     """
 
     kind: str
@@ -35,14 +35,22 @@ class Cluster:
 
 
 def detect(env: Mapping[str, str] = os.environ, timeout: float = TIMEOUT) -> Cluster | None:
-    """The cluster this process was started in, or None for a process on its own.
+    """The cluster this process was started in; None for a single process.
 
-    Looked at in this order: AEJAX_COORDINATOR or JAX_COORDINATOR_ADDRESS with NUM_PROCESSES and
-    PROCESS_ID (plain, or with AEJAX_ or JAX_ before); SLURM, inside srun; TPU slices on GKE and on
-    TPU VMs; OpenMPI. AEJAX_COORDINATOR=off looks at nothing.
+    It is looked for in this order: AEJAX_COORDINATOR or JAX_COORDINATOR_ADDRESS with NUM_PROCESSES
+    and PROCESS_ID (with the prefix AEJAX_, JAX_ or none); SLURM, inside srun; TPU slices on GKE and
+    on TPU VMs; OpenMPI. AEJAX_COORDINATOR=off turns all of it off.
+
+    Args:
+      timeout: seconds to wait for the address of the coordinator, where JAX looks it up.
 
     Raises:
-      UserError: the variables contradict each other.
+      UserError: the variables are incomplete or contradict each other.
+
+    Example:
+      >>> env = {"AEJAX_COORDINATOR": "w0", "AEJAX_NUM_PROCESSES": "4", "AEJAX_PROCESS_ID": "1"}
+      >>> detect(env).coordinator
+      'w0:8476'
     """
     address = env.get("AEJAX_COORDINATOR") or env.get("JAX_COORDINATOR_ADDRESS")
     if address == "off":
@@ -62,7 +70,7 @@ def _explicit(address: str, env: Mapping[str, str]) -> Cluster:
                     return int(env[key])
                 raise UserError(f"{key}={env[key]!r} is not a number")
         raise UserError(
-            f"the coordinator {address} is set but not AEJAX_{name}; set AEJAX_COORDINATOR, "
+            f"the coordinator {address} is set but AEJAX_{name} is not; set AEJAX_COORDINATOR, "
             "AEJAX_NUM_PROCESSES and AEJAX_PROCESS_ID together"
         )
 
@@ -85,19 +93,24 @@ def _slurm(env: Mapping[str, str]) -> Cluster | None:
     hosts: tuple[str, ...] = ()
     if env.get("SLURM_DISTRIBUTION", "block").startswith("block") and len(per_node) == len(nodes):
         hosts = tuple(n for n, k in zip(nodes, per_node, strict=True) for _ in range(k))
-    # The port is a function of the job, so that two jobs on one node do not meet; JAX's own range.
+    # The port depends on the job, so that two jobs on one node have different ones; as in JAX.
     port = env.get("JAX_COORDINATOR_PORT") or int(env["SLURM_JOB_ID"]) % 4096 + 61440
     process = int(env["SLURM_PROCID"])
     here = hosts.count(hosts[process]) if len(hosts) == processes else processes
-    # One process per node owns all its GPUs (JAX's detection would take the first one only); with
-    # --gpus-per-task SLURM shows each task its own GPU as number 0.
+    # A single process on a node uses all its GPUs (JAX's own detection takes only the first). With
+    # --gpus-per-task each task sees its own GPU as number 0.
     visible = [d for d in env.get("CUDA_VISIBLE_DEVICES", "").split(",") if d]
     local = None if here == 1 else (0 if len(visible) == 1 else int(env.get("SLURM_LOCALID", 0)),)
     return Cluster("SLURM", f"{nodes[0]}:{port}", processes, process, hosts, local)
 
 
 def expand_nodelist(text: str) -> list[str]:
-    """SLURM's "gpu[01-03,7],login" -> ["gpu01", "gpu02", "gpu03", "gpu7", "login"]."""
+    """The hosts in a node list of SLURM.
+
+    Example:
+      >>> expand_nodelist("gpu[01-03,7],login")
+      ['gpu01', 'gpu02', 'gpu03', 'gpu7', 'login']
+    """
     names = []
     for prefix, inside, suffix in re.findall(r"([^,\[\]]+)(?:\[([^\]]*)\]([^,\[\]]*))?", text):
         if not inside:
@@ -111,7 +124,7 @@ def expand_nodelist(text: str) -> list[str]:
 
 
 def _tasks_per_node(text: str) -> list[int]:
-    """SLURM's "2(x3),1" -> [2, 2, 2, 1]."""
+    """SLURM's "2(x3),1" as [2, 2, 2, 1]."""
     return [
         int(tasks)
         for tasks, times in re.findall(r"(\d+)(?:\(x(\d+)\))?", text)
@@ -120,8 +133,9 @@ def _tasks_per_node(text: str) -> list[int]:
 
 
 def _detected_by_jax(timeout: float) -> Cluster | None:
-    """TPU slices and OpenMPI by JAX's own rules. JAX has no public name for them, and asking it to
-    initialise by itself would skip the roll call; a JAX without these names detects nothing."""
+    """TPU slices and OpenMPI by JAX's own detection. It has no public API, and letting JAX
+    initialise by itself would skip the roll call. With a JAX that lacks these names nothing is
+    detected."""
     try:
         from jax._src.clusters import ClusterEnv
 

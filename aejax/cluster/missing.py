@@ -1,8 +1,8 @@
-"""The roll call: before JAX connects the processes, those that do not come are named.
+"""The roll call: before JAX connects the processes, it finds which of them are missing.
 
-`jax.distributed.initialize` alone ends a process with a C++ stack trace when a host is missing, and
-does not say which. Here process 0 listens on the coordinator's port, the others report to it, and
-all receive the same answer: the host of each process, or which ones are missing.
+If a host is missing, `jax.distributed.initialize` ends every process with a C++ stack trace and
+does not say which host. Here process 0 listens on the coordinator's port, the others report to it,
+and all receive the same answer: the host of each process, or which ones are missing.
 """
 
 import contextlib
@@ -20,17 +20,19 @@ from aejax.files import JsonObject
 
 
 class HostsMissing(SavedAndStopped):
-    """Other processes did not come or went silent. Nothing is lost: exit status 75, try again."""
+    """Other processes did not connect, or do not answer. Exit status 75: the same command resumes
+    the run."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What a process says of itself when it arrives, one line of JSON on the wire.
+    """What a process sends to process 0, as one line of JSON.
 
     Attributes:
-      process: its number, from 0; processes: how many it expects.
-      host: where it runs.
-      jax, aejax: versions, which must be the same everywhere.
+      process: its number, from 0.
+      processes: how many processes it expects.
+      host: its host name.
+      jax, aejax: their versions, which must be the same in all processes.
     """
 
     process: int
@@ -41,6 +43,7 @@ class Report:
 
     @classmethod
     def of_this_process(cls, cluster: Cluster) -> "Report":
+        """The report of this process."""
         version = "?"
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             version = importlib.metadata.version("aejax")
@@ -49,7 +52,7 @@ class Report:
 
     @classmethod
     def from_json(cls, values: JsonObject) -> "Report | None":
-        """None for anything that no process of aejax sends, such as a port scanner's line."""
+        """The report in `values`; None for anything else, such as what a port scanner sends."""
         try:
             return cls(**values)
         except TypeError:
@@ -58,19 +61,25 @@ class Report:
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What process 0 tells everyone: the hosts, or one line that says why it failed."""
+    """The answer of process 0 to all others: the hosts, or why the roll call failed.
+
+    Attributes:
+      hosts: the host of each process.
+      fault: a user error, in one line: versions or numbers of processes contradict each other.
+      missing: one line that names the processes that did not connect.
+    """
 
     hosts: tuple[str, ...] = ()
-    fault: str = ""  # the user's error: versions or numbers contradict each other
-    missing: str = ""  # who did not come
+    fault: str = ""
+    missing: str = ""
 
 
-# Of a process that has arrived: its report and, but for process 0, the connection that it waits on.
+# The report of a process and the connection on which it waits for the answer; None for process 0.
 Arrival = tuple[Report, socket.socket | None]
 
 
 def roll_call(cluster: Cluster, timeout: float) -> tuple[str, ...]:
-    """Meets the other processes on the coordinator's port, before JAX uses it.
+    """Waits for all processes on the coordinator's port, before JAX uses it.
 
     Args:
       timeout: seconds.
@@ -79,8 +88,10 @@ def roll_call(cluster: Cluster, timeout: float) -> tuple[str, ...]:
       The host name of each process.
 
     Raises:
-      HostsMissing: some did not come within `timeout` seconds; they are named, to all who came.
-      UserError: two processes have one number, or they differ in how many they expect or in JAX.
+      HostsMissing: some did not connect within `timeout` seconds; raised, with their names, in all
+        processes that did.
+      UserError: two processes have the same number, or processes differ in the number that they
+        expect or in the version of jax or aejax.
     """
     host, _, port = cluster.coordinator.rpartition(":")
     mine = Report.of_this_process(cluster)
@@ -96,27 +107,27 @@ def roll_call(cluster: Cluster, timeout: float) -> tuple[str, ...]:
 
 
 def _collect_reports(port: int, mine: Report, cluster: Cluster, timeout: float) -> Answer:
-    """Process 0: listens until all have come, then tells all of them the same answer."""
-    end = time.monotonic() + timeout
+    """Process 0: listens until all have connected, then sends all of them the same answer."""
+    deadline = time.monotonic() + timeout
     present: dict[int, Arrival] = {0: (mine, None)}
     refused: list[socket.socket] = []
     answer = None
-    with _listen(port, end) as server:
-        while answer is None and len(_still_waiting(present)) < cluster.processes:
-            server.settimeout(max(0.01, min(1.0, end - time.monotonic())))
+    with _listen(port, deadline) as server:
+        while answer is None and len(_still_connected(present)) < cluster.processes:
+            server.settimeout(max(0.01, min(1.0, deadline - time.monotonic())))
             with contextlib.suppress(TimeoutError):
                 connection, _ = server.accept()
                 report = Report.from_json(_read_json(connection, 5.0))
                 if report is None:
                     connection.close()
                     continue
-                fault = disagreement(mine, report, _still_waiting(present))
+                fault = disagreement(mine, report, _still_connected(present))
                 if fault:
                     answer = Answer(fault=fault)
                     refused.append(connection)
                 else:
                     present[report.process] = (report, connection)
-            if answer is None and time.monotonic() > end:
+            if answer is None and time.monotonic() > deadline:
                 answer = Answer(missing=_missing(cluster, present, timeout))
         if answer is None:
             answer = Answer(tuple(present[i][0].host for i in range(cluster.processes)))
@@ -126,8 +137,8 @@ def _collect_reports(port: int, mine: Report, cluster: Cluster, timeout: float) 
 
 
 def _send_to_all(answer: Answer, connections: list[socket.socket]) -> None:
-    """Sends the answer and lets the others close first: else the port would stay in TIME_WAIT on
-    this side, and JAX needs it at once."""
+    """Sends the answer and lets the others close first: otherwise the port would stay in TIME_WAIT
+    on this side, and JAX needs it at once."""
     text = json.dumps(dataclasses.asdict(answer)).encode() + b"\n"
     for connection in connections:
         connection.settimeout(5.0)  # `_is_open` made it non-blocking
@@ -139,45 +150,49 @@ def _send_to_all(answer: Answer, connections: list[socket.socket]) -> None:
         connection.close()
 
 
-def _listen(port: int, end: float) -> socket.socket:
-    """A listening socket on `port` of all addresses; waits until an earlier run has left it."""
-    six = socket.has_dualstack_ipv6()
+def _listen(port: int, deadline: float) -> socket.socket:
+    """A listening socket on `port` of all addresses; waits until an earlier run has freed the port.
+
+    Raises:
+      HostsMissing: the port is still in use at `deadline`, a time of time.monotonic().
+    """
+    has_ipv6 = socket.has_dualstack_ipv6()
     while True:
         try:
             return socket.create_server(
                 ("", port),
-                family=socket.AF_INET6 if six else socket.AF_INET,
-                dualstack_ipv6=six,
+                family=socket.AF_INET6 if has_ipv6 else socket.AF_INET,
+                dualstack_ipv6=has_ipv6,
                 backlog=1024,
             )
         except OSError as e:
-            if time.monotonic() > end:
+            if time.monotonic() > deadline:
                 raise HostsMissing(
-                    f"port {port} of {socket.gethostname()} is taken ({e.strerror}), by another "
-                    "run on this host?; JAX_COORDINATOR_PORT chooses another"
+                    f"port {port} of {socket.gethostname()} is in use ({e.strerror}), perhaps by "
+                    "another run; JAX_COORDINATOR_PORT chooses another port"
                 ) from e
             time.sleep(0.5)
 
 
 def _report_to_coordinator(host: str, port: int, mine: Report, timeout: float) -> Answer:
     """Any other process: reports to process 0 and waits for its answer."""
-    end = time.monotonic() + timeout
-    why = "no answer"
-    while (seconds := end - time.monotonic()) > 0:
+    deadline = time.monotonic() + timeout
+    reason = "no answer"
+    while (seconds := deadline - time.monotonic()) > 0:
         try:
             with socket.create_connection((host, port), timeout=min(5.0, seconds)) as connection:
                 connection.sendall(json.dumps(dataclasses.asdict(mine)).encode() + b"\n")
-                # Process 0 answers when it gives up, which is later if it started later.
+                # Process 0 also answers when it gives up, which may be later than this deadline.
                 values = _read_json(connection, seconds + 10.0)
                 if values:
                     return Answer(**values | {"hosts": tuple(values["hosts"])})
-                why = "something else answers there: an earlier run that has not ended?"
+                reason = "another program answers there, perhaps an earlier run"
         except OSError as e:
-            why = e.strerror or str(e) or "no answer"
+            reason = e.strerror or str(e) or "no answer"
         time.sleep(0.3)
     return Answer(
         missing=f"process {mine.process} on {mine.host} did not reach process 0 at "
-        f"{host}:{port} within {timeout:.0f} s ({why}); is that host up and the port open?"
+        f"{host}:{port} within {timeout:.0f} s ({reason}); is that host up and the port open?"
     )
 
 
@@ -200,11 +215,11 @@ def _read_json(connection: socket.socket, timeout: float) -> JsonObject:
 
 
 def disagreement(mine: Report, report: Report, present: dict[int, Arrival]) -> str:
-    """One line that says why `report` cannot be of this run; "" if it can.
+    """One line that says why `report` cannot be from a process of this run; "" if it can.
 
     Args:
-      mine: that of process 0.
-      present: the processes that have arrived, by number.
+      mine: the report of process 0.
+      present: the processes that have connected, by number.
     """
     who = f"process {report.process} on {report.host}"
     if report.processes != mine.processes:
@@ -225,8 +240,9 @@ def disagreement(mine: Report, report: Report, present: dict[int, Arrival]) -> s
     return ""
 
 
-def _still_waiting(present: dict[int, Arrival]) -> dict[int, Arrival]:
-    """`present` without those that have ended: a process that is started again comes twice."""
+def _still_connected(present: dict[int, Arrival]) -> dict[int, Arrival]:
+    """Removes processes that have closed their connection from `present` and returns it: a process
+    that was restarted connects again."""
     for process, (_, connection) in list(present.items()):
         if connection is not None and not _is_open(connection):
             connection.close()
@@ -246,11 +262,11 @@ def _is_open(connection: socket.socket) -> bool:
 
 
 def _missing(cluster: Cluster, present: dict[int, Arrival], timeout: float) -> str:
-    """The sentence that names up to 32 of the processes that did not come."""
+    """A sentence that names the processes that did not connect, at most 32 of them."""
     missing = [i for i in range(cluster.processes) if i not in present]
     names = [f"{i} ({cluster.hosts[i]})" if cluster.hosts else str(i) for i in missing[:32]]
     others = f" and {len(missing) - 32} more" if len(missing) > 32 else ""
     return (
-        f"{len(missing)} of {cluster.processes} processes did not come within {timeout:.0f} s: "
+        f"{len(missing)} of {cluster.processes} processes did not connect within {timeout:.0f} s: "
         f"{', '.join(names)}{others}; look at their logs, then start again"
     )

@@ -1,4 +1,4 @@
-"""The processes of a run: which one this is, how many there are, and where they wait."""
+"""The processes of a run: joining them, their number and index, barriers."""
 
 import os
 import sys
@@ -9,22 +9,22 @@ import jax
 from aejax.cluster.detect import TIMEOUT, Cluster, detect
 from aejax.cluster.missing import HostsMissing, roll_call
 
-_hosts: tuple[str, ...] = ()  # of each process, from the roll call
-_barriers: dict[str, int] = {}  # how often each name was used: JAX allows each id once
+_hosts: tuple[str, ...] = ()  # the host of each process, from the roll call
+_barriers: dict[str, int] = {}  # name -> number of its last use: JAX allows a barrier id only once
 
 
 def initialise(timeout: float | None = None) -> Cluster | None:
-    """Joins the cluster that the environment shows, if any; before any other call into JAX.
+    """Joins the cluster that `detect` finds, if any; to be called before any other function of JAX.
 
     Args:
-      timeout: seconds for all processes to come; default AEJAX_CLUSTER_TIMEOUT or 300.
+      timeout: seconds for all processes to connect; default AEJAX_CLUSTER_TIMEOUT or 300.
 
     Returns:
-      The cluster, or None for a process on its own. A second call changes nothing.
+      The cluster; None for a single process, or if it was joined before.
 
     Raises:
-      HostsMissing: some did not come; they are named.
-      UserError: the environment is contradictory.
+      HostsMissing: some processes did not connect; the message names them.
+      UserError: the environment variables contradict each other.
     """
     global _hosts
     if client() is not None:
@@ -54,20 +54,20 @@ def initialise(timeout: float | None = None) -> Cluster | None:
 
 
 def _state() -> Any:
-    """JAX's own record of the processes. It has no public name; jax.process_index() would start a
-    backend, and nothing public gives the key-value store. This is the only place that knows it."""
+    """JAX's state of the distributed processes. It is not public, but jax.process_index() would
+    start a backend, and the key-value store has no public API. Only this function uses it."""
     from jax._src import distributed
 
     return distributed.global_state
 
 
 def client() -> Any:
-    """The coordinator's key-value store, which all processes share; None for a process alone."""
+    """The coordinator's key-value store, which all processes share; None for a single process."""
     return _state().client
 
 
 def coordinator() -> str:
-    """ "host:port" of process 0."""
+    """The address of process 0, "host:port"."""
     return _state().coordinator_address
 
 
@@ -77,7 +77,7 @@ def index() -> int:
 
 
 def count() -> int:
-    """How many there are."""
+    """How many processes there are."""
     return _state().num_processes or 1
 
 
@@ -87,46 +87,47 @@ def is_first() -> bool:
 
 
 def named(i: int) -> str:
-    """ "process 3 (tpu-w-3)", for messages."""
+    """Process i for messages: "process 3 (tpu-w-3)"."""
     return f"process {i} ({_hosts[i]})" if i < len(_hosts) else f"process {i}"
 
 
 def any_process(flag: bool) -> bool:
-    """Whether it is True in any process; each waits for all."""
+    """Whether `flag` is True in any process. All processes must call it; each waits for all."""
     if jax.process_count() == 1:
         return flag
     from jax.experimental import multihost_utils
 
-    barrier("any_process")  # Gloo alone would give up on the others after 30 seconds
+    barrier("any_process")  # gloo alone waits for only 30 seconds
     return bool(multihost_utils.process_allgather(flag).any())
 
 
 def barrier(name: str, timeout: float = 600.0) -> None:
-    """Waits until every process has come here.
+    """Waits until all processes have called it with this name.
 
     Args:
-      name: of the place in the program; a name can be used again and again.
+      name: of the place in the program; it may be used many times.
       timeout: seconds.
 
     Raises:
-      HostsMissing: some did not come in time; they are named, to all who wait.
+      HostsMissing: some processes did not arrive in time; the message names them.
     """
     store = client()
     if store is None or count() == 1:
         return
     turn = _barriers[name] = _barriers.get(name, -1) + 1
-    place = f"aejax/barrier/{name}/{turn}"
-    store.key_value_set(f"{place}/{index()}", "")
+    barrier_id = f"aejax/barrier/{name}/{turn}"
+    store.key_value_set(f"{barrier_id}/{index()}", "")
     try:
-        store.wait_at_barrier(place, int(timeout * 1000))
+        store.wait_at_barrier(barrier_id, int(timeout * 1000))
     except jax.errors.JaxRuntimeError as e:
-        came = {int(k.rsplit("/", 1)[1]) for k, _ in store.key_value_dir_get(f"{place}/")}
-        missing = ", ".join(named(i) for i in range(count()) if i not in came)
+        rows = store.key_value_dir_get(f"{barrier_id}/")
+        arrived = {int(key.rsplit("/", 1)[1]) for key, _ in rows}
+        missing = ", ".join(named(i) for i in range(count()) if i not in arrived)
         if not missing:
             raise HostsMissing(
-                f'{named(index())} came to "{name}" after the others had given up waiting'
+                f'{named(index())} arrived at "{name}" after the others had stopped waiting'
             ) from e
         raise HostsMissing(
-            f'{missing} did not come to "{name}" within {timeout:.0f} s while {named(index())} '
-            "waited; slow, hung or dead: look at its log"
+            f'{missing} did not arrive at "{name}" within {timeout:.0f} s while {named(index())} '
+            "waited: it is slow, hangs or has died; look at its log"
         ) from e

@@ -15,7 +15,7 @@ import pytest
 from aejax.cluster import detect, missing, processes
 from aejax.cluster.detect import Cluster
 from aejax.cluster.missing import HostsMissing, Report
-from aejax.cluster.slow import Sign, Watch
+from aejax.cluster.slow import Heartbeat, Watch
 from aejax.errors import UserError
 from tests.helpers import PROGRAMS, free_port, wait_for
 
@@ -240,7 +240,7 @@ def test_two_processes_meet_and_a_barrier_names_the_late_one(tmp_path):
     here = socket.gethostname()
     assert started[0].returncode == 75, texts
     assert f"together process 1 ({here})" in texts[0][0]
-    assert f'named: process 1 ({here}) did not come to "late" within 2 s' in texts[0][0]
+    assert f'named: process 1 ({here}) did not arrive at "late" within 2 s' in texts[0][0]
     assert "2 processes on 1 hosts" in texts[0][1]
     assert f"watch: process 1 ({here}) needs 0.50 s of its own" in texts[0][0]
     assert "watch:" not in texts[1][0]
@@ -257,29 +257,29 @@ def test_one_process_needs_no_cluster(monkeypatch):
 # --- the watch ------------------------------------------------------------------------------------
 
 
-def sign(step, seconds=0.1, number=0):
-    return Sign(step, seconds, number)
+def beat(step, seconds=0.1, number=0):
+    return Heartbeat(step, seconds, number)
 
 
 def test_watch_names_the_host_all_wait_for():
     watch = Watch(silent=60)
-    assert watch.compare({0: sign(5), 1: sign(5), 2: sign(5)}, now=0) == []
-    assert watch.compare({0: sign(9), 1: sign(8), 2: sign(9)}, now=10) == []
-    signs = {0: sign(9, number=2), 1: sign(8, number=2), 2: sign(9, number=2)}
-    (message,) = watch.compare(signs, now=80)
+    assert watch.compare({0: beat(5), 1: beat(5), 2: beat(5)}, now=0) == []
+    assert watch.compare({0: beat(9), 1: beat(8), 2: beat(9)}, now=10) == []
+    beats = {0: beat(9, number=2), 1: beat(8, number=2), 2: beat(9, number=2)}
+    (message,) = watch.compare(beats, now=80)
     assert "all wait for process 1 at step 8, the others are at 9" in message
     assert (
-        watch.compare({i: dataclasses.replace(s, number=3) for i, s in signs.items()}, now=90) == []
+        watch.compare({i: dataclasses.replace(s, number=3) for i, s in beats.items()}, now=90) == []
     )  # once
 
 
 def test_a_process_that_is_lost_and_one_that_has_ended():
     """As process 0, which a process alone is too."""
     watch = Watch(lost=70)
-    watch.compare({i: sign(1, number=1) for i in range(4)}, now=0)
-    ended = dataclasses.replace(sign(1, number=1), ended=True)
-    signs = {0: sign(1, number=1), 1: sign(1, number=2), 2: sign(1, number=1), 3: ended}
-    watch.compare(signs, now=60)
+    watch.compare({i: beat(1, number=1) for i in range(4)}, now=0)
+    ended = dataclasses.replace(beat(1, number=1), ended=True)
+    beats = {0: beat(1, number=1), 1: beat(1, number=2), 2: beat(1, number=1), 3: ended}
+    watch.compare(beats, now=60)
     assert watch.lost(now=65) == []
     assert watch.lost(now=71) == [2]
     assert watch.lost(now=131) == [1, 2]
@@ -287,13 +287,13 @@ def test_a_process_that_is_lost_and_one_that_has_ended():
 
 def test_watch_names_the_silent_and_the_slow_host():
     watch = Watch(silent=60)
-    watch.compare({0: sign(1), 1: sign(1), 2: sign(1)}, now=0)
-    message = watch.compare({0: sign(99), 1: sign(99), 2: sign(1)}, now=70)
-    assert len(message) == 1 and "process 2 has given no sign for 70 s" in message[0]
+    watch.compare({0: beat(1), 1: beat(1), 2: beat(1)}, now=0)
+    message = watch.compare({0: beat(99), 1: beat(99), 2: beat(1)}, now=70)
+    assert len(message) == 1 and "no heartbeat of process 2 for 70 s" in message[0]
     watch = Watch(slow=2)
-    (message,) = watch.compare({0: sign(1, 0.1), 1: sign(1, 0.5), 2: sign(1, 0.1)}, now=0)
-    assert "process 1 needs 0.50 s" in message and "the others need 0.10 s" in message
+    (message,) = watch.compare({0: beat(1, 0.1), 1: beat(1, 0.5), 2: beat(1, 0.1)}, now=0)
+    assert "process 1 needs 0.50 s" in message and "the others 0.10 s" in message
     # A steady pace warns nobody.
     watch = Watch(slow=2)
     for i in range(100):
-        assert watch.compare({0: sign(i, 0.1, i), 1: sign(i, 0.12, i)}, now=i * 10) == []
+        assert watch.compare({0: beat(i, 0.1, i), 1: beat(i, 0.12, i)}, now=i * 10) == []

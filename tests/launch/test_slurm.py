@@ -170,5 +170,5 @@ echo "status $?"
     job = slurm.run("sbatch", "--parsable", script).strip()
     slurm.wait(job, timeout=300)
     said = log.read_text()
-    assert "1 of 2 processes did not come within 8 s: 1 (localhost)" in said, said
+    assert "1 of 2 processes did not connect within 8 s: 1 (localhost)" in said, said
     assert "status 75" in said

@@ -29,7 +29,7 @@ def test_a_lost_host_and_half_as_many_processes_change_nothing(tmp_path, mode):
     for i in (0, 1, 3):
         text = processes[i].communicate(timeout=120)[0]
         assert processes[i].returncode == 75, text
-        assert re.search(r"lost: process 2 \(.*\), no sign for 10 s", text), text
+        assert re.search(r"lost: process 2 \(.*\), no heartbeat for 10 s", text), text
     assert not (disturbed / "result.json").exists()
     finish(start(2, 4, mode, disturbed, length))
     finish(start(4, 2, mode, whole, length))

@@ -93,8 +93,8 @@ def test_the_host_all_wait_for_is_named(tmp_path):
     length = "--config.train.length=80 steps"
     program = "processes_late.py"
     first, second = finish(start(2, 1, "pmap", tmp_path / "run", length, program=program))
-    assert re.search(r"process 1 \(.*\) needs 0\.0[1-9] s of its own per step", first), first
-    assert "process 0" not in first.partition("needs")[2] and "of its own" not in second
+    assert re.search(r"process 1 \(.*\) needs 0\.0[1-9] s per step for its own work", first), first
+    assert "process 0" not in first.partition("needs")[2] and "its own work" not in second
 
 
 def test_the_others_end_with_75_and_name_the_process_that_was_killed(tmp_path):
@@ -105,4 +105,4 @@ def test_the_others_end_with_75_and_name_the_process_that_was_killed(tmp_path):
     processes[1].kill()
     text = processes[0].communicate(timeout=120)[0]
     assert processes[0].returncode == 75, text
-    assert re.search(r"lost: process 1 \(.*\), no sign for 10 s", text), text
+    assert re.search(r"lost: process 1 \(.*\), no heartbeat for 10 s", text), text
