@@ -23,25 +23,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("engine", help=engines)
     parser.add_argument("study", help="FILE[:arg] with get_study()")
     parser.add_argument(
-        "--directory", default="", help="of the study; default runs/NAME, remote /runs/NAME"
+        "--directory",
+        default="",
+        metavar="DIR",
+        help="folder of the study, as the jobs see it (default: runs/NAME here, /runs/NAME on "
+        "remote machines)",
     )
-    parser.add_argument("--data-dir", default="", help="AEJAX_DATA of the jobs, as they see it")
-    parser.add_argument("--units", type=int, default=0, help="parts; default one per run")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="a value of settings.toml"
+        "--data-dir",
+        default="",
+        metavar="DIR",
+        help="data folder (AEJAX_DATA), as the jobs see it (default: that of this machine)",
     )
-    parser.add_argument("--templates", help="folder to take instead of the package's")
-    parser.add_argument("--out", help="folder of the filled files; default launch-NAME-ENGINE")
     parser.add_argument(
-        "--dry-run", action="store_true", help="print everything, write and start nothing"
+        "--units",
+        type=int,
+        default=0,
+        metavar="N",
+        help="number of jobs that share the study (default: one per run; local, tpu_vm: 1)",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="set a value of the engine's settings.toml",
+    )
+    parser.add_argument(
+        "--templates", metavar="DIR", help="folder with templates to use instead of the package's"
+    )
+    parser.add_argument(
+        "--out", metavar="DIR", help="folder of the filled files (default: launch-NAME-ENGINE)"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print files and commands, write and start nothing"
     )
 
 
 def request_of(args: argparse.Namespace) -> Request:
-    """The parsed arguments.
+    """The request that the parsed arguments make.
 
     Raises:
-      UserError: no such engine.
+      UserError: there is no such engine.
     """
     if args.engine not in ENGINES:
         raise UserError(f'no engine "{args.engine}"{did_you_mean(args.engine, ENGINES)}')
@@ -58,7 +81,7 @@ def request_of(args: argparse.Namespace) -> Request:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Fills the templates and submits them; the exit status of the engine's command."""
+    """Fills the templates and submits them; returns the exit status of the engine's command."""
     request = request_of(args)
     engine, jobs = ENGINES[args.engine], make_jobs(request)
     name = pathlib.PurePath(args.study.partition(":")[0]).stem
@@ -80,11 +103,11 @@ def run(args: argparse.Namespace) -> int:
         project.pack(pathlib.Path.cwd(), out / "project.tar.gz")
     missing = [name for name in engine.needs if shutil.which(name) is None]
     if missing:
-        line = " && ".join(map(shlex.join, jobs.commands[:3]))
-        line += " && ..." if jobs.commands[3:] else ""
+        commands = " && ".join(map(shlex.join, jobs.commands[:3]))
+        commands += " && ..." if jobs.commands[3:] else ""
         raise UserError(
-            f'no "{missing[0]}" on this machine; the files are in {out}, submit them where it '
-            f"is: cd {out} && {line}"
+            f'"{missing[0]}" is not installed on this machine; the files are in {out}, submit them '
+            f"on a machine that has it: cd {out} && {commands}"
         )
     return _submit(out, jobs.commands)
 
@@ -93,20 +116,20 @@ def _print_jobs(jobs: Jobs, out: pathlib.Path, packs: bool) -> None:
     for file, text in jobs.files.items():
         print(f"# ---- {out / file}\n{text}")
     if packs:
-        print(f"# ---- {out / 'project.tar.gz'}: {project.described(pathlib.Path.cwd())}\n")
+        print(f"# ---- {out / 'project.tar.gz'}: {project.summary(pathlib.Path.cwd())}\n")
     print(f"# ---- would run in {out}")
     for command in jobs.commands:
         print(shlex.join(command))
 
 
 def _submit(out: pathlib.Path, commands: Sequence[Sequence[str]]) -> int:
-    """Runs the commands at the same time; the largest exit status."""
+    """Runs the commands at the same time; returns their largest exit status."""
     running = []
     try:
         for command in commands:
             running.append(subprocess.Popen(command, cwd=out))
         return max(process.wait() for process in running)
-    except KeyboardInterrupt:  # the commands got the signal too: let them save
+    except KeyboardInterrupt:  # the commands received it too: wait until they have saved
         return max(process.wait() for process in running)
 
 

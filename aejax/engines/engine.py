@@ -1,22 +1,26 @@
-"""The engines."""
+"""The table of engines: local, slurm, gke, tpu_vm, sky."""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
 class Engine:
-    """A folder of templates in `launch/`, and how they are used.
+    """How the templates in the folder of an engine in `launch/` are used.
+
+    A unit is one job: part i of N of the study.
 
     Attributes:
-      help: one line.
-      once: files filled once.
-      each: files filled for every unit: YAML is joined into one file, scripts get its number.
-      submit: the command, run in the folder of the filled files; with {unit} once for every unit.
-      units: units of work if the user does not say; 0 = one per run.
-      required: settings without a default.
-      remote: the machines do not see this machine's folders; the runs go to /runs.
-      needs: the programs of this machine that `submit` runs.
-      packs: the project is packed beside the filled files, as project.tar.gz.
+      help: what the jobs are, for `aejax launch --help`.
+      once: templates that are filled once.
+      each: templates that are filled for every unit: YAML files are joined to one, any other goes
+        to a folder named after the unit's number.
+      submit: the command that submits, run in the folder of the filled files. If it has "{unit}",
+        it is run once for every unit.
+      units: the default number of units; 0 = one per run.
+      required: settings that the user has to set.
+      remote: whether the machines do not see this machine's folders; their runs are in /runs.
+      needs: programs that `submit` needs on this machine.
+      packs: whether the project is packed as project.tar.gz beside the filled files.
     """
 
     help: str

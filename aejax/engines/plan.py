@@ -20,15 +20,17 @@ from aejax.study.definition import Run, Study, list_runs, load
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What the user asks for.
+    """The arguments of `aejax launch`.
 
     Attributes:
-      engine: its name.
-      study: FILE[:arg]; overrides: "--config.a.b=value" of all of its runs.
-      directory: of the study; "" = runs/NAME here, /runs/NAME on remote machines.
+      engine: a key of ENGINES.
+      study: FILE[:arg].
+      overrides: "--config.a.b=value" for all runs of the study.
+      directory: the study's folder, as the jobs see it; "" = runs/NAME here, /runs/NAME on remote
+        machines.
       data_dir: AEJAX_DATA of the jobs, as they see it; "" = that of this machine.
-      units: parts of the study; 0 = the engine's number, or one per run.
-      settings: "name=value" over settings.toml.
+      units: number of jobs that share the study; 0 = the engine's default, or one per run.
+      settings: "name=value" of settings.toml.
       templates: a folder of templates instead of the package's.
     """
 
@@ -44,7 +46,7 @@ class Request:
 
 @dataclasses.dataclass(frozen=True)
 class Jobs:
-    """Filled files, name -> text, and the commands that submit them in the files' folder."""
+    """The filled files, name -> text, and the commands that submit them, run in their folder."""
 
     files: dict[str, str]
     commands: list[list[str]]
@@ -69,7 +71,8 @@ def make_jobs(request: Request) -> Jobs:
     spec = request.study
     if engine.remote:
         file, arg = split_arg(request.study)
-        spec = project.inside(file, pathlib.Path.cwd(), request.engine) + (arg and f":{arg}")
+        path = project.relative_path(file, pathlib.Path.cwd(), request.engine)
+        spec = path + (arg and f":{arg}")
         settings |= _remote_values(request.engine, settings, study, runs, data)
     if request.engine == "gke" and "tpu" in settings:
         settings |= slice_of(settings)
@@ -104,25 +107,27 @@ def _check_required(name: str, engine: Engine, settings: Settings, folder: pathl
     if missing:
         wanted = " ".join(f"--set {setting}=..." for setting in missing)
         raise UserError(
-            f"{name} needs {wanted}, or [{name}] of {defaults_file()}; see "
-            f"{folder / 'settings.toml'}"
+            f"{name} needs {wanted}, here or in [{name}] of {defaults_file()}; "
+            f"{folder / 'settings.toml'} explains them"
         )
 
 
 def _count_units(request: Request, engine: Engine, study: Study, runs: Sequence[Run]) -> int:
     units = request.units or engine.units or len(runs)
     if request.units and request.engine == "local":
-        raise UserError("local has one unit, the whole study; --set workers=N shares it")
+        raise UserError(
+            "local has one unit, the whole study; --set workers=N trains N runs at the same time"
+        )
     if not units:
-        raise UserError(f'"{request.study}" is a search; say how many units share it: --units N')
+        raise UserError(f'"{request.study}" is a search; give the number of its jobs: --units N')
     if study.search is None and units > len(runs):
         raise UserError(f"--units {units} is more than the {len(runs)} runs of {request.study}")
     return units
 
 
 def job_name(study_name: str) -> str:
-    """The study's name as Kubernetes takes it: lower case, digits and "-", not a digit first, and
-    short enough for 63 characters with "-UNIT-slice-0-0" behind it.
+    """The study's name as a name of Kubernetes: lower case letters, digits and "-", not a digit
+    first, and so short that NAME-UNIT-slice-0-0 has at most 63 characters.
 
     Example:
       >>> job_name("Tiny study (2)")
@@ -133,7 +138,7 @@ def job_name(study_name: str) -> str:
 
 
 def _study_folder(request: Request, engine: Engine, study: Study, name: str) -> str:
-    """Where the runs go, as the machines see it."""
+    """The folder of the study, as the machines see it."""
     if not engine.remote:
         return str(pathlib.Path(request.directory or f"runs/{study.name}").absolute())
     directory = request.directory or f"/runs/{name}"
@@ -145,10 +150,10 @@ def _study_folder(request: Request, engine: Engine, study: Study, name: str) -> 
 def _remote_values(
     engine: str, settings: Settings, study: Study, runs: Sequence[Run], data: str
 ) -> dict[str, str]:
-    """What remote machines install, and `bucket` as the engine wants it.
+    """The settings `requirements` (what remote machines install) and `bucket` for the templates.
 
     Raises:
-      UserError: something could not work there, said before a machine is asked for.
+      UserError: something that would fail on the machines, found before one is requested.
     """
     extra = settings.get("install", "tpu")
     requirements = project.requirements(pathlib.Path.cwd(), engine, extra, settings["source"])
@@ -157,12 +162,12 @@ def _remote_values(
     return {"requirements": requirements, "bucket": bucket}
 
 
-# "source ~/venv/bin/activate", "conda activate ml"
+# Matches "source ~/venv/bin/activate" and "conda activate ml".
 _ACTIVATES = re.compile(r"(^|[\s;&|/])activate\b")
 
 
 def _program(settings: Settings) -> str:
-    """How aejax is called: "auto" is the Python that `setup` activates, else this one."""
+    """The command for aejax. "auto" = the Python that `setup` activates, else this one."""
     program = settings.get("program", "aejax")
     if program != "auto":
         return program
@@ -171,7 +176,7 @@ def _program(settings: Settings) -> str:
     return f"{shlex.quote(sys.executable)} -m aejax"
 
 
-# v5e and v6e: chips of a slice -> topology, hosts, chips of a host (Google's table of node pools)
+# v5e and v6e: chips of a slice -> topology, hosts, chips per host (Google's table of node pools)
 _SLICES = {
     1: ("1x1", 1, 1), 4: ("2x2", 1, 4), 8: ("2x4", 1, 8), 16: ("4x4", 4, 4), 32: ("4x8", 8, 4),
     64: ("8x8", 16, 4), 128: ("8x16", 32, 4), 256: ("16x16", 64, 4),
@@ -180,23 +185,23 @@ _ACCELERATORS = {"v5litepod": "tpu-v5-lite-podslice", "v6e": "tpu-v6e-slice"}
 
 
 def slice_of(settings: Settings) -> Settings:
-    """GKE's accelerator, topology, hosts and chips of a host for `tpu`, such as v5litepod-16; what
-    the user has set is kept.
+    """GKE's settings accelerator, topology, hosts and chips (per host) for `tpu`, such as
+    v5litepod-16. Those that the user has set are kept.
 
     Raises:
       UserError: an unknown kind or size of slice, and not all four are set.
     """
-    words = ("accelerator", "topology", "hosts", "chips")
-    if all(settings[w] for w in words):
+    names = ("accelerator", "topology", "hosts", "chips")
+    if all(settings[name] for name in names):
         return {}
     kind, _, chips = settings["tpu"].partition("-")
     if kind not in _ACCELERATORS or not chips.isdigit() or int(chips) not in _SLICES:
         raise UserError(
             f"--set tpu={settings['tpu']} is not known here (v5litepod-N, v6e-N with N in "
-            f"{', '.join(map(str, _SLICES))}); set {', '.join(words)} yourself"
+            f"{', '.join(map(str, _SLICES))}); set {', '.join(names)} yourself"
         )
     known = (_ACCELERATORS[kind], *_SLICES[int(chips)])
-    return {word: settings[word] or value for word, value in zip(words, known, strict=True)}
+    return {name: settings[name] or value for name, value in zip(names, known, strict=True)}
 
 
 def _yaml_list(words: Sequence[str]) -> str:
@@ -210,7 +215,12 @@ def _fill_files(
     values: Mapping[str, Value],
     per_unit: Sequence[Mapping[str, Value]],
 ) -> dict[str, str]:
-    """File name -> text, of templates in `folder`, with the values of all units and of each."""
+    """{file name: text} of the filled templates in `folder`.
+
+    Args:
+      values: of all units.
+      per_unit: further values of each unit.
+    """
 
     def filled(file: str, unit: int) -> str:
         return fill((folder / file).read_text(), {**values, **per_unit[unit]})
@@ -221,7 +231,7 @@ def _fill_files(
             files[file] = "---\n".join(filled(file, unit) for unit in range(len(per_unit)))
         else:
             for unit in range(len(per_unit)):
-                # A unit's folder of its own: its scripts name each other.
+                # A folder for each unit, because its scripts refer to each other by name.
                 files[f"{unit}/{file}"] = filled(file, unit)
     return files
 
@@ -233,7 +243,7 @@ def _commands(engine: Engine, units: int) -> list[list[str]]:
 
 
 def xpk_commands(files: Mapping[str, str], settings: Settings) -> list[str]:
-    """The JobSets of `files` as commands of xpk, for those who use it instead of kubectl."""
+    """Commands of xpk that start the JobSets of `files`, for those who do not use kubectl."""
     commands = []
     for text in files["jobset.yaml"].split("---\n"):
         name = re.findall(r"^  name: (\S+)$", text, re.M)[0]

@@ -1,4 +1,5 @@
-"""Settings of an engine: settings.toml, over it the user's launch.toml, over that --set."""
+"""Settings of an engine: --set takes precedence over the user's launch.toml, and that over the
+defaults in settings.toml."""
 
 import os
 import pathlib
@@ -12,20 +13,23 @@ from aejax.errors import UserError
 from aejax.registry import did_you_mean
 
 Value = str | int | bool
-Settings = dict[str, Any]  # name -> a Value, of the type that its default has
-# What a setting may hold: it is put between quotes, into comments of SLURM and into YAML.
+Settings = dict[str, Any]  # name -> a Value of the same type as the default
+# The characters of a setting that are safe in quotes, in comments of SLURM and in YAML.
 SAFE = re.compile(r"[\w@%+=:,./~\[\]&|*-]*")
-SHELL = ("program", "setup")  # ... except these two, which are shell text
+SHELL = ("program", "setup")  # settings that are shell code, with any characters
 
 
 def defaults_file() -> pathlib.Path:
-    """Where a user's own defaults are: ~/.config/aejax/launch.toml, or in XDG_CONFIG_HOME."""
+    """The file of the user's defaults: aejax/launch.toml in XDG_CONFIG_HOME or ~/.config."""
     config = os.environ.get("XDG_CONFIG_HOME") or pathlib.Path.home() / ".config"
     return pathlib.Path(config) / "aejax" / "launch.toml"
 
 
 def user_defaults(engine: str, settings: Settings) -> Settings:
-    """The user's table [ENGINE] of launch.toml: values for names of settings.toml.
+    """The table [ENGINE] of the user's launch.toml; {} if there is none.
+
+    Args:
+      settings: the defaults, for the names and types.
 
     Raises:
       UserError: the file cannot be read, or has an unknown name or a value of another type.
@@ -39,7 +43,7 @@ def user_defaults(engine: str, settings: Settings) -> Settings:
         raise UserError(f"{file} cannot be read: {e}") from e
     for name, table in tables.items():
         if name not in ENGINES or not isinstance(table, dict):
-            raise UserError(f"{file}: [{name}] is no engine{did_you_mean(name, ENGINES)}")
+            raise UserError(f"{file}: there is no engine [{name}]{did_you_mean(name, ENGINES)}")
     own = tables.get(engine, {})
     for name, value in own.items():
         if name not in settings:
@@ -48,18 +52,18 @@ def user_defaults(engine: str, settings: Settings) -> Settings:
             )
         if type(value) is not type(settings[name]):
             kind = {bool: "true or false", int: "a whole number"}.get(type(settings[name]), "text")
-            raise UserError(f"{file}: {engine}'s {name} is {kind}, not {value!r}")
+            raise UserError(f"{file}: {name} of {engine} must be {kind}, not {value!r}")
     return own
 
 
 def load_settings(folder: pathlib.Path, texts: Sequence[str]) -> Settings:
-    """The settings of the engine whose templates are in `folder`, each of its default's type.
+    """The settings of the engine whose templates are in `folder`.
 
     Args:
       texts: "name=value" of the command line.
 
     Raises:
-      UserError: no such setting, or a value that it cannot have.
+      UserError: there is no such setting, or its value has another type or unsafe characters.
     """
     settings = tomllib.loads((folder / "settings.toml").read_text())
     settings |= user_defaults(folder.name, settings)
@@ -73,7 +77,7 @@ def load_settings(folder: pathlib.Path, texts: Sequence[str]) -> Settings:
         settings[name] = _parse(name, value, settings[name])
     for name, value in settings.items():
         if "\n" in str(value) or (name not in SHELL and not SAFE.fullmatch(str(value))):
-            raise UserError(f"{name}={value!r} holds characters that a template cannot take")
+            raise UserError(f"{name}={value!r} has characters that are not allowed in a template")
     return settings
 
 
@@ -81,10 +85,10 @@ def _parse(name: str, text: str, default: Value) -> Value:
     """`text` as a value of the type of `default`."""
     if isinstance(default, bool):
         if text not in ("true", "false"):
-            raise UserError(f"--set {name} is true or false, not {text!r}")
+            raise UserError(f"--set {name} must be true or false, not {text!r}")
         return text == "true"
     if isinstance(default, int):
         if not re.fullmatch(r"\d+", text):
-            raise UserError(f"--set {name} is a whole number, not {text!r}")
+            raise UserError(f"--set {name} must be a whole number, not {text!r}")
         return int(text)
     return text

@@ -1,4 +1,4 @@
-"""The templates of launch/: plain files with {{name}} in them."""
+"""The templates of launch/: plain files with {{name}} where a value goes."""
 
 import pathlib
 import re
@@ -12,32 +12,32 @@ _PACKAGE = pathlib.Path(__file__).parent
 
 
 def default_places(package: pathlib.Path = _PACKAGE) -> list[pathlib.Path]:
-    """Folders that may hold the templates: the build copies launch/ of a checkout into the
-    package; a checkout (also one installed by `pip install -e`) has launch/ itself."""
+    """Folders that may hold the templates: launch/ in the package, to which the build copies it,
+    and launch/ of a checkout, also of one that is installed by `pip install -e`."""
     return [package / "launch", package.parents[1] / "launch"]
 
 
 def templates_folder(
     engine: str, given: str | None = None, package: pathlib.Path = _PACKAGE
 ) -> pathlib.Path:
-    """Where the templates of `engine` are: in `given`, or those that came with the package.
+    """The folder with the templates of `engine`: in `given`, or by default in the package.
 
     Raises:
-      UserError: they are not there.
+      UserError: there are none.
     """
     places = [pathlib.Path(given)] if given else default_places(package)
     for place in places:
         for folder in (place / engine, place):
             if folder.name == engine and (folder / "settings.toml").is_file():
                 return folder
-    raise UserError(f"no templates of {engine} in {places[0]}; it needs {engine}/settings.toml")
+    raise UserError(f"no templates of {engine} in {places[0]}: {engine}/settings.toml is missing")
 
 
 def fill(text: str, values: Mapping[str, str | int | bool]) -> str:
     """`text` with every {{name}} replaced; a line whose value is empty is left out.
 
     Raises:
-      UserError: the text has a name that `values` lacks.
+      UserError: the text has a name that is not in `values`.
 
     Example:
       >>> fill("#SBATCH --time={{time}}\\n#SBATCH --gres={{gres}}", {"time": "1:00", "gres": ""})
@@ -49,7 +49,7 @@ def fill(text: str, values: Mapping[str, str | int | bool]) -> str:
         for name in names:
             if name not in values:
                 raise UserError(
-                    f'the template asks for "{{{{{name}}}}}"{did_you_mean(name, values)}'
+                    f'no value for "{{{{{name}}}}}" in a template{did_you_mean(name, values)}'
                 )
         if any(values[name] == "" for name in names):
             continue

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Puts the current folder into an image, pushes it, and queues all {{units}} units of the study.
+# Builds an image with the project, pushes it, and queues all {{units}} units of the study.
 set -eu
 cd "$(dirname "$0")"
 docker build -t {{image}} . # {{build_flag}}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The study {{name}} on this machine, started again until it is done.
-#   bash run.sh          Ctrl-C or SIGTERM: saves and stops; the same command goes on.
+# Runs the study {{name}} on this machine and restarts it until it is done.
+#   bash run.sh          Ctrl-C or SIGTERM saves and stops it; the same command resumes it.
 set -u
 cd {{folder}} || exit 2
 {{setup}}
@@ -13,7 +13,7 @@ children=()
 
 trap 'stopped=1; kill -TERM "${children[@]}" 2>/dev/null' INT TERM
 
-# Waits for all children, through signals; the highest exit status counts.
+# Waits for all children, even if a signal interrupts it; returns the highest exit status.
 wait_all() {
   local child highest=0 status
   for child in "${children[@]}"; do
@@ -34,7 +34,7 @@ for ((attempt = 0; attempt <= {{max_restarts}}; attempt++)); do
     "${study[@]}" --workers {{workers}} &
     children=($!)
   else
-    # The processes find each other at one port of loopback and train every run together.
+    # The processes connect through one port of localhost and train every run together.
     port=$((20000 + RANDOM % 20000))
     for ((i = 0; i < {{processes}}; i++)); do
       AEJAX_COORDINATOR=localhost:$port AEJAX_NUM_PROCESSES={{processes}} AEJAX_PROCESS_ID=$i \

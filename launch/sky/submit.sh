@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# All {{units}} units of the study {{name}} as managed jobs; SkyPilot queues and recovers them.
-#   sky jobs queue               shows how they stand
+# Starts all {{units}} units of the study {{name}} as managed jobs; SkyPilot queues and recovers them.
+#   sky jobs queue               shows their states
 set -eu
 cd "$(dirname "$0")"
 for ((unit = 0; unit < {{units}}; unit++)); do

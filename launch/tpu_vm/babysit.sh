@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Requests the slice of unit {{unit}} of {{units}} of the study {{name}}, replaces it when it
-# is taken away, and gives it back when the study is done. Needs gcloud, and can itself be stopped and
-# started again at any time.
+# Requests the slice of unit {{unit}} of {{units}} of the study {{name}}, replaces it after a
+# preemption, and deletes it when the unit is done. It needs gcloud, and can be stopped and started
+# again at any time.
 #   nohup bash babysit.sh &
 set -u
 cd "$(dirname "$0")" || exit 2
@@ -28,17 +28,17 @@ create() {
 
 delete() { "${tpus[@]}" delete "$id" "${where[@]}" --force --quiet; }
 
-look() { "${tpus[@]}" describe "$id" "${where[@]}" --format='value(state.state)' 2>/dev/null; }
+describe() { "${tpus[@]}" describe "$id" "${where[@]}" --format='value(state.state)' 2>/dev/null; }
 
-# The folder that was launched from: the study, the package of own parts, what they ask for.
+# The project: the study, your package and pyproject.toml.
 gcloud storage cp ../project.tar.gz "$launched/" || exit 2
-if ! look >/dev/null; then # not begun: a status there is an earlier launch's
+if ! describe >/dev/null; then # there is no slice: a status is that of an earlier launch
   gcloud storage rm "$launched/status.{{unit}}" 2>/dev/null
 fi
 
 lost=0
 while true; do
-  state=$(look) || state=MISSING
+  state=$(describe) || state=MISSING
   if status=$(gcloud storage cat "$launched/status.{{unit}}" 2>/dev/null); then
     say "ended with status $status"
     gcloud storage cat "$launched/log.{{unit}}"
@@ -48,11 +48,11 @@ while true; do
   case $state in
     MISSING)
       say "requesting {{tpu}}"
-      create || say "refused; asking again"
+      create || say "the request failed; trying again"
       ;;
     FAILED | SUSPENDED)
       lost=$((lost + 1))
-      say "$state, lost $lost times; replacing it"
+      say "$state, lost $lost times; replacing the slice"
       if ((lost > {{max_restarts}})); then exit 1; fi
       delete
       continue
