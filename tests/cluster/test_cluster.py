@@ -242,7 +242,7 @@ def test_two_processes_meet_and_a_barrier_names_the_late_one(tmp_path):
     assert f"together process 1 ({here})" in texts[0][0]
     assert f'named: process 1 ({here}) did not arrive at "late" within 2 s' in texts[0][0]
     assert "2 processes on 1 hosts" in texts[0][1]
-    assert f"watch: process 1 ({here}) needs 0.50 s of its own" in texts[0][0]
+    assert f"watch: process 1 ({here}) needs 0.50 s per step" in texts[0][0]
     assert "watch:" not in texts[1][0]
 
 

@@ -173,12 +173,12 @@ def test_operations_take_free_sizes_without_asking_for_a_form():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["gray"], "give one of -o FILE, --folder DIR and --web DIR"),
-        (["gray", "-o", "a", "--size", "tall"], 'size "tall": height and width'),
+        (["gray"], "give exactly one of -o FILE, --folder DIR and --web DIR"),
+        (["gray", "-o", "a", "--size", "tall"], 'size "tall" is not height x width'),
         (["gray", "-o", "a", "--part", "f_F"], 'no part "f_F"'),
         (["gray", "-o", "a", "--part", "f_E"], "has no f_E"),
         (["gray", "-o", "a", "--part", "sampler"], "is no generator"),
-        (["gray", "-o", "a", "--part", "autoencoder"], "is called denoiser"),
+        (["gray", "-o", "a", "--part", "autoencoder"], "is a denoiser; leave out --part"),
         (["gray", "-o", "a", "--pad", "inside"], "needs a fixed size"),
         (["digits", "-o", "a", "--size", "32x32"], "takes only images of 28x28"),
         (["no-such-model", "-o", "a"], 'no run and no weights "no-such-model"'),
