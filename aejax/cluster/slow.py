@@ -198,8 +198,8 @@ class Watch:
         for i, heartbeat in heartbeats.items():
             seen = self._seen.get(i)
             if seen is None or seen.heartbeat != heartbeat:
-                is_new_step = seen is None or seen.heartbeat.step != heartbeat.step
-                step_changed = now if is_new_step else seen.step_changed
+                has_same_step = seen and seen.heartbeat.step == heartbeat.step
+                step_changed = seen.step_changed if seen and has_same_step else now
                 self._seen[i] = _Seen(heartbeat, now, step_changed)
         warnings = self._silent(now) | self._behind(now) | self._slow()
         new = [text for fault, text in warnings.items() if fault not in self._warned]
