@@ -190,9 +190,10 @@ GROUPS = {
     "sharing": {
         "export": Entry(
             "aejax.export.cli:export",
-            "a model as StableHLO or ONNX, or as a folder for a hub",
+            "a model as StableHLO or ONNX, a web page, or a folder for a hub",
             "Reads a trained model. Writes one function of it, such as [b, h, w, c] -> [b, h, w, "
-            "c], with a .json that says what it takes; or a folder with weights and a model card.",
+            "c], with a .json that describes its inputs; a web page; or a folder with weights and "
+            "a model card.",
             "aejax export gray -o gray.stablehlo",
         ),
         "shrink": Entry(
@@ -214,8 +215,8 @@ GROUPS = {
         "serve": Entry(
             "aejax.serve.cli:serve",
             "encode, decode, denoise, sample and latents over HTTP, and a page to try them",
-            "Reads and writes pictures [h, w, c] as files in requests; limits what they may ask "
-            "for. Writes nothing to the disk.",
+            "Reads pictures [h, w, c] from requests and answers with pictures or JSON; requests "
+            "are limited in size, time and number. Writes nothing to the disk.",
             "aejax serve --port 8000",
         ),
         "bench": Entry(

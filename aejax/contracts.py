@@ -1,5 +1,5 @@
 """What each kind of part must have, written once: for parts of your own, named in a config as
-"package.module:name" (README, "Adding a part").
+"package.module:name" (docs/guides/extend.md).
 
 Shapes: b examples, h x w pixels, c channels (1 gray, 3 RGB); images are float32 in [0, 1]. Whatever
 a part does is traced by JAX: jax.numpy, no NumPy, no Python `if` on values.

@@ -1,6 +1,6 @@
 """Many processes as one program.
 
-    detect.py     finds the cluster by environment variables: SLURM, TPU slices, OpenMPI, the user's
+    detect.py     finds the cluster by its environment: SLURM, TPU slices, OpenMPI, or variables
     missing.py    a roll call before JAX connects the processes, which names the missing hosts
     processes.py  joins the cluster; index, count and barrier of the processes
     slow.py       heartbeats during the run, which show the host that is slow, silent or lost

@@ -37,14 +37,14 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     for name, kind, text in (
         ("bytes", int, "maximum size of a request's body"),
         ("pixels", int, "maximum number of pixels of a picture"),
-        ("seconds", float, "maximum time to answer a request, waiting included"),
-        ("upload-seconds", float, "maximum time for a body to arrive"),
+        ("seconds", float, "maximum seconds to answer a request, waiting included"),
+        ("upload-seconds", float, "maximum seconds for a body to arrive"),
         ("queue", int, "maximum number of requests at once; further ones get 503"),
         ("batch", int, "maximum number of pictures of one shape in a batch"),
     ):
         value = getattr(defaults, name.replace("-", "_"))
         parser.add_argument(
-            f"--{name}", type=kind, default=value, metavar="N", help=f"{text} (default {value:g})"
+            f"--{name}", type=kind, default=value, metavar="N", help=f"{text} (default {value:,})"
         )
 
 

@@ -18,7 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `aejax study`."""
     parser.usage = "%(prog)s FILE[:arg] [--config.a.b=value ...] [options]"
     parser.add_argument("study", metavar="FILE[:arg]", help="study file")
-    parser.add_argument("--directory", help="default: runs/NAME of the study")
+    parser.add_argument(
+        "--directory", metavar="DIR", help="folder of the study (default: runs/NAME)"
+    )
     parser.add_argument(
         "--run", metavar="i/N", help="train only part i of N, i from 0: runs i, i + N, i + 2N, ..."
     )
@@ -42,8 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=lease.TIMEOUT,
         metavar="SECONDS",
-        help="take over a run whose worker has given no sign of life for so long "
-        "(default: %(default)s)",
+        help="take over a run whose worker has given no sign of life for so many seconds "
+        "(default: %(default)g)",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress lines")
     PoolMember.add_arguments(parser)
