@@ -107,7 +107,7 @@ def check_images(x: np.ndarray, name: str) -> None:
     if x.ndim == 4 and x.shape[3] not in (1, 2, 3, 4):
         channels_first = x.shape[1] in (1, 2, 3, 4)
         hint = "; channels come last: x.transpose(0, 2, 3, 1)" if channels_first else ""
-        raise UserError(f"{name}: {x.shape} has {x.shape[3]} channels; 1 to 4 can be{hint}")
+        raise UserError(f"{name}: {x.shape} has {x.shape[3]} channels, not 1 to 4{hint}")
     kind = x.dtype.newbyteorder("=")
     if not (kind in (bool, np.uint8, np.uint16) or kind.kind == "f"):
         hint = "; if its values are 0 to 255: x.astype(np.uint8)" if x.dtype.kind in "iu" else ""
@@ -272,8 +272,8 @@ def _of_npz(arrays: Mapping[str, np.ndarray], split: str, holdout: int, name: st
             whole = next(iter(arrays.values())), None
         if whole is None:
             raise UserError(
-                f"{name} has {', '.join(arrays) or 'nothing'}; read are images and labels, or "
-                "x_train, y_train, x_test, y_test"
+                f"{name} has {', '.join(arrays) or 'no arrays'}; expected are images and labels, "
+                "or x_train, y_train, x_test, y_test"
             )
         return from_arrays(whole, split, holdout, name)
     kind, chosen = "", list(parts)

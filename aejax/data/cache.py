@@ -3,28 +3,20 @@
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Generator
 from pathlib import Path
 
 from aejax import files
+from aejax.machine.cache import cache_folder
 
 VERSION = "2"  # of the format; raise it when decoded pixels or their layout change
-
-
-def cache_dir() -> Path:
-    """AEJAX_CACHE, else "aejax" in the user's cache folder. Its contents may be deleted while no
-    run uses them."""
-    if os.environ.get("AEJAX_CACHE"):
-        return Path(os.environ["AEJAX_CACHE"]).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aejax"
 
 
 @contextlib.contextmanager
 def remembered(name: str) -> Generator[dict]:
     """A dict that is stored as JSON in the cache folder: empty on the first call, then as the first
     caller filled it. If the folder cannot be written, it is empty on every call."""
-    path = cache_dir() / f"{name}.json"
+    path = cache_folder() / f"{name}.json"
     try:
         memory = json.loads(path.read_text())
     except (OSError, ValueError):

@@ -72,10 +72,10 @@ def _list(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from aejax.data.cache import cache_dir
     from aejax.data.source import open_source
     from aejax.data.tfds import tfds_root
     from aejax.errors import UserError
+    from aejax.machine.cache import cache_folder
 
     table = Table("source", "images", "on disk", "", box=None)
     table.columns[0].no_wrap = True
@@ -94,7 +94,7 @@ def _list(args: argparse.Namespace) -> int:
     console = Console()
     console.print(table)
     console.print(f"\ndata folder: {root or 'none; set AEJAX_DATA or give --data-dir'}")
-    copies = cache_dir() / "decoded"
+    copies = cache_folder() / "decoded"
     if copies.is_dir():
         size = _mib(sum(f.stat().st_size for f in copies.iterdir()))
         console.print(f"decoded copies: {copies}, {size}, may be deleted", soft_wrap=True)

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from aejax import files
-from aejax.data.cache import cache_dir, locked, remembered
+from aejax.data.cache import locked, remembered
 from aejax.data.source import Source, without_bad
 from aejax.errors import UserError
+from aejax.machine.cache import cache_folder
 
 
 @dataclasses.dataclass
@@ -63,7 +64,7 @@ def decoded(source: Source, on_bad: str = "error", on_disk: bool = True) -> Deco
         labels, reasons = _read_all(source, lambda x: images.append(x.ravel()))
         source = without_bad(source, reasons, on_bad)
         return Decoded(source, np.concatenate(images), labels)
-    folder = cache_dir() / "decoded"
+    folder = cache_folder() / "decoded"
     data, index = folder / f"{source.key}.u8", folder / f"{source.key}.npz"
     try:
         folder.mkdir(parents=True, exist_ok=True)

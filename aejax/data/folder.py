@@ -87,7 +87,7 @@ def read_layout(root: Path) -> Layout:
     folders = {name for name, _ in splits.values()}
     beside = [n for n in _names(root) if n.split("/")[0] not in folders]
     if not splits and not beside:
-        raise UserError(f"no images in {root}; read are {' '.join(images.READ)}")
+        raise UserError(f"no images in {root}; supported suffixes: {' '.join(images.READ)}")
     if not splits:
         _refuse_deeper_splits(root, beside)
     others = sorted({n.split("/")[0] for n in beside if "/" in n})

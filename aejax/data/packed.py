@@ -192,7 +192,7 @@ def run_command(args: argparse.Namespace) -> int:
         raise UserError(f"--size {args.size}: pixels, at least 1")
     name = args.name or args.split
     if not name.isidentifier():
-        raise UserError(f'the split "{name}" is no name for a file; say --as NAME')
+        raise UserError(f'the split "{name}" cannot be part of a file name; give --as NAME')
     source = open_source(
         args.source, args.split, data_dir=args.data_dir, channels=args.channels,
         on_bad="skip" if args.skip_bad else "error", holdout=args.holdout,

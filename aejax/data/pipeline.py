@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ml_collections import ConfigDict
 
-from aejax.data.cache import cache_dir
 from aejax.data.decoded import Decoded, decoded, verify
 from aejax.data.draws import Batches, Draws, Reader, read_rows
 from aejax.data.prefetch import Arrays, cpu_only, prefetched, start_worker
 from aejax.data.source import Source
 from aejax.data.splits import Splits, open_splits
 from aejax.errors import UserError
+from aejax.machine.cache import cache_folder
 
 if TYPE_CHECKING:  # worker processes do not import JAX
     from jaxtyping import PRNGKeyArray
@@ -297,7 +297,7 @@ def _automatic_cache(source: Source) -> str:
     """The cache that data.cache = "auto" stands for."""
     if source.shape is not None and source.bytes < DEVICE_BYTES:
         return "device"
-    folder = next(p for p in (cache_dir(), *cache_dir().parents) if p.exists())
+    folder = next(p for p in (cache_folder(), *cache_folder().parents) if p.exists())
     room = min(MEMMAP_BYTES, shutil.disk_usage(folder).free // 4)
     return "memmap" if source.bytes < room else "stream"
 

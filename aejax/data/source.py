@@ -100,7 +100,7 @@ class Source:
         x = decode.flatten(x, self.channels)
         x = decode.resize(x, self.size) if self.size else x
         if x.shape[:2] != tuple(self.sizes[i]):
-            raise BadImage(self.names[i], f"{x.shape[:2]} is not the size its header tells")
+            raise BadImage(self.names[i], f"{x.shape[:2]} is not the size in its header")
         return x, label
 
     def _fetch(self, rows: Sequence[int]) -> list:

@@ -1,7 +1,9 @@
 """Opens the training and the test split together, and checks that no image is in both.
 
-splits = open_splits(config)
-print(splits.line)          693 pictures train, 35 test: every 20th held out
+    splits = open_splits(config)
+    print(splits.line)          # 693 pictures train, 35 test: every 20th held out
+
+Every training prints this line at its start.
 """
 
 import dataclasses

@@ -60,7 +60,7 @@ def images_in(
     """
     images = files_in(folder, suffixes, deep)
     if not images:
-        what = f'images in "{folder}"; read are {" ".join(READ)}'
+        what = f'images in "{folder}"; supported suffixes: {" ".join(READ)}'
         raise UserError(f"no {what if suffixes is READ else ' '.join(suffixes) + f' in {folder}'}")
     return images
 

@@ -143,7 +143,7 @@ def test_files_that_are_no_arrays(tmp_path):
         ("broken.npz", "cannot be read"),
         ("x.txt", "is not a .npy or .npz"),
         ("gone.npy", 'no file "gone.npy": looked for'),
-        ("other.npz", "has a, b; read are images and labels"),
+        ("other.npz", "has a, b; expected are images and labels"),
     ):
         with pytest.raises(UserError, match=reason):
             open_source(f"arrays:{file}", "all", data_dir=tmp_path)
