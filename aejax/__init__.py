@@ -1,19 +1,18 @@
 """aejax: image autoencoders in JAX and Flax, h = f_E(x), y = f_D(h).
 
-The way of the data is the listing of the package:
+Packages and modules, in the order of the data flow:
 
-    data/          a source of images -> batches, a function of (seed, step)
-    corrupt/       x -> x_tilde
+    data/          data sources, splits, batches as a function of (seed, step)
+    corrupt/       corruptions x -> x_tilde
     nets/          f_E.py: x_tilde -> h, bottleneck/: h -> h_hat, f_D.py: h_hat -> y
-    objective.py   what y is compared with, losses.py
-    training/      step.py (the only one), loop.py (the only one), run.py around them;
-                   evaluate.py: every example once, metrics/
-    study/         many runs of one experiment, searches, workers
-    report/        their tables, figures and page
-    export/        a model as StableHLO, ONNX, a folder for a hub
-    small/         a model with fewer channels, a pupil of a larger one
-    engines/       a study on SLURM, GKE, TPU VMs, SkyPilot or this machine
-    codec/ denoising/ generation/   the rooms: each adds to this, none replaces any of it
+    objective.py   the training objective; losses.py
+    training/      step.py, loop.py, run.py: the training; evaluate.py, with metrics/
+    study/         many runs of an experiment, searches, workers
+    report/        tables, figures and page of a study
+    export/        StableHLO, ONNX, folders for a hub
+    small/         smaller models: pruning, low rank, distillation
+    engines/       studies on SLURM, GKE, TPU VMs, SkyPilot or this machine
+    codec/ denoising/ generation/   the tasks: models, objectives, commands
 """
 
 import importlib
@@ -21,7 +20,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-# Public names and where they live: importing aejax imports nothing heavy.
+# Public names and their modules, which are imported on first use: `import aejax` is fast.
 _PUBLIC = {
     "load": "aejax.loading:load",
     "Trained": "aejax.trained:Trained",

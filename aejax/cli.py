@@ -1,8 +1,8 @@
-"""aejax VERB: the command line. The table of verbs, and what all of them share.
+"""The command line `aejax VERB`: the table of verbs, parsing, and errors.
 
-A verb is a `Verb` (the arguments it adds, and the function that runs it) in a module of its
-subject; `GROUPS` names it. Modules are imported when their verb is called, so `aejax --help` needs
-neither JAX nor NumPy.
+A verb is a `Verb` (a function that adds its arguments, and one that runs it) in the module of its
+subject; `GROUPS` lists them. The module is imported when its verb is called, so `aejax --help`
+imports neither JAX nor NumPy.
 """
 
 import argparse
@@ -27,9 +27,9 @@ class Verb:
     """The two functions of a verb.
 
     Attributes:
-      add_arguments: adds the verb's arguments to its parser.
-      run: does it with the parsed arguments, of which `overrides` has the --config.a.b=value in
-        order; returns the exit status.
+      add_arguments: adds the arguments of the verb to its parser.
+      run: runs it and returns the exit status. `overrides` of the parsed arguments has the
+        --config.a.b=value arguments in order.
     """
 
     add_arguments: Callable[[argparse.ArgumentParser], None]
@@ -37,12 +37,12 @@ class Verb:
 
 
 class Entry(NamedTuple):
-    """A verb in the table.
+    """A line of the table of verbs.
 
     Attributes:
-      where: "module:name" of its Verb.
-      help: a line for `aejax --help`.
-      data: what it reads and what it writes, with shapes, for `aejax VERB --help`.
+      where: "module:name" of the Verb.
+      help: one line for `aejax --help`.
+      data: inputs and outputs with shapes, for `aejax VERB --help`.
       example: a command.
     """
 
@@ -57,7 +57,7 @@ GROUPS = {
     "experiments": {
         "new": Entry(
             "aejax.new:new_verb",
-            "write a small project of your own: parts, experiment, study, test",
+            "create a small project: your own parts, an experiment, a study, a test",
             "Writes a new folder of text files: a Python package, experiments/, tests/, README.md.",
             "aejax new faces",
         ),
@@ -70,21 +70,21 @@ GROUPS = {
         ),
         "check": Entry(
             "aejax.training.cli:check",
-            "resolve a config, count its parameters, and try one real step",
+            "build a model, count its parameters and run one training step",
             "Prints the shape of every parameter, of x [h, w, c] and the size of h, memory, cost "
             "and speed of a step. Writes nothing.",
             "aejax check --config experiments/reconstruct/dense_784.py",
         ),
         "eval": Entry(
             "aejax.training.cli:evaluate",
-            "measure a trained model again, also on other data",
+            "evaluate a trained model, also on other data",
             "Reads a run folder and images [h, w, c]. Writes a JSON file with the mean of each "
             "metric over the n images and its n values.",
             "aejax eval --workdir runs/digits",
         ),
         "study": Entry(
             "aejax.study.cli:study",
-            "train all runs of a study that are not done yet, then report",
+            "train the unfinished runs of a study, then write its report",
             "Reads a file with get_study(). Writes a run folder for each run of the study, "
             "manifest.json, and the report.",
             "aejax study experiments/quickstart.py",
@@ -100,35 +100,35 @@ GROUPS = {
     "data": {
         "data": Entry(
             "aejax.data.cli:data",
-            "list sources of images, look at one, or check it",
-            "Reads a source: n images of uint8 [h, w, c], of one size or of many. `show` writes a "
-            "sheet of some of them as PNG.",
+            "list, show, check or pack data sources",
+            "Reads a source: n images, uint8 [h, w, c], of one size or of many. `show` writes a "
+            "sheet of some images as PNG; `pack` writes array_record files.",
             "aejax data show bundled:photos -o photos.png",
         ),
     },
     "codec": {
         "compress": Entry(
             "aejax.codec.cli:compress",
-            "images to .aej files",
+            "compress images to .aej files",
             "Reads images of any size, uint8 [h, w] or [h, w, 3]. Writes a .aej file for each.",
             "aejax compress photo.png --quality 50",
         ),
         "decompress": Entry(
             "aejax.codec.cli:decompress",
-            ".aej files to images",
+            "decompress .aej files to images",
             "Reads .aej files. Writes an image of the original's size for each, the same bytes on "
             "every machine.",
             "aejax decompress photo.aej",
         ),
         "codec": Entry(
             "aejax.codec.cli:codec",
-            "what is in an .aej file",
-            "Reads the heads of .aej files. Prints size, channels, bits per pixel and streams.",
+            "show the header of .aej files",
+            "Reads the headers of .aej files. Prints size, channels, bits per pixel and streams.",
             "aejax codec info photo.aej",
         ),
         "eval-codec": Entry(
             "aejax.codec.cli:eval_codec",
-            "rate and distortion of codecs on images",
+            "measure rate and distortion of codecs",
             "Reads a folder of images [h, w, c]. Writes bits per pixel and PSNR of every image, "
             "codec and quality as JSON, and figures.",
             "aejax eval-codec photos/ --out results.json",
@@ -144,7 +144,7 @@ GROUPS = {
         ),
         "eval-denoise": Entry(
             "aejax.denoising.eval_cli:eval_denoise",
-            "denoisers on clean images, or on pairs of real photographs",
+            "measure denoisers on clean images, or on pairs of real photographs",
             "Reads a folder of clean images [h, w, c], to which noise is added, or pairs. Writes "
             "PSNR and SSIM of every image and method as JSON.",
             "aejax eval-denoise photos/ --sigma 15 25 50 --out results.json",
@@ -153,28 +153,28 @@ GROUPS = {
     "generation": {
         "sample": Entry(
             "aejax.generation.cli:sample",
-            "new images from a trained prior",
-            "Draws n vectors of the prior and decodes them to images [n, h, w, c] of the model's "
+            "generate images from a trained prior",
+            "Draws n codes from the prior and decodes them to images [n, h, w, c] of the model's "
             "size. Writes one sheet, or n files into a folder.",
             "aejax sample --model fashion-mnist --n 64 -o grid.png",
         ),
         "interpolate": Entry(
             "aejax.generation.cli:interpolate",
-            "a strip from one image to another",
+            "interpolate between two images",
             "Reads two images, fitted to the model's [h, w, c]. Writes a strip of `--steps` images "
             "of that shape.",
             "aejax interpolate a.png b.png --model digits -o strip.png",
         ),
         "edit": Entry(
             "aejax.generation.cli:edit",
-            "walk along coordinates of h",
+            "vary single coordinates of h",
             "Reads an image, fitted to the model's [h, w, c]. Writes a sheet with a row of images "
             "for each of `--count` coordinates.",
             "aejax edit a.png --model digits -o walk.png",
         ),
         "extend": Entry(
             "aejax.generation.cli:extend",
-            "new variants of given images",
+            "generate variants of given images",
             "Reads images, fitted to the model's [h, w, c]. Writes `--n` images of that shape for "
             "each.",
             "aejax extend images/ --n 8 -o more/",
@@ -190,7 +190,7 @@ GROUPS = {
     "sharing": {
         "export": Entry(
             "aejax.export.cli:export",
-            "a model as StableHLO or ONNX, a web page, or a folder for a hub",
+            "export a model as StableHLO or ONNX, a web page, or a folder for a hub",
             "Reads a trained model. Writes one function of it, such as [b, h, w, c] -> [b, h, w, "
             "c], with a .json that describes its inputs; a web page; or a folder with weights and "
             "a model card.",
@@ -198,30 +198,30 @@ GROUPS = {
         ),
         "shrink": Entry(
             "aejax.small.cli:shrink",
-            "a smaller copy of a model: fewer channels, fewer bits, no zeros",
-            "Reads a trained model. Writes NAME.safetensors and NAME.json, which aejax.load and "
-            "aejax train --from take.",
+            "write a smaller copy of a model: fewer channels, lower rank, fewer bits, no zeros",
+            "Reads a trained model. Writes NAME.safetensors and NAME.json, for aejax.load and "
+            "aejax train --from.",
             "aejax shrink runs/digits --keep 0.5 -o half.safetensors",
         ),
     },
     "services": {
         "stream": Entry(
             "aejax.stream.cli:stream",
-            "video through a model: from standard input to standard output",
+            "run a model on a video, from standard input to standard output",
             "Reads frames [h, w, c] of 8 bits on standard input, as Y4M or raw pixels, and writes "
-            "as many of the same size. What is compressed is a stream of .aej files.",
+            "as many of the same size. Compressed video is a stream of .aej files.",
             "ffmpeg -i in.mp4 -f yuv4mpegpipe - | aejax stream | ffmpeg -i - out.mp4",
         ),
         "serve": Entry(
             "aejax.serve.cli:serve",
-            "encode, decode, denoise, sample and latents over HTTP, and a page to try them",
+            "serve encode, decode, denoise, sample and latents over HTTP, with a web page",
             "Reads pictures [h, w, c] from requests and answers with pictures or JSON; requests "
             "are limited in size, time and number. Writes nothing to the disk.",
             "aejax serve --port 8000",
         ),
         "bench": Entry(
             "aejax.bench:bench",
-            "where the time of a model goes: read, transfer, compute, write",
+            "time a model: read, transfer, compute, write",
             "Runs a model on one photograph [h, w, c] of the asked size. Prints times, cost and "
             "memory.",
             "aejax bench gray --size 640x480",
@@ -237,8 +237,8 @@ GROUPS = {
         ),
         "info": Entry(
             "aejax.training.cli:info",
-            "versions, devices, CPU features, folders",
-            "Prints what is installed and set on this machine. Writes nothing.",
+            "show versions, devices, CPU features, folders",
+            "Prints what is installed and configured on this machine. Writes nothing.",
             "aejax info",
         ),
     },
@@ -247,7 +247,8 @@ VERBS = {name: entry for group in GROUPS.values() for name, entry in group.items
 
 
 def is_installed(entry: Entry) -> bool:
-    """Whether the module of a verb is there (rooms may be left out of an installation)."""
+    """Whether the module of a verb exists (packages of tasks may be left out of an
+    installation)."""
     return importlib.util.find_spec(entry.where.partition(":")[0]) is not None
 
 
@@ -258,12 +259,12 @@ def load_verb(entry: Entry) -> Verb:
 
 
 def add_data_dir(parser: argparse.ArgumentParser) -> None:
-    """The argument --data-dir."""
+    """Adds the argument --data-dir."""
     parser.add_argument("--data-dir", help="the data folder (default: AEJAX_DATA)")
 
 
 def command_line() -> str:
-    """This command as one would type it."""
+    """The command of this process, as typed in a shell."""
     return shlex.join(["aejax", *sys.argv[1:]])
 
 
@@ -281,7 +282,7 @@ def overview() -> str:
     lines = [
         f"aejax {__version__}: image autoencoders in JAX, h = f_E(x), y = f_D(h)",
         "",
-        "usage: aejax VERB [arguments]      aejax VERB --help: arguments, what is read and written",
+        "usage: aejax VERB [arguments]      aejax VERB --help: arguments, inputs and outputs",
     ]
     for group, entries in GROUPS.items():
         lines += ["", f"{group}:"]
@@ -291,7 +292,7 @@ def overview() -> str:
     lines += [
         "",
         "AEJAX_DATA names the data folder (or --data-dir). --debug shows an error's traceback.",
-        "Exit status: 0 done, 1 some runs failed or a bug, 2 a mistake in what was asked,",
+        "Exit status: 0 done, 1 some runs failed or a bug, 2 a mistake in the command,",
         "75 saved and stopped: run it again.",
     ]
     return "\n".join(lines)
@@ -303,7 +304,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # names of files need not be UTF-8
+        if isinstance(stream, io.TextIOWrapper):  # file names may be invalid UTF-8
             stream.reconfigure(errors="backslashreplace")
     try:
         with plain_messages(quiet="--quiet" in arguments):
@@ -335,8 +336,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
             return 1
         print(
-            f"aejax: {type(e).__name__}: {text[:300]} (this is a bug of aejax or of what it stands "
-            "on; --debug shows where)",
+            f"aejax: {type(e).__name__}: {text[:300]} (this is a bug of aejax or of a "
+            "library; --debug shows the traceback)",
             file=sys.stderr,
         )
         return 1
@@ -344,7 +345,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def plain_messages(quiet: bool) -> Generator[None]:
-    """Log messages and warnings of a command as one line each on stderr, without a source line."""
+    """Prints log messages and warnings on stderr as their text alone, without file and line."""
     import logging
     import warnings
 
@@ -358,7 +359,7 @@ def plain_messages(quiet: bool) -> Generator[None]:
     logger, handler = logging.getLogger("aejax"), Stderr()
     logger.addHandler(handler)
     logger.setLevel(logging.WARNING if quiet else logging.INFO)
-    propagate, logger.propagate = logger.propagate, False  # absl would print them again
+    propagate, logger.propagate = logger.propagate, False  # otherwise absl prints them again
     try:
         with warnings.catch_warnings():
             warnings.showwarning = show
@@ -381,7 +382,7 @@ def dispatch(arguments: list[str]) -> int:
     from aejax.registry import use_current_folder
 
     use_current_folder()
-    name, rest = arguments[0], arguments[1:]
+    name, *verb_arguments = arguments
     if name not in VERBS:
         near = difflib.get_close_matches(name, VERBS, n=1, cutoff=0.5)
         hint = f'did you mean "{near[0]}"?' if near else "aejax --help lists the verbs"
@@ -397,8 +398,8 @@ def dispatch(arguments: list[str]) -> int:
     )  # fmt: skip
     verb.add_arguments(parser)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    args = parser.parse_args([a for a in rest if not a.startswith("--config.")])
-    args.overrides = [a for a in rest if a.startswith("--config.")]
+    args = parser.parse_args([a for a in verb_arguments if not a.startswith("--config.")])
+    args.overrides = [a for a in verb_arguments if a.startswith("--config.")]
     for value in vars(args).values():
         if isinstance(value, str) and "://" in value and not value.startswith("hf://"):
             raise UserError(

@@ -1,6 +1,6 @@
-"""The config of a run: every key with its default, its unit and its meaning.
+"""The config of a run: all keys with defaults, units and meaning; overrides; JSON.
 
-An experiment file defines `get_config(arg="")`, which starts from `base()` and changes some keys.
+An experiment file defines `get_config(arg="")`, which changes some keys of `base()`.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from aejax.result import Overrides
 
 
 class Dotted(ConfigDict):
-    """A group whose keys may have dots, as the names of own losses do:
+    """A ConfigDict whose keys may contain dots, as names of the user's losses do:
     `c.objective.loss = {"mse": 1.0, "my_package.parts:my_loss": 0.1}`."""
 
     def __init__(self, initial_dictionary=None, type_safe=True, convert_dict=True, **options):
@@ -38,108 +38,105 @@ class Dotted(ConfigDict):
 
 
 def base() -> ConfigDict:
-    """The default of every key: a dense autoencoder of the bundled digits. (A long
-    function: all keys are in one place.)
+    """The default config: a dense autoencoder of the bundled digits. All keys are listed here.
 
     >>> c = base()
     >>> c.data.source, c.model.latent = "folder:my/photos", 32
     """
     c = ConfigDict()
     c.task = "reconstruct"  # reconstruct | compress | denoise | generate: a label for reports
-    c.seed = 0  # everything random follows from it and the step
+    c.seed = 0  # all random numbers are functions of the seed and the step
 
     c.data = ConfigDict()
     c.data.source = "bundled:digits"  # folder:PATH, tfds:NAME, ..., module:Class
     c.data.split = "train"  # folders named train, val and test are splits; see data/folder.py
     c.data.eval_source = ""  # "" = the same source
     c.data.eval_split = "test"
-    c.data.holdout = 10  # of a set without splits every 10th picture is the test split
-    c.data.folds = ""  # file of data/folds.py: train on all but fold j of the split, test on j
-    c.data.fold = 0  # that j
-    c.data.size = ()  # (height, width) or (short side,): resize on decode; () = as stored
-    c.data.crop = 0  # side of the square training crop; 0 = whole images
+    c.data.holdout = 10  # in a set without splits every 10th image is in the test split
+    c.data.folds = ""  # file of data/folds.py: test on one fold of the split, train on the others
+    c.data.fold = 0  # index of the fold to test on
+    c.data.size = ()  # (height, width) or (short side,) to resize to when decoding; () = as stored
+    c.data.crop = 0  # side of random square training crops, pixels; 0 = whole images
     c.data.flip = False  # random left-right flips
     c.data.rotate = False  # random quarter turns
     c.data.channels = 0  # 1 = gray, 3 = RGB, 0 = as stored
     c.data.batch = 64  # examples per step, over all devices and processes
     c.data.cache = "auto"  # auto | device (resident, uint8) | memmap | stream
-    c.data.on_bad = "error"  # error | skip unreadable, too small and tested-on images
-    c.data.workers = 0  # decoding processes of a stream
+    c.data.on_bad = "error"  # error | skip: unreadable, too small and, in train, test images
+    c.data.workers = 0  # decoding processes, for cache = "stream"
 
     c.corrupt = ()  # x -> x_tilde: ({"name": "gaussian", "sigma": (0, 55)}, ...); () = identity
 
     c.model = ConfigDict()
     c.model.name = ""  # "" = AutoEncoder(f_E, bottleneck, f_D); "package.module:Class" replaces it
-    c.model.kwargs = ConfigDict()  # of that class
-    c.model.latent = 16  # size of h: numbers (vector) or channels (spatial)
+    c.model.kwargs = ConfigDict()  # arguments of that class
+    c.model.latent = 16  # size of h: numbers of a vector, or channels of a map
     c.model.f_E = part("dense")
     c.model.bottleneck = part("identity")
     c.model.f_D = part("dense")
-    c.model.init = "random"  # random | pca: start at the linear optimum of the training data
-    c.model.dtype = "float32"  # of the computation; parameters are float32 always
-    c.model.start = (
-        ""  # run folder, shipped name or .safetensors file whose variables it starts from
-    )
-    c.model.quantise = ConfigDict()  # products of few bits: see nets/quantise.py; {} = float
-    c.model.start_only = ""  # regex of the paths of the parameters taken from it; "" = all
+    c.model.init = "random"  # random | pca: the best linear autoencoder of the training data
+    c.model.dtype = "float32"  # of the computation: float32 | bfloat16; parameters are float32
+    c.model.start = ""  # run folder, shipped name or .safetensors file with initial variables
+    c.model.quantise = ConfigDict()  # integer products, see nets/quantise.py; {} = floating point
+    c.model.start_only = ""  # regex of the parameters to take from model.start; "" = all
 
     c.objective = Dotted()
     c.objective.name = "autoencode"  # or "package.module:Class"
-    c.objective.loss = {"mse": 1.0}  # weights of losses.LOSSES, or own, between y and x
-    c.objective.terms = ConfigDict()  # weights of what the bottleneck adds, such as kl
-    c.objective.kwargs = ConfigDict()  # of a room's own objective
+    c.objective.loss = {"mse": 1.0}  # weights of losses between y and x: losses.LOSSES or your own
+    c.objective.terms = ConfigDict()  # weights of the terms of the bottleneck, such as kl
+    c.objective.kwargs = ConfigDict()  # further arguments of the objective
 
     c.optim = ConfigDict()
     c.optim.name = "adam"  # gd | sgd | momentum | adam | adamw | lion | muon | "optax:adagrad"
-    c.optim.kwargs = ConfigDict()  # of an optimiser by "module:name"
+    c.optim.kwargs = ConfigDict()  # arguments of an optimiser "module:name"
     c.optim.lr = 1e-3
     c.optim.schedule = "cosine"  # constant | cosine | linear | wsd | "optax:sgdr_schedule"
-    c.optim.schedule_kwargs = ConfigDict()  # of a schedule by "module:name"
+    c.optim.schedule_kwargs = ConfigDict()  # arguments of a schedule "module:name"
     c.optim.warmup = "0 steps"
     c.optim.final_lr = 0.0  # as a fraction of lr
     c.optim.b1 = 0.9  # momentum of sgd too
     c.optim.b2 = 0.999
     c.optim.weight_decay = 0.0
-    c.optim.clip = 0.0  # global norm of the gradient; 0 = no clipping
+    c.optim.clip = 0.0  # largest global norm of the gradient; 0 = no clipping
     c.optim.accumulate = 1  # micro-batches per step
-    c.optim.ema = 0.0  # decay of the averaged parameters; 0 = none
-    c.optim.only = ""  # regex of the paths of the parameters that are trained; "" = all
+    c.optim.ema = 0.0  # decay per step of the moving average of the parameters; 0 = none
+    c.optim.only = ""  # regex of the paths of the parameters to train; "" = all
 
     c.train = ConfigDict()
     c.train.length = "10 epochs"  # "N steps", "N epochs" or "N examples"
     c.train.mode = "pmap"  # pmap | jit | fsdp
-    c.train.devices = 0  # how many of the devices to use; 0 = all
-    c.train.fsdp = ((".*", -1),)  # of fsdp: (regex of a leaf's path, axis to shard; -1 = largest)
-    c.train.steps_per_dispatch = 1  # more hides the cost of a dispatch for small models
-    c.train.stop_loss = 0.0  # stop when the training loss reaches it; 0 = never
-    c.train.patience = 0  # stop after so many evaluations without a better one; 0 = never
-    c.train.max_skipped = 20  # steps in a row without a finite gradient before giving up
-    c.train.profile = ()  # (first step, steps): write a profiler trace
+    c.train.devices = 0  # number of devices to use; 0 = all
+    c.train.fsdp = ((".*", -1),)  # (regex of parameter paths, axis to shard; -1 = largest), ...
+    c.train.steps_per_dispatch = 1  # steps per call of the program; > 1 is fast for small models
+    c.train.stop_loss = 0.0  # stop when the training loss falls to this value; 0 = never
+    c.train.patience = 0  # stop after this number of evaluations without improvement; 0 = never
+    c.train.max_skipped = 20  # consecutive steps with a non-finite gradient before the run fails
+    c.train.profile = ()  # (first step, number of steps) of a profiler trace; () = none
 
     c.eval = ConfigDict()
-    c.eval.every = ""  # a duration; "" = at the end only
-    c.eval.batch = 0  # 0 = data.batch
-    c.eval.crop = 0  # side of a centre crop; 0 = whole images
-    c.eval.examples = 0  # 0 = the whole split
+    c.eval.every = ""  # interval, such as "5 epochs"; "" = at the end only
+    c.eval.batch = 0  # examples per batch and process; 0 = data.batch
+    c.eval.crop = 0  # side of centre crops, pixels; 0 = whole images
+    c.eval.examples = 0  # number of examples to evaluate; 0 = the whole split
     c.eval.metrics = ("psnr", "ssim", "mse")
-    c.eval.best = "psnr"  # which metric makes a checkpoint the best; "-name" = smaller is better
-    c.eval.pictures = 16
+    c.eval.best = "psnr"  # metric of the best checkpoint; "-name" = smaller is better
+    c.eval.pictures = 16  # number of example images to store
 
     c.checkpoint = ConfigDict()
-    c.checkpoint.every = "300 seconds"  # a duration, seconds too
-    c.checkpoint.keep = 2  # last ones; the best one is kept besides
+    c.checkpoint.every = "300 seconds"  # interval: steps, epochs, examples or seconds
+    c.checkpoint.keep = 2  # number of latest checkpoints to keep, in addition to the best one
 
     c.log = ConfigDict()
     c.log.every = "2 seconds"
     c.log.tensorboard = False
-    c.log.wandb = ""  # project name
+    c.log.wandb = ""  # name of a Weights & Biases project; "" = off
 
-    c.ops = ConfigDict()  # overrides of aejax.nets.ops forms, such as conv = "plain"
+    c.ops = ConfigDict()  # forms of operations (aejax.nets.ops.forms), such as conv = "plain"
     return c
 
 
 def part(name: str, **kwargs) -> ConfigDict:
-    """A named part of a model with its arguments, which replaces the default part as a whole.
+    """The config of a part of a model: its name and its arguments.
 
     >>> part("conv", widths=(8, 16)).to_dict()
     {'name': 'conv', 'widths': (8, 16)}
@@ -151,10 +148,10 @@ def part(name: str, **kwargs) -> ConfigDict:
 
 
 def load_module(path: str) -> ModuleType:
-    """Imports an experiment file by its path.
+    """Imports an experiment file by its path. Files of its folder can be imported by it.
 
     Raises:
-      UserError: there is no such file, or it cannot be imported.
+      UserError: no such file, or an error in it.
     """
     file = pathlib.Path(path)
     if not file.is_file():
@@ -178,18 +175,19 @@ def load_module(path: str) -> ModuleType:
 
 @contextlib.contextmanager
 def file_errors(path: str) -> Generator[None]:
-    """Errors of a user's file as one line, with the line of the file (or of what it calls).
+    """Turns exceptions of a user's file into one-line errors with file and line number.
 
     Raises:
-      UserError: in place of whatever else was raised.
+      UserError: instead of any other exception.
     """
     try:
         yield
     except UserError:
         raise
     except Exception as e:
-        as_dict = "; write losses as a plain dict: c.objective.loss = {...}"
-        hint = as_dict if "does not accept dots" in str(e) else ""
+        hint = ""
+        if "does not accept dots" in str(e):
+            hint = "; write losses as a plain dict: c.objective.loss = {...}"
         raise UserError(f"{own_line(e) or path}: {type(e).__name__}: {e}{hint}") from e
 
 
@@ -200,16 +198,17 @@ def split_arg(spec: str) -> tuple[str, str]:
 
 
 def flags(arg: str, *known: str) -> list[str]:
-    """The words of an experiment's argument, separated by commas or spaces.
+    """The words of the argument of an experiment file, separated by commas or spaces.
 
     Args:
-      known: the words there are; "name=" stands for "name=VALUE", "N" for a whole number.
+      arg: the text after "FILE.py:".
+      known: allowed words; "name=" allows "name=VALUE", "N" an integer.
 
     >>> flags("photos,smoke,seeds=2", "digits", "photos", "smoke", "seeds=")
     ['photos', 'smoke', 'seeds=2']
 
     Raises:
-      UserError: a word that is none of `known`.
+      UserError: a word that is not allowed.
     """
     words = arg.replace(",", " ").split()
     for word in words:
@@ -220,10 +219,11 @@ def flags(arg: str, *known: str) -> list[str]:
 
 
 def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
-    """The config of "FILE[:arg]" with overrides such as "optim.lr=0.01" applied.
+    """The config of "FILE[:arg]", with overrides such as "optim.lr=0.01".
 
     Raises:
-      UserError: no such file, no `get_config` in it, an unknown key, or a value that does not fit.
+      UserError: no such file, a file without `get_config`, an unknown key, or a value of a wrong
+        type.
     """
     path, arg = split_arg(spec)
     module = load_module(path)
@@ -237,7 +237,13 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
 
 
 def apply_overrides(config: ConfigDict, overrides: Sequence[str] | Overrides) -> ConfigDict:
-    """Sets dotted keys; `overrides` holds "a.b=value" texts or a {"a.b": value} dict.
+    """A copy of `config` with some keys changed.
+
+    Args:
+      overrides: "a.b=value" texts, or {"a.b": value}.
+
+    Raises:
+      UserError: an unknown key, or a value of a wrong type.
 
     >>> apply_overrides(base(), {"optim.lr": 0.01, "data.batch": 8}).optim.lr
     0.01
@@ -251,7 +257,7 @@ def apply_overrides(config: ConfigDict, overrides: Sequence[str] | Overrides) ->
 
 
 def parse_overrides(texts: Sequence[str]) -> Overrides:
-    """Dotted keys and values of "--config.a.b=value" texts.
+    """{"a.b": value} of texts "--config.a.b=value" or "a.b=value"; values are JSON, tuples or text.
 
     Raises:
       UserError: a text without "=".
@@ -269,7 +275,8 @@ def parse_overrides(texts: Sequence[str]) -> Overrides:
 
 
 def _parse(text: str) -> Any:
-    """JSON where it is JSON (3, 1e-3, true, [1, 2], {...}), a tuple for (1, 2), else the text."""
+    """The value of a text: JSON (3, 1e-3, true, [1, 2], {...}), a Python tuple (1, 2), else
+    text."""
     text = text.strip()
     if text.startswith("(") and text.endswith(")"):
         text = "[" + text[1:-1].rstrip(", ") + "]"
@@ -281,24 +288,24 @@ def _parse(text: str) -> Any:
     return text.strip("'\"")
 
 
-# Groups whose keys are the arguments of a part, or names: any key may be added to them.
+# Groups whose keys are arguments of a part, or names: new keys are allowed.
 _OPEN = ("kwargs", "schedule_kwargs", "terms", "loss", "f_E", "f_D", "bottleneck", "ops",
          "quantise")  # fmt: skip
 
 
 def split_key(dotted: str) -> list[str]:
-    """ "model.f_E.width" -> ["model", "f_E", "width"]; the name of a loss may have dots itself."""
+    """ "model.f_E.width" -> ["model", "f_E", "width"]; names of losses may contain dots."""
     return dotted.split(".", 2 if dotted.startswith("objective.loss.") else -1)
 
 
 def _set(config: ConfigDict, dotted: str, value: Any) -> None:
-    """Sets one key to a value of the kind that it has.
+    """Sets one key, with the value converted to its type.
 
     Raises:
-      UserError: no such key, or a value of another kind.
+      UserError: no such key, or a value of another type.
     """
     group, key = _group_of(config, dotted)
-    value = _as_kind_of(group.get(key), value, dotted)
+    value = _converted(group.get(key), value, dotted)
     with group.ignore_type(), group.unlocked():
         group[key] = value
 
@@ -315,9 +322,12 @@ def _group_of(config: ConfigDict, dotted: str) -> tuple[ConfigDict, str]:
     return group, key
 
 
-def _as_kind_of(old: Any, value: Any, dotted: str) -> Any:
-    """`value` as the kind of `old`, the key's present value (None = a new key: any kind): lists as
-    tuples, one value as a tuple of it, whole numbers as floats, a part by its name alone."""
+def _converted(old: Any, value: Any, dotted: str) -> Any:
+    """`value` converted to the type of `old`, the present value of the key (None = a new key).
+
+    Lists become tuples, a single value a tuple of one, integers floats, and a text the part of that
+    name.
+    """
     if isinstance(old, ConfigDict):
         if isinstance(value, str) and "name" in old:  # --config.model.f_E=conv
             return part(value)
@@ -342,7 +352,7 @@ def _as_kind_of(old: Any, value: Any, dotted: str) -> Any:
 
 
 def all_keys(config: ConfigDict, prefix: str = "") -> list[str]:
-    """Every dotted key, groups left out."""
+    """All dotted keys of a config, without groups."""
     keys = []
     for name, value in config.items():
         if isinstance(value, ConfigDict):
@@ -356,12 +366,12 @@ def all_keys(config: ConfigDict, prefix: str = "") -> list[str]:
 
 
 def to_json(config: ConfigDict) -> str:
-    """Sorted, indented JSON: what golden tests compare and workdirs keep."""
+    """The config as sorted, indented JSON, the format of config.json."""
     return json.dumps(json.loads(config.to_json()), indent=2, sort_keys=True) + "\n"
 
 
 def plain(value: Any) -> Any:
-    """Nested mappings of any kind as dicts, sequences as lists: JSON's view of a part."""
+    """Nested mappings as dicts and sequences as lists, as in JSON."""
     if isinstance(value, Mapping | ConfigDict):
         return {k: plain(v) for k, v in value.items()}
     return [plain(v) for v in value] if isinstance(value, list | tuple) else value
@@ -370,32 +380,33 @@ def plain(value: Any) -> Any:
 def from_json(text: str) -> ConfigDict:
     """The inverse of `to_json`; lists come back as tuples."""
 
-    def fix(value):
+    def with_tuples(value):
         if isinstance(value, dict):
-            return {k: fix(v) for k, v in value.items()}
-        return tuple(fix(v) for v in value) if isinstance(value, list) else value
+            return {k: with_tuples(v) for k, v in value.items()}
+        return tuple(with_tuples(v) for v in value) if isinstance(value, list) else value
 
-    values: JsonObject = {k: fix(v) for k, v in json.loads(text).items()}
+    values: JsonObject = {k: with_tuples(v) for k, v in json.loads(text).items()}
     return ConfigDict(values | {k: Dotted(v) for k, v in values.items() if k == "objective"})
 
 
 def with_defaults(stored: JsonObject, default: JsonObject | None = None) -> JsonObject:
-    """What an older version's config (as JSON) means now: a key that it lacks has its default, and
-    a part that was renamed its present name."""
+    """The config (as JSON) of an older version with current keys: missing keys have their defaults,
+    renamed parts their current names."""
     if default is None:
         default, stored = json.loads(to_json(base())), with_current_names(stored)
         stored = _with_start_in_model(stored)
-    whole = dict(stored)
+    config = dict(stored)
     for name, value in default.items():
-        if name not in whole:
-            whole[name] = value
-        elif isinstance(value, dict) and isinstance(whole[name], dict) and name not in _OPEN:
-            whole[name] = with_defaults(whole[name], value)
-    return whole
+        if name not in config:
+            config[name] = value
+        elif isinstance(value, dict) and isinstance(config[name], dict) and name not in _OPEN:
+            config[name] = with_defaults(config[name], value)
+    return config
 
 
 def _with_start_in_model(stored: JsonObject) -> JsonObject:
-    """objective.kwargs.start, of 0.1, as model.start. An own objective may have its own `start`."""
+    """Moves objective.kwargs.start of aejax 0.1 to model.start, but not for a user's objective,
+    which may have an argument `start`."""
     objective, model = stored.get("objective", {}), stored.get("model", {})
     kwargs = dict(objective.get("kwargs", {}))
     if "start" not in kwargs or not objective.get("name", "").startswith("aejax."):
@@ -403,8 +414,8 @@ def _with_start_in_model(stored: JsonObject) -> JsonObject:
     start = kwargs.pop("start")
     if start and model.get("start") not in (None, "", start):
         raise UserError(
-            f'model.start = "{model["start"]}" and objective.kwargs.start = "{start}", its name in '
-            "0.1, say two things; give the first alone"
+            f'model.start = "{model["start"]}" and objective.kwargs.start = "{start}" (its name in '
+            "aejax 0.1) differ; set model.start only"
         )
     return stored | {
         "objective": objective | {"kwargs": kwargs},
@@ -413,5 +424,5 @@ def _with_start_in_model(stored: JsonObject) -> JsonObject:
 
 
 def current(config: ConfigDict) -> ConfigDict:
-    """`config` as today's version understands it: all keys, today's names of parts."""
+    """`config` of any version with all current keys and names of parts."""
     return from_json(json.dumps(with_defaults(json.loads(to_json(config)))))

@@ -1,11 +1,11 @@
-"""What each kind of part must have, written once: for parts of your own, named in a config as
+"""The interface (contract) of each kind of part, for parts of your own, which a config names as
 "package.module:name" (docs/guides/extend.md).
 
-Shapes: b examples, h x w pixels, c channels (1 gray, 3 RGB); images are float32 in [0, 1]. Whatever
-a part does is traced by JAX: jax.numpy, no NumPy, no Python `if` on values.
+Shapes: b examples, h x w pixels, c channels (1 gray, 3 RGB); images are float32 in [0, 1]. JAX
+traces the parts, so they use jax.numpy instead of NumPy and have no Python `if` on values.
 
-`checked` compares a part with the contract of its kind when it is looked up, and what a function
-returns when it is traced, which is before training starts: a misfit is one line in these words.
+`checked` compares a part with its contract when it is looked up, and the result of a function when
+it is traced, both before training starts. The error is one line that cites the contract.
 """
 
 import functools
@@ -29,9 +29,9 @@ PerImage = Float[Array, " b"]
 class Encoder(Protocol):
     """f_E, a class of flax.linen.Module: (x, cond, train) -> h.
 
-    h is a vector [b, k] or a map [b, h', w', k] with k = model.latent. Fields called `latent`,
-    `dtype` and `shape` (height, width, channels of an example) are filled from the config; further
-    fields are keys of model.f_E. It may ask for any rng: `nn.Dropout(0.1, deterministic=not
+    h is a vector [b, k] or a map [b, h', w', k] with k = model.latent. Fields named `latent`,
+    `dtype` and `shape` (height, width, channels of an example) are set from the config; other
+    fields are keys of model.f_E. It may use any rng, as in `nn.Dropout(0.1, deterministic=not
     train)`.
 
     >>> class Mean(flax.linen.Module):
@@ -51,8 +51,9 @@ class Encoder(Protocol):
 class Decoder(Protocol):
     """f_D, a class of flax.linen.Module: (h, cond, train) -> y.
 
-    y is [b, h, w, c] like x, or larger at the bottom and right (whole strides), which is cut off;
-    or a dict {"y": y, ...}, whose others an objective finds in Output.extra. Fields as Encoder's.
+    y is [b, h, w, c] like x; if it is larger, it is cropped at the bottom and right. A dict {"y":
+    y, ...} is possible too: an objective finds its other entries in Output.extra. Fields as in
+    Encoder.
     """
 
     def __call__(self, h: Float[Array, "b *s k"], cond: Cond, train: bool) -> Images: ...
@@ -61,8 +62,8 @@ class Decoder(Protocol):
 class Bottleneck(Protocol):
     """A class of flax.linen.Module: (h, cond, train) -> (h_hat, terms).
 
-    h_hat has the shape of h; terms {name: [b]} are weighed by objective.terms. With train=False it
-    must be deterministic: it is what `encode` returns.
+    h_hat has the shape of h; terms {name: [b]} are weighted by objective.terms. With train=False it
+    must be deterministic, as `encode` returns its h_hat.
     """
 
     def __call__(
@@ -72,10 +73,10 @@ class Bottleneck(Protocol):
 
 @runtime_checkable
 class Codes(Protocol):
-    """What a bottleneck that passes integers has besides, for a prior over codes.
+    """Methods of discrete bottlenecks, for a prior over codes.
 
-    `vocabulary`: the number of values of one code; `codes(h [b, ..., k])` -> integers [b, ..., g]
-    in [0, vocabulary); `lookup(codes)` -> h_hat [b, ..., k] without a gradient to the codes.
+    `vocabulary`: number of values of a code; `codes(h [b, ..., k])` -> integers [b, ..., g] in
+    [0, vocabulary); `lookup(codes)` -> h_hat [b, ..., k].
     """
 
     @property
@@ -87,21 +88,22 @@ class Codes(Protocol):
 
 
 class Model(Protocol):
-    """A class of flax.linen.Module in place of f_E, bottleneck and f_D: (x, cond, train) -> Output.
+    """A class of flax.linen.Module that replaces f_E, bottleneck and f_D: (x, cond, train) ->
+    Output.
 
-    Fields as Encoder's. With the methods of Encodes and Decodes it can do what needs h: latents,
-    sizes, interpolation.
+    Fields as in Encoder. The methods of Encodes and Decodes are needed for latents, latent sizes
+    and interpolation.
     """
 
     def __call__(self, x: Images, cond: Cond, train: bool) -> Output: ...
 
 
 class Objective(Protocol):
-    """A class, made once: (model, variables, batch, key, train) -> (loss [b], Aux).
+    """A class whose instance is (model, variables, batch, key, train) -> (loss [b], Aux).
 
-    A dataclass's fields `loss`, `terms`, `corrupt`, `init` are filled from the config, others from
-    objective.kwargs. `aejax.objective.run_model` runs the model; Aux.collections are those that it
-    returns, Aux.pictures holds "x" and "y" if train is False. Optional methods: those of
+    Fields `loss`, `terms`, `corrupt`, `init` of a dataclass are set from the config, others from
+    objective.kwargs. `aejax.objective.run_model` runs the model and returns the updated collections
+    for Aux.collections; Aux.pictures has "x" and "y" if train is False. Optional methods: those of
     Conditions, Initialises and AdaptsStart.
     """
 
@@ -112,24 +114,24 @@ class Objective(Protocol):
 
 @runtime_checkable
 class Encodes(Protocol):
-    """A model with a code: `aejax.load(...).encode`, latents, their size and statistics."""
+    """A model with a code: for `Trained.encode`, latents, their size and statistics."""
 
     def encode(self, x: Images, cond: Cond = None) -> Float[Array, "b *s k"]: ...
 
 
 @runtime_checkable
 class Decodes(Protocol):
-    """A model that makes images of codes: `aejax.load(...).decode`."""
+    """A model that decodes codes to images: for `Trained.decode`."""
 
     def decode(self, h: Float[Array, "b *s k"], cond: Cond = None) -> Images: ...
 
 
 @runtime_checkable
 class Conditions(Protocol):
-    """An objective that tells its model something of each example, such as the noise level.
+    """An objective that passes values of each example to the model, such as the noise level.
 
-    `conditions(batch, key, train)` -> {name: [b]} as the model gets it; its shapes are needed to
-    initialise the model.
+    `conditions(batch, key, train)` -> {name: [b]}, the argument `cond` of the model, which is
+    initialised with its shapes.
     """
 
     def conditions(self, batch: Batch, key: PRNGKeyArray, train: bool) -> Cond: ...
@@ -137,23 +139,23 @@ class Conditions(Protocol):
 
 @runtime_checkable
 class Initialises(Protocol):
-    """An objective that sets the first variables by some training images, [n, h, w, c]."""
+    """An objective that changes the initial variables by means of training images [n, h, w, c]."""
 
     def initialise(self, model: "nn.Module", variables: Variables, images: Images) -> Variables: ...
 
 
 @runtime_checkable
 class AdaptsStart(Protocol):
-    """An objective that makes the variables of another model (model.start, a gray one, say) fit its
-    own (one in colour), for images of `shape` (h, w, c)."""
+    """An objective that converts the variables of another model (model.start, for example a gray
+    one) for its own model (for example a colour one), for images of `shape` (h, w, c)."""
 
     def adapt_start(self, trained: Any, shape: Shape) -> Variables: ...
 
 
 class Loss(Protocol):
-    """A function (x, y) -> [b]: one number per image, best a mean over pixels and channels.
+    """A function (x, y) -> [b]: one number per image, preferably a mean over pixels and channels.
 
-    x is the original and y the output, which may leave [0, 1]. Smaller is better.
+    x is the original and y the output, which may be outside [0, 1]. Smaller is better.
 
     >>> def cubic(x, y):
     ...     return (abs(x - y) ** 3).mean((1, 2, 3))
@@ -165,14 +167,14 @@ class Loss(Protocol):
 
 
 class Metric(Protocol):
-    """A function (x, y) -> [b]: one number per image. y is clipped to [0, 1]. To choose the best
-    checkpoint by it: eval.best = its name, with "-" in front if smaller is better."""
+    """A function (x, y) -> [b]: one number per image; y is clipped to [0, 1]. To choose the best
+    checkpoint by it, set eval.best to its name, with a "-" in front if smaller is better."""
 
     def __call__(self, x: Images, y: Images) -> PerImage: ...
 
 
 class Corruption(Protocol):
-    """A function (key, x, **levels) -> x_tilde of the shape of x. `levels` are the further keys of
+    """A function (key, x, **levels) -> x_tilde of the shape of x. `levels` are the other keys of
     its entry in config.corrupt; `aejax.corrupt.level` draws one per example from (low, high).
 
     >>> def darker(key, x, by=0.5):
@@ -197,10 +199,10 @@ class Source(Protocol):
 
     data.source = "my_package.parts:Faces" calls Faces(split), "my_package.parts:Faces:large" calls
     Faces(split, "large"). split is data.split or data.eval_split, or "all" where a whole set is
-    looked at (`aejax data show`, `aejax eval --source`). What it returns has `len()` and
-    `[i]` -> {"image": uint8 [h, w, c], "label": int} (label optional). It may have `class_names`,
-    and, so that not every image is read at the start, all three of `sizes` (int [n, 2], height and
-    width), `channels` and `fingerprint` (text that changes with the content).
+    used (`aejax data show`, `aejax eval --source`). The sequence has `len()` and `[i]` -> {"image":
+    uint8 [h, w, c], "label": int} (label optional). It may have `class_names`. If it has all of
+    `sizes` (int [n, 2], height and width), `channels` and `fingerprint` (text that changes with the
+    content), the images are not read when the source is opened.
 
     >>> def stripes(split):
     ...     return [{"image": np.full((8, 8, 1), 16 * i, np.uint8), "label": i} for i in range(10)]
@@ -212,10 +214,11 @@ class Source(Protocol):
 
 
 class Optimiser(Protocol):
-    """A function (learning_rate, **kwargs) -> optax.GradientTransformation, as optax's own are.
+    """A function (learning_rate, **kwargs) -> optax.GradientTransformation, like those of optax
+    ("optax:adagrad").
 
-    learning_rate is the schedule. Arguments called b1, b2 and weight_decay are those of `optim`,
-    others come from optim.kwargs, which come first. "optax:adagrad" is one.
+    learning_rate is the schedule. Arguments named b1, b2 and weight_decay are set from `optim`,
+    others from optim.kwargs, which have precedence.
     """
 
     def __call__(self, learning_rate: "optax.Schedule") -> "optax.GradientTransformation": ...
@@ -224,10 +227,10 @@ class Optimiser(Protocol):
 class Schedule(Protocol):
     """A function of keywords -> (step -> learning rate).
 
-    Arguments are filled by name: `lr` (optim.lr; optax's `value`, `peak_value`, or `init_value` if
-    it has no peak), `steps` (after the warm-up; optax's `transition_steps`, `decay_steps`), `end`
-    (optim.final_lr, a fraction; optax's `end_value` is lr * end). Others come from
-    optim.schedule_kwargs, which come first. "optax:cosine_onecycle_schedule" is one.
+    Arguments are set by name: `lr` (optim.lr; for optax `value`, `peak_value`, or `init_value` if
+    there is no peak), `steps` (after the warm-up; for optax `transition_steps`, `decay_steps`),
+    `end` (optim.final_lr, a fraction; for optax `end_value` = lr * end). Others come from
+    optim.schedule_kwargs, which have precedence. An example is "optax:cosine_onecycle_schedule".
 
     >>> def halves(lr, steps):
     ...     return lambda step: lr * 0.5 ** (step / steps)
@@ -239,12 +242,13 @@ class Schedule(Protocol):
 
 
 class Prior(Protocol):
-    """A class of flax.linen.Module, p(z) of one example's latent: (z, label, train) -> loss [b].
+    """A class of flax.linen.Module, a density p(z) of latents: (z, label, train) -> loss [b].
 
-    Fields `shape` (of one z) and `classes` (0 = no labels), for codes `vocabulary` too. `exact`:
-    the loss is -log p(z) in nats; `discrete`: z are codes. `draw(variables, key, n, label) -> z`.
-    `aejax.generation.priors.Prior` is a base class with the fields. One that is fitted without the
-    training loop is a FittedPrior too.
+    Fields: `shape` of one z, `classes` (0 = no labels) and, for codes, `vocabulary`. `exact`: the
+      loss
+    is -log p(z) in nats; `discrete`: z are codes. `draw(variables, key, n, label)` -> z.
+    `aejax.generation.priors.Prior` is a base class with these fields. A prior that is fitted
+    without the training loop is a FittedPrior too.
     """
 
     exact: ClassVar[bool]
@@ -257,14 +261,14 @@ class Prior(Protocol):
 
 @runtime_checkable
 class FittedPrior(Protocol):
-    """A prior that needs no training: fit(z [n, *shape], label [n] | None, seed) -> variables."""
+    """A prior that is fitted at once: fit(z [n, *shape], label [n] | None, seed) -> variables."""
 
     def fit(self, z: Array, label: Label, seed: int) -> Variables: ...
 
 
 @runtime_checkable
 class Generative(Protocol):
-    """A model that makes pictures: draw(variables, key, n, label | None, **options of its prior)
+    """A model that generates images: draw(variables, key, n, label | None, **options of its prior)
     -> [n, h, w, c] in [0, 1]."""
 
     def draw(
@@ -272,7 +276,7 @@ class Generative(Protocol):
     ) -> Images: ...
 
 
-# What `registry.lookup` calls a kind of part -> (its contract, what it returns in words)
+# Kind of part, as in `registry.lookup` -> (contract, description of its result)
 CONTRACTS: Mapping[str, tuple[type, str]] = {
     "f_E": (Encoder, "h [b, k] or [b, h', w', k]"),
     "f_D": (Decoder, "y [b, h, w, c]"),
@@ -291,7 +295,8 @@ _MODULES = (Encoder, Decoder, Bottleneck, Model, Prior)
 
 
 def words(what: str) -> str:
-    """ "a loss is (x, y) -> one number per image, [b] (aejax.contracts.Loss)"."""
+    """A contract in one line: "a loss is (x, y) -> one number per image, [b]
+    (aejax.contracts.Loss)"."""
     contract, result = CONTRACTS[what]
     article = "an" if what[0] in "aeiof" else "a"  # an f_E
     names = ", ".join(_arguments(contract))
@@ -303,10 +308,17 @@ def _arguments(contract: type) -> list[str]:
 
 
 def checked(part: Any, what: str, name: str) -> Any:
-    """`part`, if it can be called as its kind is; of a function, one that checks its result too.
+    """Checks that a part can be called as its contract says.
+
+    Args:
+      what: kind of the part, a key of CONTRACTS.
+      name: of the part in the config, for errors.
+
+    Returns:
+      `part`; a loss, metric or corruption with a check of its result.
 
     Raises:
-      UserError: it cannot; in the words of the contract.
+      UserError: it does not fit its contract.
     """
     if what not in CONTRACTS:
         return part
@@ -331,8 +343,9 @@ def checked(part: Any, what: str, name: str) -> Any:
 
 
 def _check_call(function: Callable, contract: type, what: str, name: str, is_method: bool) -> None:
-    """That `function` takes the contract's arguments by position; a model takes `train` by name."""
-    if contract is Schedule:  # filled by name
+    """Checks that `function` takes the arguments of the contract by position, and `train` of a
+    model by name."""
+    if contract is Schedule:  # its arguments are set by name
         return
     signature = _signature(function)
     arguments, named = [None] * (len(_arguments(contract)) + is_method), {}
@@ -350,7 +363,7 @@ def _check_call(function: Callable, contract: type, what: str, name: str, is_met
 def _signature(function: Callable) -> inspect.Signature:
     try:
         return inspect.signature(function)
-    except (TypeError, ValueError):  # a ufunc tells nothing
+    except (TypeError, ValueError):  # a ufunc has no signature
         return inspect.signature(lambda *arguments, **named: None)
 
 
@@ -365,11 +378,11 @@ def _with_checked_result(function: Callable, what: str, name: str) -> Callable:
             raise UserError(f'{what} "{name}": {e}; {words(what)}') from e
         result = function(*arguments, **levels)
         x = arguments[1] if what == "corruption" else arguments[0]
-        wanted = x.shape if what == "corruption" else x.shape[:1]
-        if getattr(result, "shape", None) != wanted:
+        expected = x.shape if what == "corruption" else x.shape[:1]
+        if getattr(result, "shape", None) != expected:
             raise UserError(
                 f'{what} "{name}" returns {_described(result)} for images {list(x.shape)}, not '
-                f"{list(wanted)}; {words(what)}"
+                f"{list(expected)}; {words(what)}"
             )
         return result
 
@@ -382,10 +395,14 @@ def _described(value: object) -> str:
 
 
 def check_result(fits: bool, what: str, part: object, value: object, x: Array) -> None:
-    """That what a module or objective returned for `x` fits its contract.
+    """Raises an error that cites the contract if the result of a part is wrong.
+
+    Args:
+      fits: whether the result is right.
+      part: the module or objective. value: its result for the input `x`.
 
     Raises:
-      UserError: it does not.
+      UserError: `fits` is False.
     """
     if not fits:
         raise UserError(

@@ -1,9 +1,11 @@
-"""The two ways a run ends early that are not bugs."""
+"""Exceptions that end a command without a traceback."""
 
 
 class UserError(Exception):
-    """The user's mistake: one line that names the fault and the remedy. Exit status 2."""
+    """A mistake of the user. The message is one line with the fault and the remedy. Exit status
+    2."""
 
 
 class SavedAndStopped(Exception):
-    """A signal asked the run to stop; it saved first and can be continued. Exit status 75."""
+    """A run was stopped by a signal, after it saved a checkpoint; it can be resumed. Exit status
+    75."""

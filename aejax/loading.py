@@ -1,9 +1,9 @@
-"""`aejax.load`: the model of a run's folder, of a shipped name, of a .safetensors file, of a folder
-made for a hub, or of a hub.
+"""`aejax.load`: loads a trained model from a run folder, a .safetensors file, a hub folder, the
+Hugging Face hub, or the weights of this package.
 
-A run's folder gives config.json (what the model is), spec.json (the shape of its images, the names
-of its classes) and a checkpoint (its variables); a .safetensors file gives the variables, and the
-.json beside it the rest.
+A run folder has config.json (the model), spec.json (shape of the images, names of the classes) and
+checkpoints (the variables). A .safetensors file has the variables and, in the .json beside it, the
+config and the shape.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ from aejax.training.workdir import Spec, read_config
 from aejax.types import Shape
 from aejax.weights import hub
 
-TRUSTED = ("aejax", "optax")  # packages whose parts are imported in any case
+TRUSTED = ("aejax", "optax")  # packages whose parts are imported even with own_parts=False
 
 
 def load(
@@ -39,21 +39,23 @@ def load(
     data_dir: str | None = None,
     own_parts: bool | None = None,
 ) -> Trained:
-    """The trained model of a run's folder, a shipped name, a .safetensors file or a hub.
+    """Loads a trained model.
 
-    A run's folder is complete: neither its data nor the folder it was trained from is needed.
-    Nothing in the process is changed.
+    A run folder is enough: the training data and the experiment file are not needed. Global
+      settings
+    of the process are not changed.
 
     Args:
-      source: "runs/digits", "gray", "codec", "fashion-mnist", "model.safetensors", a folder that
-        `aejax export --folder` wrote, "hf://user/name" (needs huggingface-hub).
+      source: a run folder ("runs/digits"), a shipped model ("gray", "codec", "fashion-mnist"),
+        "model.safetensors", a folder of `aejax export --folder`, or "hf://user/name" (needs
+        huggingface-hub).
       checkpoint: of a run: "last", "best" or a step.
-      data_dir: for runs of aejax 0.1, where only the data may tell the size of an image.
-      own_parts: False refuses parts that are not of this package, so that a folder from someone
-        else imports nothing; None = True, but False for a model of a hub.
+      data_dir: data folder; needed for some runs of aejax 0.1, which did not store the image size.
+      own_parts: whether to import parts from outside this package that the config names. False is
+        safe for files from a stranger; None = False for models of the hub, else True.
 
     Raises:
-      UserError: nothing of that name, no such checkpoint, or parts that cannot be had.
+      UserError: no such model or checkpoint, or parts that cannot be imported.
 
     >>> aejax.load("runs/digits", "best").encode(images).shape
     (8, 4)
@@ -68,7 +70,7 @@ def load(
         return _load_run(path, checkpoint, data_dir, own_parts)
     if str(checkpoint) != "last":
         if path.is_dir() and not weights.is_folder(path):
-            read_config(path)  # says that it holds no run
+            read_config(path)  # raises: not a run folder
         raise UserError(f'"{source}" has no checkpoints; leave "{checkpoint}" out')
     if weights.exists(source):
         return _load_weights(source, own_parts)
@@ -100,7 +102,11 @@ def _load_run(
 
 
 def _step(checkpoints: Checkpoints, which: str | int, workdir: pathlib.Path) -> int | None:
-    """The step of "last" (None), "best" or a number, if there is such a checkpoint."""
+    """The step of the checkpoint "best" or a number; None for "last".
+
+    Raises:
+      UserError: no such checkpoint.
+    """
     steps, best = checkpoints.steps(), checkpoints.best_step()
     if not steps:
         raise UserError(f"{workdir} has no checkpoint; train it first")
@@ -120,8 +126,8 @@ def _step(checkpoints: Checkpoints, which: str | int, workdir: pathlib.Path) -> 
 
 
 def _shape_of(workdir: pathlib.Path, config: ConfigDict, data_dir: str | None) -> Shape:
-    """(h, w, c) of the images of a run of aejax 0.1, which has no spec.json: from its config, from
-    the pictures of its last evaluation, or else from its data."""
+    """(h, w, c) of the images of a run of aejax 0.1, which has no spec.json: from its config, the
+    example images of its last evaluation, or its data."""
     data, pictures = config.data, workdir / "pictures" / "examples.npz"
     size = (data.crop, data.crop) if data.crop else tuple(data.size)
     stored = None
@@ -142,10 +148,10 @@ def _shape_of(workdir: pathlib.Path, config: ConfigDict, data_dir: str | None) -
 def _load_weights(name: str | os.PathLike, own_parts: bool) -> Trained:
     variables, meta = weights.load(name)
     stored = meta.config
-    if meta.fields and not stored:  # a codec frozen from parameters alone
+    if meta.fields and not stored:  # a frozen codec without config
         stored = {"task": "compress", "model": {"name": "aejax.codec.nets:Codec"}}
     if not stored:
-        raise UserError(f'the .json of "{name}" has no config: it cannot be made into a model')
+        raise UserError(f'the .json of "{name}" has no config, so the model cannot be built')
     config = current(from_json(json.dumps(stored)))
     if not own_parts:
         refuse_own_parts(config, str(name))
@@ -156,12 +162,12 @@ def _load_weights(name: str | os.PathLike, own_parts: bool) -> Trained:
         shape = (h, w, c)
     elif not shape and data.crop and data.channels:
         shape = (data.crop, data.crop, data.channels)
-    if meta.fields:  # a codec: its integers and tables have a form of their own
+    if meta.fields:  # a frozen codec: integers and tables in its own format
         room = config.model.name.partition(":")[0].rpartition(".")[0]
         frozen = lookup(f"{room}.freeze:load", {}, "reader")(name)
         config.model.kwargs = _tuples(frozen.fields | {"frozen": True})
         variables = {"params": frozen.params}
-    elif meta.model:  # a classifier: the arguments of its class
+    elif meta.model:  # a classifier: arguments of its class
         config.model.kwargs = _tuples(meta.model)
     model = build_model(config.model, shape or (1, 1, data.channels or 3))
     classes = meta.class_names or ()
@@ -173,7 +179,11 @@ def _tuples(values: Mapping[str, object]) -> ConfigDict:
 
 
 def refuse_own_parts(config: ConfigDict, name: str) -> None:
-    """Raises UserError if a config names a part that would be imported from outside the package."""
+    """Checks that a config names no part outside this package.
+
+    Raises:
+      UserError: it names one; the message has its key.
+    """
     for path, value in flatten_dict(json.loads(to_json(config))).items():
         is_source = path[0] == "data" and path[-1] in ("source", "eval_source")
         for text in _texts([*path, value]):
@@ -187,6 +197,7 @@ def refuse_own_parts(config: ConfigDict, name: str) -> None:
 
 
 def _texts(value: object) -> list[str]:
+    """All keys and values that are text, in nested mappings and sequences."""
     if isinstance(value, Mapping):
         return [t for item in value.items() for t in _texts(item)]
     if isinstance(value, list | tuple):

@@ -1,6 +1,8 @@
-"""aejax new FOLDER: a small project of one's own, with a part of each common kind in a package, an
-experiment, a study and a test. The files are those of `new_templates/`, where `my_package` stands
-for the name of the package."""
+"""aejax new FOLDER: creates a project with a package of the user's own parts, an experiment, a
+study and a test.
+
+The files are copies of `new_templates/`, with `my_package` replaced by the name of the package.
+"""
 
 import argparse
 import keyword
@@ -18,15 +20,20 @@ NAME = "my_package"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `aejax new`."""
-    parser.add_argument("folder", help="of the project: a new or an empty one")
-    parser.add_argument("--package", help="name of its package; default: that of the folder")
+    parser.add_argument("folder", help="folder of the project: a new or an empty one")
+    parser.add_argument(
+        "--package", help="name of the Python package (default: the name of the folder)"
+    )
 
 
 def package_name(folder: pathlib.Path, given: str | None) -> str:
-    """`given`, or the folder's name as Python can import it ("my-faces 2" -> "my_faces_2").
+    """The name of the package: `given`, or the folder's name as a Python identifier.
 
     Raises:
-      UserError: it is no name of a module, or one that is taken.
+      UserError: not a valid name of a module, or the name of another module.
+
+    >>> package_name(pathlib.Path("My-faces 2"), None)
+    'my_faces_2'
     """
     name = given or re.sub(r"\W+", "_", folder.name.lower()).strip("_")
     hint = "give another by --package"
@@ -38,7 +45,10 @@ def package_name(folder: pathlib.Path, given: str | None) -> str:
 
 
 def new(folder: pathlib.Path, package: str) -> list[pathlib.Path]:
-    """Writes the project; the files, relative to `folder`.
+    """Writes the project.
+
+    Returns:
+      the files, relative to `folder`.
 
     Raises:
       UserError: the folder is not empty, or cannot be written.
@@ -61,7 +71,7 @@ def new(folder: pathlib.Path, package: str) -> list[pathlib.Path]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes the project and says what to do first."""
+    """Writes the project and prints the first command to run in it."""
     folder = pathlib.Path(args.folder)
     package = package_name(folder.absolute(), args.package)
     for path in new(folder, package):

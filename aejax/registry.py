@@ -1,6 +1,9 @@
-"""Names in configs -> objects. Each family's dict stands at the bottom of the module that defines
-its members; a name with a colon ("my_package.models:MyEncoder") is imported instead, so that a
-user's own parts need no registration at all. What each must have: contracts.py."""
+"""Maps names in configs to objects.
+
+Short names are keys of a dict at the end of the module that defines the parts (F_E, LOSSES, ...). A
+name with a colon ("my_package.models:MyEncoder") is imported, so a user's parts need no
+registration. The interfaces are in contracts.py.
+"""
 
 import dataclasses
 import difflib
@@ -17,14 +20,18 @@ from aejax.errors import UserError
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """' (did you mean "x"?)' for the nearest known name, else the list of all names."""
+    """'; did you mean "x"?' with the most similar known name, or the list of all known names.
+
+    >>> did_you_mean("adm", ["adam", "sgd"])
+    '; did you mean "adam"?'
+    """
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f'; did you mean "{near[0]}"?' if near else f"; known: {', '.join(known) or 'none'}"
 
 
-# Renamed parts: (prefix today, an older one that configs and weights may hold). The first match is
-# taken; where a part had several older names, that of 0.1 comes first.
+# Renamed parts: (current prefix, older prefix in configs and weights). The first match counts; if a
+# part had several older names, that of aejax 0.1 comes first.
 RENAMED = (
     ("aejax.generation.spectral:SpectralDecoder", "aejax.generate.vae:SpectralDecoder"),
     ("aejax.generation.spectral:SpectralDecoder", "aejax.generation.vae:SpectralDecoder"),
@@ -39,7 +46,12 @@ RENAMED = (
 
 
 def current_name(name: str) -> str:
-    """Today's dotted name of a part: workdirs, weights and studies may hold an older one."""
+    """The current dotted name of a part, of which run folders, weights and studies may have an
+    older one.
+
+    >>> current_name("aejax.train.prune:pruned")
+    'aejax.training.prune:pruned'
+    """
     for new, old in RENAMED:
         if name.startswith(old):
             return new + name.removeprefix(old)
@@ -47,7 +59,8 @@ def current_name(name: str) -> str:
 
 
 def first_name(name: str) -> str:
-    """The dotted name that a part had in aejax 0.1; hashes are taken of it, so that they stay."""
+    """The dotted name of a part in aejax 0.1. Hashes of configs use it, so that they do not
+    change."""
     for new, old in RENAMED:
         if name.startswith(new):
             return old + name.removeprefix(new)
@@ -55,7 +68,7 @@ def first_name(name: str) -> str:
 
 
 def with_current_names(value: Any) -> Any:
-    """A config as nested dicts and lists, with today's names of parts."""
+    """A config as nested dicts and lists, with the current names of parts."""
     if isinstance(value, Mapping):
         return {k: with_current_names(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -64,9 +77,12 @@ def with_current_names(value: Any) -> Any:
 
 
 def use_current_folder() -> None:
-    """Puts the current folder at the end of `sys.path`: "my_package.parts:Thing" is then found in a
-    package that lies there. Called once, by the command line; last, so that a file called
-    random.py there replaces nothing. The folder of a run is left out: it may be a stranger's."""
+    """Appends the current folder to `sys.path`, so that "my_package.parts:Thing" is found there.
+
+    The command line calls it once. The folder is last, so that a file random.py in it hides no
+    module.
+    Run folders are not added: they may come from a stranger.
+    """
     folder = os.getcwd()
     is_run = os.path.isfile("config.json") and os.path.isdir("checkpoints")
     if folder not in sys.path and not is_run:
@@ -74,20 +90,27 @@ def use_current_folder() -> None:
 
 
 def part_module(text: str) -> str:
-    """The module that "package.module:name" would import, or "package.module:Class:argument" as a
-    data source; "" for any other text. What is not of this form is never imported."""
+    """The module that a text "package.module:name", or "package.module:Class:argument" of a data
+    source, refers to; "" for any other text, which is never imported.
+
+    >>> part_module("my_package.parts:Faces:large"), part_module("dense")
+    ('my_package.parts', '')
+    """
     match = re.fullmatch(r"([A-Za-z_]\w*(?:\.\w+)*):[A-Za-z_]\w*(?::.*)?", text, re.S)
     return match[1] if match else ""
 
 
 def lookup(name: str, table: Mapping[str, object], what: str) -> Any:
-    """The member of `table` called `name`, or the attribute that "package.module:attribute" names.
+    """The object `name`: a member of `table`, or an imported "package.module:attribute".
 
-    A part of the user's own is checked against the contract of its kind (contracts.py).
+    Imported parts are checked against the contract of their kind (contracts.py).
+
+    Args:
+      what: kind of the part, such as "loss".
 
     Raises:
-      UserError: no such member, module or attribute; its module cannot be imported; it does not
-        have the signature of its kind.
+      UserError: no such member, module or attribute; an error while it is imported; or a part that
+        does not fit its contract.
     """
     if name in table:
         return table[name]
@@ -101,11 +124,11 @@ def lookup(name: str, table: Mapping[str, object], what: str) -> Any:
 
 
 def _suggestion(name: str, table: Mapping[str, object]) -> str:
-    """The nearest part of `table`, by its name or its class's, both shown; else all names."""
+    """A hint with the part of `table` whose name or class name is most similar, or all names."""
     classes = {v.__name__: key for key, v in table.items() if inspect.isclass(v)}
     near = difflib.get_close_matches(name, [*table, *classes], n=1, cutoff=0.6)
     if not near:
-        own = 'one of your own is "package.module:name"'
+        own = 'your own: "package.module:name"'
         return f"; known: {', '.join(sorted(table)) or 'none'}; {own}"
     key = classes.get(near[0], near[0])
     part = table[key]
@@ -114,7 +137,7 @@ def _suggestion(name: str, table: Mapping[str, object]) -> str:
 
 
 def imported(name: str, what: str) -> Any:
-    """The attribute that "package.module:attribute" names.
+    """Imports "package.module:attribute".
 
     Raises:
       UserError: no such module or attribute, or an error while the module is imported.
@@ -125,8 +148,8 @@ def imported(name: str, what: str) -> Any:
     except ModuleNotFoundError as e:
         if e.name and (module == e.name or module.startswith(e.name + ".")):
             raise UserError(
-                f'{what} "{name}": no module "{e.name}" in {os.getcwd()} or among what is '
-                "installed; start from the folder that holds it, or install it"
+                f'{what} "{name}": no module "{e.name}" in {os.getcwd()} or among the '
+                "installed packages; start from the folder that has it, or install it"
             ) from e
         raise UserError(
             f'{what} "{name}": {module} needs the module "{e.name}", which is not installed'
@@ -149,8 +172,8 @@ def imported(name: str, what: str) -> Any:
 
 
 def own_line(error: BaseException) -> str:
-    """ "my_package/parts.py line 12" of the innermost frame of an error that is in the user's own
-    code, neither in Python nor in aejax nor in what is installed; "" if there is none."""
+    """File and line of the innermost frame of an error that is in the user's code (not in Python,
+    aejax or installed packages), such as "my_package/parts.py line 12"; "" if there is none."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{os.path.relpath(error.filename)} line {error.lineno}"
     ours = os.path.dirname(os.path.abspath(__file__))
@@ -166,7 +189,7 @@ def own_line(error: BaseException) -> str:
 
 
 def parameters(target: Callable) -> list[str]:
-    """The keyword arguments that `target` (class or function) takes from a config."""
+    """Names of the arguments of a class or function that a config may set."""
     if dataclasses.is_dataclass(target):
         names = [f.name for f in dataclasses.fields(target) if f.init]
     else:
@@ -175,10 +198,10 @@ def parameters(target: Callable) -> list[str]:
 
 
 def build(target: Callable, kwargs: Mapping[str, object], what: str) -> Any:
-    """target(**kwargs); an argument it does not have is the user's error.
+    """target(**kwargs), with errors for the user.
 
     Raises:
-      UserError: unknown argument, or one without a default that is not given.
+      UserError: an unknown argument, or a missing one.
     """
     known = parameters(target)
     for key in kwargs:

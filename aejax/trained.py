@@ -1,4 +1,4 @@
-"""A trained model as something to call: encode, decode, apply, latents, evaluate, save."""
+"""A trained model: encode, decode, apply, latents, evaluate, save."""
 
 import dataclasses
 import functools
@@ -29,26 +29,27 @@ from aejax.training.evaluate import Evaluation, Evaluator
 from aejax.types import Cond, Output, Shape, Variables
 from aejax.weights import Metadata
 
-WHITE = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0}  # of integer images
-BRIGHTEST = 20.0  # float images above it were never divided by their white
+WHITE = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0}  # white of integer images
+BRIGHTEST = 20.0  # float images with larger values are taken for unscaled ones
 
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A model with its variables (the averaged ones where the run kept an average).
+    """A model with its variables: the moving average of the parameters, if the run has one.
 
-    Images are arrays [b, h, w, c]; one image [h, w, c] is taken too and gives one result. Float
-    images are in [0, 1]; uint8 is divided by 255 and uint16 by 65,535; other integers are refused.
-    It can be pickled, deep-copied and called from several threads.
+    Images are arrays [b, h, w, c]; for a single image [h, w, c] the result has no batch axis
+    either. Float images are in [0, 1]; uint8 is divided by 255 and uint16 by 65,535; other integer
+    types are refused. The object can be pickled, deep-copied and used by several threads.
 
     Attributes:
       model: the Flax module.
       variables: its collections, {"params": ..., ...}.
-      config: the whole config that it was trained with.
-      step: how many steps it was trained for.
-      shape: (h, w, c) of the images it was trained on; other sizes pass where the model takes them.
+      config: the config of its training.
+      step: number of training steps.
+      shape: (h, w, c) of the training images; None if unknown. Fully convolutional models take
+        other sizes too.
       class_names: of the labels; () if there are none.
-      name: the run's folder, the shipped name or the file that it was loaded from.
+      name: the run folder, shipped name or file that it was loaded from.
 
     >>> model = aejax.load("runs/digits")
     >>> h = model.encode(images)
@@ -65,13 +66,15 @@ class Trained:
     name: str = ""
 
     def encode(self, x: Float[ArrayLike, "b h w c"], cond: Cond = None) -> Float[Array, "b *h k"]:
-        """h of images.
+        """Codes of images.
 
         Args:
-          cond: what the model is told of each example, such as {"quality": [b]}; None = nothing.
+          x: images, see the class.
+          cond: inputs per example beside x, such as {"quality": [b]}; None = none.
 
         Raises:
-          UserError: images of a type, size or number of channels that the model does not take.
+          UserError: images of a wrong type, size or number of channels, or a model without
+            `encode`.
         """
         self._check("encode", Encodes)
         x, is_single = self._images(x)
@@ -79,7 +82,12 @@ class Trained:
         return h[0] if is_single else h
 
     def decode(self, h: Float[ArrayLike, "b *h k"], cond: Cond = None) -> Float[Array, "b h w c"]:
-        """Images of codes [b, ...], as float in about [0, 1]; one code gives one image."""
+        """Images of codes [b, ...], float32 in about [0, 1], not clipped; of a single code one
+        image.
+
+        Raises:
+          UserError: a model without `decode`.
+        """
         self._check("decode", Decodes)
         h = jnp.asarray(_native(h))
         is_single = h.ndim == self._code_rank - 1
@@ -87,7 +95,7 @@ class Trained:
         return y[0] if is_single else y
 
     def apply(self, x: Float[ArrayLike, "b h w c"], cond: Cond = None) -> Output:
-        """Everything between x and y: h, h_hat, y and the bottleneck's terms.
+        """h, h_hat, y and the terms of the bottleneck, for images x.
 
         Raises:
           UserError: as `encode`.
@@ -104,14 +112,17 @@ class Trained:
         batch: int = 256,
         data_dir: str | None = None,
     ) -> tuple[Float[np.ndarray, "n *h k"], Int[np.ndarray, " n"] | None]:
-        """(h of every image in order, its labels or None).
+        """Codes of all images of a data set, in order.
 
         Args:
-          source: images [n, h, w, c], then there are no labels; or a data source such as
-            "folder:photos"; None = the run's own.
-          split: of the source; "" = all of it, or the run's evaluation split for its own.
-          batch: images at once.
-          data_dir: the data folder; default AEJAX_DATA.
+          source: images [n, h, w, c]; a data source such as "folder:photos"; None = that of the
+            run.
+          split: of the source; "" = the evaluation split of the run, or all of another source.
+          batch: images per batch.
+          data_dir: the data folder; default: AEJAX_DATA.
+
+        Returns:
+          (codes [n, ...], labels [n] or None).
 
         Raises:
           UserError: no such source, or images that the model does not take.
@@ -152,14 +163,14 @@ class Trained:
         examples: int = 0,
         data_dir: str | None = None,
     ) -> Evaluation:
-        """Measures the model on every example of a split.
+        """Evaluates the model on every example of a split.
 
         Args:
-          source: such as "folder:photos"; None = the run's own.
-          split: "" = the run's evaluation split, or all of another source.
-          metrics: names of aejax.metrics.image or "my_module:function"; None = the run's.
-          examples: only the first so many; 0 = all.
-          data_dir: the data folder; default AEJAX_DATA.
+          source: such as "folder:photos"; None = that of the run.
+          split: "" = the evaluation split of the run, or all of another source.
+          metrics: names of aejax.metrics.image or "my_module:function"; None = those of the run.
+          examples: number of examples; 0 = all.
+          data_dir: the data folder; default: AEJAX_DATA.
 
         Raises:
           UserError: no such source or metric, or images that the model does not take.
@@ -169,7 +180,7 @@ class Trained:
     def measure(
         self, pipeline: Pipeline, metrics: Sequence[str] | None = None, examples: int = 0
     ) -> Evaluation:
-        """As `evaluate`, on an evaluation pipeline, which is closed."""
+        """As `evaluate`, on an evaluation pipeline, which is closed afterwards."""
         config = self.config
         evaluator = Evaluator(
             build_objective(config),
@@ -183,19 +194,21 @@ class Trained:
         try:
             return evaluator(self.variables, config.seed, examples)
         except ScopeParamShapeError as e:
-            raise UserError(self._unfit(pipeline.source.shape)) from e
+            raise UserError(self._misfit(pipeline.source.shape)) from e
         finally:
             pipeline.close()
 
     def save(
         self, path: str | os.PathLike, storage: str = "float32", *, sparse: bool = False
     ) -> pathlib.Path:
-        """Writes PATH.safetensors and PATH.json, all that `aejax.load(path)` needs; returns the
-        path of the first.
+        """Writes PATH.safetensors and PATH.json, which `aejax.load(path)` reads.
 
         Args:
-          storage: float32, float16, bfloat16, int8 or int4: see `weights.stored_as`.
-          sparse: kernels that are zero for the most part are stored without their zeros.
+          storage: float32, float16, bfloat16, int8 or int4, see `weights.stored_as`.
+          sparse: store kernels that are mostly zero without their zeros.
+
+        Returns:
+          the path of the .safetensors file.
         """
         path = pathlib.Path(path)
         path = path if path.suffix == ".safetensors" else path.with_name(f"{path.name}.safetensors")
@@ -215,7 +228,7 @@ class Trained:
 
     def __getstate__(self) -> JsonObject:
         state = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return state | {"variables": jax.device_get(self.variables)}  # and nothing compiled
+        return state | {"variables": jax.device_get(self.variables)}  # without compiled functions
 
     def _jit(self, function: Callable) -> Callable:
         return jax.jit(ops.traced_with(self.config.get("ops") or {}, function))
@@ -238,10 +251,10 @@ class Trained:
 
     @property
     def known_shape(self) -> Shape:
-        """`shape`, where nothing can be done without it.
+        """`shape`, if it is known.
 
         Raises:
-          UserError: it is not known.
+          UserError: it is None.
         """
         if self.shape is None:
             raise UserError(f'the size of the images of "{self.name}" is not known')
@@ -249,7 +262,7 @@ class Trained:
 
     @functools.cached_property
     def _code_rank(self) -> int:
-        """Axes of a batch of codes; 0 if the shape of the images is not known."""
+        """Number of axes of a batch of codes; 0 if the shape of the images is unknown."""
         if self.shape is None:
             return 0
         x = jax.ShapeDtypeStruct((1, *self.shape), jnp.float32)
@@ -264,42 +277,45 @@ class Trained:
         try:
             return getattr(self, name)(self.variables, x, cond)
         except ScopeParamShapeError as e:
-            raise UserError(self._unfit(x.shape[1:])) from e
+            raise UserError(self._misfit(x.shape[1:])) from e
         except (TypeError, ValueError) as e:
             if name == "_decode" or self.shape is None or tuple(x.shape[1:]) == tuple(self.shape):
                 raise
-            raise UserError(self._unfit(x.shape[1:])) from e
+            raise UserError(self._misfit(x.shape[1:])) from e
 
-    def _unfit(self, shape: Sequence[int] | None) -> str:
+    def _misfit(self, shape: Sequence[int] | None) -> str:
+        """The error message for images (or codes) of a shape that the model does not take."""
         got = "those" if shape is None else f"{'x'.join(map(str, shape))} values"
-        made_for = (
-            f", which was trained on {'x'.join(map(str, self.shape))} images" if self.shape else ""
-        )
-        return f"{self.name or 'the model'}{made_for}, cannot take {got}; resize or crop them"
+        training = ""
+        if self.shape:
+            training = f", which was trained on {'x'.join(map(str, self.shape))} images"
+        return f"{self.name or 'the model'}{training}, cannot take {got}; resize or crop them"
 
     def _images(self, x: Num[ArrayLike, "*b h w c"]) -> tuple[Float[Array, "b h w c"], bool]:
         """(float32 images [b, h, w, c], whether x was a single one)."""
         x = _native(x)
         channels = self.shape[-1] if self.shape else self.config.data.channels
-        want = f"[b, h, w, {channels or 'c'}] or [h, w, {channels or 'c'}]"
+        layout = f"[b, h, w, {channels or 'c'}] or [h, w, {channels or 'c'}]"
         if x.ndim not in (3, 4):
-            raise UserError(f"images are {want}; got shape {tuple(x.shape)}")
+            raise UserError(f"images are {layout}; got shape {tuple(x.shape)}")
         if channels and x.shape[-1] != channels:
-            first = x.shape[-3] == channels
-            remedy = "move the channels last: np.moveaxis(x, -3, -1)" if first else (
-                "add the axis: x[..., None]" if channels == 1 else "convert them"
-            )  # fmt: skip
-            raise UserError(f"images are {want}; got shape {tuple(x.shape)}; {remedy}")
+            if x.shape[-3] == channels:
+                remedy = "move the channels last: np.moveaxis(x, -3, -1)"
+            else:
+                remedy = "add the axis: x[..., None]" if channels == 1 else "convert them"
+            raise UserError(f"images are {layout}; got shape {tuple(x.shape)}; {remedy}")
         if not jnp.issubdtype(x.dtype, jnp.floating) and x.dtype not in WHITE:
             raise UserError(
-                f"images are float in [0, 1], uint8 or uint16, not {x.dtype}; divide them by their "
-                "white, or convert them"
+                f"images are float in [0, 1], uint8 or uint16, not {x.dtype}; divide them by "
+                "their largest possible value, or convert them"
             )
         if isinstance(x, np.ndarray) and x.dtype.kind == "f" and x.size:
-            top = float(np.abs(x).max())
-            if not top <= BRIGHTEST:
-                fault = f"reach {top:g}" if np.isfinite(top) else "hold NaN or infinite values"
-                raise UserError(f"float images are in [0, 1], these {fault}; divide by their white")
+            largest = float(np.abs(x).max())
+            if not largest <= BRIGHTEST:
+                fault = "have NaN or infinite values"
+                if np.isfinite(largest):
+                    fault = f"reach {largest:g}; divide by the value of white"
+                raise UserError(f"float images are in [0, 1], these {fault}")
         white = WHITE.get(np.dtype(x.dtype))
         x = jnp.asarray(x).astype(jnp.float32)
         x = x / white if white else x
@@ -308,13 +324,14 @@ class Trained:
     def pipeline(
         self, source: str | None = None, split: str = "", data_dir: str | None = None
     ) -> Pipeline:
-        """The evaluation batches of another source or split, or (by default) the run's own."""
+        """The evaluation pipeline of a source and split; by default those of the run. Close it
+        after use."""
         config = self.config.copy_and_resolve_references()
         if source is not None:
             config.data.source, config.data.eval_source, config.data.folds = source, "", ""
             config.data.split = config.data.eval_split = split or "all"
             config.data.crop = 0
-            if self.shape:  # a gray model sees any set in gray
+            if self.shape:  # for example, a gray model gets gray images
                 config.data.channels = self.shape[-1]
         elif split:
             config.data.eval_split, config.data.folds = split, ""
@@ -328,8 +345,8 @@ class Trained:
 
 
 def _native(x: ArrayLike) -> Array | np.ndarray:
-    """x as an array in the machine's order of bytes."""
-    if isinstance(x, jax.Array):  # a traced one, too
+    """x as an array in the byte order of the machine."""
+    if isinstance(x, jax.Array):  # also a traced one
         return x
     x = np.asarray(x)
     return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))

@@ -1,10 +1,12 @@
-"""The symbols of the package, and the structures that its parts exchange.
+"""Types that the parts of the package exchange. Their symbols:
 
-x        an image, float32 [b, h, w, c] in [0, 1]
-x_tilde  the corrupted image that f_E sees
-h        f_E(x_tilde): the code, [b, k] or [b, h', w', k]
-h_hat    h after the bottleneck: noisy, quantised or sampled
-y        f_D(h_hat): the reconstruction, of the shape of x
+    x        an image, float32 [b, h, w, c] in [0, 1]
+    x_tilde  the corrupted image, input of f_E
+    h        f_E(x_tilde): the code, [b, k] or [b, h', w', k]
+    h_hat    h after the bottleneck: noisy, quantised or sampled
+    y        f_D(h_hat): the reconstruction, of the shape of x
+
+docs/reference/glossary.md has further ones.
 """
 
 from collections.abc import Mapping
@@ -14,28 +16,41 @@ import flax.struct
 from jaxtyping import Array, Float, Int, PyTree
 from ml_collections import ConfigDict
 
-Config = ConfigDict | Mapping[str, Any]  # a whole config or a part of one, such as config.model
+Config = ConfigDict | Mapping[str, Any]  # a config or a group of one, such as config.model
 Shape = tuple[int, int, int]  # (height, width, channels) of an example
-Variables = dict[str, PyTree]  # Flax collections: {"params": ..., perhaps "ema": code books, ...}
-Cond = dict[str, Array] | None  # what the model is told of each example: quality, sigma, label
+Variables = dict[str, PyTree]  # Flax collections: {"params": ..., "bottleneck": ..., ...}
+Cond = dict[str, Array] | None  # inputs per example beside x: quality, sigma, label
 Label = Int[Array, " b"] | None  # the class of each example, from 0
 Batch = dict[str, Array]  # {"image": Float[Array, "b h w c"], "label": Int[Array, " b"]}
 
 
 @flax.struct.dataclass
 class Output:
-    """What a model returns. `terms`: per example, nats (kl), bits (rate) or a loss's own unit."""
+    """The result of a model.
+
+    Attributes:
+      h, h_hat: the code before and after the bottleneck.
+      y: the output image, [b, h, w, c].
+      terms: penalties per example, in nats (kl), bits (rate) or another unit.
+      extra: other outputs of f_D, such as parameters of a likelihood.
+    """
 
     h: PyTree
     h_hat: PyTree
     y: Float[Array, "b h w c"]
     terms: dict[str, Float[Array, " b"]] = flax.struct.field(default_factory=dict)
-    extra: dict[str, Array] = flax.struct.field(default_factory=dict)  # likelihood parameters
+    extra: dict[str, Array] = flax.struct.field(default_factory=dict)
 
 
 @flax.struct.dataclass
 class Aux:
-    """What an objective reports beside its loss, all per example."""
+    """The result of an objective beside its loss.
+
+    Attributes:
+      metrics: values to log, per example.
+      collections: updated variable collections of the model, such as running statistics.
+      pictures: images of an evaluation: "x", "y" and others.
+    """
 
     metrics: dict[str, Float[Array, " b"]] = flax.struct.field(default_factory=dict)
     collections: Variables = flax.struct.field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Durations as people write them: "500 steps", "20 epochs", "60000 examples", "5 minutes"."""
+"""Durations in configs: "500 steps", "20 epochs", "60000 examples", "5 minutes"."""
 
 import dataclasses
 import re
@@ -8,11 +8,11 @@ from aejax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Clock:
-    """Turns durations into steps.
+    """Converts durations to steps.
 
-    Args:
-      batch: examples of a step.
-      examples: of an epoch, the whole training set.
+    Attributes:
+      batch: examples per step.
+      examples: examples per epoch, the size of the training set.
 
     >>> Clock(batch=64, examples=1000).steps("2 epochs", "train.length")
     31
@@ -22,10 +22,13 @@ class Clock:
     examples: int
 
     def steps(self, duration: str | int, what: str) -> int:
-        """ "20 epochs", "60000 examples", "500 steps" or a bare number of steps -> steps.
+        """The number of steps of "20 epochs", "60000 examples", "500 steps" or 500.
+
+        Args:
+          what: the key or option with this duration, for the error.
 
         Raises:
-          UserError: not a duration.
+          UserError: not a duration, or one in seconds.
         """
         number, unit = duration_of(duration, what)
         if unit == "epoch":
@@ -38,10 +41,10 @@ class Clock:
 
 
 def duration_of(duration: str | int, what: str) -> tuple[float, str]:
-    """(number, unit) with the unit one of step, epoch, example, second.
+    """(number, unit) of a duration; the unit is step, epoch, example or second.
 
     Args:
-      what: the key or option it is given for, for the message.
+      what: the key or option with this duration, for the error.
 
     Raises:
       UserError: not a duration.

@@ -1,11 +1,14 @@
-"""The quickstart: how much of an image survives in k numbers?
+"""The quickstart: how well do k numbers reconstruct an image?
 
     aejax study experiments/quickstart.py
 
-No download: the digits of scikit-learn (8x8, gray) and the photographs that scikit-image and
-scikit-learn carry (96x96 crops of them, colour). Linear, dense and convolutional f_E and f_D at
-several sizes of h, each beside PCA of the same size. Then, by the weights that ship: a photograph
-at the size of a JPEG, and a noisy one restored, beside the filters. At most 3 minutes on 2 cores.
+Nothing is downloaded: the data are the digits of scikit-learn (8x8, gray) and 96x96 crops of colour
+photographs from scikit-image and scikit-learn. The study compares linear, dense and convolutional
+autoencoders with several sizes of h, and PCA of the same sizes. The report then shows the shipped
+models: a compressed photograph against JPEG of the same size, a denoised one against filters, and
+generated images.
+
+Cost: at most 3 minutes on 2 cores.
 """
 
 from aejax.config import base, flags, part
@@ -34,8 +37,12 @@ SPATIAL = {
 
 
 def get_config(arg: str = ""):
-    """One run of it: "digits" (default) or "photos", which trains on a folder of photographs too;
-    "smoke" for a few seconds."""
+    """The config of one run.
+
+    Args:
+      arg: "digits" (default) or "photos", a config for a folder of photographs too; "smoke"
+        for a few seconds.
+    """
     asked = flags(arg, "digits", "photos", "smoke")
     c = base()
     c.data.batch = 128
@@ -46,14 +53,14 @@ def get_config(arg: str = ""):
     c.eval.metrics = ("psnr", "ssim", "mse")
     if "photos" in asked:
         c.data.source = "bundled:photos"
-        # crops so large that most of h sees no border
+        # large crops, so that the padding affects few positions of h
         c.data.crop = 96
         c.data.batch = 4
         c.model.latent = 12
         c.model.f_E, c.model.f_D = SPATIAL["conv"].values()
         c.optim.lr = 1e-3
         c.train.length = "152 steps"
-        c.eval.crop = 96  # one shape to compile, and any photograph that can be trained on has it
+        c.eval.crop = 96  # one shape to compile; all training photographs are large enough
     else:
         c.data.source = "bundled:digits"
         c.data.holdout = 5
@@ -67,7 +74,7 @@ def get_config(arg: str = ""):
 
 
 def shipped(results, directory):
-    """Sections of the report."""
+    """Sections of the report with the shipped models."""
     from aejax.codec.demo import compressed_photo
     from aejax.denoising.demo import restored_photo
     from aejax.generation.demo import drawn_pictures
@@ -76,7 +83,11 @@ def shipped(results, directory):
 
 
 def get_study(arg: str = ""):
-    """Digits and photographs, or one of them; "smoke" for a few seconds."""
+    """The study.
+
+    Args:
+      arg: "digits" or "photos" for one of them only; "smoke" for a few seconds.
+    """
     asked = flags(arg, "digits", "photos", "smoke")
     smoke, runs = "smoke" in asked, []
     common = "smoke" if smoke else ""

@@ -291,7 +291,7 @@ def test_one_picture_in_every_type_is_the_same_picture(model):
         (np.zeros((2, 8, 8), np.uint8), r"add the axis"),
         (np.zeros((8, 8), np.uint8), r"got shape \(8, 8\)"),
         (np.zeros((2, 9, 8, 1), np.uint8), "trained on 8x8x1 images, cannot take 9x8x1"),
-        (pictures() * 1.0, "divide by their white"),
+        (pictures() * 1.0, "divide by the value of white"),
         (np.full((2, 8, 8, 1), np.nan), "NaN"),
     ],
 )

@@ -1,10 +1,10 @@
-"""Images that are arrays: "arrays:FILE.npy", "arrays:FILE.npz", or NumPy arrays from Python.
+"""Images in arrays: "arrays:FILE.npy", "arrays:FILE.npz", or NumPy arrays passed from Python.
 
 Images are [n, h, w] or [n, h, w, c], channels last: uint8, bool, uint16 (rounded to 8 bits) or
-floats in [0, 1] (times 255, rounded). Labels are integers or text, one for each image.
+floats in [0, 1] (times 255, rounded). Labels are integers or text, one per image.
 
     FILE.npy     images, mapped into memory, not read into it
-    FILE.npz     "images" ("x", "data") and, if there are, "labels" ("y"); or a pair for each split:
+    FILE.npz     "images" ("x", "data") and optionally "labels" ("y"); or a pair for each split:
                  "x_train", "y_train", "x_test", ... or "train_images", "train_labels", ...
 """
 
@@ -19,17 +19,27 @@ from numpy.typing import ArrayLike
 
 from aejax.data.cache import VERSION, hash_of, remembered
 from aejax.data.images import to_uint8 as from_uint16
-from aejax.data.source import Source, holdout_rows, mark, named_split, ordinal, usual_name
+from aejax.data.source import (
+    Source,
+    canonical_split,
+    content_hash,
+    find_split,
+    holdout_rows,
+    ordinal,
+)
 from aejax.errors import UserError
 
 ArrayData = ArrayLike | tuple[ArrayLike, ArrayLike | None]  # images, or (images, labels)
 _IMAGES, _LABELS = ("images", "image", "x", "X", "data"), ("labels", "label", "y", "Y", "targets")
-_CHUNK = 64 << 20  # bytes looked at at a time
+_CHUNK = 64 << 20  # bytes that are hashed at a time
 
 
 @dataclasses.dataclass(kw_only=True)
 class Arrays(Source):
-    """items: rows of `images` ([n, h, w(, c)], in memory) and of `labels` (int32 [n] or None)."""
+    """A source of arrays in memory.
+
+    `items` are rows of `images` [n, h, w(, c)] and of `labels` (int32 [n] or None).
+    """
 
     on_disk: ClassVar[bool] = False
     checked: ClassVar[bool] = True
@@ -44,8 +54,11 @@ class Arrays(Source):
 
 @dataclasses.dataclass(kw_only=True)
 class MappedArrays(Source):
-    """items: rows of the .npy file `path`, which is mapped in the process that reads, and of
-    `labels` (int32 [n] or None)."""
+    """A source of a memory-mapped .npy file.
+
+    `items` are rows of the file `path` and of `labels` (int32 [n] or None). Each process maps the
+    file itself.
+    """
 
     checked: ClassVar[bool] = True
 
@@ -66,7 +79,11 @@ class MappedArrays(Source):
 
 
 def to_uint8(x: np.ndarray) -> np.ndarray:
-    """One image [h, w(, c)] of a kind that `check_images` lets pass, as uint8 [h, w, c]."""
+    """One image [h, w(, c)] of a type that `check_images` accepts, as uint8 [h, w, c].
+
+    >>> to_uint8(np.array([[0.0, 0.5, 1.0]])).ravel()
+    array([  0, 128, 255], dtype=uint8)
+    """
     x = np.asarray(x)
     x = x[..., None] if x.ndim == 2 else x
     if x.dtype == np.uint8:
@@ -79,18 +96,18 @@ def to_uint8(x: np.ndarray) -> np.ndarray:
 
 
 def check_images(x: np.ndarray, name: str) -> None:
-    """That an array's shape and type can be images.
+    """Checks that shape and type of an array are those of images.
 
     Raises:
-      UserError: they cannot; what to do is said.
+      UserError: they are not; the message says how to convert the array.
     """
     if x.ndim not in (3, 4) or not len(x) or 0 in x.shape:
         hint = "; reshape it" if x.ndim == 2 else ""
         raise UserError(f"{name}: images are [n, h, w] or [n, h, w, c], not {x.shape}{hint}")
     if x.ndim == 4 and x.shape[3] not in (1, 2, 3, 4):
-        first = x.shape[1] in (1, 2, 3, 4)
-        hint = "; channels come last: x.transpose(0, 2, 3, 1)" if first else ""
-        raise UserError(f"{name}: {x.shape} has {x.shape[3]} channels; 1 to 4 can be{hint}")
+        channels_first = x.shape[1] in (1, 2, 3, 4)
+        hint = "; channels come last: x.transpose(0, 2, 3, 1)" if channels_first else ""
+        raise UserError(f"{name}: {x.shape} has {x.shape[3]} channels, not 1 to 4{hint}")
     kind = x.dtype.newbyteorder("=")
     if not (kind in (bool, np.uint8, np.uint16) or kind.kind == "f"):
         hint = "; if its values are 0 to 255: x.astype(np.uint8)" if x.dtype.kind in "iu" else ""
@@ -99,13 +116,13 @@ def check_images(x: np.ndarray, name: str) -> None:
         )
 
 
-def scan(x: np.ndarray, name: str) -> list[int]:
-    """A mark of each image (see `Source.marks`); each value is looked at once.
+def hash_images(x: np.ndarray, name: str) -> list[int]:
+    """A hash of each image (see `Source.hashes`); checks the range of floats on the way.
 
     Raises:
       UserError: floats outside [0, 1].
     """
-    marks, step = [], max(1, _CHUNK // max(1, x[0].nbytes))
+    hashes, step = [], max(1, _CHUNK // max(1, x[0].nbytes))
     for first in range(0, len(x), step):
         part = np.ascontiguousarray(x[first : first + step])
         part = part.astype(part.dtype.newbyteorder("="), copy=False)
@@ -114,17 +131,17 @@ def scan(x: np.ndarray, name: str) -> list[int]:
                 f"{name}: floats are images in [0, 1]; there are values from {part.min():.4g} to "
                 f"{part.max():.4g}: scale them"
             )
-        marks += [mark(image.tobytes()) for image in part]
-    return marks
+        hashes += [content_hash(image.tobytes()) for image in part]
+    return hashes
 
 
 def as_labels(
     labels: ArrayLike | None, n: int, name: str
 ) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """int32 [n] and the names of the classes that they number.
+    """Class indices, int32 [n], and the names of the classes; (None, ()) without labels.
 
     Raises:
-      UserError: not one for each image, or not integers or text.
+      UserError: not one label per image, or labels that are neither integers nor text.
     """
     if labels is None:
         return None, ()
@@ -139,54 +156,55 @@ def as_labels(
     return numbers.astype(np.int32), tuple(names)
 
 
-def pair(data: ArrayData) -> tuple[np.ndarray, ArrayLike | None]:
-    """(images, labels or None) of what Python gave: images, or (images, labels).
+def images_and_labels(data: ArrayData) -> tuple[np.ndarray, ArrayLike | None]:
+    """(images, labels or None) of `data`, which is images or (images, labels).
 
     Raises:
-      UserError: neither.
+      UserError: it is neither.
     """
-    given: Any = data  # a pair is told from a list of images by its first axes
-    if isinstance(given, tuple | list) and len(given) == 2 and np.ndim(given[0]) in (3, 4):
-        return np.asarray(given[0]), given[1]
-    if np.ndim(given) in (3, 4):
-        return np.asarray(given), None
+    value: Any = data  # a tuple or list whose first element has 3 or 4 axes is (images, labels)
+    if isinstance(value, tuple | list) and len(value) == 2 and np.ndim(value[0]) in (3, 4):
+        return np.asarray(value[0]), value[1]
+    if np.ndim(value) in (3, 4):
+        return np.asarray(value), None
     raise UserError("data is an array of images [n, h, w, c], or (images, labels)")
 
 
-def of_arrays(
+def from_arrays(
     data: ArrayData,
     split: str = "train",
     holdout: int = 10,
     name: str = "arrays in memory",
     path: Path | None = None,
 ) -> "Arrays | MappedArrays":
-    """A source of NumPy arrays: images, or (images, labels); every `holdout`-th image is the test
-    split.
+    """A source of NumPy arrays. Every `holdout`-th image belongs to the test split.
 
     Args:
-      path: of the .npy file that the images are mapped from.
+      data: images [n, h, w(, c)], or (images, labels [n]).
+      path: the .npy file that the images are mapped from, if they are.
 
     Raises:
-      UserError: they are not such arrays.
+      UserError: shapes, types or values that the module does not take.
 
-    Example:
-      source = of_arrays((x, labels), "train", holdout=10)
+    >>> source = from_arrays((images, np.arange(8) % 2), "train", holdout=4)
+    >>> len(source), source.shape, source.class_names
+    (6, (8, 8, 1), ('0', '1'))
     """
-    images, labels = pair(data)
+    images, labels = images_and_labels(data)
     check_images(images, name)
     numbers, classes = as_labels(labels, len(images), name)
     if path is None:
-        marks = scan(images, name)
+        hashes = hash_images(images, name)
     else:
         stat = path.stat()
         key = hash_of(VERSION, str(path.absolute()), stat.st_size, stat.st_mtime_ns)
         with remembered(f"arrays-{key}") as memory:
-            memory["marks"] = memory.get("marks") or scan(images, name)
-            marks = memory["marks"]
+            memory["marks"] = memory.get("marks") or hash_images(images, name)
+            hashes = memory["marks"]
     rows = holdout_rows(len(images), split, holdout, name)
-    marks = np.array(marks, np.uint64)[rows]
+    hashes = np.array(hashes, np.uint64)[rows]
     c = images.shape[3] if images.ndim == 4 else 1
-    digest = hashlib.sha256(marks.tobytes())
+    digest = hashlib.sha256(hashes.tobytes())
     digest.update(b"" if numbers is None else numbers[rows].tobytes())
     fingerprint = hash_of(digest.hexdigest(), images.shape[1:], classes)
     common: dict[str, Any] = {
@@ -199,7 +217,7 @@ def of_arrays(
         "fingerprint": fingerprint,
         "key": hash_of(VERSION, fingerprint, str(images.dtype)),
         "part": f"every {ordinal(holdout)} held out" if holdout and split != "all" else "all of it",
-        "marks": marks,
+        "hashes": hashes,
         "labels": numbers,
     }
     if path is None:
@@ -207,14 +225,14 @@ def of_arrays(
     return MappedArrays(**common, path=path)
 
 
-MEMORY = "memory:arrays"  # what a config calls the arrays that Python gave
+MEMORY = "memory:arrays"  # data.source of a run that was trained on arrays from Python
 
 
-def open_memory(rest: str, split: str, data_dir: Path | None, holdout: int):
-    """The arrays of another process cannot be had.
+def open_memory(name: str, split: str, data_dir: Path | None, holdout: int):
+    """Opener of `MEMORY`: the arrays are gone with the process that had them.
 
     Raises:
-      UserError: always; it says what to do.
+      UserError: always.
     """
     raise UserError(
         "this run was trained on arrays from Python: give them again, train(..., data=(images, "
@@ -236,7 +254,7 @@ def open_arrays(file: str, split: str, data_dir: Path | None, holdout: int):
     try:
         if path.suffix == ".npy":
             images = np.load(path, mmap_mode="r", allow_pickle=False)
-            return of_arrays(images, split, holdout, name, path), {}
+            return from_arrays(images, split, holdout, name, path), {}
         with np.load(path, allow_pickle=False) as stored:
             arrays = {key: stored[key] for key in stored.files}
     except (ValueError, OSError, EOFError) as e:
@@ -246,24 +264,24 @@ def open_arrays(file: str, split: str, data_dir: Path | None, holdout: int):
 
 
 def _of_npz(arrays: Mapping[str, np.ndarray], split: str, holdout: int, name: str) -> Source:
-    parts = {kind: _find(arrays, kind) for kind in ("train", "val", "test")}
-    parts = {kind: part for kind, part in parts.items() if part}
+    candidates = {kind: _find(arrays, kind) for kind in ("train", "val", "test")}
+    parts = {kind: part for kind, part in candidates.items() if part}
     if not parts:
         whole = _find(arrays, "")
         if whole is None and len(arrays) == 1:
             whole = next(iter(arrays.values())), None
         if whole is None:
             raise UserError(
-                f"{name} has {', '.join(arrays) or 'nothing'}; read are images and labels, or "
-                "x_train, y_train, x_test, y_test"
+                f"{name} has {', '.join(arrays) or 'no arrays'}; expected are images and labels, "
+                "or x_train, y_train, x_test, y_test"
             )
-        return of_arrays(whole, split, holdout, name)
+        return from_arrays(whole, split, holdout, name)
     kind, chosen = "", list(parts)
     if split != "all":
-        kind, held = named_split(split, list(parts), name)
+        kind, held = find_split(split, list(parts), name)
         if held:
-            side = "train" if usual_name(split) == "train" else "test"
-            return of_arrays(parts[kind], side, holdout, name)
+            side = "train" if canonical_split(split) == "train" else "test"
+            return from_arrays(parts[kind], side, holdout, name)
         chosen = [kind]
     labelled = all(labels is not None for _, labels in parts.values())
     try:
@@ -272,13 +290,13 @@ def _of_npz(arrays: Mapping[str, np.ndarray], split: str, holdout: int, name: st
     except ValueError as e:
         raise UserError(f"{name}: its splits cannot be joined: {e}") from e
     classes = as_labels(labels, sum(len(x) for x, _ in parts.values()), name)[1]
-    own = np.concatenate([np.asarray(parts[k][1]) for k in chosen]) if labelled else None
-    source = of_arrays((images, own), "all", 0, name)
-    if labelled:  # classes as the whole file has them
+    chosen_labels = np.concatenate([np.asarray(parts[k][1]) for k in chosen]) if labelled else None
+    source = from_arrays((images, chosen_labels), "all", 0, name)
+    if labelled:  # number the classes of all splits, not of the chosen ones
         numbers = np.array([classes.index(c) for c in source.class_names], np.int32)
         source.labels, source.class_names = numbers[source.labels], classes
     source.part = "all of it" if split == "all" else kind
-    source.rest = {k: [f"{k}[{i}]" for i in range(len(x))] for k, (x, _) in parts.items()
+    source.outside = {k: [f"{k}[{i}]" for i in range(len(x))] for k, (x, _) in parts.items()
                    if k not in chosen}  # fmt: skip
     source.names = [f"{kind}[{i}]" for i in range(len(source))] if split != "all" else source.names
     return source
@@ -287,13 +305,14 @@ def _of_npz(arrays: Mapping[str, np.ndarray], split: str, holdout: int, name: st
 def _find(
     arrays: Mapping[str, np.ndarray], split: str
 ) -> tuple[np.ndarray, np.ndarray | None] | None:
-    """(images, labels or None) by their names in a file; split "": those that name none."""
+    """(images, labels or None) of a split by the names of the arrays; "" = arrays without a split
+    in their name. None if there are no images."""
 
-    def forms(name):
+    def spellings(name):
         return (f"{name}_{split}", f"{split}_{name}") if split else (name,)
 
     def get(names):
-        return next((arrays[f] for n in names for f in forms(n) if f in arrays), None)
+        return next((arrays[f] for n in names for f in spellings(n) if f in arrays), None)
 
     images = get(_IMAGES)
     return None if images is None else (images, get(_LABELS))

@@ -1,8 +1,8 @@
 """Crops, flips and quarter turns of a batch, inside the step.
 
-Which crop and which turn is drawn on the host (pipeline.Draws), as a function of the seed and the
-example's place in the run: cut from a memory map, by a decoding process or on the device, on any
-number of devices, it is the same crop.
+The host draws which crop and which turn (draws.Draws), as a function of the seed and the position
+of the example in the run. So the crop is the same whether it is cut from a memory map, by a
+decoding process or on the device, and on any number of devices.
 """
 
 import jax
@@ -12,7 +12,7 @@ from jaxtyping import Array, Int, UInt8
 
 
 def gather(images: UInt8[Array, "n h w c"], row: Int[Array, " b"]) -> UInt8[Array, "b h w c"]:
-    """Rows of a set that lives on the device."""
+    """The images of these rows, from a data set that is on the device."""
     return jnp.take(images, row, axis=0, mode="clip")
 
 
@@ -22,21 +22,31 @@ def gather_crops(
     corner: Int[Array, "b 2"],
     side: int,
 ) -> UInt8[Array, "b side side c"]:
-    """Squares of a set that lives on the device, without gathering whole images first."""
+    """Square crops from a data set that is on the device, without gathering whole images first.
 
-    def one(i, at):
-        start = (i, at[0], at[1], jnp.zeros_like(i))
+    Args:
+      row: index of the image. corner: top and left of its crop, in pixels. side: in pixels.
+    """
+
+    def crop(i, top_left):
+        start = (i, top_left[0], top_left[1], jnp.zeros_like(i))
         return lax.dynamic_slice(images, start, (1, side, side, images.shape[3]))[0]
 
-    return jax.vmap(one)(row, corner)
+    return jax.vmap(crop)(row, corner)
 
 
 def orient(x: Array, code: Int[Array, " b"]) -> Array:
-    """Turns and mirrors each image [h, w, c] of a batch by its code 0 to 7: 4 transposes, then 2
-    flips top to bottom and 1 flips left to right. So 0, 5, 3, 6 are the quarter turns.
+    """Turns and mirrors square images [b, h, w, c], each by its code 0 to 7.
+
+    The bits of a code: 4 transposes, then 2 flips top to bottom and 1 flips left to right. So
+    0, 5, 3, 6 are the quarter turns.
 
     Raises:
-      ValueError: the images are not square and so cannot be transposed.
+      ValueError: the images are not square.
+
+    >>> x = jax.numpy.arange(4).reshape(1, 2, 2, 1)
+    >>> orient(x, jax.numpy.array([5]))[0, :, :, 0].tolist()
+    [[2, 0], [3, 1]]
     """
     if x.shape[1] != x.shape[2]:
         raise ValueError(f"only square images are turned, not {x.shape[1]} x {x.shape[2]}")
@@ -46,6 +56,6 @@ def orient(x: Array, code: Int[Array, " b"]) -> Array:
     return mirror(x, code[:, 0, 0, 0] & 1)
 
 
-def mirror(x: Array, yes: Int[Array, " b"]) -> Array:
-    """Flips images [b, h, w, c] left to right where `yes`."""
-    return jnp.where(yes[:, None, None, None] != 0, x[:, :, ::-1], x)
+def mirror(x: Array, flip: Int[Array, " b"]) -> Array:
+    """Flips images [b, h, w, c] left to right where `flip` is not 0."""
+    return jnp.where(flip[:, None, None, None] != 0, x[:, :, ::-1], x)

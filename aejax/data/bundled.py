@@ -1,4 +1,8 @@
-"""Sets inside the installed wheels, for a first look: "bundled:digits" and "bundled:photos"."""
+"""Data sets in the wheels of dependencies, for first tries: "bundled:digits", "bundled:photos".
+
+The digits are scikit-learn's 1,797 gray images of 8x8; the photos are colour photographs of many
+sizes. Nothing is downloaded.
+"""
 
 import hashlib
 import importlib.util
@@ -9,7 +13,7 @@ import numpy as np
 
 from aejax.data.arrays import Arrays
 from aejax.data.folder import open_files
-from aejax.data.source import holdout_rows, mark, ordinal
+from aejax.data.source import content_hash, holdout_rows, ordinal
 from aejax.errors import UserError
 from aejax.registry import did_you_mean
 
@@ -33,13 +37,17 @@ _PHOTOS_TEST = {"chelsea.png": "skimage", "coffee.png": "skimage", "flower.jpg":
 
 
 def open_bundled(name: str, split: str, data_dir: Path | None, holdout: int):
-    """(source, {}) of a split of one of the two; see `aejax.data.source.SOURCES`."""
+    """(source, {index: reason of a bad image}) of a split; see `aejax.data.source.SOURCES`.
+
+    Raises:
+      UserError: no such set or split.
+    """
     if name == "photos":
         parts = {"train": _PHOTOS_TRAIN, "test": _PHOTOS_TEST}
         parts["all"] = dict(sorted((parts["train"] | parts["test"]).items()))
         if split not in parts:
             raise UserError(f'bundled:photos has no split "{split}"; it has train, test and all')
-        paths = [_wheel(package, file) for file, package in parts[split].items()]
+        paths = [_path_in_wheel(package, file) for file, package in parts[split].items()]
         paths = [p for p in paths if p.is_file()]
         if not paths:
             raise UserError("bundled:photos: the installed scikit-image carries no photographs")
@@ -63,7 +71,7 @@ def open_bundled(name: str, split: str, data_dir: Path | None, holdout: int):
         class_names=tuple("0123456789"),
         fingerprint=hashlib.sha256(images[rows].tobytes()).hexdigest()[:20],
         part="all of it" if split == "all" else f"every {ordinal(holdout)} held out",
-        marks=np.array([mark(x.tobytes()) for x in images[rows]], np.uint64),
+        hashes=np.array([content_hash(x.tobytes()) for x in images[rows]], np.uint64),
         images=images,
         labels=data.target.astype(np.int32),
     )
@@ -71,7 +79,7 @@ def open_bundled(name: str, split: str, data_dir: Path | None, holdout: int):
     return source, {}
 
 
-def _wheel(package: str, file: str) -> Path:
+def _path_in_wheel(package: str, file: str) -> Path:
     """A data file of an installed package, found without importing the package."""
     spec = importlib.util.find_spec(package)
     folders = spec.submodule_search_locations if spec else None

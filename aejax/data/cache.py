@@ -1,36 +1,29 @@
-"""The cache folder: what was decoded or scanned once is kept there, and may be deleted."""
+"""The cache folder, for decoded images and for scans of data sets. It may be deleted."""
 
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Generator
 from pathlib import Path
 
 from aejax import files
+from aejax.machine.cache import cache_folder
 
-VERSION = "2"  # of what is kept: raise it when a decoded pixel, or its form, may change
-
-
-def cache_dir() -> Path:
-    """Where decoded copies are kept: AEJAX_CACHE, else aejax in the user's cache folder. All in it
-    may be deleted at any time that no run is using it."""
-    if os.environ.get("AEJAX_CACHE"):
-        return Path(os.environ["AEJAX_CACHE"]).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aejax"
+VERSION = "2"  # of the format; raise it when decoded pixels or their layout change
 
 
 @contextlib.contextmanager
 def remembered(name: str) -> Generator[dict]:
-    """A dict kept in the cache folder; a folder that cannot be written only forgets."""
-    path = cache_dir() / f"{name}.json"
+    """A dict that is stored as JSON in the cache folder: empty on the first call, then as the first
+    caller filled it. If the folder cannot be written, it is empty on every call."""
+    path = cache_folder() / f"{name}.json"
     try:
         memory = json.loads(path.read_text())
     except (OSError, ValueError):
         memory = {}
-    known = bool(memory)
+    was_stored = bool(memory)
     yield memory
-    if not known:
+    if not was_stored:
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             files.write_atomically(path, json.dumps(memory))
@@ -38,10 +31,10 @@ def remembered(name: str) -> Generator[dict]:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Generator[None]:
-    """Of two processes of one machine one decodes and the other waits for it."""
+    """Holds an exclusive file lock, so that only one process of this machine decodes a set."""
     try:
         import fcntl
-    except ImportError:  # not a Unix: both decode, the last one's file stays
+    except ImportError:  # not a Unix: both decode, and the later file replaces the other
         yield
         return
     with open(path, "w") as f:
@@ -50,5 +43,5 @@ def locked(path: Path) -> Generator[None]:
 
 
 def hash_of(*parts) -> str:
-    """20 hex digits that differ whenever a part, as JSON, does."""
+    """The first 20 hex digits of the SHA-256 of the parts as JSON."""
     return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:20]

@@ -1,11 +1,12 @@
-"""`aejax data check SOURCE`: what may be wrong with a set, before anything is trained on it.
+"""`aejax data check SOURCE`: finds unreadable and duplicate images before training.
 
-Every picture is decoded. Two are the same if their pixels are; they are nearly the same if their
-gray 32 x 32 thumbnails, as they are or flipped, are correlated by more than `NEAR`: a photograph
-that was compressed, resized, brightened or mirrored. Flat pictures have no such thumbnail.
+Every image is decoded. Two images are duplicates if their pixels are equal, and near duplicates if
+their gray 32 x 32 thumbnails, flipped or not, have a correlation above `NEAR`: a photograph that
+was compressed, resized, brightened or mirrored. Images of nearly one gray value are left out of
+that.
 
-The verdict is "not good", and the exit status 2, if a picture cannot be used or is there twice, if
-one is nearly the same as one of the other split, or if there are no two splits.
+The verdict is "not good", and the exit status 2, if an image cannot be used or is a duplicate, if
+it has a near duplicate in the other split, or if the set has no two splits.
 """
 
 import collections
@@ -20,26 +21,26 @@ from jaxtyping import Float
 from aejax.data import decode, images
 from aejax.data.folder import Files
 from aejax.data.images import BadImage
-from aejax.data.source import Source, mark, open_source, usual_name
+from aejax.data.source import Source, canonical_split, content_hash, open_source
 from aejax.errors import UserError
 
 NEAR = 0.99
 SIDE = 32  # of a thumbnail, in pixels
-MOST = 100_000  # pictures that are compared with each other
-_FLAT = 2.0  # standard deviation, of 255, below which a thumbnail says nothing
-_BLOCK = 1024  # thumbnails compared with all others at once
+MAX_COMPARED = 100_000  # larger sets are not searched for near duplicates
+_FLAT = 2.0  # standard deviation (of 0 to 255) below which a thumbnail is not compared
+_BLOCK = 1024  # thumbnails per matrix product
 
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """What is known of one picture of a set."""
+    """One image of a data set, without its pixels."""
 
     split: str
     name: str
     shape: tuple[int, int]
     mode: str
     label: int
-    pixels: int  # a mark of them
+    pixels: int  # hash of shape and pixels
     thumbnail: np.ndarray | None  # float32 [SIDE * SIDE] of mean 0 and norm 1; None if flat
 
     def __str__(self) -> str:
@@ -51,14 +52,14 @@ Pair = tuple[Picture, Picture]
 
 @dataclasses.dataclass
 class Report:
-    """What was found. `str(report)` is the text that the verb prints.
+    """The result of `check`. `str(report)` is the text that the command prints.
 
     Attributes:
-      line: who is trained and who is tested on, or why there are no two splits.
-      has_splits: whether there are.
-      unusable: (split, name, reason).
-      same, near: pairs of pictures; those of two splits come first.
-      skipped: why the pictures were not compared, if they were not.
+      line: sizes of the splits and the rule that separates them, or why there are no two splits.
+      has_splits: whether the set has two splits.
+      unusable: (split, name, reason) of each image that cannot be decoded.
+      same, near: pairs of duplicates and near duplicates; pairs across splits come first.
+      skipped: why near duplicates were not searched for; "" if they were.
     """
 
     name: str
@@ -73,7 +74,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong. What is nearly the same within one split only is no fault."""
+        """Whether the verdict is "good". Near duplicates within one split do not count."""
         return self.has_splits and not (
             self.unusable or self.same or self.skipped or any(map(_crosses, self.near))
         )
@@ -112,8 +113,8 @@ class Report:
         return ", ".join(filter(None, faults))
 
 
-def _counted(counts: collections.Counter, most: int = 6) -> str:
-    shown = [f"{key} ({n:,})" for key, n in counts.most_common(most)]
+def _counted(counts: collections.Counter, limit: int = 6) -> str:
+    shown = [f"{key} ({n:,})" for key, n in counts.most_common(limit)]
     others = len(counts) - len(shown)
     return ", ".join(shown) + (f" and {others:,} others" if others else "")
 
@@ -137,10 +138,14 @@ def check(
     holdout: int = 10,
     min_size: int = 0,
 ) -> Report:
-    """Looks at every picture of a set; the arguments are those of `open_source`.
+    """Decodes and compares all images of a set. The arguments are those of `open_source`.
 
     Raises:
-      UserError: no such set, or no picture in it that can be used.
+      UserError: no such set, or no image in it can be used.
+
+    >>> report = check("bundled:digits")
+    >>> report.ok, len(report.pictures)
+    (True, 1797)
     """
     options = {"data_dir": data_dir, "holdout": holdout, "min_size": min_size, "on_bad": "skip"}
     parts = {split: open_source(spec, split, **options)}
@@ -149,9 +154,11 @@ def check(
         parts[eval_split] = open_source(spec, eval_split, **options)
     except UserError as e:
         line = str(e)
-    for where in set.intersection(*(set(s.rest) for s in parts.values())):
+    for where in set.intersection(*(set(s.outside) for s in parts.values())):
         if where != "beside":
-            parts[usual_name(where.strip("/"))] = open_source(spec, where.strip("/"), **options)
+            parts[canonical_split(where.strip("/"))] = open_source(
+                spec, where.strip("/"), **options
+            )
     pictures: list[Picture] = []
     unusable = []
     for part, source in parts.items():
@@ -165,10 +172,10 @@ def check(
         counts = [f"{len(s):,} {part}" for part, s in parts.items()]
         how = dict.fromkeys(s.part for s in parts.values())
         line = f"{', '.join(counts)}: {' and '.join(how)}"
-        beside = parts[split].rest.get("beside", ())
+        beside = parts[split].outside.get("beside", ())
         line += f"; {len(beside):,} beside the split folders are not used" if beside else ""
     same = _same(pictures)
-    few = len(pictures) <= MOST
+    is_compared = len(pictures) <= MAX_COMPARED
     return Report(
         name=spec,
         line=line,
@@ -177,15 +184,15 @@ def check(
         unusable=unusable,
         class_names=parts[split].class_names,
         same=same,
-        near=near_pairs(pictures) if few else [],
-        skipped="" if few else f"thumbnails of more than {MOST:,} pictures",
+        near=near_pairs(pictures) if is_compared else [],
+        skipped="" if is_compared else f"thumbnails of more than {MAX_COMPARED:,} pictures",
     )
 
 
 def _pictures(source: Source, split: str) -> Iterator[Picture | str]:
-    """Each picture of a source, or why it cannot be decoded; by threads, in order."""
+    """Each image of a source in order, or the reason why it cannot be decoded; uses threads."""
 
-    def one(i: int) -> Picture | str:
+    def decode_one(i: int) -> Picture | str:
         try:
             if isinstance(source, Files):
                 x, meta = images.read_image(source.items[i][0], name=source.names[i])
@@ -197,17 +204,17 @@ def _pictures(source: Source, split: str) -> Iterator[Picture | str]:
             return e.reason
         except UserError as e:
             return str(e)
-        pixels = mark(repr(x.shape).encode() + x.tobytes())
+        pixels = content_hash(repr(x.shape).encode() + x.tobytes())
         return Picture(split, source.names[i], x.shape[:2], mode, label, pixels, thumbnail(x))
 
     with ThreadPoolExecutor() as pool:
-        for first in range(0, len(source), 256):  # few at a time: results hold no pictures
-            yield from pool.map(one, range(first, min(first + 256, len(source))))
+        for first in range(0, len(source), 256):  # bounds the number of pending results
+            yield from pool.map(decode_one, range(first, min(first + 256, len(source))))
 
 
 def thumbnail(x: np.ndarray) -> Float[np.ndarray, "1024"] | None:
-    """The gray thumbnail of an image, uint8 [h, w, 1 or 3], less its mean and with norm 1; None if
-    the image is flat."""
+    """The gray thumbnail of an image uint8 [h, w, 1 or 3], with mean 0 and norm 1; None if its
+    standard deviation is below `_FLAT`."""
     from PIL import Image
 
     im = Image.fromarray(decode.flatten(x, 1)[..., 0])
@@ -222,7 +229,7 @@ def _crosses(pair: Pair) -> bool:
 
 
 def _same(pictures: Sequence[Picture]) -> list[Pair]:
-    """Each picture that was there before, with the first of its kind."""
+    """(first, duplicate) for every image whose pixels occurred before."""
     first: dict[int, Picture] = {}
     pairs = []
     for picture in pictures:
@@ -233,35 +240,35 @@ def _same(pictures: Sequence[Picture]) -> list[Pair]:
 
 
 def near_pairs(pictures: Sequence[Picture]) -> list[Pair]:
-    """Each picture with the first before it of which the thumbnail, flipped or not, is nearly the
-    same, though not the pixels; and with the first such one of another split."""
-    shown = [p for p in pictures if p.thumbnail is not None]
-    if len(shown) < 2:
+    """Near duplicates that are not duplicates: each image with the first earlier image whose
+    thumbnail matches, and with the first such image of another split."""
+    compared = [p for p in pictures if p.thumbnail is not None]
+    if len(compared) < 2:
         return []
-    thumbnails = [p.thumbnail for p in shown if p.thumbnail is not None]
+    thumbnails = [p.thumbnail for p in compared if p.thumbnail is not None]
     square = np.stack(thumbnails).reshape(-1, SIDE, SIDE)
-    flat = square.reshape(len(shown), -1)
-    pixels = np.array([p.pixels for p in shown], np.uint64)
-    splits = np.unique([p.split for p in shown], return_inverse=True)[1]
-    within, across = np.full(len(shown), -1), np.full(len(shown), -1)
+    flat = square.reshape(len(compared), -1)
+    pixels = np.array([p.pixels for p in compared], np.uint64)
+    splits = np.unique([p.split for p in compared], return_inverse=True)[1]
+    within, across = np.full(len(compared), -1), np.full(len(compared), -1)
     for flipped in (square, square[:, :, ::-1], square[:, ::-1]):
         form = np.ascontiguousarray(flipped).reshape(flat.shape)
         for i, j in _candidates(flipped, square):
             near = np.einsum("pk,pk->p", form[i], flat[j]) > NEAR
             near &= pixels[i] != pixels[j]
-            for first, here in ((within, near), (across, near & (splits[i] != splits[j]))):
-                for a, b in zip(i[here].tolist(), j[here].tolist(), strict=True):
+            for first, matches in ((within, near), (across, near & (splits[i] != splits[j]))):
+                for a, b in zip(i[matches].tolist(), j[matches].tolist(), strict=True):
                     first[b] = a if first[b] < 0 else min(a, first[b])
     pairs = {(int(first[b]), int(b)) for first in (within, across) for b in np.where(first >= 0)[0]}
-    in_order = [(shown[a], shown[b]) for a, b in sorted(pairs)]
+    in_order = [(compared[a], compared[b]) for a, b in sorted(pairs)]
     return sorted(in_order, key=_crosses, reverse=True)
 
 
 def _candidates(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(i, j) with i < j of all thumbnails a[i], b[j] that may be near, and of some that are not.
+    """Index pairs (i, j), i < j, that include all near duplicates a[i], b[j] and some others.
 
-    The means of 4 x 4 pixels, times 4, are an orthogonal projection: they are no further apart than
-    the thumbnails, and 16 times fewer.
+    The means of 4 x 4 pixels, times 4, are an orthogonal projection of the thumbnails to a 16th of
+    their size, so their distance is a lower bound.
     """
     n = len(a)
     p, q = (x.reshape(n, 8, 4, 8, 4).mean((2, 4)).reshape(n, 64) * 4 for x in (a, b))

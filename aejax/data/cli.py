@@ -1,5 +1,10 @@
-"""`aejax data list`: what there is to train on. `aejax data show SOURCE`: a look at it. `aejax data
-check SOURCE`: what may be wrong with it. `aejax data pack SOURCE OUT`: decoded once, for pods."""
+"""The command `aejax data`:
+
+list             data sets on this machine
+show SOURCE      size, classes and splits of a source, and a sheet of its images
+check SOURCE     unreadable and duplicate images (check.py)
+pack SOURCE OUT  decoded crops in array_record files (packed.py)
+"""
 
 import argparse
 import os
@@ -10,36 +15,44 @@ from aejax.cli import Verb
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """`list`, `show SOURCE`, `check SOURCE` and `pack SOURCE OUT`."""
+    """Adds the four subcommands and their arguments."""
     from aejax.data import packed
 
     verbs = parser.add_subparsers(dest="data_verb", required=True, metavar="list|show|check|pack")
-    list_parser = verbs.add_parser("list", help="sources found here")
-    show = verbs.add_parser("show", help="numbers of a source, and some of its images on a sheet")
+    list_parser = verbs.add_parser("list", help="data sets on this machine")
+    show = verbs.add_parser(
+        "show", help="size, classes and splits of a source, and a sheet of its images"
+    )
     check = verbs.add_parser(
-        "check", help="unreadable, small and double pictures, within and across splits; ends 0 or 2"
+        "check", help="find unreadable, too small and duplicate images; exit status 0 or 2"
     )
-    packed.add_arguments(
-        verbs.add_parser("pack", help="decoded crops in array_record files, read by row")
-    )
+    packed.add_arguments(verbs.add_parser("pack", help="write decoded crops to array_record files"))
     for sub in (show, check):
         sub.add_argument("source", help="folder:PATH, tfds:NAME, arrays:FILE, hf:NAME or bundled:*")
-    show.add_argument("-o", "--out", default="sheet.png", help="the sheet (default: sheet.png)")
+    show.add_argument(
+        "-o", "--out", default="sheet.png", help="file of the sheet (default: sheet.png)"
+    )
     files.add_force(show)
     show.add_argument("--split", default="", help="default: all of a folder, train of a TFDS set")
-    show.add_argument("--images", type=int, default=40, help="how many, spread evenly (40)")
+    show.add_argument(
+        "--images", type=int, default=40, help="number of images on the sheet, spread evenly (40)"
+    )
     check.add_argument("--split", default="train", help="as data.split (train)")
     check.add_argument("--eval-split", default="test", help="as data.eval_split (test)")
-    check.add_argument("--min-size", type=int, default=0, help="smallest side, as data.crop")
+    check.add_argument(
+        "--min-size", type=int, default=0, help="smallest allowed side in pixels, as data.crop"
+    )
     for sub in (show, check):
         sub.add_argument("--holdout", type=int, default=10, help="as data.holdout (10)")
-    show.add_argument("--skip-bad", action="store_true", help="leave bad images out, and list them")
+    show.add_argument(
+        "--skip-bad", action="store_true", help="list bad images instead of stopping at them"
+    )
     for sub in (list_parser, show, check):
         sub.add_argument("--data-dir", help="the data folder (default: AEJAX_DATA)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs one of them; 0, or 2 if `check` found something."""
+    """Runs a subcommand; returns 0, or 2 if the verdict of `check` is "not good"."""
     from aejax.data import packed
 
     verbs = {"list": _list, "show": _show, "check": _check, "pack": packed.run_command}
@@ -59,10 +72,10 @@ def _list(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from aejax.data.cache import cache_dir
     from aejax.data.source import open_source
     from aejax.data.tfds import tfds_root
     from aejax.errors import UserError
+    from aejax.machine.cache import cache_folder
 
     table = Table("source", "images", "on disk", "", box=None)
     table.columns[0].no_wrap = True
@@ -81,20 +94,21 @@ def _list(args: argparse.Namespace) -> int:
     console = Console()
     console.print(table)
     console.print(f"\ndata folder: {root or 'none; set AEJAX_DATA or give --data-dir'}")
-    copies = cache_dir() / "decoded"
+    copies = cache_folder() / "decoded"
     if copies.is_dir():
         size = _mib(sum(f.stat().st_size for f in copies.iterdir()))
         console.print(f"decoded copies: {copies}, {size}, may be deleted", soft_wrap=True)
     return 0
 
 
-def _folders(root: Path, not_in: Path):
-    """(path, images, bytes, what) of each folder with images; many side by side are classes."""
+def _folders(root: Path, excluded: Path):
+    """(path, number of images, bytes, note) of each folder with images outside `excluded`. Five or
+    more sibling folders count as classes of their parent."""
     from aejax.data.walk import files_in
 
     sizes_by_folder: dict[Path, list[int]] = {}
     for f in files_in(root):
-        if not f.is_relative_to(not_in) and f.exists():
+        if not f.is_relative_to(excluded) and f.exists():
             sizes_by_folder.setdefault(f.parent.relative_to(root), []).append(f.stat().st_size)
     parents = [p.parent for p in sizes_by_folder]
     for parent in {p for p in parents if parents.count(p) > 4 and p not in sizes_by_folder}:
@@ -108,7 +122,7 @@ def _folders(root: Path, not_in: Path):
 
 
 def _tfds_sets(root: Path):
-    """(name, images per split, bytes, what) of each set prepared under a folder."""
+    """(name, images per split, bytes, note) of each TFDS set that is prepared under a folder."""
     import json
 
     for info in sorted(root.glob("*/**/dataset_info.json")):
@@ -129,7 +143,7 @@ def _tfds_sets(root: Path):
 
 
 def _check_sheet(args: argparse.Namespace) -> None:
-    """Refuses a sheet that would overwrite a file, or be read as a picture of the set."""
+    """Refuses to write the sheet over a file, or into the folder that it shows."""
     from aejax.data.images import SUFFIXES
     from aejax.errors import UserError
 
@@ -175,7 +189,7 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _splits_line(args: argparse.Namespace) -> str:
-    """Who is trained and who is tested on if a config has this source; or why that cannot be."""
+    """The splits of a config with this source in one line, or why there are none."""
     from aejax.config import base
     from aejax.data.splits import open_splits
     from aejax.errors import UserError
@@ -190,13 +204,14 @@ def _splits_line(args: argparse.Namespace) -> str:
 
 
 def contact_sheet(source, rows, side: int = 150, width: int = 8):
-    """A Pillow image of some examples, each with name, size and class under it.
+    """A Pillow image of some examples, each with its name, size and class below it.
 
     Args:
-      source: a data.source.Source; rows: which of its examples.
-      side: of the square each is fitted into, in pixels; small images are enlarged by a whole
-        factor, so that their pixels stay square.
-      width: how many stand side by side.
+      source: a data.source.Source.
+      rows: indices of the examples.
+      side: of the square that each image is fitted into, in pixels. Small images are enlarged by
+        an integer factor without interpolation.
+      width: images per row.
     """
     import numpy as np
     from PIL import Image, ImageDraw, ImageFont

@@ -1,13 +1,16 @@
-"""Arrays of one size and kind from pictures of any: channels, resizing, crops."""
+"""Conversion of decoded images: number of channels, and size."""
 
 import numpy as np
 
 
 def flatten(x: np.ndarray, channels: int = 0) -> np.ndarray:
-    """uint8 [h, w, 1..4] -> [h, w, 1 or 3]: alpha laid over white, gray <-> RGB.
+    """uint8 [h, w, 1..4] -> [h, w, 1 or 3]: composites alpha over white, converts gray <-> RGB.
 
     Args:
-      channels: 1 gray (luma of ITU-R 601), 3 RGB, 0 as stored.
+      channels: 1 = gray (luma of ITU-R BT.601), 3 = RGB, 0 = as stored.
+
+    >>> flatten(np.array([[[255, 0, 0, 255], [0, 0, 0, 0]]], np.uint8)).tolist()
+    [[[255, 0, 0], [255, 255, 255]]]
     """
     if x.shape[2] in (2, 4):
         a = x[..., -1:].astype(np.uint32)
@@ -21,7 +24,7 @@ def flatten(x: np.ndarray, channels: int = 0) -> np.ndarray:
 
 
 def resized_shape(h: int, w: int, size: int | tuple[int, int]) -> tuple[int, int]:
-    """The (h, w) that `resize` gives."""
+    """(h, w) of the result of `resize` for an image of h x w pixels."""
     if not isinstance(size, int):
         return tuple(size)
     scale = size / min(h, w)
@@ -29,10 +32,12 @@ def resized_shape(h: int, w: int, size: int | tuple[int, int]) -> tuple[int, int
 
 
 def resize(x: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
-    """Lanczos. An int is the new short side; (h, w) is filled and what is over is cut evenly off.
+    """Resizes with a Lanczos filter.
 
     Args:
       x: uint8 [h, w, 1 or 3].
+      size: the new short side in pixels; or (h, w), for which the image is first cropped around its
+        centre to that aspect ratio.
 
     >>> resize(photo, 32).shape, resize(photo, (40, 40)).shape
     ((32, 48, 3), (40, 40, 3))

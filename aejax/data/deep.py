@@ -1,7 +1,7 @@
-"""Pictures that Pillow does not hold: 16-bit colour in PNG and PPM, and the TIFF files of science.
+"""Images that Pillow cannot represent: 16-bit colour in PNG and PPM, and scientific TIFF files.
 
-Pillow has no mode for more than 8 bits of colour. TIFF is read by tifffile; where a compression
-needs the package imagecodecs, which is optional, Pillow decodes twice (`twice`).
+Pillow has no mode for more than 8 bits of colour. TIFF is read by tifffile; if its compression
+needs the optional package imagecodecs, Pillow decodes the file twice (`read_16_bits`).
 """
 
 import struct
@@ -11,69 +11,76 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # how a TIFF or BigTIFF file begins
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # first bytes of a TIFF or BigTIFF file
 EXIF_IFD, GPS_IFD = 34665, 34853
-# TIFF tags about a picture rather than its layout: title, camera, software, artist, rating, ...
-DESCRIBES = {269, 270, 271, 272, 282, 283, 285, 296, 305, 306, 315, 316, 18246, 18249, 33432}
-DESCRIBES |= set(range(40091, 40096))
+# TIFF tags that describe the image, not its layout: title, camera, software, artist, rating, ...
+DESCRIPTIVE_TAGS = {269, 270, 271, 272, 282, 283, 285, 296, 305, 306, 315, 316, 18246, 18249, 33432}
+DESCRIPTIVE_TAGS |= set(range(40091, 40096))
 STRIP = 1 << 20  # bytes of samples per strip of a TIFF
 
 
 class Unsupported(Exception):
-    """A picture of a kind that is not read; the text says which, after its name."""
+    """An image of an unsupported kind. The message continues the name of the file."""
 
 
 def to_uint8(x: np.ndarray) -> np.ndarray:
-    """uint16 -> uint8 with rounding: 65535 = 257 * 255, so no value lies between two."""
+    """uint16 -> uint8, rounded: x / 257 (65535 = 257 * 255).
+
+    >>> to_uint8(np.array([0, 128, 129, 65535], np.uint16)).tolist()
+    [0, 0, 1, 255]
+    """
     return ((x.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
-def scaled(x: np.ndarray, top: int) -> np.ndarray:
-    """uint16 samples of which `top` is white, to white at 65535, with rounding."""
-    if top == 65535:
+def scale_to_16_bits(x: np.ndarray, white: int) -> np.ndarray:
+    """Samples from 0 to `white` (at most 65535) as uint16 from 0 to 65535, rounded."""
+    if white == 65535:
         return x.astype(np.uint16)
-    return ((x.astype(np.uint32) * 65535 + top // 2) // top).astype(np.uint16)
+    return ((x.astype(np.uint32) * 65535 + white // 2) // white).astype(np.uint16)
 
 
 # --- reading --------------------------------------------------------------------------------------
 
 
 def raw_mode(im) -> str:
-    """How Pillow will read the samples, e.g. "RGB;16B"; "" if the plugin does not say."""
+    """Pillow's raw mode of the samples, such as "RGB;16B"; "" if the plugin does not tell."""
     args = im.tile[0].args if getattr(im, "tile", None) else ""
     args = args[0] if isinstance(args, tuple) and args else args
     return args if isinstance(args, str) else ""
 
 
-def twice(im, again) -> np.ndarray:
-    """uint16 samples of 16-bit colour, of which Pillow keeps one byte: the high one if told the
-    true byte order, the low one if told the other.
+def read_16_bits(im, same) -> np.ndarray:
+    """uint16 samples of 16-bit colour.
+
+    Pillow keeps one byte of each sample: the high one if it is given the true byte order, the low
+    one if it is given the other. So the file is decoded twice.
 
     Args:
-      im: opened, not loaded; again: the same file, opened once more.
+      im, same: the file, opened twice by Pillow and not loaded yet.
     """
     raw = raw_mode(im)
-    if raw == "LA;16B":  # four bytes a pixel: what RGBA has
-        im._mode = "RGBA"  # Pillow has no public way to say how the bytes are to be read
+    if raw == "LA;16B":  # four bytes per pixel, as in RGBA
+        im._mode = "RGBA"  # Pillow has no public way to reinterpret the bytes
         im.tile = [t._replace(args="RGBA") for t in im.tile]
         x = np.asarray(im)
         return x[..., 0::2].astype(np.uint16) << 8 | x[..., 1::2]
     little = raw.endswith("L") or (raw.endswith("N") and sys.byteorder == "little")
-    other = raw[:-1] + ("B" if little else "L")
-    again.tile = [
-        t._replace(args=other if isinstance(t.args, str) else (other, *t.args[1:]))
-        for t in again.tile
+    swapped = raw[:-1] + ("B" if little else "L")
+    same.tile = [
+        t._replace(args=swapped if isinstance(t.args, str) else (swapped, *t.args[1:]))
+        for t in same.tile
     ]
-    return np.asarray(im).astype(np.uint16) << 8 | np.asarray(again)
+    return np.asarray(im).astype(np.uint16) << 8 | np.asarray(same)
 
 
-def ppm16(im, file: BinaryIO) -> np.ndarray | None:
-    """The samples of a PPM or PGM with more than 8 bits, white at 65535; None of any other."""
+def read_ppm(im, file: BinaryIO) -> np.ndarray | None:
+    """uint16 samples [h, w, c] of a PPM or PGM with more than 8 bits, white at 65535; None for
+    other files."""
     if im.format != "PPM" or im.mode not in ("I", "RGB"):
         return None
     tile = im.tile[0]
-    top = tile.args[1] if isinstance(tile.args, tuple) else 65535 if im.mode == "I" else 255
-    if top < 256:
+    white = tile.args[1] if isinstance(tile.args, tuple) else 65535 if im.mode == "I" else 255
+    if white < 256:
         return None
     shape = (im.height, im.width, 1 if im.mode == "I" else 3)
     file.seek(tile.offset)
@@ -82,32 +89,44 @@ def ppm16(im, file: BinaryIO) -> np.ndarray | None:
         x = np.array(b" ".join(lines).split()[: np.prod(shape)], np.uint32)
     else:
         x = np.frombuffer(file.read(2 * int(np.prod(shape))), ">u2")
-    return scaled(np.minimum(x, top).reshape(shape), top)
+    return scale_to_16_bits(np.minimum(x, white).reshape(shape), white)
 
 
 class Page(NamedTuple):
-    """The first page of a TIFF, as its tags tell it."""
+    """The first page of a TIFF, according to its tags.
 
-    shape: tuple[int, int]  # as stored, before it is turned
+    Attributes:
+      shape: (h, w) as stored, orientation not applied.
+      bits: per sample.
+      kind: "u" unsigned, "i" signed, "f" floating point.
+      samples: per pixel.
+      photometric: TIFF tag 262: 0 white is zero, 1 black is zero, 2 RGB, 3 palette, 5 CMYK, ...
+      planar: whether each channel is stored by itself.
+      extra: type of the first extra sample: 1 premultiplied alpha, 2 alpha, 0 unknown.
+      orientation: 1 to 8, as in EXIF.
+      count: number of pages of the file.
+    """
+
+    shape: tuple[int, int]
     bits: int
-    kind: str  # "u" whole numbers, "i" with sign, "f" floating point
+    kind: str
     samples: int
     photometric: int
     planar: bool
-    extra: int | None  # what the first extra sample is: 1 alpha in the colours, 2 alpha, 0 unknown
+    extra: int | None
     orientation: int
-    count: int  # of pages
+    count: int
 
     @property
     def plain(self) -> bool:
-        """Whether Pillow reads it right: whole numbers of at most 8 bits, not in planes (with alpha
-        it reads those wrongly), unless tifffile leaves them as they are (YCbCr, palettes, Lab)."""
+        """Whether Pillow reads the page correctly: unsigned samples of at most 8 bits, and not
+        planar gray, RGB or CMYK (which Pillow reads wrongly if they have alpha)."""
         in_planes = self.planar and self.photometric in (0, 1, 2, 5)
         return self.bits <= 8 and self.kind == "u" and not in_planes
 
 
 def tiff_page(file: BinaryIO) -> Page | None:
-    """None of what is no TIFF, or one that tifffile cannot parse."""
+    """The first page of a TIFF; None if the file is not a TIFF or tifffile cannot parse it."""
     file.seek(0)
     if file.read(4) not in TIFF:
         return None
@@ -118,10 +137,10 @@ def tiff_page(file: BinaryIO) -> Page | None:
         with _quiet(), tifffile.TiffFile(file) as tif:
             page = tif.pages.first
             count = len(tif.pages)
-            if tif.is_imagej and tif.imagej_metadata:  # many pictures under one tag
+            if tif.is_imagej and tif.imagej_metadata:  # many images, one tag
                 count = max(count, int(tif.imagej_metadata.get("images", 1)))
-            turn = page.tags.valueof(274, 1)
-    except Exception:  # whatever a damaged file does to a parser; Pillow says what is wrong
+            orientation = page.tags.valueof(274, 1)
+    except Exception:  # damaged files raise nearly anything; Pillow's error will say what is wrong
         return None
     bits = page.bitspersample
     return Page(
@@ -132,17 +151,17 @@ def tiff_page(file: BinaryIO) -> Page | None:
         int(page.photometric),
         page.planarconfig == 2 and page.samplesperpixel > 1,
         int(page.extrasamples[0]) if page.extrasamples else None,
-        int(turn) if turn in range(1, 9) else 1,
+        int(orientation) if orientation in range(1, 9) else 1,
         count,
     )
 
 
 def tiff_samples(file: BinaryIO, page: Page) -> np.ndarray | None:
-    """uint8 or uint16 [h, w, c] of a page as stored, not turned: gray or RGB with or without
-    alpha, or CMYK; None if its compression needs imagecodecs.
+    """The samples of a page, uint8 or uint16 [h, w, c], as stored (orientation not applied): gray
+    or RGB with or without alpha, or CMYK. None if the compression needs imagecodecs.
 
     Raises:
-      Unsupported: other samples than that.
+      Unsupported: samples of another kind.
     """
     if page.kind == "f":
         raise Unsupported(
@@ -169,22 +188,25 @@ def tiff_samples(file: BinaryIO, page: Page) -> np.ndarray | None:
     x = np.moveaxis(x, 0, 2) if page.planar else x
     x = x.reshape(*page.shape, page.samples)
     white = 2**page.bits - 1
-    x = scaled(x, white) if page.bits > 8 else (x.astype(np.uint32) * 255 // white).astype(np.uint8)
-    top = np.iinfo(x.dtype).max
+    if page.bits > 8:
+        x = scale_to_16_bits(x, white)
+    else:
+        x = (x.astype(np.uint32) * 255 // white).astype(np.uint8)
+    white = np.iinfo(x.dtype).max
     if page.photometric == 0:  # white is zero
-        x = np.concatenate([top - x[..., :1], x[..., 1:]], 2)
+        x = np.concatenate([white - x[..., :1], x[..., 1:]], 2)
     if page.samples > colours and (page.extra not in (1, 2) or colours == 4):
         x = x[..., :colours]
-    elif page.samples > colours and page.extra == 1:  # colours multiplied by alpha
+    elif page.samples > colours and page.extra == 1:  # premultiplied alpha
         alpha = np.maximum(x[..., -1:].astype(np.float64), 1)
-        colour = np.minimum(np.rint(x[..., :-1] * (top / alpha)), top).astype(x.dtype)
+        colour = np.minimum(np.rint(x[..., :-1] * (white / alpha)), white).astype(x.dtype)
         x = np.concatenate([colour, x[..., -1:]], 2)
     return x
 
 
 def tiff_tags(file: BinaryIO):
-    """All tags of a TIFF's first page, as Pillow's Exif; of a big-endian BigTIFF, which Pillow
-    cannot parse, those without the EXIF block."""
+    """All tags of the first page of a TIFF as Pillow's Exif. For a big-endian BigTIFF, which Pillow
+    cannot parse, descriptive tags without the EXIF block."""
     from PIL import Image
 
     file.seek(0)
@@ -195,30 +217,30 @@ def tiff_tags(file: BinaryIO):
 
         file.seek(0)
         with _quiet(), tifffile.TiffFile(file) as tif:
-            kept = DESCRIBES - {282, 283} | {700, 34675}
+            kept = DESCRIPTIVE_TAGS - {282, 283} | {700, 34675}
             tags.update({t.code: t.value for t in tif.pages.first.tags if t.code in kept})
         return tags
     tags.endian = "<" if head[:2] == b"II" else ">"
     tags.bigtiff = b"+" in head[2:4]
-    place = struct.unpack_from(f"{tags.endian}{'Q' if tags.bigtiff else 'L'}", head,
+    (offset,) = struct.unpack_from(f"{tags.endian}{'Q' if tags.bigtiff else 'L'}", head,
                                8 if tags.bigtiff else 4)  # fmt: skip
-    tags.load_from_fp(file, place[0])
+    tags.load_from_fp(file, offset)
     return tags
 
 
 def _quiet():
-    """tifffile logs what it finds odd; it is said in the error or not at all."""
+    """Turns off the log of tifffile; errors reach the user as exceptions."""
     import contextlib
     import logging
 
     @contextlib.contextmanager
     def quiet():
         log = logging.getLogger("tifffile")
-        was, log.disabled = log.disabled, True
+        before, log.disabled = log.disabled, True
         try:
             yield
         finally:
-            log.disabled = was
+            log.disabled = before
 
     return quiet()
 
@@ -226,20 +248,24 @@ def _quiet():
 # --- writing --------------------------------------------------------------------------------------
 
 
-def png16(x: np.ndarray, icc: bytes | None, exif: bytes | None, xmp: bytes | None) -> bytes:
-    """uint16 [h, w, 1..4] as PNG, which Pillow writes of gray only. Each row takes the filter
-    (none, sub, up, average, Paeth) of least absolute sum, as libpng does."""
+def encode_png(x: np.ndarray, icc: bytes | None, exif: bytes | None, xmp: bytes | None) -> bytes:
+    """uint16 [h, w, 1..4] as PNG; Pillow writes 16 bits of gray only.
+
+    Each row has the filter (none, sub, up, average, Paeth) with the smallest sum of absolute
+    values, as in libpng.
+    """
     h, w, c = x.shape
     row = x.astype(">u2").tobytes()
     row = np.frombuffer(row, np.uint8).reshape(h, w, 2 * c).astype(np.int16)
-    a, b, ab = np.zeros_like(row), np.zeros_like(row), np.zeros_like(row)
-    a[:, 1:], b[1:], ab[1:, 1:] = row[:, :-1], row[:-1], row[:-1, :-1]
-    pa, pb, pc = abs(b - ab), abs(a - ab), abs(a + b - 2 * ab)
-    paeth = np.where((pa <= pb) & (pa <= pc), a, np.where(pb <= pc, b, ab))
-    forms = np.stack([row, row - a, row - b, row - (a + b) // 2, row - paeth]).astype(np.uint8)
-    forms = forms.reshape(5, h, -1)
-    best = abs(forms.view(np.int8).astype(np.int16)).sum(-1, dtype=np.int64).argmin(0)
-    rows = np.concatenate([best[:, None].astype(np.uint8), forms[best, np.arange(h)]], axis=1)
+    # The names of the PNG specification: a = left, b = above, c = above left.
+    a, b, c_ = np.zeros_like(row), np.zeros_like(row), np.zeros_like(row)
+    a[:, 1:], b[1:], c_[1:, 1:] = row[:, :-1], row[:-1], row[:-1, :-1]
+    pa, pb, pc = abs(b - c_), abs(a - c_), abs(a + b - 2 * c_)
+    paeth = np.where((pa <= pb) & (pa <= pc), a, np.where(pb <= pc, b, c_))
+    filtered = np.stack([row, row - a, row - b, row - (a + b) // 2, row - paeth]).astype(np.uint8)
+    filtered = filtered.reshape(5, h, -1)
+    best = abs(filtered.view(np.int8).astype(np.int16)).sum(-1, dtype=np.int64).argmin(0)
+    rows = np.concatenate([best[:, None].astype(np.uint8), filtered[best, np.arange(h)]], axis=1)
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         body = kind + data
@@ -256,9 +282,11 @@ def png16(x: np.ndarray, icc: bytes | None, exif: bytes | None, xmp: bytes | Non
     return out + chunk(b"IDAT", zlib.compress(rows.tobytes(), 7)) + chunk(b"IEND", b"")
 
 
-def tiff(x: np.ndarray, icc: bytes | None, exif: bytes | None, xmp: bytes | None) -> bytes:
-    """uint8 or uint16 [h, w, 1..4] as TIFF: deflate, horizontal differences, and all metadata.
-    Pillow writes no 16-bit colour, and no EXIF with compression; tifffile no EXIF."""
+def encode_tiff(x: np.ndarray, icc: bytes | None, exif: bytes | None, xmp: bytes | None) -> bytes:
+    """uint8 or uint16 [h, w, 1..4] as TIFF with deflate, horizontal differences and all metadata.
+
+    Pillow cannot write 16-bit colour, or EXIF in compressed files; tifffile cannot write EXIF.
+    """
     from PIL import Image
     from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
@@ -267,14 +295,14 @@ def tiff(x: np.ndarray, icc: bytes | None, exif: bytes | None, xmp: bytes | None
     strips = []
     for top in range(0, h, step):
         part = x[top : top + step]
-        rest = part.copy()
-        rest[:, 1:] -= part[:, :-1]
-        strips.append(zlib.compress(rest.astype(x.dtype.newbyteorder("<")).tobytes(), 7))
+        differences = part.copy()
+        differences[:, 1:] -= part[:, :-1]
+        strips.append(zlib.compress(differences.astype(x.dtype.newbyteorder("<")).tobytes(), 7))
     ends = np.cumsum([0, *map(len, strips)])
     tags = ImageFileDirectory_v2(b"II*\0\x08\0\0\0")
     about = Image.Exif()
     about.load(exif or b"")
-    for tag in DESCRIBES & set(about):
+    for tag in DESCRIPTIVE_TAGS & set(about):
         tags[tag] = about[tag]
     for block in (EXIF_IFD, GPS_IFD):
         if values := about.get_ifd(block):
@@ -284,7 +312,7 @@ def tiff(x: np.ndarray, icc: bytes | None, exif: bytes | None, xmp: bytes | None
     tags[273], tags[279] = tuple(map(int, ends[:-1])), tuple(map(len, strips))
     tags[274], tags[284], tags[317] = about.get(274, 1), 1, 2
     if c in (2, 4):
-        tags[338] = 2  # alpha, not multiplied into the colours
+        tags[338] = 2  # alpha, not premultiplied
     for tag, value in ((34675, icc), (700, xmp)):
         if value:
             tags.tagtype[tag] = 7 if tag == 34675 else 1

@@ -1,4 +1,4 @@
-"""Which examples a step has, as a function of (seed, step): orders, crops, turns."""
+"""The random choices of the input pipeline as a function of (seed, step): order, crops, flips."""
 
 import dataclasses
 import functools
@@ -21,18 +21,26 @@ class Reader(Protocol):
 
 
 def _random(seed: int, stream: int, counter: list[int], n: int) -> np.ndarray:
-    """n raw uint64 of a counter-based generator: any part of the stream without the part before.
-    Raw bits, because NumPy promises their values for all its versions to come."""
+    """n raw uint64 of Philox, a counter-based generator, so that any part of the stream can be
+    computed alone. Raw bits, because NumPy guarantees their values across versions."""
     key = np.array([seed % 2**64, stream], np.uint64)
     return np.random.Philox(key=key, counter=np.array(counter, np.uint64)).random_raw(n)
 
 
 @dataclasses.dataclass(frozen=True)
 class Draws:
-    """What the examples of a run are: which image, which corner of it, which way up.
+    """Chooses image, crop and orientation of each example of a run.
 
-    Args:
-      n: images; crop: side of the square crops, 0 = whole images.
+    Examples have a position in the run: step * batch + index in the batch.
+
+    Attributes:
+      n: number of images.
+      crop: side of the square crops in pixels; 0 = whole images.
+      flip, rotate: random left-right flips; random quarter turns.
+
+    >>> draws = Draws(n=5, seed=0)
+    >>> sorted(draws.rows(0, 5).tolist()), sorted(draws.rows(5, 5).tolist())
+    ([0, 1, 2, 3, 4], [0, 1, 2, 3, 4])
     """
 
     n: int
@@ -42,25 +50,27 @@ class Draws:
     rotate: bool = False
 
     def rows(self, start: int, count: int) -> np.ndarray:
-        """int64 [count]: images of places start, start + 1, ... of the run. Every image comes once
-        per epoch, in another order each; nothing is dropped where epochs meet."""
-        place = np.arange(start, start + count)
-        epoch, at = np.divmod(place, self.n)
+        """int64 [count]: images of the positions start, start + 1, ... of the run. Every image
+        occurs once per epoch, in a new order; a batch may contain the end of one epoch and the
+        start of the next."""
+        position = np.arange(start, start + count)
+        epoch, index = np.divmod(position, self.n)
         out = np.empty(count, np.int64)
         for e in np.unique(epoch):
-            out[epoch == e] = self._order(int(e))[at[epoch == e]]
+            out[epoch == e] = self._order(int(e))[index[epoch == e]]
         return out
 
     def _order(self, epoch: int) -> np.ndarray:
         return _permutation(self.n, self.seed, epoch)
 
     def corners(self, start: int, sizes: np.ndarray) -> np.ndarray:
-        """int32 [count, 2], top and left of the crops out of images of `sizes` [count, 2]."""
-        room = sizes.astype(np.int64) - self.crop + 1
-        return (self._uniform(start, len(sizes))[:, :2] * room).astype(np.int32)
+        """int32 [count, 2], top and left of the crops from images of `sizes` [count, 2]."""
+        positions = sizes.astype(np.int64) - self.crop + 1
+        return (self._uniform(start, len(sizes))[:, :2] * positions).astype(np.int32)
 
     def codes(self, start: int, count: int) -> np.ndarray:
-        """int32 [count]: orientations as `augment.orient` takes them (flips alone: 0 or 1)."""
+        """int32 [count]: orientation codes of `augment.orient`; without `rotate` they are 0 or
+        1."""
         u = self._uniform(start, count)
         flips = (u[:, 2] * 2).astype(np.int32) * self.flip
         turns = np.array([0, 5, 3, 6], np.int32)[(u[:, 3] * 4).astype(np.int32)] * self.rotate
@@ -78,10 +88,12 @@ def _permutation(n: int, seed: int, epoch: int) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Batches:
-    """The local batch of each step, read and cut on the host: what workers run.
+    """The local batch of each step, read and cropped on the host; this is what Grain's workers run.
 
-    Args:
-      batch: examples of a step over all processes; low, high: this process's slice of it.
+    Attributes:
+      batch: examples per step over all processes.
+      low, high: slice of the batch that this process reads.
+      start, stop: steps.
     """
 
     reader: Reader
@@ -97,15 +109,16 @@ class Batches:
         return self.stop - self.start
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        """Of step start + index: "image" uint8 [b, h, w, c], "label" and "code" int32 [b]."""
+        """The batch of step start + index: "image" uint8 [b, h, w, c], "label" and "code" int32
+        [b]."""
         first = (self.start + index) * self.batch + self.low
         count = self.high - self.low
         examples = read_rows(self.reader, self.draws.rows(first, count))
         images, side = [x for x, _ in examples], self.draws.crop
         if side:
             corners = self.draws.corners(first, np.array([x.shape[:2] for x in images]))
-            cuts = zip(images, corners, strict=True)
-            images = [x[t : t + side, s : s + side] for x, (t, s) in cuts]
+            pairs = zip(images, corners, strict=True)
+            images = [x[top : top + side, left : left + side] for x, (top, left) in pairs]
         out = {"image": np.stack(images)}
         if self.labels:
             out["label"] = np.array([label for _, label in examples], np.int32)
@@ -115,7 +128,7 @@ class Batches:
 
 
 def read_rows(reader: Reader, rows: np.ndarray) -> list[tuple[np.ndarray, int]]:
-    """Images and labels; decoded by threads, except in a worker, which is one of many already."""
+    """Images and labels of these rows; decoded by threads, except in a worker process."""
     if isinstance(reader, Decoded) or multiprocessing.parent_process() is not None:
         return [reader.read(int(r)) for r in rows]
     return list(_threads().map(reader.read, map(int, rows)))

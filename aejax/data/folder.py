@@ -1,15 +1,15 @@
-"""Folders of pictures ("folder:PATH"), split by folder names or else by every n-th file.
+"""Folders of image files ("folder:PATH"), split by the names of folders or by every n-th file.
 
-Folders called train (training), val (valid, validation) and test (testing), in any case, are its
-splits; the folders below them, or those of a set without splits, are classes:
+Folders named train (training), val (valid, validation) and test (testing), in upper or lower case,
+are splits. The folders below them, or the top folders of a set without splits, are classes:
 
-    train/ and test/ or val/    as they are
-    all three                   data.eval_split chooses; the third is not used
-    one of them alone           every data.holdout-th of its files is the test split
-    test/ (or val/), and other files beside it: those are the training split
-    none of them                every data.holdout-th file is the test split
+    train/ and test/ or val/     these are the splits
+    train/, val/ and test/       data.eval_split chooses one to test on; the third is not used
+    only one of them             every data.holdout-th of its files is the test split
+    test/ or val/ + other files  the other files are the training split
+    none of them                 every data.holdout-th file is the test split
 
-Other files beside train/ are in no split; `Source.rest` names them.
+Other files next to train/ belong to no split; `Source.outside` lists them.
 """
 
 import dataclasses
@@ -26,13 +26,13 @@ from aejax.data.cache import VERSION, hash_of, remembered
 from aejax.data.source import (
     SPLITS,
     Source,
-    head_of,
+    canonical_split,
+    content_hash,
+    find_split,
     holdout_rows,
-    mark,
-    measured,
-    named_split,
     ordinal,
-    usual_name,
+    read_header,
+    set_sizes,
 )
 from aejax.data.walk import files_in
 from aejax.errors import UserError
@@ -40,7 +40,7 @@ from aejax.errors import UserError
 
 @dataclasses.dataclass
 class Files(Source):
-    """items: (path, label)."""
+    """A source of image files; `items` are (path, label)."""
 
     def _decode(self, i, item):
         x, _ = images.read_image(item[0], name=self.names[i], at_least=self.at_least)
@@ -49,11 +49,11 @@ class Files(Source):
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """The pictures of a folder, by what its names say of them.
+    """The image files of a folder, divided by split folder.
 
     Attributes:
-      splits: "train", "val" or "test" -> (name of that folder, its files relative to it).
-      beside: files relative to the root that are in no split folder.
+      splits: "train", "val" or "test" -> (name of the folder, its files relative to it).
+      beside: files that are in no split folder, relative to the root.
     """
 
     root: Path
@@ -62,15 +62,15 @@ class Layout:
 
     @property
     def trains_beside(self) -> bool:
-        """Whether the files beside the split folders are the training split."""
+        """Whether the files outside the split folders are the training split."""
         return bool(self.beside and self.splits) and "train" not in self.splits
 
 
 def read_layout(root: Path) -> Layout:
-    """Lists a folder and its splits.
+    """Lists the image files of a folder and its split folders.
 
     Raises:
-      UserError: no pictures, or names of which it is not clear what they mean.
+      UserError: no images, or ambiguous folder names.
     """
     splits: dict[str, tuple[str, list[str]]] = {}
     for name in sorted(os.listdir(root)):
@@ -87,7 +87,7 @@ def read_layout(root: Path) -> Layout:
     folders = {name for name, _ in splits.values()}
     beside = [n for n in _names(root) if n.split("/")[0] not in folders]
     if not splits and not beside:
-        raise UserError(f"no images in {root}; read are {' '.join(images.READ)}")
+        raise UserError(f"no images in {root}; supported suffixes: {' '.join(images.READ)}")
     if not splits:
         _refuse_deeper_splits(root, beside)
     others = sorted({n.split("/")[0] for n in beside if "/" in n})
@@ -102,24 +102,24 @@ def read_layout(root: Path) -> Layout:
 
 
 def _names(folder: Path) -> list[str]:
-    """Its pictures relative to it, as text in sorted order."""
+    """The image files of a folder, relative to it, sorted as text."""
     return sorted(p.relative_to(folder).as_posix() for p in files_in(folder))
 
 
 def _refuse_deeper_splits(root: Path, names: Sequence[str]) -> None:
-    """Splits below a class or below one more folder would be mixed.
+    """Refuses train and test folders below the top level, which would be mixed.
 
     Raises:
-      UserError: there are some.
+      UserError: there are such folders.
     """
     kinds: dict[str, set[str]] = {}
     for folder in {n.rpartition("/")[0] for n in names}:
         while folder:
-            above, _, last = folder.rpartition("/")
-            if last.lower() in SPLITS:
-                kinds.setdefault(above, set()).add(SPLITS[last.lower()])
-            folder = above
-    mixed = sorted(above for above, there in kinds.items() if "train" in there and len(there) > 1)
+            parent, _, name = folder.rpartition("/")
+            if name.lower() in SPLITS:
+                kinds.setdefault(parent, set()).add(SPLITS[name.lower()])
+            folder = parent
+    mixed = sorted(p for p, splits in kinds.items() if "train" in splits and len(splits) > 1)
     if mixed:
         others = f" and {len(mixed) - 1} more" if len(mixed) > 1 else ""
         raise UserError(
@@ -128,17 +128,18 @@ def _refuse_deeper_splits(root: Path, names: Sequence[str]) -> None:
         )
 
 
-def choose(layout: Layout, split: str, holdout: int) -> tuple[list[str], str, list[str]]:
-    """Which files a split has. Both splits follow from the layout alone, so that no file is in two.
+def files_of_split(layout: Layout, split: str, holdout: int) -> tuple[list[str], str, list[str]]:
+    """The files of a split. They follow from the layout alone, so no file is in two splits.
 
     Args:
-      split: "train", "val", "test" or another name of these, or "all" of them.
+      split: "train", "val", "test" or a synonym of these, or "all".
 
     Returns:
-      (files relative to the root, the part in words, the keys of `Source.rest` that it has).
+      (files relative to the root, `Source.part`, the split folders that these files are from: keys
+      that `Source.outside` does not have).
 
     Raises:
-      UserError: there is no such split.
+      UserError: no such split.
     """
     splits, beside, root = layout.splits, layout.beside, layout.root
     if not splits:
@@ -146,53 +147,57 @@ def choose(layout: Layout, split: str, holdout: int) -> tuple[list[str], str, li
         held = split != "all" and holdout
         words = f"every {ordinal(holdout)} held out" if held else "all of it"
         return [beside[i] for i in kept], words, []
-    there = {kind: [f"{name}/{n}" for n in names] for kind, (name, names) in splits.items()}
+    files = {kind: [f"{name}/{n}" for n in names] for kind, (name, names) in splits.items()}
     places = {kind: f"{name}/" for kind, (name, _) in splits.items()}
     words = dict(places)
     if layout.trains_beside:
         words["train"] = f"what is beside {' and '.join(places.values())}"
-        there["train"], places["train"] = beside, "beside"
+        files["train"], places["train"] = beside, "beside"
     if split == "all":
-        return sum(there.values(), []), "all of it", list(places.values())
-    kind, held = named_split(split, list(there), str(root))
+        return sum(files.values(), []), "all of it", list(places.values())
+    kind, held = find_split(split, list(files), str(root))
     if not held:
-        return there[kind], words[kind], [places[kind]]
-    side = "train" if usual_name(split) == "train" else "test"
+        return files[kind], words[kind], [places[kind]]
+    side = "train" if canonical_split(split) == "train" else "test"
     where = f"{root / splits[kind][0]}, the only split there is,"
-    kept = holdout_rows(len(there[kind]), side, holdout, where)
+    kept = holdout_rows(len(files[kind]), side, holdout, where)
     how = f"every {ordinal(holdout)} of {words[kind]} held out" if holdout else words[kind]
-    return [there[kind][i] for i in kept], how, [places[kind]]
+    return [files[kind][i] for i in kept], how, [places[kind]]
 
 
 def open_folder(path: str, split: str, data_dir: Path | None, holdout: int):
     """(source, {index: reason}) of a split of a folder; see `aejax.data.source.SOURCES`."""
     given = Path(path).expanduser()
-    tried = [p for p in (data_dir and data_dir / given, given) if p]  # an absolute path stays so
+    tried = [
+        p for p in (data_dir and data_dir / given, given) if p
+    ]  # an absolute `given` replaces it
     root = next((p for p in tried if p.is_dir()), None)
     if root is None:
         where = " or ".join(dict.fromkeys(str(p.absolute()) for p in tried))
         raise UserError(f'no folder "{path}": looked for {where}')
     layout = read_layout(root)
-    chosen, words, parts = choose(layout, split, holdout)
+    chosen, words, parts = files_of_split(layout, split, holdout)
     folders = {name for name, _ in layout.splits.values()}
 
-    def inside(name: str) -> str:  # its split folder
+    def without_split(name: str) -> str:
         first, _, below = name.partition("/")
         return below if first in folders else name
 
-    everything = layout.beside if layout.trains_beside or not layout.splits else []
-    everything = everything + [n for _, names in layout.splits.values() for n in names]
-    firsts = {n.split("/")[0] if "/" in n else "" for n in everything}
-    classes = [] if "" in firsts else sorted(firsts)
-    one = len(parts) == 1 and parts != ["beside"]
-    named = [inside(n) if one else n for n in chosen]
+    all_names = layout.beside if layout.trains_beside or not layout.splits else []
+    all_names = all_names + [n for _, names in layout.splits.values() for n in names]
+    top_folders = {n.split("/")[0] if "/" in n else "" for n in all_names}
+    classes = [] if "" in top_folders else sorted(top_folders)
+    is_one_split = len(parts) == 1 and parts != ["beside"]
     source, bad = open_files(
-        [root / n for n in chosen], named, classes, [inside(n).split("/")[0] for n in chosen]
+        [root / n for n in chosen],
+        [without_split(n) if is_one_split else n for n in chosen],
+        classes,
+        [without_split(n).split("/")[0] for n in chosen],
     )
     source.part = words
-    rest = {f"{name}/": names for name, names in layout.splits.values()}
-    rest |= {"beside": layout.beside} if layout.splits and layout.beside else {}
-    source.rest = {where: names for where, names in rest.items() if where not in parts}
+    outside = {f"{name}/": names for name, names in layout.splits.values()}
+    outside |= {"beside": layout.beside} if layout.splits and layout.beside else {}
+    source.outside = {where: names for where, names in outside.items() if where not in parts}
     return source, bad
 
 
@@ -202,31 +207,32 @@ def open_files(
     classes: Sequence[str] = (),
     class_of: Sequence[str] | None = None,
 ) -> tuple[Source, dict[int, str]]:
-    """A source of files, and {index: reason} of those whose header is bad.
+    """A source of image files, and {index: reason} of those whose header cannot be read.
 
     Args:
-      class_of: of each file, if there are classes; -1 is the label of what is not one of them.
+      names: of the images, in errors and captions.
+      class_of: name of the class of each file; the label is -1 if `classes` lacks it.
     """
-    labels = {c: i for i, c in enumerate(classes)}
-    of = [labels.get(c, -1) for c in class_of] if class_of else [-1] * len(paths)
+    indices = {c: i for i, c in enumerate(classes)}
+    labels = [indices.get(c, -1) for c in class_of] if class_of else [-1] * len(paths)
     key = hash_of(VERSION, [(str(p.absolute()), *_stat(p)) for p in paths])
     with remembered(f"files-{key}") as memory:
         if not memory:
             with ThreadPoolExecutor() as pool:
-                memory["marks"] = list(pool.map(_mark, paths))
-                memory["heads"] = list(pool.map(head_of, paths, names))
+                memory["marks"] = list(pool.map(_file_hash, paths))
+                memory["heads"] = list(pool.map(read_header, paths, names))
     source = Files(
         name="",
-        items=list(zip(paths, of, strict=True)),
+        items=list(zip(paths, labels, strict=True)),
         names=names,
         sizes=np.zeros((len(paths), 2), np.int32),
         channels=0,
         class_names=tuple(classes),
         fingerprint=hash_of(names, memory["marks"]),
         key=key,
-        marks=np.array(memory["marks"], np.uint64),
+        hashes=np.array(memory["marks"], np.uint64),
     )
-    return source, measured(source, memory["heads"])
+    return source, set_sizes(source, memory["heads"])
 
 
 def _stat(path: Path) -> tuple[int, int]:
@@ -236,10 +242,10 @@ def _stat(path: Path) -> tuple[int, int]:
         return 0, 0
 
 
-def _mark(path: Path) -> int:
-    """Of all of a file: whatever changes in it, the fingerprint changes."""
+def _file_hash(path: Path) -> int:
+    """Hash of the whole content of a file; of its path and the error if it cannot be read."""
     try:
         with open(path, "rb") as f:
             return int.from_bytes(hashlib.file_digest(f, "sha256").digest()[:8])
     except OSError as e:
-        return mark(f"{path}: {e.errno}".encode())
+        return content_hash(f"{path}: {e.errno}".encode())

@@ -1,11 +1,11 @@
-"""K-fold cross-validation: which examples each fold is tested on, stored in a file for all runs.
+"""K-fold cross-validation: the test examples of each fold, in a file that all runs share.
 
-    write("folds.json", make(60_000, 5))                    by example
-    write("folds.json", make(n, 5, groups=patients))        no group in two folds
+    write("folds.json", make(60_000, 5))                    examples at random
+    write("folds.json", make(n, 5, groups=patients))        each group within one fold
     Study(..., runs=product(named("model", ...), overrides("folds.json")))
 
-The run of a fold is trained on what is not in the fold and measured on what is. The table of a
-study has the mean and the spread over folds, because `data.fold` is one of `Study.repeats`.
+The run of a fold trains on all other examples and is evaluated on the fold. The table of a study
+has mean and standard deviation over folds, because `data.fold` is one of `Study.repeats`.
 """
 
 import dataclasses
@@ -25,9 +25,9 @@ class Folds:
     """A division of a data set.
 
     Attributes:
-      examples: n, the number of examples of the set.
+      examples: n, the number of examples of the data set.
       seed: of the shuffle.
-      folds: k sorted lists of indices, disjoint and together 0 to n - 1.
+      folds: k disjoint sorted lists of indices, whose union is 0 to n - 1.
     """
 
     examples: int
@@ -39,11 +39,12 @@ def make(n: int, k: int, groups: Sequence[Hashable] | None = None, seed: int = 0
     """Splits n examples into k folds of nearly equal size.
 
     Args:
-      groups: the group of each example; a group is never split (whole groups are dealt out, largest
-        first, each to the smallest fold).
+      groups: the group of each example; a group stays in one fold (groups are assigned largest
+        first, each to the smallest fold so far).
 
     Raises:
-      UserError: fewer groups or examples than folds, or not one group for each example.
+      UserError: k is not between 2 and the number of groups or examples, or not one group per
+        example.
 
     Example:
       >>> [len(fold) for fold in make(7, 3).folds]
@@ -62,7 +63,7 @@ def make(n: int, k: int, groups: Sequence[Hashable] | None = None, seed: int = 0
         what = "groups" if groups is not None else "examples"
         raise UserError(f"{k} folds of {len(members)} {what}: 2 to {len(members)} are possible")
     members = [members[i] for i in random.permutation(len(members))]
-    members.sort(key=len, reverse=True)  # stable: equal ones stay shuffled
+    members.sort(key=len, reverse=True)  # stable: groups of equal size stay shuffled
     folds: list[list[int]] = [[] for _ in range(k)]
     if groups is None:
         for i, member in enumerate(members):
@@ -74,17 +75,17 @@ def make(n: int, k: int, groups: Sequence[Hashable] | None = None, seed: int = 0
 
 
 def write(path: str | pathlib.Path, folds: Folds) -> None:
-    """Writes JSON, a line per fold."""
+    """Writes folds as JSON, one line per fold."""
     lines = ",\n  ".join(map(json.dumps, folds.folds))
     head = f'"examples": {folds.examples}, "seed": {folds.seed}'
     files.write_atomically(path, f'{{{head}, "folds": [\n  {lines}\n]}}\n')
 
 
 def read(path: str | pathlib.Path) -> Folds:
-    """The folds in a file of `write`.
+    """Reads a file that `write` wrote.
 
     Raises:
-      UserError: no such file, or folds that overlap or leave examples out.
+      UserError: no such file, or folds that overlap or do not cover all examples.
     """
     try:
         stored = json.loads(pathlib.Path(path).read_text())
@@ -107,10 +108,13 @@ def overrides(path: str | pathlib.Path) -> list[Overrides]:
 
 
 def indices(path: str | pathlib.Path, fold: int, n: int, training: bool) -> np.ndarray:
-    """The examples of a set of n that fold `fold` trains on, or is tested on: int64, sorted.
+    """Sorted int64 indices of the examples that the run of a fold trains on, or is tested on.
+
+    Args:
+      n: number of examples of the data set.
 
     Raises:
-      UserError: the file is of another set, or has no such fold.
+      UserError: the folds are of a set of another size, or there is no such fold.
     """
     stored = read(path)
     if stored.examples != n:

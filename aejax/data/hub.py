@@ -1,7 +1,7 @@
-"""Sets of the Hugging Face hub ("hf:NAME", "hf:NAME:CONFIG") or saved on disk ("hf:FOLDER").
+"""Data sets of the Hugging Face hub ("hf:NAME", "hf:NAME:CONFIG") or on disk ("hf:FOLDER").
 
-They are read by `datasets`, which is an extra: pip install "aejax[hf]". The first column of images
-and, if there is one, of class labels are taken; splits are in the syntax of `datasets`.
+Needs the package `datasets`: pip install "aejax[hf]". The first image column is read and, if there
+is one, the first class label column; splits have the syntax of `datasets`.
 """
 
 import dataclasses
@@ -16,13 +16,13 @@ from aejax.data import images
 from aejax.data.cache import VERSION, hash_of, remembered
 from aejax.data.source import (
     Source,
-    head_of,
+    canonical_split,
+    content_hash,
+    find_split,
     holdout_rows,
-    mark,
-    measured,
-    named_split,
     ordinal,
-    usual_name,
+    read_header,
+    set_sizes,
 )
 from aejax.errors import UserError
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class HubImage(TypedDict):
-    """An image of `datasets` that is not decoded."""
+    """An undecoded image of `datasets`."""
 
     bytes: bytes | None
     path: str | None
@@ -39,7 +39,10 @@ class HubImage(TypedDict):
 
 @dataclasses.dataclass(kw_only=True)
 class HubSource(Source):
-    """items: rows of `table`, a datasets.Dataset whose images are not decoded."""
+    """A source of a datasets.Dataset: `items` are rows of `table`, whose images are not decoded.
+
+    `columns` are the names of the image column and of the label column, if there is one.
+    """
 
     table: "datasets.Dataset"
     columns: tuple[str, str | None] = ("image", None)
@@ -56,30 +59,30 @@ class HubSource(Source):
         return x, -1 if label is None else int(label)
 
 
-def open_hub(rest: str, split: str, data_dir: Path | None, holdout: int):
+def open_hub(spec: str, split: str, data_dir: Path | None, holdout: int):
     """(source, {index: reason}) of a split; see `aejax.data.source.SOURCES`."""
-    name = f"hf:{rest}"
-    tables = _tables(rest, data_dir, name)
+    name = f"hf:{spec}"
+    tables = _tables(spec, data_dir, name)
     if split == "all":
         kind, held, table = "all of it", False, _joined(list(tables.values()), name)
     elif split in tables and len(tables) > 1 or "[" in split or "+" in split:
         kind, held, table = split, False, _sliced(tables, split, name)
     else:
-        kinds = {usual_name(k): k for k in tables}
-        kind, held = named_split(split, list(kinds), name)
+        kinds = {canonical_split(k): k for k in tables}
+        kind, held = find_split(split, list(kinds), name)
         kind, table = kinds[kind], tables[kinds[kind]]
     image, label = _columns(table.features, name)
     table = table.cast_column(image, _datasets().Image(decode=False))
     files = [Path(f["filename"]) for f in table.cache_files]
     stats = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.exists()]
-    # `datasets` has no public name for it, and its documentation tells of it all the same.
+    # `datasets` documents the fingerprint but has no public name for it.
     key = hash_of(VERSION, table._fingerprint, len(table), stats)
     with remembered(f"hub-{key}") as memory:
         if not memory:
             memory["heads"], memory["marks"] = _scan(table, image, name)
-    side = "train" if usual_name(split) == "train" else "test"
+    side = "train" if canonical_split(split) == "train" else "test"
     rows = holdout_rows(len(table), side if held else "all", holdout, name)
-    marks = np.array(memory["marks"], np.uint64)[rows]
+    hashes = np.array(memory["marks"], np.uint64)[rows]
     labels = [] if label is None else [int(v) for v in np.asarray(table[label])[rows]]
     source = HubSource(
         name=name,
@@ -88,14 +91,14 @@ def open_hub(rest: str, split: str, data_dir: Path | None, holdout: int):
         sizes=np.zeros((len(rows), 2), np.int32),
         channels=0,
         class_names=tuple(table.features[label].names) if label else (),
-        fingerprint=hash_of(marks.tolist(), labels),
+        fingerprint=hash_of(hashes.tolist(), labels),
         key=hash_of(key, rows.tolist()),
         part=f"every {ordinal(holdout)} of {kind} held out" if held and holdout else kind,
-        marks=marks,
+        hashes=hashes,
         table=table,
         columns=(image, label),
     )
-    return source, measured(source, [memory["heads"][i] for i in rows])
+    return source, set_sizes(source, [memory["heads"][i] for i in rows])
 
 
 def _datasets() -> ModuleType:
@@ -107,10 +110,10 @@ def _datasets() -> ModuleType:
     return datasets
 
 
-def _tables(rest: str, data_dir: Path | None, name: str) -> Mapping[str, "datasets.Dataset"]:
-    """The set's splits by their names, from the disk if there is such a folder, else the hub."""
+def _tables(spec: str, data_dir: Path | None, name: str) -> Mapping[str, "datasets.Dataset"]:
+    """{split: table} from the disk if there is such a folder, else from the hub."""
     datasets = _datasets()
-    given = Path(rest).expanduser()
+    given = Path(spec).expanduser()
     tried = [p for p in (data_dir and data_dir / given, given) if p]
     saved = ("dataset_dict.json", "dataset_info.json", "state.json")
     folder = next((p for p in tried if any((p / f).is_file() for f in saved)), None)
@@ -118,9 +121,9 @@ def _tables(rest: str, data_dir: Path | None, name: str) -> Mapping[str, "datase
         if folder is not None:
             whole = datasets.load_from_disk(str(folder))
         else:
-            path, _, config = rest.partition(":")
+            path, _, config = spec.partition(":")
             whole = datasets.load_dataset(path, config or None)
-    except Exception as e:  # of the network, of the set's own code, of damaged files
+    except Exception as e:  # network, loading script, damaged files
         what = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
         raise UserError(f"{name} cannot be loaded: {what}") from e
     return dict(whole) if isinstance(whole, Mapping) else {"train": whole}
@@ -134,7 +137,7 @@ def _joined(tables: Sequence["datasets.Dataset"], name: str) -> "datasets.Datase
 
 
 def _sliced(tables: Mapping[str, "datasets.Dataset"], split: str, name: str) -> "datasets.Dataset":
-    """What "train[:90%]" or "train+test" means."""
+    """The table of a split such as "train[:90%]" or "train+test"."""
     lengths = {k: len(t) for k, t in tables.items()}
     try:
         parts = _datasets().ReadInstruction.from_spec(split).to_absolute(lengths)
@@ -164,13 +167,13 @@ def _content(image: HubImage | None) -> bytes | Path:
 
 
 def _scan(table: "datasets.Dataset", column: str, name: str) -> tuple[list, list[int]]:
-    """Headers and marks of all images."""
-    heads, marks = [], []
+    """Header (h, w, c), or the reason why it cannot be read, and hash of every image."""
+    headers, hashes = [], []
     for first in range(0, len(table), 256):
         for image in table[first : first + 256][column]:
             data = _content(image)
-            heads.append(head_of(data, name))
+            headers.append(read_header(data, name))
             if isinstance(data, Path):
                 data = data.read_bytes() if data.is_file() else str(data).encode()
-            marks.append(mark(data))
-    return heads, marks
+            hashes.append(content_hash(data))
+    return headers, hashes

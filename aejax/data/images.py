@@ -1,17 +1,17 @@
-"""Picture files <-> arrays: the only reader and the only writer.
+"""Reads and writes image files; no other module does.
 
-Arrays are [h, w, c], c = 1 gray, 2 gray + alpha, 3 RGB, 4 RGB + alpha, uint8 or uint16. What
-becomes of each kind of file:
+Arrays are uint8 or uint16 [h, w, c]: c = 1 gray, 2 gray + alpha, 3 RGB, 4 RGB + alpha.
 
 - 16 bits per sample (PNG, TIFF, PPM, gray JPEG 2000) stay 16 bits; 9 to 15 are scaled to 16.
-  Colour of more than 8 bits in AVIF and JPEG 2000 is read as 8, which `Meta.notes` says.
-- Floating-point, signed and 32-bit samples are refused: nothing says which value is white.
-- CMYK becomes sRGB by the profile in the file (relative colorimetric, black point compensated),
-  without one by Pillow's formula; Lab becomes sRGB. All other colour stays as it is, with its
-  ICC profile.
-- A turn in EXIF is carried out, and the tags say so.
-- The first frame or page is read; `Meta.notes` says how many there are.
-- ICC profile, EXIF and XMP are kept wherever the format that is written has a place for them.
+  AVIF and JPEG 2000 colour of more than 8 bits is read as 8 bits, with an entry in `Meta.notes`.
+- Floating-point, signed and 32-bit samples are refused: the file does not tell which value is
+  white.
+- CMYK is converted to sRGB by the profile in the file (relative colorimetric, with black point
+  compensation), without a profile by Pillow's formula; Lab is converted to sRGB. Other colours are
+  left as they are and keep their ICC profile.
+- The EXIF orientation is applied and then removed from the metadata.
+- Of several frames or pages the first is read; `Meta.notes` has their number.
+- ICC profile, EXIF and XMP are written to every format that can store them.
 """
 
 import contextlib
@@ -32,22 +32,22 @@ from aejax.data.tags import Meta
 from aejax.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp")  # read and written
-READ = (*SUFFIXES, ".ppm", ".pgm", ".gif", ".jp2")  # those, and what is only read
-DEEP = (".png", ".tif", ".tiff")  # hold 16 bits per sample
-OPAQUE = (".jpg", ".jpeg", ".bmp")  # hold no alpha
-# What Pillow may try, whatever the file is called: no PostScript, no fonts, no network formats.
+READ = (*SUFFIXES, ".ppm", ".pgm", ".gif", ".jp2")  # read only: the last four
+DEEP = (".png", ".tif", ".tiff")  # can store 16 bits per sample
+OPAQUE = (".jpg", ".jpeg", ".bmp")  # cannot store alpha
+# Formats that Pillow may try, whatever the suffix: no PostScript, for example.
 _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000")
 _GRAY = ("1", "L", "LA", "La", "I")
 
 
 class BadImage(UserError):
-    """A picture that cannot be used; `reason` without its name, for lists."""
+    """An image file that cannot be used. `reason` is the message without the name of the file."""
 
     def __init__(self, name: str, reason: str):
         super().__init__(f"{name}: {reason}")
         self.name, self.reason = name, reason
 
-    def __reduce__(self):  # crosses from worker processes
+    def __reduce__(self):  # to be raised in worker processes
         return BadImage, (self.name, self.reason)
 
 
@@ -60,20 +60,22 @@ def read_image(
     name: str | None = None,
     at_least: int = 0,
 ) -> tuple[np.ndarray, Meta]:
-    """The picture in a file (or in the bytes of one), turned upright.
+    """Reads an image file and applies its EXIF orientation.
 
     Args:
-      keep_depth: 16-bit files give uint16; otherwise they are rounded to uint8.
-      name: what to call it in errors; by default the path.
-      at_least: a JPEG may be decoded at a half, a quarter or an eighth of its size, by inverse
-        transforms of fewer coefficients, as long as both sides keep so many pixels; 0 = never.
-        Only if its sides are multiples of 8: in others the last blocks would stretch the picture.
+      source: path of a file, or its content.
+      keep_depth: return uint16 for files with more than 8 bits per sample, instead of rounding to
+        uint8.
+      name: of the image in errors; default: the path.
+      at_least: decode a JPEG at a half, a quarter or an eighth of its size (which is faster) if
+        both sides keep at least this many pixels; 0 = never. Ignored if a side is not a multiple of
+        8, because padding of the last blocks would stretch the image.
 
     Returns:
-      uint8 or uint16 [h, w, c] with alpha if it has any, and its metadata.
+      (uint8 or uint16 [h, w, c], with an alpha channel if the file has one; metadata).
 
     Raises:
-      BadImage: not a picture, damaged, or of a kind that is not read (see the module).
+      BadImage: not an image, damaged, or of an unsupported kind (see the docstring of the module).
       UserError: no such file.
 
     >>> x, meta = read_image("photo.png")
@@ -91,10 +93,10 @@ def read_image(
 
 
 def header(source: str | os.PathLike | bytes, name: str | None = None) -> tuple[int, int, int]:
-    """(h, w, c) of a picture once upright and without alpha, from its first bytes only.
+    """(h, w, c) of the upright image without alpha, from the header of the file.
 
     Raises:
-      BadImage, UserError: as `read_image`, for what the header shows.
+      BadImage, UserError: as `read_image`, as far as the header tells.
 
     >>> header("photo.png")
     (64, 96, 3)
@@ -115,7 +117,7 @@ def header(source: str | os.PathLike | bytes, name: str | None = None) -> tuple[
 
 @contextlib.contextmanager
 def _opened(source: str | os.PathLike | bytes, name: str | None) -> Generator[BinaryIO]:
-    """The file, open; all that is raised inside as BadImage or UserError."""
+    """Opens a file, and raises all errors inside the context as BadImage or UserError."""
     from PIL import Image, UnidentifiedImageError
 
     if name is None:
@@ -152,10 +154,11 @@ def _pillow(file: BinaryIO):
 
 
 def _pillow_knows(file: BinaryIO) -> bool:
+    """Whether Pillow recognises the format of a file."""
     from PIL import UnidentifiedImageError
 
     file.seek(0)
-    if file.read(4) == b"MM\0+":  # big-endian BigTIFF, which it takes for something else
+    if file.read(4) == b"MM\0+":  # big-endian BigTIFF, which Pillow misreads
         return False
     try:
         with _pillow(file):
@@ -165,7 +168,8 @@ def _pillow_knows(file: BinaryIO) -> bool:
 
 
 def _read_tiff(file: BinaryIO, page: deep.Page) -> tuple[np.ndarray, Meta] | None:
-    """A page that Pillow cannot read, or reads wrongly; None if tifffile lacks its compression."""
+    """Reads a page that Pillow cannot read correctly; None if tifffile lacks its compression but
+    Pillow has it."""
     from PIL import Image
 
     x = deep.tiff_samples(file, page)
@@ -180,8 +184,8 @@ def _read_tiff(file: BinaryIO, page: deep.Page) -> tuple[np.ndarray, Meta] | Non
     notes = _page_notes(page)
     mode = ""
     if page.photometric == 5:
-        eight = np.ascontiguousarray(to_uint8(x) if x.dtype == np.uint16 else x)
-        x, note = modes.srgb(Image.frombytes("CMYK", eight.shape[1::-1], eight.tobytes()), icc)
+        cmyk = np.ascontiguousarray(to_uint8(x) if x.dtype == np.uint16 else x)
+        x, note = modes.to_srgb(Image.frombytes("CMYK", cmyk.shape[1::-1], cmyk.tobytes()), icc)
         notes += [note] if note else []
         notes += ["16-bit CMYK is read as 8 bits"] if page.bits > 8 else []
         mode, icc = "CMYK", None
@@ -203,26 +207,26 @@ def _read_pillow(
             im.draft(None, (at_least, at_least))
         mode, info, notes = im.mode, im.info, []
         raw = deep.raw_mode(im)
-        x = deep.ppm16(im, file)
+        x = deep.read_ppm(im, file)
         if x is None and ";16" in raw and not mode.startswith("I") and mode != "CMYK":
-            with _pillow(file) as again:
-                x = deep.twice(im, again)
-            x = modes.with_key(x, info.get("transparency"))
+            with _pillow(file) as same:
+                x = deep.read_16_bits(im, same)
+            x = modes.with_colour_key(x, info.get("transparency"))
         elif x is None:
             x, notes = from_pillow(im)
             if page and page.bits == 12:
-                x = deep.scaled(x, 4095)
+                x = deep.scale_to_16_bits(x, 4095)
             if page and page.photometric == 0 and x.dtype == np.uint16:
-                x = 65535 - x  # Pillow inverts 8 bits only
-        orientation = tags.orientation_of(im)  # only now: asking may load the picture
+                x = 65535 - x  # Pillow inverts 8-bit images only
+        orientation = tags.orientation_of(im)  # only now, as it may load the image
         icc = info.get("icc_profile") if mode not in ("CMYK", "LAB") else None
         exif, xmp = info.get("exif"), info.get("xmp")
         turned = page.orientation if page else orientation
-        if page:  # Pillow has turned it
+        if page:  # Pillow has applied the orientation
             exif = tags.exif_of_tiff(im.getexif())
         elif orientation != 1 or "Raw profile type exif" in info:
             exif = tags.exif_upright(im)
-        exif = tags.prefixed(exif)
+        exif = tags.with_exif_prefix(exif)
         several = _page_notes(page) if page else _frame_notes(im)
         notes = (*several, *notes, *_depth_notes(im, file))
         meta = Meta(mode, icc, exif, tags.xmp_upright(xmp, turned), notes=notes)
@@ -230,10 +234,10 @@ def _read_pillow(
 
 
 def picture_of(im) -> tuple[np.ndarray, Meta]:
-    """A Pillow image in memory, of any mode, as it is meant to be seen: turned as its EXIF says.
+    """A Pillow image of any mode as an array, with its EXIF orientation applied.
 
     Returns:
-      uint8 or uint16 [h, w, c] and its metadata.
+      (uint8 or uint16 [h, w, c], metadata).
 
     Raises:
       Unsupported: floating point, or whole numbers that are not 0 to 65535.
@@ -244,19 +248,21 @@ def picture_of(im) -> tuple[np.ndarray, Meta]:
     exif = im.info.get("exif") if orientation == 1 else tags.exif_upright(im)
     xmp = tags.xmp_upright(im.info.get("xmp"), orientation)
     x = tags.upright(x, orientation)
-    return x, Meta(im.mode, icc, tags.prefixed(exif), xmp, x.shape[2] in (2, 4), tuple(notes))
+    return x, Meta(
+        im.mode, icc, tags.with_exif_prefix(exif), xmp, x.shape[2] in (2, 4), tuple(notes)
+    )
 
 
 def _frame_notes(im) -> list[str]:
     try:
         count = getattr(im, "n_frames", 1)
-    except Exception:  # damage after the first frame
+    except Exception:  # damaged after the first frame
         return []
     return [f"the first of {count} {'pictures' if im.format == 'MPO' else 'frames'}"] * (count > 1)
 
 
 def _depth_notes(im, file: BinaryIO) -> list[str]:
-    """Samples of more than 8 bits of which Pillow keeps 8."""
+    """A note if the samples have more than 8 bits, of which Pillow reads 8."""
     if im.format not in ("AVIF", "JPEG2000") or im.mode.startswith("I"):
         return []
     file.seek(0)
@@ -272,7 +278,7 @@ def _depth_notes(im, file: BinaryIO) -> list[str]:
 
 
 def check_container(path: str | os.PathLike, channels: int) -> None:
-    """Whether a picture of so many channels can be written under this name.
+    """Checks that the format of a file name can store an image of so many channels.
 
     Raises:
       UserError: an unknown suffix, or alpha in a format without it.
@@ -287,19 +293,19 @@ def check_container(path: str | os.PathLike, channels: int) -> None:
 def write_image(
     path: str | os.PathLike, x: np.ndarray, meta: Meta | None = None, quality: int = 95
 ) -> list[str]:
-    """Writes a picture in the format its suffix names; never leaves half a file under that name.
+    """Writes an image file, in the format of its suffix. The file appears when it is complete.
 
     Args:
-      x: uint8 or uint16 [h, w, 1..4] or [h, w]; uint16 is rounded to 8 bits where the format has
-        no more.
-      meta: ICC profile, EXIF and XMP to carry.
+      x: uint8 or uint16 [h, w, 1..4] or [h, w]; uint16 is rounded to uint8 if the format has 8
+        bits.
+      meta: ICC profile, EXIF and XMP to store.
       quality: 1 to 100, for JPEG, WebP and AVIF.
 
     Returns:
-      what the format could not hold, one phrase each, to tell the user.
+      messages for the user about what the format cannot store.
 
     Raises:
-      UserError: an unknown suffix; alpha in JPEG or BMP; a folder that is missing; a full disk.
+      UserError: an unknown suffix; alpha in JPEG or BMP; a missing folder; a full disk.
 
     >>> write_image("copy.jpg", photo)
     []
@@ -314,18 +320,18 @@ def write_image(
     if x.dtype == np.uint16 and suffix not in DEEP:
         x = to_uint8(x)
         notes.append(f"16 bits per sample are reduced to the 8 that {suffix} holds")
-    kept, lost = tags.held(meta, suffix, x.shape[2])
+    kept, lost = tags.storable(meta, suffix, x.shape[2])
     try:
         with files.replacing(path) as part:
             if suffix in (".tif", ".tiff"):
-                part.write_bytes(deep.tiff(x, **kept))
+                part.write_bytes(deep.encode_tiff(x, **kept))
             elif x.dtype == np.uint16:
-                part.write_bytes(deep.png16(x, **kept))
+                part.write_bytes(deep.encode_png(x, **kept))
             else:
                 _write_pillow(part, x, suffix, quality, **kept)
     except OSError as e:
         raise UserError(f"cannot write {path}: {e.strerror or e}") from e
-    except Exception as e:  # an encoder refuses, such as WebP above 16,383 pixels
+    except Exception as e:  # limits of an encoder, such as 16,383 pixels of WebP
         raise UserError(f"cannot write {path}: {e or type(e).__name__}") from e
     return notes + lost
 

@@ -1,4 +1,4 @@
-"""Pillow images of any mode -> arrays [h, w, c], uint8 or uint16."""
+"""Conversion of Pillow images of any mode to arrays [h, w, c], uint8 or uint16."""
 
 import io
 
@@ -8,7 +8,8 @@ from aejax.data.deep import Unsupported
 
 
 def from_pillow(im) -> tuple[np.ndarray, list[str]]:
-    """A Pillow image of any mode as uint8 or uint16 [h, w, c], not turned, and notes.
+    """A Pillow image as uint8 or uint16 [h, w, 1..4] as stored (EXIF orientation not applied), and
+    notes for the user.
 
     Raises:
       Unsupported: floating point, or whole numbers that are not 0 to 65535.
@@ -16,7 +17,7 @@ def from_pillow(im) -> tuple[np.ndarray, list[str]]:
     notes: list[str] = []
     if im.mode.startswith("I;16"):
         x = np.asarray(im).astype(np.uint16)[..., None]
-        return with_key(x, im.info.get("transparency")), notes
+        return with_colour_key(x, im.info.get("transparency")), notes
     if im.mode == "I":
         x = np.asarray(im)[..., None]
         if x.size and (x.min() < 0 or x.max() > 65535):
@@ -27,7 +28,7 @@ def from_pillow(im) -> tuple[np.ndarray, list[str]]:
             "has floating-point samples; 8 and 16 bits are read: scale it to whole numbers first"
         )
     if im.mode in ("CMYK", "LAB"):
-        x, note = srgb(im, im.info.get("icc_profile"))
+        x, note = to_srgb(im, im.info.get("icc_profile"))
         return x, [note] if note else []
     if im.mode == "1":
         im = im.convert("L")
@@ -43,16 +44,24 @@ def from_pillow(im) -> tuple[np.ndarray, list[str]]:
     return (x[..., None] if x.ndim == 2 else x), notes
 
 
-def with_key(x: np.ndarray, key: int | tuple[int, ...] | None) -> np.ndarray:
-    """uint16 with the alpha that a PNG's transparent colour means, if it has one."""
+def with_colour_key(x: np.ndarray, key: int | tuple[int, ...] | None) -> np.ndarray:
+    """uint16 [h, w, c] with an alpha channel for the transparent colour of a PNG, if it has one."""
     if key is None or x.shape[2] in (2, 4):
         return x
-    clear = (x == np.array(key, np.uint16)).all(2, keepdims=True)
-    return np.concatenate([x, np.where(clear, 0, 65535).astype(np.uint16)], 2)
+    is_clear = (x == np.array(key, np.uint16)).all(2, keepdims=True)
+    return np.concatenate([x, np.where(is_clear, 0, 65535).astype(np.uint16)], 2)
 
 
-def srgb(im, icc: bytes | None) -> tuple[np.ndarray, str]:
-    """CMYK (by its profile) or Lab as sRGB uint8 [h, w, 3], and a note if it was by formula."""
+def to_srgb(im, icc: bytes | None) -> tuple[np.ndarray, str]:
+    """A CMYK or Lab image as sRGB uint8 [h, w, 3], and a note if its profile could not be used
+    (then Pillow's formula converts it).
+
+    Args:
+      icc: profile of a CMYK image.
+
+    Raises:
+      Unsupported: a Lab image that cannot be converted.
+    """
     from PIL import ImageCms
 
     try:
@@ -60,11 +69,11 @@ def srgb(im, icc: bytes | None) -> tuple[np.ndarray, str]:
             profile = ImageCms.createProfile("LAB")
         else:
             profile = ImageCms.ImageCmsProfile(io.BytesIO(icc or b""))
-        made = ImageCms.profileToProfile(
+        converted = ImageCms.profileToProfile(
             im, profile, ImageCms.createProfile("sRGB"), ImageCms.Intent.RELATIVE_COLORIMETRIC,
             "RGB", flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
         )  # fmt: skip
-        return np.asarray(made), ""
+        return np.asarray(converted), ""
     except (ImageCms.PyCMSError, OSError) as e:
         if im.mode == "LAB":
             raise Unsupported(f"is a Lab picture that cannot be converted ({e})") from e

@@ -1,5 +1,7 @@
-"""A data source of the user's own, "package.module:Class" or "package.module:Class:argument"; what
-it must have is said once, in `aejax.contracts.Source`."""
+"""A user's own data source, "package.module:Class" or "package.module:Class:argument".
+
+Its interface is `aejax.contracts.Source`.
+"""
 
 import dataclasses
 import hashlib
@@ -10,14 +12,14 @@ from typing import ClassVar
 import numpy as np
 
 from aejax.contracts import Examples
-from aejax.data.source import Source, mark
+from aejax.data.source import Source, content_hash
 from aejax.errors import UserError
 from aejax.registry import lookup
 
 
 @dataclasses.dataclass
 class OwnItems:
-    """The user's examples as (uint8 [h, w, c], label) by index, each checked as it is read."""
+    """A user's examples as (uint8 [h, w, c], label) by index. Each is checked when it is read."""
 
     spec: str
     examples: Examples
@@ -36,7 +38,7 @@ class OwnItems:
         return image, int(example.get("label", -1))
 
     def _misfit(self, i: int, got: str) -> UserError:
-        from aejax.contracts import words  # knows JAX, which a process that reads does not need
+        from aejax.contracts import words  # imports JAX, which reading processes do not need
 
         return UserError(
             f'data source "{self.spec}": example {i} is {got}, not {{"image": uint8 [h, w, c], c 1 '
@@ -45,12 +47,12 @@ class OwnItems:
 
 
 def open_own(spec: str, split: str) -> tuple[OwnItems, dict]:
-    """The examples of a source, and their sizes, channels, fingerprint and class names.
+    """The examples of a source, and a dict with sizes, channels, fingerprint and class names.
 
-    Where the source does not tell sizes, channels and fingerprint, every image is read once.
+    If the source has no `sizes`, `channels` and `fingerprint`, every image is read once.
 
     Raises:
-      UserError: no such class, or it does not fit contracts.Source.
+      UserError: no such class, or it does not have the interface contracts.Source.
     """
     from aejax.contracts import words
 
@@ -84,23 +86,23 @@ def open_own(spec: str, split: str) -> tuple[OwnItems, dict]:
             "sizes": sizes, "channels": int(channels), "fingerprint": str(fingerprint)
         }  # fmt: skip
     sizes, channels, digest = np.zeros((len(items), 2), np.int32), 1, hashlib.sha256()
-    marks = np.zeros(len(items), np.uint64)
+    hashes = np.zeros(len(items), np.uint64)
     for i in range(len(items)):
         image, label = items[i]
         sizes[i], channels = image.shape[:2], max(channels, image.shape[2])
         digest.update(f"{image.shape} {label}".encode())
         content = np.ascontiguousarray(image).tobytes()
         digest.update(content)
-        marks[i] = mark(content)
+        hashes[i] = content_hash(content)
     return items, about | {
         "sizes": sizes, "channels": channels, "fingerprint": digest.hexdigest()[:20],
-        "marks": marks,
+        "hashes": hashes,
     }  # fmt: skip
 
 
 @dataclasses.dataclass(kw_only=True)
 class OwnSource(Source):
-    """items: indices into `examples`."""
+    """A source of a user's examples: `items` are indices into `examples`."""
 
     on_disk: ClassVar[bool] = False
 

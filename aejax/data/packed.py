@@ -1,12 +1,12 @@
-"""Decoded square crops in array_record files: read at the speed of the disk, by row, on any host.
+"""Decoded square crops in array_record files, which need no decoding and are read by row.
 
     aejax data pack folder:imagenet/train packs/imagenet --size 256 --split all --as train
     aejax train ... --config.data.source=packed:packs/imagenet
 
-A record is 12 bytes (height, width as uint16, channels as uint16, two of padding, label as int32,
-little-endian) and the uint8 pixels, row by row, uncompressed; a picture was shrunk so that the
-square just fills (Lanczos) and cut evenly. SPLIT.json beside SPLIT-00000-of-00004.array_record says
-what is in them. Only array_record is needed to read it.
+A record is a header of 12 bytes, little-endian (height, width and channels as uint16, two bytes of
+padding, label as int32), and the uncompressed uint8 pixels, row by row. The images were resized so
+that the short side fits (Lanczos) and cropped around their centre. SPLIT.json describes the files
+SPLIT-00000-of-00004.array_record. Reading needs the package array_record only.
 """
 
 import argparse
@@ -21,19 +21,19 @@ from pathlib import Path
 import numpy as np
 
 from aejax.data.cache import hash_of
-from aejax.data.source import Source, open_source, usual_name
+from aejax.data.source import Source, canonical_split, open_source
 from aejax.errors import UserError
 from aejax.files import JsonObject
 from aejax.registry import did_you_mean
 
 HEADER = struct.Struct("<HHHxxi")
-FILE_BYTES = 1 << 30  # more are several files, which can be copied side by side
-AHEAD = 64  # pictures decoded before they are written
+FILE_BYTES = 1 << 30  # size of a file, roughly: larger sets have several, to be copied in parallel
+AHEAD = 64  # images that are decoded ahead of the writer
 
 
 @dataclasses.dataclass
 class Packed(Source):
-    """items: rows over all `files`, in order."""
+    """A source of packed files: `items` are row numbers over all `files`, in order."""
 
     files: Sequence[str] = ()
 
@@ -63,10 +63,10 @@ def open_packed(path: str, split: str, data_dir: Path | None, holdout: int):
     if folder is None:
         where = " or ".join(str(p.absolute()) for p in tried)
         raise UserError(f'no folder "{path}": looked for {where}; aejax data pack makes one')
-    there = sorted(p.stem for p in folder.glob("*.json"))
-    name = next((s for s in (split, usual_name(split)) if s in there), None)
+    available = sorted(p.stem for p in folder.glob("*.json"))
+    name = next((s for s in (split, canonical_split(split)) if s in available), None)
     if name is None:
-        raise UserError(f'packed:{path} has no split "{split}"{did_you_mean(split, there)}')
+        raise UserError(f'packed:{path} has no split "{split}"{did_you_mean(split, available)}')
     about = json.loads((folder / f"{name}.json").read_text())
     files = [folder / f for f in about["files"]]
     missing = [f.name for f in files if not f.is_file()]
@@ -97,35 +97,38 @@ def pack(
     threads: int = 0,
     file_bytes: int = FILE_BYTES,
 ) -> JsonObject:
-    """Writes every picture of `source` (opened with size=(size, size)) into `folder`.
+    """Writes every image of `source` into `folder`.
 
     Args:
-      name: of the split. threads: that decode; 0 = one per core.
-      file_bytes: from here on there are several files.
+      source: opened with size=(size, size).
+      size: side of the crops in pixels.
+      name: of the split.
+      threads: number of decoding threads; 0 = one per core.
+      file_bytes: larger splits are divided into several files.
 
     Returns:
-      what is in NAME.json: "n", "shape", "files", "bytes", "fingerprint", ...
+      the content of NAME.json: "n", "shape", "files", "bytes", "fingerprint", ...
 
     Raises:
-      UserError: the folder has that split already, or it cannot be written.
+      UserError: the folder has this split already, or it cannot be written.
     """
     from array_record.python.array_record_module import ArrayRecordWriter
 
     folder = Path(folder)
     if (folder / f"{name}.json").exists():
         raise UserError(f"{folder} has a split {name} already; give another folder or --as")
-    each = size * size * source.channels + HEADER.size
-    count = max(1, -(-len(source) * each // file_bytes))
+    record_bytes = size * size * source.channels + HEADER.size
+    count = max(1, -(-len(source) * record_bytes // file_bytes))
     files = [f"{name}-{i:05d}-of-{count:05d}.array_record" for i in range(count)]
-    drafts = [source.at_least] if source.at_least else []  # none: packs of before keep their name
-    made = _records(source, threads or os.cpu_count() or 1)
+    drafts = [source.at_least] if source.at_least else []  # without: the fingerprint of older packs
+    records = _records(source, threads or os.cpu_count() or 1)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for i, file in enumerate(files):
             part = folder / f".{file}.part"
             writer = ArrayRecordWriter(str(part), "group_size:1,uncompressed")
             for _ in range(len(source) * i // count, len(source) * (i + 1) // count):
-                writer.write(next(made))
+                writer.write(next(records))
             writer.close()
             part.replace(folder / file)
         about = {
@@ -136,23 +139,23 @@ def pack(
         }  # fmt: skip
         part = folder / f".{name}.json.part"
         part.write_text(json.dumps(about, indent=1) + "\n")
-        part.replace(folder / f"{name}.json")  # last: with it the split is there
+        part.replace(folder / f"{name}.json")  # last: it marks the split as complete
     except OSError as e:
         raise UserError(f"cannot write into {folder}: {e.strerror or e}") from e
     return about
 
 
 def _records(source: Source, threads: int) -> Iterator[bytes]:
-    """The records in order, decoded ahead by threads."""
+    """The records in order; threads decode ahead."""
 
-    def one(i):
+    def record(i):
         x, label = source.read(i)
         return HEADER.pack(*x.shape, label) + np.ascontiguousarray(x).tobytes()
 
     with ThreadPoolExecutor(threads) as pool:
         waiting = []
         for i in range(len(source)):
-            waiting.append(pool.submit(one, i))
+            waiting.append(pool.submit(record, i))
             if len(waiting) >= AHEAD:
                 yield waiting.pop(0).result()
         for future in waiting:
@@ -160,14 +163,18 @@ def _records(source: Source, threads: int) -> Iterator[bytes]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Of `aejax data pack`."""
+    """Adds the arguments of `aejax data pack`."""
     parser.add_argument("source", help="folder:PATH, tfds:NAME, ...")
     parser.add_argument("out", help="folder to write into")
     parser.add_argument("--size", type=int, required=True, help="side of the squares in pixels")
-    parser.add_argument("--split", default="train", help="of the source (train)")
-    parser.add_argument("--as", dest="name", help="what the split is called there (--split)")
+    parser.add_argument("--split", default="train", help="split of the source (train)")
+    parser.add_argument(
+        "--as",
+        dest="name",
+        help="name of the split in the output folder (default: that of --split)",
+    )
     parser.add_argument("--channels", type=int, default=3, help="1 or 3 (3)")
-    parser.add_argument("--threads", type=int, default=0, help="that decode (one per core)")
+    parser.add_argument("--threads", type=int, default=0, help="decoding threads (one per core)")
     parser.add_argument("--holdout", type=int, default=10, help="as data.holdout (10)")
     parser.add_argument("--skip-bad", action="store_true", help="leave bad images out")
     parser.add_argument(
@@ -180,12 +187,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_command(args: argparse.Namespace) -> int:
-    """Packs and says what it did; 0."""
+    """Runs `aejax data pack`; returns 0."""
     if args.size < 1:
         raise UserError(f"--size {args.size}: pixels, at least 1")
     name = args.name or args.split
     if not name.isidentifier():
-        raise UserError(f'the split "{name}" is no name for a file; say --as NAME')
+        raise UserError(f'the split "{name}" cannot be part of a file name; give --as NAME')
     source = open_source(
         args.source, args.split, data_dir=args.data_dir, channels=args.channels,
         on_bad="skip" if args.skip_bad else "error", holdout=args.holdout,

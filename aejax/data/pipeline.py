@@ -1,11 +1,12 @@
-"""Batches as a function of (seed, step), however the images are kept and on however many hosts.
+"""The input pipeline: batches as a function of (seed, step).
 
-A step's global batch is drawn first, then each process takes its slice, so that neither the number
-of processes nor where a run was resumed changes what is trained on. Three ways to keep images:
+The global batch of a step is drawn first, then each process takes its slice, so that the examples
+of a step depend neither on the number of processes nor on where a run was resumed. `data.cache`
+chooses where the images are:
 
-    device   all of them on the device as uint8; a dispatch carries only row numbers
-    memmap   decoded once into a file; a thread cuts the crops of the next steps out of it
-    stream   decoded anew for every batch by Grain, in processes that never see an accelerator
+    device   all of them on the device as uint8; the host sends row numbers only
+    memmap   decoded once into a file; a thread cuts the crops of the next steps from it
+    stream   decoded again for every batch, by Grain's worker processes
 """
 
 import contextlib
@@ -18,32 +19,36 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ml_collections import ConfigDict
 
-from aejax.data.ahead import Arrays, begin_worker, made_ahead, without_accelerator
-from aejax.data.cache import cache_dir
 from aejax.data.decoded import Decoded, decoded, verify
 from aejax.data.draws import Batches, Draws, Reader, read_rows
+from aejax.data.prefetch import Arrays, cpu_only, prefetched, start_worker
 from aejax.data.source import Source
 from aejax.data.splits import Splits, open_splits
 from aejax.errors import UserError
+from aejax.machine.cache import cache_folder
 
-if TYPE_CHECKING:  # the processes that read never import JAX
+if TYPE_CHECKING:  # worker processes do not import JAX
     from jaxtyping import PRNGKeyArray
 
     from aejax.types import Batch, Shape
 
-DEVICE_BYTES = 1 << 30  # "auto": equal shapes up to here live on the device,
-MEMMAP_BYTES = 64 << 30  # others up to here, and up to a quarter of the free disk, in a memory map
+# Limits of data.cache = "auto", in bytes of decoded images: images of one shape go to the device up
+# to the first; others to a memory map up to the second and up to a quarter of the free disk space.
+DEVICE_BYTES = 1 << 30
+MEMMAP_BYTES = 64 << 30
 
 
 class Pipeline:
-    """Batches of one split for one process. Made by `make_pipeline`.
+    """The batches of one split for one process; see `make_pipeline`.
 
     Attributes:
-      source: what is read; n: how many examples it has.
-      example_shape: (h, w, c) of the images that reach the model; None if whole images differ.
-      n_train_batch: steps in which every example has come once.
-      resident: uint8 arrays to be put on the device once and given to `images`, or None.
-      wait_seconds: how long `prefetch` kept its reader waiting, in all.
+      source: the images that are read.
+      n: number of examples.
+      example_shape: (h, w, c) of the model's input; None if whole images differ in size.
+      n_train_batch: steps per epoch, rounded up.
+      resident: arrays that the caller places on the device once and passes to `images`; None unless
+        data.cache is "device".
+      wait_seconds: total time that the consumer of `prefetch` has waited for batches.
     """
 
     def __init__(
@@ -62,19 +67,19 @@ class Pipeline:
         process_index: int = 0,
         process_count: int = 1,
     ):
-        cache = _choose(source) if cache == "auto" else cache
+        cache = _automatic_cache(source) if cache == "auto" else cache
         if cache == "device" and source.shape is None:
             raise UserError(
                 f"data.cache = device: the images of {source.name} differ in size; "
                 "set data.size, or data.cache=memmap"
             )
-        kept = None
+        in_file = None
         if cache == "stream":
             self.source = verify(source, on_bad)
             self.reader: Reader = self.source
         else:
-            self.reader = kept = _decoded(source, on_bad, cache)
-            self.source = kept.source
+            self.reader = in_file = _decoded(source, on_bad, cache)
+            self.source = in_file.source
         self.cache, self.training, self.crop, self.workers = cache, training, crop, workers
         self.process_index, self.process_count = process_index, process_count
         self.n = len(self.source)
@@ -95,16 +100,16 @@ class Pipeline:
             (process_index + 1) * local,
             labels=bool(self.source.class_names),
         )
-        self.resident = self._resident(kept) if kept and cache == "device" else None
+        self.resident = self._resident(in_file) if in_file and cache == "device" else None
         self.wait_seconds = 0.0
-        self._open: list[Generator[Arrays]] = []  # iterators that are being read
+        self._open: list[Generator[Arrays]] = []  # unfinished iterators
 
     @property
     def image_shape(self) -> "Shape":
-        """`example_shape`, which every training pipeline has.
+        """`example_shape`, if it is known.
 
         Raises:
-          UserError: whole images that differ in size.
+          UserError: the pipeline yields whole images that differ in size.
         """
         if self.example_shape is None:
             raise UserError(
@@ -112,21 +117,21 @@ class Pipeline:
             )
         return self.example_shape
 
-    def _resident(self, kept: Decoded) -> Arrays:
+    def _resident(self, images: Decoded) -> Arrays:
         arrays = {
-            "image": np.asarray(kept.data).reshape(
-                self.n, *kept.source.sizes[0], kept.source.channels
+            "image": np.asarray(images.data).reshape(
+                self.n, *images.source.sizes[0], images.source.channels
             )
         }
         if self.batches.labels:
-            arrays["label"] = kept.labels
+            arrays["label"] = images.labels
         return arrays
 
     def dispatch(self, step: int, k: int) -> Arrays:
         """The local batches of steps step .. step + k - 1: arrays [k, local batch, ...].
 
-        For resident sets "row" and, where they apply, "corner" (int32); else "image" (uint8, cut
-        already) and "label" (int32). "code" says how each image is to be turned.
+        Sets on the device: "row" and, with crops, "corner" (int32). Others: "image" (uint8, already
+        cropped) and "label" (int32). "code" is the orientation, see `augment.orient`.
         """
         parts = [self._rows(s) if self.resident else self.batches[s] for s in range(step, step + k)]
         return _stack(parts)
@@ -149,14 +154,16 @@ class Pipeline:
         key: "PRNGKeyArray | None" = None,
         training: bool = True,
     ) -> "Batch":
-        """What the model sees of a batch, inside jit: {"image": float32 [b, h, w, c] in [0, 1],
-        "label": int32 [b] if there are labels}.
+        """The model's input, to be called inside jit.
 
         Args:
           resident: `Pipeline.resident` on the device, or None.
           batch: one step of a dispatch, or a batch of `eval_batches`.
-          key: not used: what is random was drawn on the host with the batch, so that it depends on
-            no device.
+          key: not used: all random choices are made on the host, with the batch.
+          training: False leaves out flips and rotations.
+
+        Returns:
+          {"image": float32 [b, h, w, c] in [0, 1], "label": int32 [b] if there are labels}.
         """
         import jax.numpy as jnp
 
@@ -179,71 +186,73 @@ class Pipeline:
         return {"image": x.astype(jnp.float32) / 255, **out}
 
     def prefetch(self, start: int, k: int, stop: int) -> Generator[Arrays]:
-        """The dispatches from step `start` up to `stop`, made ahead; the last may be shorter."""
+        """The dispatches of k steps from step `start` to `stop`, computed ahead by a thread or by
+        Grain's workers. The last may have fewer steps."""
         if self.cache == "stream" and self.workers:
-            made = self._grain(start, k, stop)
+            dispatches = self._grain(start, k, stop)
         else:
             steps = range(start, stop, k)
-            made = made_ahead(self.dispatch(s, min(k, stop - s)) for s in steps)
-        self._open.append(made)
+            dispatches = prefetched(self.dispatch(s, min(k, stop - s)) for s in steps)
+        self._open.append(dispatches)
         try:
             while True:
-                begun = time.perf_counter()
+                started = time.perf_counter()
                 try:
-                    dispatch = next(made)
+                    dispatch = next(dispatches)
                 except StopIteration:
                     return
                 finally:
-                    self.wait_seconds += time.perf_counter() - begun
+                    self.wait_seconds += time.perf_counter() - started
                 yield dispatch
         finally:
-            made.close()
-            self._open.remove(made)
+            dispatches.close()
+            self._open.remove(dispatches)
 
     def _grain(self, start: int, k: int, stop: int) -> Generator[Arrays]:
-        """Steps from Grain's worker processes, in order, gathered into dispatches."""
+        """Dispatches of batches from Grain's worker processes, in order."""
         import grain
         from absl import flags
 
-        if not flags.FLAGS.is_parsed():  # Grain reads its own; nobody else here has any
+        if not flags.FLAGS.is_parsed():  # Grain reads absl flags, which nothing here parses
             flags.FLAGS.mark_as_parsed()
         steps = grain.MapDataset.source(dataclasses.replace(self.batches, start=start, stop=stop))
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
-        several = grain.MultiprocessingOptions(self.workers, per_worker_buffer_size=2)
-        by_pipe = grain.experimental.DatasetOptions(min_shm_size=1 << 62)
-        # not by /dev/shm: containers have little of it, and a killed run would leave it full
-        steps = grain.experimental.WithOptionsIterDataset(steps.to_iter_dataset(options), by_pipe)
-        with without_accelerator():  # until each worker has answered once: all are started then
-            made = iter(steps.mp_prefetch(several, begin_worker))
-            parts = [next(made) for _ in range(min(self.workers, stop - start))]
+        workers = grain.MultiprocessingOptions(self.workers, per_worker_buffer_size=2)
+        # Pipes instead of /dev/shm: it is small in containers, and a killed run would not free it.
+        use_pipes = grain.experimental.DatasetOptions(min_shm_size=1 << 62)
+        steps = steps.to_iter_dataset(options)
+        steps = grain.experimental.WithOptionsIterDataset(steps, use_pipes)
+        with cpu_only():  # until every worker has sent a batch, and so has started
+            batches = iter(steps.mp_prefetch(workers, start_worker))
+            parts = [next(batches) for _ in range(min(self.workers, stop - start))]
         try:
             for s in range(start, stop, k):
                 count = min(k, stop - s)
                 while len(parts) < count:
-                    parts.append(next(made))
+                    parts.append(next(batches))
                 yield _stack(parts[:count])
                 parts = parts[count:]
         finally:
-            made.close()
+            batches.close()
 
     def eval_batches(self, batch: int) -> Generator[Arrays]:
-        """The whole split in order, each example on one process only, images of a size together.
+        """The whole split in order, grouped by image size; each example on one process only.
 
         Args:
-          batch: examples at once on this process (fewer for sizes that few images have).
+          batch: examples per batch of this process (fewer for image sizes that are rare).
 
         Yields:
-          "row" for resident sets, else "image" (uint8 [b, h, w, c]) and "label"; "index" int32 [b]
-          into the split; "mask" float32 [b], 0 for what only fills the last batch. All processes
-          yield equally many batches of equal shapes.
+          "row" for sets on the device, else "image" (uint8 [b, h, w, c]) and "label"; "index" int32
+          [b] into the split; "mask" float32 [b], 0 for padding of the last batch. All processes
+          yield the same number of batches of the same shapes.
         """
-        made = made_ahead(self._eval_batches(batch))
-        self._open.append(made)
+        batches = prefetched(self._eval_batches(batch))
+        self._open.append(batches)
         try:
-            yield from made
+            yield from batches
         finally:
-            made.close()
-            self._open.remove(made)
+            batches.close()
+            self._open.remove(batches)
 
     def _eval_batches(self, batch: int) -> Generator[Arrays]:
         sizes = self.source.sizes if not self.crop else np.zeros((self.n, 2), np.int32)
@@ -267,10 +276,10 @@ class Pipeline:
                 yield out
 
     def close(self) -> None:
-        """Ends the threads and processes of iterators that were not read to their end."""
-        for made in list(self._open):
-            with contextlib.suppress(ValueError):  # being read just now, by another thread
-                made.close()
+        """Ends the threads and processes of unfinished iterators."""
+        for iterator in list(self._open):
+            with contextlib.suppress(ValueError):  # another thread is inside it
+                iterator.close()
 
 
 def _stack(parts: list[Arrays]) -> Arrays:
@@ -284,11 +293,11 @@ def _centre(x: np.ndarray, side: int) -> np.ndarray:
     return x[top : top + side, left : left + side]
 
 
-def _choose(source: Source) -> str:
-    """What cache = "auto" means for a source."""
+def _automatic_cache(source: Source) -> str:
+    """The cache that data.cache = "auto" stands for."""
     if source.shape is not None and source.bytes < DEVICE_BYTES:
         return "device"
-    folder = next(p for p in (cache_dir(), *cache_dir().parents) if p.exists())
+    folder = next(p for p in (cache_folder(), *cache_folder().parents) if p.exists())
     room = min(MEMMAP_BYTES, shutil.disk_usage(folder).free // 4)
     return "memmap" if source.bytes < room else "stream"
 
@@ -299,7 +308,7 @@ def _decoded(source: Source, on_bad: str, cache: str) -> Decoded:
     try:
         return decoded(source, on_bad)
     except UserError:
-        return decoded(source, on_bad, on_disk=False)  # raises again what is not about the disk
+        return decoded(source, on_bad, on_disk=False)  # bad images raise again
 
 
 def make_pipeline(
@@ -311,16 +320,18 @@ def make_pipeline(
     data_dir: str | None = None,
     splits: Splits | None = None,
 ) -> Pipeline:
-    """The training or the evaluation batches of a whole config (its `data`, `eval` and `seed`).
+    """The training or evaluation pipeline of a config (its `data`, `eval` and `seed`).
 
-    In evaluation images are whole; config.eval.crop, if there is one, takes squares of their
-    centres instead. With data.folds both are parts of data.split; see folds.py.
+    Evaluation uses whole images, or centre crops if config.eval.crop is set. With data.folds both
+    splits are parts of data.split; see folds.py.
 
     Args:
-      splits: what `open_splits` gave for this config, if that is at hand already.
+      config: the whole config of a run.
+      training: the training split, with random crops and flips, or the evaluation split.
+      splits: the result of `open_splits` for this config, if the caller has it.
 
     Raises:
-      UserError: values that cannot be; a source, split or image that cannot be used.
+      UserError: invalid values in config.data; a source, split or image that cannot be used.
 
     >>> pipeline = make_pipeline(config, training=False)
     >>> pipeline.n, pipeline.example_shape

@@ -1,7 +1,9 @@
-"""Who is trained on and who is tested on: decided for both at once, said in one line, and checked.
+"""Opens the training and the test split together, and checks that no image is in both.
 
-splits = open_splits(config)
-print(splits.line)          693 pictures train, 35 test: every 20th held out
+    splits = open_splits(config)
+    print(splits.line)          # 693 pictures train, 35 test: every 20th held out
+
+Every training prints this line at its start.
 """
 
 import dataclasses
@@ -14,8 +16,8 @@ from ml_collections import ConfigDict
 
 from aejax.config import base
 from aejax.data import folds
-from aejax.data.arrays import ArrayData, of_arrays
-from aejax.data.source import Source, finished, open_source, without
+from aejax.data.arrays import ArrayData, from_arrays
+from aejax.data.source import Source, open_source, prepared, without_bad
 from aejax.errors import UserError
 
 
@@ -24,10 +26,10 @@ class Splits:
     """The training and the evaluation images of a config.
 
     Attributes:
-      how: by which rule they are apart.
-      same: whether the config trains on what it tests on, by naming the same split twice.
-      other: whether data.eval_source is another set.
-      shared: how many pictures were left out of the training because they are in the test split.
+      how: the rule that separates them, for the user.
+      same: whether data.split and data.eval_split are the same split.
+      other: whether data.eval_source is another data set.
+      shared: number of images left out of the training split because the test split has them.
     """
 
     train: Source
@@ -39,7 +41,7 @@ class Splits:
 
     @property
     def line(self) -> str:
-        """Both in one line: how many, by which rule, and what is left out."""
+        """Sizes of the splits, the rule that separates them and what is left out, in one line."""
         n, m = len(self.train), len(self.test)
         pictures = f"{n:,} picture{'s' if n != 1 else ''}"
         if self.same:
@@ -49,12 +51,12 @@ class Splits:
         return "; ".join([first, *self._notes()])
 
     def _notes(self) -> list[str]:
-        """What is in neither split, and what else one may not expect."""
+        """What is left out of the splits, and other surprises."""
         notes = []
         for where, names in self.unused.items():
             if where == "beside":
-                some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-                notes.append(f"not used: {len(names):,} beside the split folders ({some})")
+                examples = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+                notes.append(f"not used: {len(names):,} beside the split folders ({examples})")
             else:
                 notes.append(f"not used: {len(names):,} of {where}")
         if self.shared:
@@ -68,14 +70,14 @@ class Splits:
 
     @property
     def unused(self) -> dict[str, Sequence[str]]:
-        """Names of the pictures of the set that are in neither split, by where they are."""
+        """Names of the images of the set that are in neither split, by folder or split."""
         if self.other:
-            return {k: v for k, v in self.train.rest.items() if k == "beside"}
-        return {k: v for k, v in self.train.rest.items() if k in self.test.rest}
+            return {k: v for k, v in self.train.outside.items() if k == "beside"}
+        return {k: v for k, v in self.train.outside.items() if k in self.test.outside}
 
     @property
     def fingerprints(self) -> dict[str, str]:
-        """Of both splits: any changed, added or removed picture changes one of them."""
+        """{"train": ..., "test": ...}; any changed, added or removed image changes one of them."""
         return {"train": self.train.fingerprint, "test": self.test.fingerprint}
 
     def __getitem__(self, training: bool) -> Source:
@@ -85,13 +87,14 @@ class Splits:
 def open_splits(
     config: ConfigDict, data_dir: str | os.PathLike | None = None, data: ArrayData | None = None
 ) -> Splits:
-    """Decides and opens both splits of a whole config (its `data` and the crop of its `eval`).
+    """Opens both splits of a config (its `data`, and `eval.crop`).
 
     Args:
-      data: NumPy images, or (images, labels), in place of config.data.source; see arrays.py.
+      config: the whole config of a run.
+      data: NumPy images, or (images, labels), instead of config.data.source; see arrays.py.
 
     Raises:
-      UserError: a source or split that is not there or not usable; a picture in both splits.
+      UserError: a source or split that does not exist or cannot be used; an image in both splits.
 
     >>> splits = open_splits(config)
     >>> len(splits.train), len(splits.test)
@@ -107,7 +110,7 @@ def open_splits(
     smallest = {True: c.crop, False: config.eval.get("crop", 0)}
 
     def opened(training: bool, channels: int) -> Source:
-        # Folds count what is left of a set after small images were skipped: the same both times.
+        # The indices of folds refer to the set without its small images: skip the same ones twice.
         options = {
             "channels": channels,
             "on_bad": c.on_bad,
@@ -116,7 +119,7 @@ def open_splits(
         }
         split = c.split if training or in_folds else c.eval_split
         if data is not None and (training or in_folds or not c.eval_source):
-            return _of_python(data, split, c.holdout, options)
+            return prepared(from_arrays(data, split, c.holdout), {}, **options)
         spec = c.source if training or in_folds else c.eval_source or c.source
         return open_source(spec, split, data_dir=data_dir, holdout=c.holdout, **options)
 
@@ -124,19 +127,15 @@ def open_splits(
     test = train if in_folds else opened(False, c.channels or train.channels)
     if in_folds:
         whole = train
-        train, test = (_without_fold(whole, c.folds, c.fold, t) for t in (True, False))
-        return _apart(Splits(train, test, train.part), c.on_bad)
+        train, test = (_of_fold(whole, c.folds, c.fold, t) for t in (True, False))
+        return _disjoint(Splits(train, test, train.part), c.on_bad)
     other = bool(c.eval_source) and c.eval_source != c.source
     if not other and c.split == c.eval_split:
         return Splits(train, test, f'data.split and data.eval_split are "{c.split}"', same=True)
-    return _apart(Splits(train, test, _how(train, test, other), other=other), c.on_bad)
+    return _disjoint(Splits(train, test, _rule(train, test, other), other=other), c.on_bad)
 
 
-def _of_python(data: ArrayData, split: str, holdout: int, options: dict) -> Source:
-    return finished(of_arrays(data, split, holdout), {}, **options)
-
-
-def _how(train: Source, test: Source, other: bool) -> str:
+def _rule(train: Source, test: Source, other: bool) -> str:
     if other:
         return " and ".join(f"{s.name} ({s.part})" if s.part else s.name for s in (train, test))
     if train.part == test.part:
@@ -144,66 +143,66 @@ def _how(train: Source, test: Source, other: bool) -> str:
     return f"{train.part} and {test.part}"
 
 
-def _apart(splits: Splits, on_bad: str) -> Splits:
-    """The splits, once it is sure that no picture is in both; with on_bad = "skip" those that are
-    leave the training split.
+def _disjoint(splits: Splits, on_bad: str) -> Splits:
+    """Checks that no image is in both splits. With on_bad="skip" such images are left out of the
+    training split.
 
     Raises:
-      UserError: some are; three are named.
+      UserError: images in both splits; the message names three.
     """
     train, test = splits.train, splits.test
-    if train.marks is None or test.marks is None:
+    if train.hashes is None or test.hashes is None:
         return splits
-    _, ours, theirs = np.intersect1d(train.marks, test.marks, return_indices=True)
-    if not len(ours):
+    _, in_train, in_test = np.intersect1d(train.hashes, test.hashes, return_indices=True)
+    if not len(in_train):
         return splits
-    rows = np.flatnonzero(np.isin(train.marks, test.marks))
+    rows = np.flatnonzero(np.isin(train.hashes, test.hashes))
     if on_bad == "error":
         pairs = [
             train.names[i]
             if train.names[i] == test.names[j]
             else f"{train.names[i]} = {test.names[j]}"
-            for i, j in sorted(zip(ours.tolist(), theirs.tolist(), strict=True))[:3]
+            for i, j in sorted(zip(in_train.tolist(), in_test.tolist(), strict=True))[:3]
         ]
-        some = ", ".join(pairs) + (", ..." if len(rows) > 3 else "")
+        examples = ", ".join(pairs) + (", ..." if len(rows) > 3 else "")
         raise UserError(
             f"{len(rows):,} of {len(train):,} pictures of {train.name} are in {test.name} too: "
-            f"{some}; remove them, let data.split and data.eval_split name different parts, or "
+            f"{examples}; remove them, let data.split and data.eval_split name different parts, or "
             "leave them out of the training by data.on_bad=skip"
         )
-    train = without(train, dict.fromkeys(rows.tolist(), f"is in {test.name} too"), on_bad)
+    train = without_bad(train, dict.fromkeys(rows.tolist(), f"is in {test.name} too"), on_bad)
     if train.key:
         train.key = f"{train.key}-{len(train)}"
     return dataclasses.replace(splits, train=train, shared=len(rows))
 
 
 def _check_folds(data: ConfigDict) -> None:
-    """The fold is what is tested: nothing else may seem to be.
+    """Refuses other ways to choose the test split beside data.folds.
 
     Raises:
-      UserError: another evaluation set or a holdout was asked for as well.
+      UserError: data.eval_source, data.eval_split or data.holdout is set too.
     """
     default = base().data
-    for name, fine in (
+    for name, allowed in (
         ("eval_source", ("", data.source)),
         ("eval_split", ("", default.eval_split, data.split)),
         ("holdout", (0, default.holdout)),
     ):
-        if data[name] not in fine:
+        if data[name] not in allowed:
             raise UserError(
                 f"data.folds tests on a fold of {data.source} {data.split}; it does not go with "
                 f"data.{name} = {data[name]}: leave that at {default[name]!r}"
             )
 
 
-def _without_fold(source: Source, file: str, fold: int, training: bool) -> Source:
-    """What fold `fold` trains on, or is tested on; with a key of its own."""
+def _of_fold(source: Source, file: str, fold: int, training: bool) -> Source:
+    """The examples that the run of a fold trains on, or is tested on."""
     keep = folds.indices(file, fold, len(source), training)
-    mark = hashlib.sha256(keep.tobytes()).hexdigest()[:10]
+    digest = hashlib.sha256(keep.tobytes()).hexdigest()[:10]
     return dataclasses.replace(
         source.subset(keep),
         name=f"{source.name} {'without' if training else 'in'} fold {fold}",
-        key=source.key and f"{source.key}-{mark}",
-        fingerprint=f"{source.fingerprint}-{mark}",
+        key=source.key and f"{source.key}-{digest}",
+        fingerprint=f"{source.fingerprint}-{digest}",
         part=f"fold {fold} of {len(folds.read(file).folds)} in {file}",
     )

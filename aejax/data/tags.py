@@ -1,4 +1,4 @@
-"""What a picture file says beside its samples: ICC profile, EXIF, XMP, and how it is turned."""
+"""Metadata of image files: ICC profile, EXIF (with its orientation) and XMP."""
 
 import dataclasses
 import re
@@ -8,18 +8,19 @@ import numpy as np
 from aejax.data import deep
 
 ORIENTATION = 0x0112
-TAGGED = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
-JPEG_LIMITS = {"exif": 65533, "xmp": 65504}  # bytes that one segment holds
+EXIF_KEYS = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
+JPEG_LIMITS = {"exif": 65533, "xmp": 65504}  # bytes that fit into one segment of a JPEG
 
 
 @dataclasses.dataclass(frozen=True)
 class Meta:
-    """What a file says beside its samples.
+    """The metadata of an image file.
 
     Attributes:
-      mode: Pillow's name of how it was stored; "" where Pillow has none.
-      exif: begins with "Exif\\0\\0".
-      notes: what a user should know of how it was read, such as "the first of 3 pages".
+      mode: Pillow's mode of the stored image; "" if Pillow has none for it.
+      icc, exif, xmp: as stored; EXIF begins with "Exif\\0\\0".
+      has_alpha: whether the array has an alpha channel.
+      notes: remarks for the user on how the file was read, such as "the first of 3 pages".
     """
 
     mode: str = ""
@@ -31,11 +32,11 @@ class Meta:
 
 
 def orientation_of(im) -> int:
-    """1 to 8, how Pillow's image must still be turned; asking may load it."""
+    """The EXIF orientation, 1 to 8, that must still be applied to a Pillow image. May load it."""
     if im.format == "TIFF":  # Pillow turns these itself
         return 1
-    if im.format == "PNG" and not TAGGED & set(im.info):
-        return 1  # asking would decode the picture, in search of tags after it
+    if im.format == "PNG" and not EXIF_KEYS & set(im.info):
+        return 1  # getexif would decode the image to find tags behind it
     try:
         value = im.getexif().get(ORIENTATION, 1)
     except Exception:  # damaged EXIF does not make a picture unreadable
@@ -43,13 +44,14 @@ def orientation_of(im) -> int:
     return value if value in range(1, 9) else 1
 
 
-def prefixed(exif: bytes | None) -> bytes | None:
-    """With the six bytes in front that some formats leave out and JPEG needs."""
+def with_exif_prefix(exif: bytes | None) -> bytes | None:
+    """EXIF with the prefix "Exif\\0\\0", which some formats leave out and JPEG needs."""
     return exif if not exif or exif.startswith(b"Exif\0\0") else b"Exif\0\0" + exif
 
 
 def exif_upright(im) -> bytes | None:
-    """The EXIF of a picture that is being turned; None if it is damaged."""
+    """The EXIF of a Pillow image with orientation 1, for an image that was turned; None if
+    damaged."""
     try:
         about = im.getexif()
         if ORIENTATION in about:
@@ -60,12 +62,12 @@ def exif_upright(im) -> bytes | None:
 
 
 def exif_of_tiff(about) -> bytes | None:
-    """A TIFF's tags without those about its own layout; None if they are damaged."""
+    """The descriptive tags of a TIFF as EXIF, without those of its layout; None if damaged."""
     from PIL import Image
 
     try:
         kept = Image.Exif()
-        kept.update({tag: about[tag] for tag in deep.DESCRIBES & set(about)})
+        kept.update({tag: about[tag] for tag in deep.DESCRIPTIVE_TAGS & set(about)})
         for block in (deep.EXIF_IFD, deep.GPS_IFD):
             if values := about.get_ifd(block):
                 kept.get_ifd(block).update(values)
@@ -76,7 +78,7 @@ def exif_of_tiff(about) -> bytes | None:
 
 
 def xmp_upright(xmp: bytes | str | None, orientation: int) -> bytes | None:
-    """XMP of a picture that is being turned."""
+    """XMP with orientation 1 if the image was turned (`orientation` is not 1)."""
     xmp = xmp.encode() if isinstance(xmp, str) else xmp
     if not isinstance(xmp, bytes) or orientation == 1:
         return xmp or None
@@ -84,7 +86,14 @@ def xmp_upright(xmp: bytes | str | None, orientation: int) -> bytes | None:
 
 
 def upright(x: np.ndarray, orientation: int) -> np.ndarray:
-    """EXIF orientations 1 to 8: where row 0 and column 0 of the stored array belong."""
+    """Turns an array [h, w, c] upright.
+
+    Args:
+      orientation: of EXIF, 1 to 8, as the file has it; 1 = upright already.
+
+    >>> upright(np.zeros((2, 3, 1)), 6).shape
+    (3, 2, 1)
+    """
     if orientation >= 5:
         x = x.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
@@ -94,9 +103,9 @@ def upright(x: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(x)
 
 
-def held(meta: Meta, suffix: str, channels: int) -> tuple[dict[str, bytes | None], list[str]]:
-    """The metadata that a format holds, and what is lost."""
-    kept = {"icc": meta.icc, "exif": prefixed(meta.exif), "xmp": meta.xmp}
+def storable(meta: Meta, suffix: str, channels: int) -> tuple[dict[str, bytes | None], list[str]]:
+    """The metadata that a format can store, and a sentence for each item that is lost."""
+    kept = {"icc": meta.icc, "exif": with_exif_prefix(meta.exif), "xmp": meta.xmp}
     lost = []
     for name, value in kept.items():
         reason = f"{suffix} holds none" if suffix == ".bmp" else ""

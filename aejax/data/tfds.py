@@ -1,4 +1,7 @@
-"""Sets of TensorFlow Datasets ("tfds:NAME"), read without TensorFlow."""
+"""Data sets of TensorFlow Datasets ("tfds:NAME"), read without TensorFlow.
+
+They must be prepared as array_record; the error for a missing set has the command.
+"""
 
 import contextlib
 import dataclasses
@@ -12,14 +15,17 @@ import numpy as np
 
 from aejax.data import images
 from aejax.data.cache import VERSION, hash_of, remembered
-from aejax.data.source import Source, head_of, mark, measured
+from aejax.data.source import Source, content_hash, read_header, set_sizes
 from aejax.errors import UserError
 from aejax.registry import did_you_mean
 
 
 @dataclasses.dataclass(kw_only=True)
 class Tfds(Source):
-    """items: record numbers. The reader is opened in the process that reads."""
+    """A source of a TFDS set: `items` are record numbers. Each process opens its own reader.
+
+    `features` are the names of the image and of the label (or None).
+    """
 
     checked: ClassVar[bool] = True
 
@@ -41,7 +47,7 @@ class Tfds(Source):
 
 
 def tfds_root(data_dir: Path | None) -> Path | None:
-    """The folder that holds TFDS sets; None for TFDS's own default."""
+    """The folder of the TFDS sets; None = the default of TFDS."""
     return data_dir and (data_dir / "tfds" if (data_dir / "tfds").is_dir() else data_dir)
 
 
@@ -55,7 +61,7 @@ class _TfdsOpener:
     def __call__(self) -> Any:
         """A sequence of records, each {feature: value}."""
         tfds = _tfds()
-        skip: Any = {self.image: tfds.decode.SkipDecoding()}  # bytes: decoded as all others are
+        skip: Any = {self.image: tfds.decode.SkipDecoding()}  # images.py decodes the bytes
         return tfds.data_source(
             self.name, split=self.split, data_dir=self.root, decoders=skip, download=False
         )
@@ -64,13 +70,14 @@ class _TfdsOpener:
 def _tfds():
     import tensorflow_datasets as tfds
 
-    absl = logging.getLogger("absl")  # array_record warns of harmless group sizes, TFDS of OpenCV
-    if _talk not in absl.filters:
-        absl.addFilter(_talk)
+    absl = logging.getLogger("absl")
+    if _is_relevant not in absl.filters:
+        absl.addFilter(_is_relevant)
     return tfds
 
 
-def _talk(record: logging.LogRecord) -> bool:
+def _is_relevant(record: logging.LogRecord) -> bool:
+    """False for warnings of array_record about its group size and of TFDS about OpenCV."""
     return not any(s in str(record.msg) for s in ("group size", "OpenCV is not installed"))
 
 
@@ -122,7 +129,7 @@ def open_tfds(name: str, split: str, data_dir: Path | None, holdout: int):
         fingerprint=fingerprint,
         key=hash_of(VERSION, fingerprint, stats),
         part=split,
-        marks=_marks(tfds, builder.info, split),
+        hashes=_record_hashes(tfds, builder.info, split),
         opener=opener,
         features=(image, label),
     )
@@ -131,24 +138,24 @@ def open_tfds(name: str, split: str, data_dir: Path | None, holdout: int):
         return source, {}
     with remembered(f"scan-{source.key}") as memory:
         if not memory:
-            memory["heads"] = [head_of(reader[i][image], source.names[i]) for i in range(n)]
-    return source, measured(source, memory["heads"])
+            memory["heads"] = [read_header(reader[i][image], source.names[i]) for i in range(n)]
+    return source, set_sizes(source, memory["heads"])
 
 
-def _marks(tfds, info, split: str) -> np.ndarray:
-    """A number of each record: equal only for the same record of the same set. (Its content is not
-    looked at: the splits of a published set are what they are.)"""
-    places = []
+def _record_hashes(tfds, info, split: str) -> np.ndarray:
+    """uint64 [n], equal only for the same record of the same set. The content is not hashed, so
+    duplicates between the splits of a published set are not found."""
+    hashes = []
     for part in tfds.core.ReadInstruction.from_spec(split).to_absolute(info.splits):
-        first = np.uint64(mark(f"{info.full_name}/{part.splitname}".encode()))
+        first = np.uint64(content_hash(f"{info.full_name}/{part.splitname}".encode()))
         with np.errstate(over="ignore"):
-            places.append(
+            hashes.append(
                 first
                 + np.arange(info.splits[part.splitname].num_examples, dtype=np.uint64)[
                     part.from_ : part.to
                 ]
             )
-    return np.concatenate(places)
+    return np.concatenate(hashes)
 
 
 def _tfds_features(tfds, features, name: str) -> tuple[str, str | None]:
@@ -158,13 +165,13 @@ def _tfds_features(tfds, features, name: str) -> tuple[str, str | None]:
     labels = [k for k, f in features.items() if isinstance(f, tfds.features.ClassLabel)]
     if not images:
         raise UserError(f"tfds:{name} has no images; its features are {', '.join(features)}")
-    first = "image" if "image" in images else images[0]
-    return first, "label" if "label" in labels else (labels[0] if labels else None)
+    image = "image" if "image" in images else images[0]
+    return image, "label" if "label" in labels else (labels[0] if labels else None)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Numbered(Sequence):
-    """The names NAME[0], NAME[1], ... without a list of them."""
+    """The sequence NAME[0], NAME[1], ..., computed on access."""
 
     name: str
     n: int

@@ -1,6 +1,6 @@
-"""Folders of what can be made again, and jax's cache of compiled programs in one of them.
+"""The cache folder, and in it JAX's persistent cache of compiled programs.
 
-Importing this module imports no jax and changes nothing.
+Importing this module has no side effects and does not import jax.
 """
 
 import os
@@ -11,24 +11,26 @@ from aejax.machine import cpu
 
 
 def cache_folder() -> pathlib.Path:
-    """Where aejax keeps what can be made again: AEJAX_CACHE, else XDG's folder for caches."""
-    asked = os.environ.get("AEJAX_CACHE")
-    if asked:
-        return pathlib.Path(asked).expanduser()
+    """The cache folder: AEJAX_CACHE, else "aejax" in the user's cache folder."""
+    if folder := os.environ.get("AEJAX_CACHE"):
+        return pathlib.Path(folder).expanduser()
     base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     return pathlib.Path(base).expanduser() / "aejax"
 
 
 def compilation_cache_folder() -> pathlib.Path:
-    """Of compiled programs; one per kind of CPU, for a program holds that CPU's instructions."""
+    """The folder of compiled programs; one per CPU model, because they contain its instructions."""
     return cache_folder() / f"xla-{cpu.identifier()}"
 
 
 def compilation_cache() -> pathlib.Path | None:
-    """Turns jax's persistent compilation cache on, unless the user has set it; returns its folder.
+    """Turns on JAX's persistent compilation cache, unless the user has set it.
 
-    A second start of the same program then compiles nothing. The folder may be removed at any
-    time; AEJAX_NO_CACHE=1 leaves the cache off; JAX_COMPILATION_CACHE_DIR puts it elsewhere.
+    A second run of the same program then compiles nothing. The folder may be deleted at any time.
+    AEJAX_NO_CACHE=1 leaves the cache off; JAX_COMPILATION_CACHE_DIR sets another folder.
+
+    Returns:
+      the folder of the cache; None if it is off or the folder cannot be written.
     """
     if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         return pathlib.Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
@@ -49,6 +51,6 @@ def compilation_cache() -> pathlib.Path | None:
     if "jax" in sys.modules:
         for name, value in settings.items():
             sys.modules["jax"].config.update(name, value)
-    else:  # jax reads them when it is imported: no import here
+    else:  # read when jax is imported
         os.environ.update({name.upper(): str(value) for name, value in settings.items()})
     return folder

@@ -1,6 +1,6 @@
-"""The CPU of this machine: its name, cores and instructions; whether an accelerator is expected.
+"""The CPU of this machine: name, cores and instruction sets; whether there is an accelerator.
 
-Importing this module imports no jax.
+Importing this module does not import jax.
 """
 
 import functools
@@ -12,22 +12,23 @@ import pathlib
 import platform
 import sys
 
-# Flags of CPUs that multiply bfloat16 faster than float32.
+# Instruction sets for bfloat16 products.
 BF16_FLAGS = ("amx_bf16", "avx512_bf16")
 
 
 def expects_accelerator(dev: str = "/dev") -> bool:
-    """Whether jax would find a GPU or TPU here: by JAX_PLATFORMS, else by the device files."""
-    asked = os.environ.get("JAX_PLATFORMS", "")
-    if asked:
-        return asked.split(",")[0] != "cpu"
+    """Whether jax would find a GPU or TPU: according to JAX_PLATFORMS, else to device files in
+    `dev`."""
+    platforms = os.environ.get("JAX_PLATFORMS", "")
+    if platforms:
+        return platforms.split(",")[0] != "cpu"
     names = ("nvidiactl", "nvidia0", "kfd", "accel0", "accel/accel0")
     return "TPU_NAME" in os.environ or any(os.path.exists(f"{dev}/{name}") for name in names)
 
 
 def without_tpu(dev: str = "/dev", pci: str = "/sys/bus/pci/devices") -> dict[str, str]:
-    """{"JAX_PLATFORMS": "cpu"} where libtpu is installed to compile with (`aejax[aot]`) and no TPU
-    is there: jax would start libtpu, which fails and says so in six lines. Empty elsewhere."""
+    """{"JAX_PLATFORMS": "cpu"} if libtpu is installed as a compiler (`aejax[aot]`) on a machine
+    without TPU, where jax would print errors of libtpu; otherwise {}."""
     vendors = {f.read_text().strip() for f in pathlib.Path(pci).glob("*/vendor")}
     google = "0x1ae0" in vendors or glob.glob(f"{dev}/vfio/*")
     if "JAX_PLATFORMS" in os.environ or expects_accelerator(dev) or google:
@@ -37,7 +38,7 @@ def without_tpu(dev: str = "/dev", pci: str = "/sys/bus/pci/devices") -> dict[st
 
 @functools.cache
 def _cpuinfo() -> dict[str, str]:
-    """The first processor's entries of /proc/cpuinfo, {} where there is no such file."""
+    """The entries of the first processor in /proc/cpuinfo; {} if there is no such file."""
     entries = {}
     try:
         with open("/proc/cpuinfo") as f:
@@ -53,18 +54,18 @@ def _cpuinfo() -> dict[str, str]:
 
 @functools.cache
 def features() -> frozenset[str]:
-    """The CPU's flags as Linux spells them ("avx512f", "amx_bf16"); empty where unknown."""
+    """The CPU flags as Linux spells them ("avx512f", "amx_bf16"); empty if unknown."""
     info = _cpuinfo()
     return frozenset((info.get("flags") or info.get("features") or "").split())
 
 
 def name() -> str:
-    """Such as "AMD EPYC 9R14"."""
+    """The model name of the CPU, such as "AMD EPYC 9R14"."""
     return _cpuinfo().get("model name") or platform.processor() or platform.machine()
 
 
 def name_and_cores() -> str:
-    """The CPU's name, and how many cores this process may use."""
+    """The model name of the CPU, and the number of cores that this process may use."""
     usable = os.process_cpu_count() if sys.version_info >= (3, 13) else os.cpu_count()
     if hasattr(os, "sched_getaffinity"):
         usable = len(os.sched_getaffinity(0))
@@ -72,6 +73,6 @@ def name_and_cores() -> str:
 
 
 def identifier() -> str:
-    """Eight hex digits that are the same for CPUs of one kind."""
+    """Eight hex digits that identify the CPU model and its flags."""
     text = " ".join([platform.machine(), _cpuinfo().get("model name", ""), *sorted(features())])
     return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -1,4 +1,4 @@
-"""Where a result comes from: command, versions, machine, date and revision of the code."""
+"""The provenance of a result: command, versions, machine, date and revision of the code."""
 
 import os
 import pathlib
@@ -14,10 +14,10 @@ from aejax.machine import allocator, cache, cpu, speed
 
 
 def provenance(command: str = "") -> JsonObject:
-    """What result.json and provenance.json keep beside a result, so that it can be cited.
+    """The provenance that is stored in result.json and provenance.json.
 
     Args:
-      command: as the user typed it; default sys.argv.
+      command: as the user typed it; default: sys.argv.
     """
     return {
         "command": command or " ".join(sys.argv),
@@ -29,7 +29,7 @@ def provenance(command: str = "") -> JsonObject:
 
 
 def versions() -> dict[str, str]:
-    """Python and the packages that decide a result."""
+    """Versions of Python and of the packages that affect results."""
     from importlib.metadata import PackageNotFoundError, version
 
     installed = {"python": platform.python_version()}
@@ -42,14 +42,14 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> str:
-    """The devices and the processor, in one line."""
+    """Devices and CPU in one line."""
     kinds = {d.device_kind for d in jax.devices()}
     devices = f"{jax.device_count()} x {'/'.join(sorted(kinds))}"
     return f"{devices}, {os.cpu_count()} cores, {cpu.name()}"
 
 
 def revision() -> str:
-    """Git revision of the code, with + for uncommitted changes; '' outside a checkout."""
+    """Git revision of the code, with "+" for uncommitted changes; "" outside a checkout."""
     package = pathlib.Path(__file__).parent
     try:
         run = subprocess.run(
@@ -62,7 +62,7 @@ def revision() -> str:
 
 
 def describe() -> dict[str, str]:
-    """What `aejax info` prints of the machine: label -> text."""
+    """The lines about the machine in `aejax info`: label -> text."""
     features = cpu.features()
     wide = [f for f in ("avx2", "avx512f", *cpu.BF16_FLAGS[::-1]) if f in features]
     if speed.bf16_gain() > 1:

@@ -1,6 +1,7 @@
-"""How fast this CPU multiplies, in float32 and in bfloat16: it decides the forms of nets/ops.
+"""Speed of matrix products on this CPU in float32 and bfloat16, for the choice of forms in
+nets/ops.
 
-Importing this module imports no jax.
+Importing this module does not import jax.
 """
 
 import functools
@@ -17,10 +18,9 @@ from aejax.machine.cache import cache_folder
 
 
 def bf16_gain() -> float:
-    """How many times faster a product is in bfloat16 than in float32: 1 on a CPU without the
-    instructions, else timed.
+    """The speed of bfloat16 products relative to float32; 1 on a CPU without bfloat16 instructions.
 
-    The timing takes a quarter of a second, once per kind of CPU and version of jax: it is kept in
+    It is measured in a quarter of a second, once per CPU model and version of jax, and stored in
     `cache_folder()`.
     """
     gflops = measured()
@@ -28,22 +28,22 @@ def bf16_gain() -> float:
 
 
 def measurement_file() -> pathlib.Path:
-    """Where the timing of this CPU with this version of jax is kept, as JSON."""
+    """The JSON file with the measurement of this CPU model and version of jax."""
     import jax
 
     return cache_folder() / f"speed-{cpu.identifier()}-jax{jax.__version__}.json"
 
 
 def measured() -> dict[str, float]:
-    """GFLOP/s of a matrix product in float32 and bfloat16: {"f32": 1, "bf16": 1}, not timed, on a
-    CPU without instructions for bfloat16."""
+    """{"f32": GFLOP/s, "bf16": GFLOP/s} of a matrix product, see `measure`; 1 and 1, without a
+    measurement, on a CPU without bfloat16 instructions."""
     return timed_once(measurement_file(), cpu.features())
 
 
 def measure(n: int = 1024, repeats: int = 7) -> dict[str, float]:
-    """{"f32": GFLOP/s, "bf16": GFLOP/s} of an n x n product on the CPU, the best of `repeats`.
+    """{"f32": GFLOP/s, "bf16": GFLOP/s} of a product of n x n matrices, best of `repeats`.
 
-    Safe to call while jax traces: a trace belongs to its thread, so this works in one of its own.
+    It runs in its own thread, so it may be called while jax traces a function.
     """
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(_measure, n, repeats).result()
@@ -74,11 +74,12 @@ def timed_once(
     features: frozenset[str],
     measure: Callable[[], dict[str, float]] = measure,
 ) -> dict[str, float]:
-    """What `path` holds; else what `measure` returns, kept there.
+    """The measurement in the file `path`; if it does not exist, the result of `measure`, stored
+    there.
 
     Args:
-      path: a `measurement_file()`, or none yet.
-      features: the CPU's flags; without one of cpu.BF16_FLAGS nothing is timed.
+      path: see `measurement_file`.
+      features: CPU flags; nothing is measured without one of cpu.BF16_FLAGS.
     """
     try:
         return json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""Calling a method of a model on its variables."""
+"""`Module.apply` with one return type, for the type checker."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -7,7 +7,7 @@ from aejax.types import Variables
 
 
 class Applies(Protocol):
-    """What has the `apply` of a flax.linen.Module."""
+    """Anything with the `apply` of a flax.linen.Module."""
 
     def apply(self, variables: Any, *arguments: Any, **named: Any) -> Any: ...
 
@@ -19,9 +19,12 @@ def applied(
     method: str | Callable | None = None,
     **named: object,
 ) -> Any:
-    """What a method returns, where it changes no collection: `model.apply` without its second form.
+    """The result of a method of a model that changes no variable collection.
+
+    `model.apply` returns (result, variables) if it is given `mutable`; this never does.
 
     Args:
+      arguments, named: of the method.
       method: its name, or a function of the bound module and the arguments; default `__call__`.
     """
     return model.apply(variables, *arguments, method=method, **named)

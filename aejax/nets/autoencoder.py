@@ -1,4 +1,4 @@
-"""y = f_D(bottleneck(f_E(x))): the one model that every task is a filling of."""
+"""The autoencoder y = f_D(bottleneck(f_E(x))), and building it from a config."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -18,12 +18,21 @@ from aejax.types import Cond, Config, Output
 
 
 class AutoEncoder(nn.Module):
-    """f_E, a bottleneck and f_D.
+    """Encoder, bottleneck and decoder.
 
-        x [b, H, W, c] --f_E--> h --bottleneck--> h_hat, terms
-        h_hat --f_D--> y [b, H, W, c]
+                   ┌─────┐       ┌────────────┐           ┌─────┐
+        x ────────►│ f_E ├──►h──►│ bottleneck ├──►h_hat──►│ f_D ├──►y
+        [b,H,W,c]  └─────┘       └─────┬──────┘           └─────┘   [b,H,W,c]
+                                       └──►terms {name: [b]}
 
-    h is a vector [b, k] or a map [b, h, w, k]. A y of whole strides is cut to the size of x.
+    h is a vector [b, k] or a map [b, H/s, W/s, k] with stride s. If H or W is not a multiple of s,
+    the output of f_D is larger than x and is cropped at the bottom and right.
+
+    >>> from aejax.config import base
+    >>> model = build_model(base().model, (8, 8, 1))
+    >>> out, _ = model.init_with_output(jax.random.key(0), images / 255)
+    >>> out.h.shape, out.y.shape
+    ((8, 16), (8, 8, 8, 1))
     """
 
     f_E: nn.Module
@@ -33,15 +42,24 @@ class AutoEncoder(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w c"], cond: Cond = None, train: bool = False
     ) -> Output:
-        """The whole equation. With train=True or a bottleneck that samples, give the rng
-        "bottleneck"."""
+        """x -> Output. Bottlenecks that draw random numbers (with train=True or `sample`) need the
+        rng "bottleneck".
+
+        Args:
+          x: in [0, 1].
+          cond: inputs per example beside x, such as {"sigma": [b]}; None = none.
+          train: whether dropout and noise are on and running statistics are updated.
+
+        Raises:
+          UserError: a part returns a wrong shape or type.
+        """
         h = self.f_E(x, cond, train)
         is_code = hasattr(h, "shape") and h.ndim > 1 and h.shape[0] == x.shape[0]
         check_result(is_code, "f_E", self.f_E, h, x)
-        passed = self.bottleneck(h, cond, train)
-        is_pair = isinstance(passed, tuple) and len(passed) == 2 and isinstance(passed[1], dict)
-        check_result(is_pair, "bottleneck", self.bottleneck, passed, h)
-        h_hat, terms = passed
+        result = self.bottleneck(h, cond, train)
+        is_pair = isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)
+        check_result(is_pair, "bottleneck", self.bottleneck, result, h)
+        h_hat, terms = result
         y = self.f_D(h_hat, cond, train)
         extra = {}
         if isinstance(y, dict):
@@ -53,20 +71,23 @@ class AutoEncoder(nn.Module):
         return Output(h, h_hat, y[:, : x.shape[1], : x.shape[2]], terms, extra)
 
     def encode(self, x: Float[Array, "b h w c"], cond: Cond = None) -> Float[Array, "b *h k"]:
-        """h_hat of x: the code that `decode` takes, without noise."""
+        """h_hat of x with train=False: the code that `decode` takes."""
         return self.bottleneck(self.f_E(x, cond, False), cond, False)[0]
 
     def decode(self, h: Float[Array, "b *h k"], cond: Cond = None) -> Float[Array, "b h w c"]:
-        """The image of a code, in whole strides."""
+        """The image of a code h_hat, not cropped to the size of an x."""
         y = self.f_D(h, cond, False)
         return y["y"] if isinstance(y, dict) else y
 
 
 def build_model(config: Config, shape: Sequence[int]) -> nn.Module:
-    """The model that a `config.model` describes for images of `shape` (h, w, c).
+    """Builds the model of a config for images of `shape` (h, w, c).
+
+    Args:
+      config: `model` of a run's config, as ConfigDict or dict.
 
     Raises:
-      UserError: an unknown part or argument, or an impossible size.
+      UserError: an unknown part or argument, or an invalid size.
     """
     return quantised(_float_model(config, shape), config.get("quantise") or {})
 
@@ -93,10 +114,10 @@ def _float_model(config: Config, shape: Sequence[int]) -> nn.Module:
 
     f_E, f_D = part("f_E", F_E), part("f_D", F_D)
     if config["init"] == "pca":
-        patch, known = stride_of(f_E), (LinearEncoder, LinearDecoder)
+        patch = stride_of(f_E)
         if not isinstance(f_E, LinearEncoder):
             f_E = ResidualEncoder(linear=LinearEncoder(latent, patch), net=f_E)
-        if not isinstance(f_D, known):
+        if not isinstance(f_D, LinearDecoder):
             f_D = ResidualDecoder(linear=LinearDecoder(tuple(shape), patch), net=f_D)
     elif config["init"] != "random":
         raise UserError(f'model.init = "{config["init"]}": random or pca')
@@ -104,7 +125,7 @@ def _float_model(config: Config, shape: Sequence[int]) -> nn.Module:
 
 
 def _fitting(cls, values: Mapping[str, object]) -> dict[str, object]:
-    """Those values that `cls` has a field for."""
+    """The values that `cls` has a field for."""
     fields = {f.name for f in dataclasses.fields(cls)}
     return {name: v for name, v in values.items() if name in fields}
 

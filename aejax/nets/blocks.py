@@ -1,11 +1,12 @@
-"""Linen modules made of `ops`: what encoders, decoders and denoisers are built from.
+"""Layers and blocks of encoders, decoders and denoisers, as Linen modules that use `nets.ops`.
 
-Every module computes in `dtype` with float32 parameters. `bias_free=True` leaves out everything
-that is added, so that the module is positively homogeneous, f(a x) = a f(x) for a > 0, which makes
-blind denoisers hold beyond the noise they were trained on (Mohan et al., 2020, arXiv:1906.05478):
-exactly for Dense, Conv, DepthwiseConv, Upsample, Downsample, and with relu PlainBlock and ResBlock;
-up to the norm's eps for GatedBlock, which gives each pixel its scale back after the gate; never for
-LayerNorm.
+Every module computes in `dtype` with float32 parameters.
+
+`bias_free=True` removes all additive constants, which makes a module positively homogeneous:
+f(a x) = a f(x) for a > 0. Blind denoisers then generalise to noise levels outside the training
+range (Mohan et al., 2020, arXiv:1906.05478). It holds exactly for Dense, Conv, DepthwiseConv,
+Upsample, Downsample and, with relu, PlainBlock and ResBlock; up to the eps of the norm for
+GatedBlock, which multiplies by the scale of each pixel after the gate; not for LayerNorm.
 """
 
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from jaxtyping import Array, Float
 from aejax.nets import ops
 
 Init = Callable[..., Array]
-# Variance 1/fan_in: with residual branches that start at zero no gain is needed.
+# Variance 1/fan_in. Residual branches start at zero, so no gain is needed.
 default_init = nn.initializers.lecun_normal()
 zeros = nn.initializers.zeros_init()
 
@@ -31,7 +32,7 @@ def _with_bias(module: nn.Module, y: Array, use: bool) -> Array:
 
 
 class Dense(nn.Module):
-    """[..., c] -> [..., features]: fully connected, or a 1x1 convolution."""
+    """[..., c] -> [..., features]: a fully connected layer, or a 1x1 convolution."""
 
     features: int
     use_bias: bool = True
@@ -47,8 +48,11 @@ class Dense(nn.Module):
 
 
 class LowRankDense(nn.Module):
-    """[..., c] -> [..., features] by a matrix of rank at most `rank`, kept as two: (c + features)
-    rank multiplications instead of c features. `aejax shrink --rank` starts it from one by SVD."""
+    """[..., c] -> [..., features] by a matrix of rank `rank`, stored as two factors.
+
+    It has (c + features) * rank weights instead of c * features. `aejax shrink --rank` computes
+    them from a trained Dense by SVD.
+    """
 
     features: int
     rank: int
@@ -61,12 +65,13 @@ class LowRankDense(nn.Module):
 
 
 def dense_of_rank(features: int, rank: int, dtype: DTypeLike) -> nn.Module:
-    """A Dense, or with a rank above 0 a LowRankDense."""
+    """A LowRankDense if `rank` is above 0, else a Dense."""
     return LowRankDense(features, rank, dtype) if rank else Dense(features, dtype=dtype)
 
 
 class Conv(nn.Module):
-    """[b, h, w, c] -> [b, h/stride, w/stride, features], zeros around the picture."""
+    """[b, h, w, c] -> [b, h/stride, w/stride, features]: a convolution with zero padding
+    ("SAME")."""
 
     features: int
     kernel: int = 3
@@ -85,7 +90,7 @@ class Conv(nn.Module):
 
 
 class DepthwiseConv(nn.Module):
-    """Each channel with its own kernel, [b, h, w, c] -> [b, h, w, c]."""
+    """[b, h, w, c] -> [b, h, w, c]: each channel is convolved with its own kernel, zero padding."""
 
     kernel: int = 3
     use_bias: bool = True
@@ -103,11 +108,15 @@ class DepthwiseConv(nn.Module):
 
 
 class LayerNorm(nn.Module):
-    """Each pixel divided by the root mean square of its channels, with a learned scale."""
+    """RMSNorm: divides each pixel by the root mean square of its channels, times a learned scale.
+
+    Zhang and Sennrich (2019, arXiv:1910.07467). `bias_free` has no effect: it is here because all
+    blocks pass it.
+    """
 
     eps: float = 1e-6
     dtype: DTypeLike = jnp.float32
-    bias_free: bool = False  # it adds nothing in either case; the norm forgets scale by design
+    bias_free: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
@@ -116,7 +125,7 @@ class LayerNorm(nn.Module):
 
 
 class Downsample(nn.Module):
-    """[b, h, w, c] -> [b, h/factor, w/factor, features]: pixels to channels, then a convolution."""
+    """[b, h, w, c] -> [b, h/factor, w/factor, features]: pixel unshuffle, then a convolution."""
 
     features: int
     factor: int = 2
@@ -132,7 +141,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """[b, h, w, c] -> [b, h*factor, w*factor, features]: a convolution, then channels to pixels."""
+    """[b, h, w, c] -> [b, h*factor, w*factor, features]: a convolution, then pixel shuffle."""
 
     features: int
     factor: int = 2
@@ -149,12 +158,17 @@ class Upsample(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """x + conv(act(conv(x))), the last convolution zero at the start: the identity.
+    """x + conv(act(conv(x))); the second convolution is initialised with zeros.
 
-        x --conv, act--> conv --> + x (through 1x1 if the channels differ)
+            ┌──────┐  ┌─────┐  ┌──────┐
+        x─┬►│ conv ├─►│ act ├─►│ conv ├─►(+)─►
+          │ └──────┘  └─────┘  └──────┘   ▲
+          └───────────────────────────────┘
 
-    `features` other than x's channels puts a 1x1 convolution on the skip. With `bias_free` and
-    relu it is exactly homogeneous; with gelu it is not.
+    If the channels differ, a 1x1 convolution is on the skip connection.
+
+    Attributes:
+      features: output channels; None = as x.
     """
 
     features: int | None = None
@@ -174,10 +188,9 @@ class ResBlock(nn.Module):
 
 
 class PlainBlock(nn.Module):
-    """x + conv(act(x)), zero at the start: the identity.
+    """x + conv(act(x)); the convolution is initialised with zeros.
 
-    One activation for each convolution instead of one for two (`ResBlock`), which networks of few
-    layers make use of. With `bias_free` and relu it is exactly homogeneous.
+    It has one activation per convolution, `ResBlock` one for two: better in networks of few layers.
     """
 
     kernel: int = 3
@@ -193,21 +206,33 @@ class PlainBlock(nn.Module):
 
 
 def gate(x: Float[Array, "... 2*c"]) -> Float[Array, "... c"]:
-    """The product of the two halves of the channels (SimpleGate of NAFNet)."""
+    """The product of the two halves of the channels (SimpleGate of NAFNet, arXiv:2204.04676)."""
     a, b = jnp.split(x, 2, -1)
     return a * b
 
 
 class GatedBlock(nn.Module):
-    """Two residual branches with gates.
+    """NAFNet's block (Chen et al., 2022, arXiv:2204.04676) without its global pooling.
 
-        x --norm, 1x1, depthwise--> gate --1x1--> + x = x'
-        x' --norm, 1x1--> gate --1x1--> + x'
+            ┌──────┐  ┌─────┐  ┌───────────┐  ┌──────┐  ┌─────┐
+        x─┬►│ norm ├─►│ 1x1 ├─►│ depthwise ├─►│ gate ├─►│ 1x1 ├─►(+)─►x'
+          │ └──────┘  └─────┘  └───────────┘  └──────┘  └─────┘   ▲
+          └───────────────────────────────────────────────────────┘
+             ┌──────┐  ┌─────┐  ┌──────┐  ┌─────┐
+        x'─┬►│ norm ├─►│ 1x1 ├─►│ gate ├─►│ 1x1 ├─►(+)─►
+           │ └──────┘  └─────┘  └──────┘  └─────┘   ▲
+           └────────────────────────────────────────┘
 
-    NAFNet's block (Chen et al., 2022, arXiv:2204.04676) without its global pooling. Both branches
-    are zero at the start. With expand e: 3 e c^2 + k^2 e c multiply-adds per pixel.
-    `bias_free` has no biases and multiplies each branch by the scale that the norm took from the
-    pixel: f(a x) = a f(x) wherever the pixel's mean square is well above `eps`.
+    The last convolution of both branches is initialised with zeros. With c channels, expansion e
+    and kernel k it takes 3 e c^2 + k^2 e c multiply-adds per pixel.
+
+    With `bias_free` each branch is multiplied by the root mean square that its norm divided by, so
+    that f(a x) = a f(x) where the mean square of a pixel is well above `eps`.
+
+    Attributes:
+      expand: e, width of the first 1x1 convolution by that of x.
+      kernel: side of the depthwise kernel, odd.
+      eps: of the norm.
     """
 
     expand: int = 2
@@ -223,7 +248,7 @@ class GatedBlock(nn.Module):
         x = x.astype(self.dtype)
         for mix in (True, False):
             y = ops.channel_norm(x, eps=self.eps)
-            # A bias before the depthwise convolution's own would be told apart only at the border.
+            # The depthwise convolution has a bias; one before it would differ at the border only.
             y = Dense(self.expand * c, use_bias=not mix, **kw)(y)
             if mix:
                 y = DepthwiseConv(self.kernel, **kw)(y)

@@ -1,7 +1,7 @@
-"""Decoders, y = f_D(h): the mirror of f_E.py, name by name.
+"""Decoders y = f_D(h), the counterparts of the encoders in f_E.py.
 
-`shape` is (h, w, c) of the images. A decoder of spatial latents returns whole strides; the
-autoencoder crops y to the size of x.
+`shape` is (H, W, c) of the images. The output of a decoder of spatial latents has multiples of the
+stride as sides; AutoEncoder crops it to the size of x.
 """
 
 import math
@@ -20,8 +20,17 @@ from aejax.types import Cond
 
 
 class DenseDecoder(nn.Module):
-    """[b, k] -> [b, H, W, c] through layers of `hidden` units; `rank`: of every matrix, 0 =
-    full."""
+    """An MLP: h [b, k] -> y [b, H, W, c].
+
+           ┌───────┐  ┌─────┐       ┌───────┐  ┌─────────┐
+        h─►│ dense ├─►│ act ├─►...─►│ dense ├─►│ reshape ├─►y
+           └───────┘  └─────┘       └───────┘  └─────────┘
+
+    Attributes:
+      hidden: widths of the hidden layers.
+      activation, output_activation: names in f_E.ACTIVATIONS.
+      rank: of all matrices; 0 = full rank.
+    """
 
     shape: Sequence[int]
     hidden: Sequence[int] = (512, 1024)
@@ -42,7 +51,8 @@ class DenseDecoder(nn.Module):
 
 
 class LinearDecoder(nn.Module):
-    """One matrix to the whole image, or with `patch` to each patch x patch block: h -> y."""
+    """One affine map to the whole image, or with `patch` to each block of patch x patch pixels:
+    h [b, k] or [b, H/patch, W/patch, k] -> y [b, H, W, c]."""
 
     shape: Sequence[int]
     patch: int = 0
@@ -60,7 +70,18 @@ class LinearDecoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """The levels of ConvEncoder in reverse: h -> y; `widths` in the encoder's order."""
+    """The levels of ConvEncoder in reverse: h [b, k] or [b, H/s, W/s, k] -> y [b, H, W, c].
+
+           ┌───────┐  ┌─────────────────┐  ┌──────────┐
+        h─►│ dense ├─►│ residual blocks ├─►│ upsample ├─►... (for each level) ─►y
+           └───────┘  └─────────────────┘  └──────────┘
+
+    Attributes:
+      widths: channels of the levels, in the order of the encoder; s = 2^len(widths).
+      depth: residual blocks per level.
+      spatial: whether h is a map.
+      output_activation: name in f_E.ACTIVATIONS.
+    """
 
     shape: Sequence[int]
     widths: Sequence[int] = (32, 64)
@@ -74,25 +95,25 @@ class ConvDecoder(nn.Module):
         self, h: Float[Array, "b *h k"], cond: Cond = None, train: bool = False
     ) -> Float[Array, "b h w c"]:
         stride = 2 ** len(self.widths)
-        top = self.widths[-1]
+        deepest = self.widths[-1]
         if self.spatial:
-            x = blocks.Dense(top, dtype=self.dtype)(h)
+            x = blocks.Dense(deepest, dtype=self.dtype)(h)
         else:
             rows, columns = math.ceil(self.shape[0] / stride), math.ceil(self.shape[1] / stride)
-            x = blocks.Dense(rows * columns * top, dtype=self.dtype)(h)
-            x = x.reshape(-1, rows, columns, top)
+            x = blocks.Dense(rows * columns * deepest, dtype=self.dtype)(h)
+            x = x.reshape(-1, rows, columns, deepest)
         outputs = (self.shape[-1], *self.widths[:-1])
         for width, output in zip(self.widths[::-1], outputs[::-1], strict=True):
             for _ in range(self.depth):
                 x = blocks.ResBlock(width, dtype=self.dtype)(x)
             x = blocks.Upsample(output, dtype=self.dtype)(x)
-        return ACTIVATIONS[self.output_activation](
-            x[:, : self.shape[0], : self.shape[1]] if not self.spatial else x
-        )
+        if not self.spatial:
+            x = x[:, : self.shape[0], : self.shape[1]]
+        return ACTIVATIONS[self.output_activation](x)
 
 
 class ResidualDecoder(nn.Module):
-    """h -> linear(h) + scale * net(h), scale from zero; see ResidualEncoder."""
+    """y = linear(h) + scale * net(h), where scale [c] starts at zero; see ResidualEncoder."""
 
     linear: nn.Module
     net: nn.Module

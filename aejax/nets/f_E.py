@@ -1,13 +1,14 @@
-"""Encoders, h = f_E(x).
+"""Encoders h = f_E(x). f_D.py has a decoder of the same name for each.
 
-    linear  one matrix: reaches PCA's subspace (Baldi and Hornik, 1989)
-    dense   matrices with a nonlinearity between them (Hinton and Salakhutdinov, 2006)
-    conv    levels of 3x3 residual blocks, each half the size of the one before
-    vqgan   the same with norms, and attention at the lowest level: today's tokenizers
-    vit     a transformer over patches, to a grid of codes or to a few for the whole picture
+    linear  one affine map; the optimum spans the subspace of PCA (Baldi and Hornik, 1989)
+    dense   an MLP (Hinton and Salakhutdinov, 2006)
+    conv    levels of 3x3 residual blocks, each at half the resolution of the one before
+    vqgan   the same with norms, and attention at the lowest resolution (vqgan.py)
+    vit     a transformer over patches, to a grid of codes or to a few for the whole image (vit.py)
 
-Every encoder takes images of any size whose shape was fixed at `init`; `conv` with spatial latents
-takes any size at any time. f_D.py mirrors this file name by name.
+Encoders with vector latents take images of the size that they were initialised with. Encoders with
+spatial latents take other sizes too, except `vit` with learned positions; `linear` and `conv` pad
+to multiples of their stride, `vit` and `vqgan` require them.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,8 +34,17 @@ ACTIVATIONS: dict[str, Callable] = {
 
 
 class DenseEncoder(nn.Module):
-    """[b, H, W, c] -> [b, latent] through layers of `hidden` units; `rank`: of every matrix, 0 =
-    full."""
+    """An MLP: x [b, H, W, c] -> h [b, latent].
+
+           ┌─────────┐  ┌───────┐  ┌─────┐       ┌───────┐
+        x─►│ flatten ├─►│ dense ├─►│ act ├─►...─►│ dense ├─►h
+           └─────────┘  └───────┘  └─────┘       └───────┘
+
+    Attributes:
+      hidden: widths of the hidden layers.
+      activation, code_activation: of the hidden layers and of h; names in ACTIVATIONS.
+      rank: of all matrices; 0 = full rank.
+    """
 
     latent: int
     hidden: Sequence[int] = (1024, 512)
@@ -56,10 +66,8 @@ class DenseEncoder(nn.Module):
 
 
 class LinearEncoder(nn.Module):
-    """One matrix: of the whole image, or with `patch` of each patch x patch block (a stride).
-
-    x --flattened, or patches--> rows --matrix--> h [b, latent] or [b, H/patch, W/patch, latent]
-    """
+    """One affine map of the whole image, or with `patch` of each block of patch x patch pixels:
+    x [b, H, W, c] -> h [b, latent] or [b, H/patch, W/patch, latent]."""
 
     latent: int
     patch: int = 0
@@ -77,12 +85,18 @@ class LinearEncoder(nn.Module):
 
 
 class ConvEncoder(nn.Module):
-    """Levels of `depth` residual blocks with `widths` channels, halved in size between them.
+    """A convolutional encoder: x [b, H, W, c] -> h [b, latent] or [b, H/s, W/s, latent].
 
-        x --halved--> blocks --halved--> blocks --> ... --flattened and dense, or 1x1--> h
+           ┌────────────┐  ┌─────────────────┐                          ┌───────┐
+        x─►│ downsample ├─►│ residual blocks ├─►... (for each level) ──►│ dense ├─►h
+           └────────────┘  └─────────────────┘                          └───────┘
 
-    Returns [b, latent], or with `spatial` [b, H / 2^levels, W / 2^levels, latent]; sizes that are
-    no multiple of 2^levels are padded by repeating the border.
+    Sides that are not multiples of s are padded by repeating the border.
+
+    Attributes:
+      widths: channels of the levels; s = 2^len(widths).
+      depth: residual blocks per level.
+      spatial: h is a map, by a 1x1 convolution; otherwise a vector, by a dense layer.
     """
 
     latent: int
@@ -106,12 +120,17 @@ class ConvEncoder(nn.Module):
 
 
 class ResidualEncoder(nn.Module):
-    """linear(x) + scale * net(x), scale from zero: a network that starts as the linear optimum.
+    """h = linear(x) + scale * net(x), where scale [k] starts at zero.
 
-        x --linear---------> + --> h
-        x --net, * scale-----^
+            ┌────────┐
+        x─┬►│ linear ├──────────►(+)─►h
+          │ └────────┘            ▲
+          │ ┌─────┐  ┌─────────┐  │
+          └►│ net ├─►│ * scale ├──┘
+            └─────┘  └─────────┘
 
-    nets/init.py fills `linear` with PCA (vector latents) or the KLT of patches (spatial ones).
+    nets/init.py sets `linear` to PCA (vector latents) or to the KLT of patches (spatial latents),
+    so that training starts at the best linear autoencoder.
     """
 
     linear: nn.Module
@@ -127,7 +146,11 @@ class ResidualEncoder(nn.Module):
 
 
 def pad_to_multiple(x: Float[Array, "b h w c"], multiple: int) -> Float[Array, "b h2 w2 c"]:
-    """Repeats the last row and column until both sides are multiples of `multiple`."""
+    """Pads x at the bottom and right, by repeating the border, to multiples of `multiple` pixels.
+
+    >>> pad_to_multiple(jax.numpy.zeros((1, 5, 8, 3)), 4).shape
+    (1, 8, 8, 3)
+    """
     down, right = (-x.shape[1]) % multiple, (-x.shape[2]) % multiple
     if not down and not right:
         return x
@@ -135,7 +158,7 @@ def pad_to_multiple(x: Float[Array, "b h w c"], multiple: int) -> Float[Array, "
 
 
 def stride_of(part: nn.Module) -> int:
-    """Pixels of x to one position of a spatial h; 0 for vector latents."""
+    """The stride of an encoder with spatial latents, in pixels; 0 for vector latents and tokens."""
     if isinstance(part, LinearEncoder):
         return part.patch
     if isinstance(part, ConvEncoder) and part.spatial:

@@ -1,4 +1,4 @@
-"""Starting a model at the linear optimum: PCA of whole images, or the KLT of their patches."""
+"""Initialisation with the best linear autoencoder: PCA of whole images, or KLT of patches."""
 
 import logging
 
@@ -17,7 +17,16 @@ from aejax.types import Variables
 def at_linear_optimum(
     model: nn.Module, variables: Variables, images: Float[Array, "n h w c"]
 ) -> Variables:
-    """Fills the `linear` of f_E and f_D so that y is the projection of x on h's best subspace."""
+    """Sets the linear parts of f_E and f_D to the leading principal components of some images.
+
+    Models without linear parts are returned unchanged.
+
+    Args:
+      images: training images in [0, 1].
+
+    Returns:
+      the variables, with which y is the projection of x onto the components.
+    """
     if not isinstance(model, AutoEncoder):
         return variables
     f_E = model.f_E.linear if isinstance(model.f_E, ResidualEncoder) else model.f_E
@@ -33,13 +42,13 @@ def at_linear_optimum(
     logger.info("model.init = pca: components of %s rows of %s numbers", f"{len(rows):,}",
                 f"{rows.shape[1]:,}")  # fmt: skip
     mean, basis = principal_components(rows, f_E.latent)
-    starts = {
+    initial = {
         "f_E": {"kernel": basis, "bias": -mean @ basis},
         "f_D": {"kernel": basis.T, "bias": mean},
     }
     params = dict(variables["params"])
     for slot, part in (("f_E", model.f_E), ("f_D", model.f_D)):
-        new = jax.tree.map(lambda v: v.astype(np.float32), {"linear": starts[slot]})
+        new = jax.tree.map(lambda v: v.astype(np.float32), {"linear": initial[slot]})
         if isinstance(part, (ResidualEncoder, ResidualDecoder)):
             new = {"linear": new}
         params[slot] = {**params[slot], **new}

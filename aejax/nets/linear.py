@@ -1,9 +1,8 @@
-"""The best linear autoencoder in closed form: PCA of whole images, the KLT of their patches.
+"""The best linear autoencoder in closed form: PCA of whole images, or KLT of patches.
 
-With squared error the best linear f_E and f_D are PCA (Baldi and Hornik, 1989); of all patches of a
-picture they are the Karhunen-Loeve transform, which JPEG's cosine transform approximates. Used as a
-baseline (`report.pca`), as a start of the training (`nets.init`), and wherever else variance is
-decomposed.
+For squared error the best linear f_E and f_D are PCA (Baldi and Hornik, 1989). PCA of the patches
+of images is the Karhunen-Loeve transform, which the cosine transform of JPEG approximates. It is a
+baseline (`report.pca`) and an initialisation (`nets.init`).
 """
 
 import math
@@ -12,20 +11,22 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-EXACT = 4096  # side of the largest matrix that is decomposed exactly
+EXACT = 4096  # side of the largest covariance or Gram matrix that is decomposed exactly
 
 
 def principal_components(
     rows: Float[np.ndarray, "n d"], k: int, exact: int = EXACT
 ) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, "d k"]]:
-    """(mean, basis) of rows [n, d]: the k orthonormal directions of largest variance.
+    """Mean and the k leading principal components of rows [n, d].
 
-    Where n points span fewer than k directions, random ones orthogonal to them are added, because
-    zeros would have no gradient; where k > d, columns of zeros.
+    It decomposes X'X or XX', whichever is smaller; if both sides are above `exact`, it computes a
+    randomised SVD (Halko, Martinsson and Tropp, 2011). float64 rows are computed in float64, others
+    in float32.
 
-    The cost is that of the smaller of n and d: eigenvectors of X'X or of XX'; above `exact` a
-    randomised SVD (Halko, Martinsson and Tropp, 2011). Computed in float32, or in float64 if the
-    rows are float64.
+    Returns:
+      (mean float64 [d], orthonormal columns [d, k] in order of decreasing variance). If n rows span
+      fewer than k directions, random orthogonal ones are added, because columns of zeros would have
+      no gradient in training; columns beyond d are zero.
 
     >>> mean, basis = principal_components(np.random.rand(72, 2048).astype("float32"), 16)
     >>> basis.shape
@@ -35,7 +36,7 @@ def principal_components(
     mean = rows.mean(0, dtype=np.float64)
     dtype = np.result_type(rows.dtype, np.float32)
     centred = (rows - mean).astype(dtype)
-    count = min(k, d, max(1, n - 1))  # n points span no more
+    count = min(k, d, max(1, n - 1))  # n centred points span at most n - 1 directions
     basis = np.zeros((d, k), dtype)
     if min(n, d) > exact:
         from sklearn.utils.extmath import randomized_svd
@@ -44,18 +45,17 @@ def principal_components(
     else:
         basis[:, :count] = _eigenvectors(centred, count)
     if missing := min(k, d) - count:
-        free = np.random.default_rng(0).standard_normal((d, missing))
-        free -= basis[:, :count] @ (basis[:, :count].T @ free)
-        basis[:, count : count + missing] = np.linalg.qr(free)[0]
+        random = np.random.default_rng(0).standard_normal((d, missing))
+        random -= basis[:, :count] @ (basis[:, :count].T @ random)
+        basis[:, count : count + missing] = np.linalg.qr(random)[0]
     return mean, basis
 
 
 def _eigenvectors(centred: Float[np.ndarray, "n d"], count: int) -> Float[np.ndarray, "d k"]:
-    """The leading eigenvectors of X'X, by the smaller of X'X and XX'."""
+    """The leading eigenvectors of X'X, from the smaller of X'X and XX'."""
     from scipy.linalg import eigh
 
-    # Parts are summed in float64, because the last components kept are many orders of magnitude
-    # below the first.
+    # Sums in float64: the variance of the last components is orders of magnitude below the first.
     n, d = centred.shape
     factor = centred if d <= n else centred.T
     parts = np.array_split(factor, -(-len(factor) // 4096))
@@ -67,13 +67,13 @@ def _eigenvectors(centred: Float[np.ndarray, "n d"], count: int) -> Float[np.nda
         return vectors
     vectors = centred.T.astype(np.float64) @ vectors
     vectors /= np.maximum(np.linalg.norm(vectors, axis=0), 1e-12)
-    basis, triangle = np.linalg.qr(vectors)  # orthogonal even where the variance is but noise
+    basis, triangle = np.linalg.qr(vectors)  # orthogonal even for components of rounding noise
     return basis * np.where(np.diag(triangle) < 0, -1, 1)
 
 
 def patches(images: Float[np.ndarray, "n h w c"], size: int) -> Float[np.ndarray, "m d"]:
-    """All whole size x size blocks as rows, [n h/size w/size, size size c], in the channel order of
-    ops.unshuffle."""
+    """All complete blocks of size x size pixels as rows [n * h/size * w/size, size * size * c], in
+    the channel order of ops.unshuffle."""
     import jax.numpy as jnp
 
     from aejax.nets import ops
@@ -87,34 +87,45 @@ def patches(images: Float[np.ndarray, "n h w c"], size: int) -> Float[np.ndarray
 def principal_axes(
     covariance: Float[np.ndarray, "d d"],
 ) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, "d d"]]:
-    """(variances, axes as columns) of a covariance matrix, largest variance first."""
+    """Eigenvalues and eigenvectors (columns) of a covariance matrix, largest variance first."""
     variances, axes = np.linalg.eigh(covariance)
     return variances[::-1], axes[:, ::-1]
 
 
 class Components:
-    """Mean and leading principal components of rows [n, d]: a linear autoencoder.
+    """PCA of rows [n, d], as an autoencoder for any number of components up to k.
 
     Attributes:
       k: number of components, at most d and n - 1.
-      mean: [d]. basis: [d, k], orthonormal columns, largest variance first.
+      mean: float32 [d].
+      basis: [d, k], orthonormal columns, largest variance first.
+
+    >>> rows = np.random.default_rng(0).random((20, 6))
+    >>> pca = Components(rows, 6)
+    >>> bool(np.allclose(pca.project(rows, 6), rows, atol=1e-6))
+    True
     """
 
     def __init__(self, rows: Float[np.ndarray, "n d"], k: int):
         n, d = rows.shape
-        self.k = min(k, d, max(1, n - 1))  # n points span no more
+        self.k = min(k, d, max(1, n - 1))  # n centred points span at most n - 1 directions
         mean, self.basis = principal_components(rows, self.k)
         self.mean = mean.astype(np.float32)
 
     def project(self, rows: Float[np.ndarray, "n d"], k: int) -> Float[np.ndarray, "n d"]:
-        """Each row's reconstruction from its first k components, [n, d]."""
+        """The reconstruction [n, d] of each row from its first k components."""
         basis = self.basis[:, :k]
         return self.mean + (rows - self.mean) @ basis @ basis.T
 
 
 def to_rows(images: np.ndarray, patch: int) -> Float[np.ndarray, "m d"]:
-    """Images [n, h, w, c], uint8 or in [0, 1], as rows in [0, 1]: [n, h w c] if patch is 0, else
-    all patch x patch blocks (the border is repeated to whole blocks)."""
+    """Images as rows in [0, 1].
+
+    Args:
+      images: [n, h, w, c], uint8 or float in [0, 1].
+      patch: 0 = one row [h * w * c] per image; otherwise one row per block of patch x patch pixels,
+        after padding by repeating the border.
+    """
     images = images.astype(np.float32) / 255 if images.dtype == np.uint8 else images
     if not patch:
         return images.reshape(len(images), -1)
@@ -126,10 +137,18 @@ def to_rows(images: np.ndarray, patch: int) -> Float[np.ndarray, "m d"]:
 
 
 def from_rows(rows: Float[np.ndarray, "m d"], shape: Sequence[int], patch: int) -> np.ndarray:
-    """The inverse of `to_rows` for images of `shape` [n, h, w, c]."""
+    """The inverse of `to_rows`.
+
+    Args:
+      shape: (n, h, w, c) of the images.
+
+    >>> x = np.arange(60).reshape(1, 5, 4, 3) / 60
+    >>> bool((from_rows(to_rows(x, 2), x.shape, 2) == x).all())
+    True
+    """
     n, h, w, c = shape
     if not patch:
         return rows.reshape(shape)
-    high, wide = math.ceil(h / patch), math.ceil(w / patch)
-    blocks = rows.reshape(n, high, wide, patch, patch, c).transpose(0, 1, 3, 2, 4, 5)
-    return blocks.reshape(n, high * patch, wide * patch, c)[:, :h, :w]
+    down, across = math.ceil(h / patch), math.ceil(w / patch)
+    blocks = rows.reshape(n, down, across, patch, patch, c).transpose(0, 1, 3, 2, 4, 5)
+    return blocks.reshape(n, down * patch, across * patch, c)[:, :h, :w]

@@ -1,6 +1,6 @@
-"""Densities and divergences of normals with diagonal covariance, coordinate by coordinate.
+"""Log densities and KL divergences of diagonal normal distributions, per coordinate, in nats.
 
-A variance is always given as its logarithm, `logvar`.
+All functions work elementwise on arrays of one shape. `logvar` is the logarithm of the variance.
 """
 
 import math

@@ -1,15 +1,16 @@
-"""A model whose products are made of few bits, by qwix (Google's, for Flax): `model.quantise`.
+"""Quantised matrix products and convolutions, by Google's qwix: `config.model.quantise`.
 
     c.model.quantise.weights = "int8"      # int8 | int4
     c.model.quantise.activations = "int8"  # "" leaves them in floating point
 
-The parameters stay float32 and have the names and shapes of the model without, so that a run may
-start from a float one (model.start). Trained so, the rounding is part of the forward pass and the
-gradient passes through it (quantisation-aware training, Jacob et al. 2018, arXiv:1712.05877);
-evaluated without training it is post-training quantisation. Convolutions need activations of the
-same type as weights. In bytes 8-bit storage is `weights.packed`, whatever this says.
+The parameters stay float32 and keep their names and shapes, so a run can start from the weights of
+a floating-point one (model.start). In training the forward pass rounds and the gradient passes
+straight through (quantisation-aware training, Jacob et al. 2018, arXiv:1712.05877); without
+training it is post-training quantisation. Convolutions need activations of the same type as
+weights. How weights are
+stored is another matter: see `weights.stored_as`.
 
-The scale of activations is that of the batch: results depend a little on what is in it with them.
+Activations are scaled per batch, so the result for an image depends slightly on the others.
 """
 
 from collections.abc import Callable
@@ -28,15 +29,17 @@ from aejax.types import Config
 TYPES = {"int8": jnp.int8, "int4": jnp.int4}
 KEYS = ("weights", "activations", "only")
 
-# A user context is part of jit's cache key: what jax.numpy jits itself (jnp.matmul, `@`) is traced
-# apart in a quantised model, whose products qwix replaces while it is traced.
+# A user context is part of jit's cache key. qwix replaces products while a model is traced; without
+# the context, functions that jax.numpy jits (jnp.matmul) would reuse the traces of float models.
 _spec = jax.make_user_context("")
 
 
 def quantised(model: nn.Module, spec: Config) -> nn.Module:
-    """`model` with the products of `spec` (config.model.quantise) in integers; {} = as it is.
+    """`model` with integer products; unchanged if `spec` is empty.
 
-    `only`: a regex of the paths of modules ("f_D/.*"); the others stay in floating point.
+    Args:
+      spec: config.model.quantise: "weights" and "activations" as in the docstring of the module,
+        and "only", a regex of the paths of the modules that are quantised ("f_D/.*").
 
     Raises:
       UserError: an unknown key or type, or qwix is not installed.
@@ -66,12 +69,13 @@ def quantised(model: nn.Module, spec: Config) -> nn.Module:
     model = qwix.quantize_model(model, qwix.QtProvider([rule]), methods=methods)
     key = repr(sorted(spec.items()))
     for name in methods:
-        setattr(type(model), name, _traced_apart(getattr(type(model), name), key))
+        setattr(type(model), name, _in_context(getattr(type(model), name), key))
     return model
 
 
-def _traced_apart(method: Callable, key: str) -> Callable:
-    """`method` in the plain forms, where qwix meets lax's own products, with traces of its own."""
+def _in_context(method: Callable, key: str) -> Callable:
+    """`method` with its own jit cache entries, and with the plain forms of nets.ops, because qwix
+    replaces the products of `lax` only."""
 
     @wraps(method)
     def run(*args, **kwargs):

@@ -1,7 +1,7 @@
-"""The platform that a program is compiled *for*, which need not be where it is compiled.
+"""The platform that a program is compiled for, which may differ from the one that compiles it.
 
-Forms of operations and the unrolling of loops depend on it. It is the default backend's, unless
-`compiling_for` says otherwise, as `Sharding.lower` does for the devices of its mesh.
+The forms of operations (nets/ops) and the unrolling of loops depend on it. It is that of the
+default backend unless `compiling_for` is active, as in `Sharding.lower`.
 """
 
 import contextlib
@@ -14,7 +14,12 @@ _platform = jax.make_user_context("")
 
 
 def platform() -> str:
-    """The platform that what is traced now will run on: "cpu", "gpu" or "tpu"."""
+    """The platform that the function being traced will run on: "cpu", "gpu" or "tpu".
+
+    >>> with compiling_for("tpu"):
+    ...     print(platform())
+    tpu
+    """
     if _platform.value:
         return _platform.value
     # pyrefly: ignore [missing-attribute]
@@ -24,6 +29,7 @@ def platform() -> str:
 
 @contextlib.contextmanager
 def compiling_for(platform: str) -> Generator[None]:
-    """Within it everything is traced for that platform, such as "tpu" in a process without one."""
+    """Within this context functions are traced for `platform`, such as "tpu" in a process without
+    TPU."""
     with _platform(platform):
         yield

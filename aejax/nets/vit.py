@@ -1,14 +1,15 @@
-"""Transformers as f_E and f_D: tokens on a grid, or a few tokens for the whole picture.
+"""Vision transformers as f_E and f_D, with a grid of tokens or a few tokens for the whole image.
 
-    x -> patches -> blocks -> h [b, h/p, w/p, latent]
+    x -> patches -> blocks -> h [b, H/p, W/p, latent]
     x -> patches and `tokens` queries -> blocks -> h [b, tokens, latent]
 
 The first is ViT (Dosovitskiy et al. 2021, arXiv 2010.11929), as a tokenizer ViT-VQGAN (Yu et al.
-2022, arXiv 2110.04627); the second TiTok (Yu et al. 2024, arXiv 2406.07550).
-Registers are tokens that nothing is read from (Darcet et al. 2024, arXiv 2309.16588). Positions are
-learned, or rotations of queries and keys by row and column (RoPE, Su et al. 2021, arXiv 2104.09864;
-of two axes: Heo et al. 2024, arXiv 2403.13298). Norms divide by the root mean square; the last
-matrix of each branch starts at zero. On TPUs widths that are multiples of 128 waste nothing.
+2022, arXiv 2110.04627); the second is TiTok (Yu et al. 2024, arXiv 2406.07550). Registers are
+additional tokens whose outputs are discarded (Darcet et al. 2024, arXiv 2309.16588). Position
+embeddings are learned, or rotations of queries and keys by row and column (RoPE, Su et al. 2021,
+arXiv 2104.09864; with two axes: Heo et al. 2024, arXiv 2403.13298). Norms are RMSNorm; the last
+layer of each residual branch is initialised with zeros. On TPUs use widths that are multiples of
+128.
 """
 
 import math
@@ -29,13 +30,19 @@ POSITIONS = ("rope", "learned")
 
 
 def angles(rows: int, columns: int, width: int, extra: int) -> Float[Array, "n w/2"]:
-    """RoPE's angles of each token: half of the pairs turn with the row, half with the column.
+    """Rotation angles of RoPE in radians, [extra + rows * columns, width / 2].
+
+    Half of the pairs rotate with the row, half with the column.
 
     Args:
-      width: numbers of a head, a multiple of 4. extra: tokens before the grid; they do not turn.
+      width: of a head, a multiple of 4.
+      extra: number of tokens before the grid; their angles are zero.
+
+    >>> angles(2, 3, 8, extra=1).shape
+    (7, 4)
     """
     quarter = width // 4
-    frequency = 100.0 ** (-jnp.arange(quarter) / quarter)  # pictures are short: 1 to 1/100
+    frequency = 100.0 ** (-jnp.arange(quarter) / quarter)  # base 100: grids have few rows
     i, j = jnp.meshgrid(jnp.arange(rows), jnp.arange(columns), indexing="ij")
     grid = jnp.concatenate([i[..., None] * frequency, j[..., None] * frequency], -1)
     grid = grid.reshape(rows * columns, 2 * quarter)
@@ -43,17 +50,16 @@ def angles(rows: int, columns: int, width: int, extra: int) -> Float[Array, "n w
 
 
 def rotate(x: Float[Array, "b n t w"], angle: Float[Array, "n w/2"]) -> Float[Array, "b n t w"]:
-    """Each pair of numbers of x turned by its token's angle."""
+    """Rotates pairs of features of x [batch, tokens, heads, width] by the angles of their
+    tokens."""
     a, b = jnp.split(x.astype(jnp.float32), 2, -1)
     cos, sin = jnp.cos(angle)[:, None], jnp.sin(angle)[:, None]
     return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], -1).astype(x.dtype)
 
 
 class Attention(nn.Module):
-    """Softmax attention of `heads` heads over all tokens; `angle` turns queries and keys.
-
-    x [b, n, c] --dense--> q, k, v --softmax(q k^T) v--> dense --> [b, n, c]
-    """
+    """Multi-head softmax attention over all tokens, [b, n, c] -> [b, n, c] (Vaswani et al. 2017,
+    arXiv 1706.03762); RoPE if `angle` is given, see `angles`."""
 
     heads: int
     dtype: DTypeLike = jnp.float32
@@ -72,9 +78,15 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then two layers with gelu between them; both added to x, from zero.
+    """A transformer block with pre-normalisation, [b, n, c] -> [b, n, c].
 
-    x --norm, attention--> + x = x' --norm, dense, gelu, dense--> + x'
+            ┌──────┐  ┌───────────┐           ┌──────┐  ┌───────┐  ┌──────┐  ┌───────┐
+        x─┬►│ norm ├─►│ attention ├─►(+)─x'─┬►│ norm ├─►│ dense ├─►│ gelu ├─►│ dense ├─►(+)─►
+          │ └──────┘  └───────────┘   ▲     │ └──────┘  └───────┘  └──────┘  └───────┘   ▲
+          └───────────────────────────┘     └────────────────────────────────────────────┘
+
+    Attributes:
+      expand: hidden width of the MLP by c.
     """
 
     heads: int
@@ -94,11 +106,18 @@ class Block(nn.Module):
 
 
 class Trunk(nn.Module):
-    """Positions, registers and `depth` blocks: [b, extra + rows * columns, width] -> the same.
+    """The transformer: position embedding, registers and `depth` blocks.
+
+    x [b, extra + rows * columns, width] -> the same shape.
 
     Attributes:
-      registers: tokens added here and left out of the result.
-      remat: keep only each block's input for the backward pass and compute the rest again.
+      extra: tokens before the grid.
+      registers: additional tokens, which are removed from the result.
+      position: "rope" or "learned".
+      remat: store only the input of each block for the backward pass and recompute the others.
+
+    Raises:
+      UserError: a width that is not a multiple of 4 * heads, or an unknown `position`.
     """
 
     depth: int
@@ -114,7 +133,7 @@ class Trunk(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
-        b, n, c = x.shape
+        _, n, c = x.shape
         if c % (4 * self.heads):
             raise UserError(f"width {c} does not divide into {self.heads} heads of a multiple of 4")
         if self.position not in POSITIONS:
@@ -126,27 +145,29 @@ class Trunk(nn.Module):
             extra = self.registers + self.extra
             angle = angles(self.rows, self.columns, c // self.heads, extra)
         if self.registers:
-            tokens = self.param("registers", normal, (self.registers, c), jnp.float32)
-            tokens = jnp.broadcast_to(tokens.astype(self.dtype), (b, self.registers, c))
-            x = jnp.concatenate([tokens, x], 1)
+            x = jnp.concatenate([_learned_tokens(self, "registers", self.registers, x), x], 1)
         block = nn.remat(Block) if self.remat else Block
         for i in range(self.depth):
             x = block(self.heads, self.expand, self.dtype, name=f"block{i}")(x, angle)
         return blocks.LayerNorm(dtype=self.dtype, name="norm")(x[:, self.registers :])
 
 
-def _learned_tokens(module: nn.Module, name: str, count: int, b: int, width: int) -> Array:
-    tokens = module.param(name, nn.initializers.normal(0.02), (count, width), jnp.float32)
-    return jnp.broadcast_to(tokens, (b, count, width))
+def _learned_tokens(
+    module: nn.Module, name: str, count: int, x: Float[Array, "b n c"]
+) -> Float[Array, "b t c"]:
+    """`count` learned tokens, the same for each example of x."""
+    b, _, c = x.shape
+    tokens = module.param(name, nn.initializers.normal(0.02), (count, c), jnp.float32)
+    return jnp.broadcast_to(tokens.astype(x.dtype), (b, count, c))
 
 
 class _ViT(nn.Module):
-    """What both directions share.
+    """The attributes of ViTEncoder and ViTDecoder.
 
     Attributes:
-      patch: pixels of a token's side; the picture's sides must be multiples of it.
-      width, depth, heads, expand, registers, position, remat: of the trunk.
-      tokens: latent queries that h is read from; 0 = the grid of patches.
+      patch: side of a patch in pixels; the sides of images must be multiples of it.
+      width, depth, heads, expand, registers, position, remat: of the transformer, see Trunk.
+      tokens: number of latent tokens; 0 = one per patch.
       dtype: of the computation; h and y are float32.
     """
 
@@ -162,7 +183,7 @@ class _ViT(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     def trunk(self, x: Float[Array, "b n c"], rows: int, columns: int) -> Float[Array, "b n c"]:
-        """`tokens` and a grid of rows x columns through the transformer."""
+        """The transformer applied to `tokens` tokens and a grid of rows x columns."""
         return Trunk(
             self.depth, self.heads, rows, columns, self.tokens, self.registers, self.position,
             self.expand, self.remat, self.dtype, name="trunk",
@@ -170,14 +191,20 @@ class _ViT(nn.Module):
 
 
 class ViTEncoder(_ViT, kw_only=True):
-    """[b, H, W, c] -> [b, H/patch, W/patch, latent], or [b, tokens, latent] where `tokens` is set.
+    """x [b, H, W, c] -> h [b, H/patch, W/patch, latent], or [b, tokens, latent] if `tokens` is set.
 
-        x --patches, dense--> [tokens,] grid [b, n, width] --trunk--> tokens or grid --dense--> h
+           ┌─────────┐  ┌───────┐         ┌───────┐  ┌───────┐
+        x─►│ patches ├─►│ dense ├─►(cat)─►│ trunk ├─►│ dense ├─►h
+           └─────────┘  └───────┘    ▲    └───────┘  └───────┘
+                     queries (if `tokens`), from which h is computed then
 
-    Attributes: as of _ViT; latent: numbers of each token of h.
+    Attributes:
+      latent: features per token of h.
+      patch, width, depth, heads, tokens, registers, position, expand, remat, dtype: see _ViT.
 
     Raises:
-      UserError: a picture that does not divide into patches, heads that do not divide the width.
+      UserError: sides that are not multiples of `patch`, or a width that is not a multiple of
+        4 * heads.
     """
 
     latent: int
@@ -186,25 +213,34 @@ class ViTEncoder(_ViT, kw_only=True):
     def __call__(
         self, x: Float[Array, "b h w c"], cond: Cond = None, train: bool = False
     ) -> Float[Array, "b *h k"]:
-        x = ops.unshuffle(2.0 * x - 1.0, self.patch)  # raises where the sides do not divide
+        x = ops.unshuffle(2.0 * x - 1.0, self.patch)  # checks the sides of x
         b, rows, columns, _ = x.shape
         x = blocks.Dense(self.width, dtype=self.dtype, name="patches")(x)
         x = x.reshape(b, rows * columns, self.width)
         if self.tokens:
-            queries = _learned_tokens(self, "queries", self.tokens, b, self.width)
-            x = jnp.concatenate([queries.astype(self.dtype), x], 1)
+            x = jnp.concatenate([_learned_tokens(self, "queries", self.tokens, x), x], 1)
         x = self.trunk(x, rows, columns)
         x = x[:, : self.tokens] if self.tokens else x.reshape(b, rows, columns, self.width)
         return blocks.Dense(self.latent, name="latent")(x)
 
 
 class ViTDecoder(_ViT, kw_only=True):
-    """The mirror: [b, H/patch, W/patch, latent] or [b, tokens, latent] -> [b, H, W, c].
+    """h [b, H/patch, W/patch, latent] or [b, tokens, latent] -> y [b, H, W, c].
 
-        h --dense--> grid, or tokens and a mask for each patch --trunk--> grid --dense, patches--> y
+           ┌───────┐         ┌───────┐  ┌───────┐  ┌────────┐
+        h─►│ dense ├─►(cat)─►│ trunk ├─►│ dense ├─►│ pixels ├─►y
+           └───────┘    ▲    └───────┘  └───────┘  └────────┘
+                mask tokens (if `tokens`), from which y is computed then
 
-    From `tokens` every patch is predicted: one learned token stands for each of them, and only its
-    position differs (the mask token of TiTok). Attributes: as of _ViT; shape: (H, W, c) of x.
+    With `tokens` the transformer predicts all patches from one learned mask token per patch; the
+    mask tokens differ by their positions only (TiTok).
+
+    Attributes:
+      shape: (H, W, c) of the images.
+      patch, width, depth, heads, tokens, registers, position, expand, remat, dtype: see _ViT.
+
+    Raises:
+      UserError: as ViTEncoder.
     """
 
     shape: Sequence[int]
@@ -224,10 +260,9 @@ class ViTDecoder(_ViT, kw_only=True):
         x = blocks.Dense(self.width, dtype=self.dtype, name="latent")(h)
         x = x.reshape(b, math.prod(x.shape[1:-1]), self.width)
         if self.tokens:
-            marks = self.param("marks", nn.initializers.normal(0.02), (self.tokens, self.width))
-            masks = _learned_tokens(self, "mask", 1, b, self.width)
-            masks = jnp.broadcast_to(masks, (b, rows * columns, self.width))
-            x = jnp.concatenate([x + marks.astype(self.dtype), masks.astype(self.dtype)], 1)
+            x = x + _learned_tokens(self, "marks", self.tokens, x)
+            mask = _learned_tokens(self, "mask", 1, x)
+            x = jnp.concatenate([x, jnp.repeat(mask, rows * columns, 1)], 1)
         x = self.trunk(x, rows, columns)
         x = x[:, self.tokens :].reshape(b, rows, columns, self.width)
         y = blocks.Dense(self.patch**2 * c, dtype=self.dtype, name="patches")(x)

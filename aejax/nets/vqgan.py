@@ -1,9 +1,9 @@
-"""The convolutional pair of today's tokenizers: residual blocks, attention at the lowest level.
+"""Encoder and decoder of VQGAN (Esser et al. 2021, arXiv 2012.09841) and of latent diffusion
+(Rombach et al. 2022, arXiv 2112.10752, f4 to f16).
 
-As VQGAN (Esser et al. 2021, arXiv 2012.09841) and latent diffusion (Rombach et al. 2022, arXiv
-2112.10752, f4 to f16) have it, with norms that divide each pixel by the root mean square of its
-channels in place of group norms, pixels to channels in place of strides, and branches that start at
-zero. `widths` are those of the levels, from full size down: n of them make a stride of 2^(n-1).
+Differences: RMSNorm of each pixel instead of group norm, pixel unshuffle instead of strided
+convolutions, and residual branches whose last convolution is initialised with zeros. `widths` are
+the channels of the levels, from full resolution down; n levels have a stride of 2^(n-1).
 """
 
 from collections.abc import Sequence
@@ -20,9 +20,14 @@ from aejax.types import Cond
 
 
 class Residual(nn.Module):
-    """A residual branch, zero at the start: [b, h, w, c] -> [b, h, w, features].
+    """A residual block, [b, h, w, c] -> [b, h, w, features].
 
-    x --norm, silu, 3x3--> norm, silu, 3x3 --> + x (through 1x1 if the channels differ)
+            ┌──────┐  ┌──────┐  ┌──────┐  ┌──────┐  ┌──────┐  ┌──────┐
+        x─┬►│ norm ├─►│ silu ├─►│ conv ├─►│ norm ├─►│ silu ├─►│ conv ├─►(+)─►
+          │ └──────┘  └──────┘  └──────┘  └──────┘  └──────┘  └──────┘   ▲
+          └──────────────────────────────────────────────────────────────┘
+
+    If the channels differ, a 1x1 convolution is on the skip connection.
     """
 
     features: int
@@ -41,7 +46,8 @@ class Residual(nn.Module):
 
 
 class Middle(nn.Module):
-    """x -> Residual -> attention over all positions -> Residual, of one shape."""
+    """Residual block, attention over all positions, residual block: [b, h, w, c] -> the same
+    shape."""
 
     heads: int = 1
     dtype: DTypeLike = jnp.float32
@@ -56,14 +62,21 @@ class Middle(nn.Module):
 
 
 class VQGANEncoder(nn.Module):
-    """[b, H, W, c] -> [b, H/s, W/s, latent], s = 2^(len(widths) - 1).
+    """x [b, H, W, c] -> h [b, H/s, W/s, latent], s = 2^(len(widths) - 1).
+
+           ┌──────┐  ┌───────────────────────────────┐  ┌────────┐  ┌────────────┐  ┌─────┐
+        x─►│ conv ├─►│ for each level: downsample    ├─►│ middle ├─►│ norm, silu ├─►│ 1x1 ├─►h
+           └──────┘  │ (but the first), residual * n │  └────────┘  └────────────┘  └─────┘
+                     └───────────────────────────────┘
 
     Attributes:
-      depth: residual blocks of a level. heads: of the attention.
-      remat: keep only each level's input for the backward pass.
+      widths: channels of the levels.
+      depth: n, residual blocks per level.
+      heads: of the attention in the middle block.
+      remat: store only the input of each residual block for the backward pass.
 
     Raises:
-      UserError: sides that are no multiples of the stride.
+      UserError: sides that are not multiples of s.
     """
 
     latent: int
@@ -94,8 +107,18 @@ class VQGANEncoder(nn.Module):
 
 
 class VQGANDecoder(nn.Module):
-    """The mirror, one block more in each level: h [b, H/s, W/s, latent] -> y [b, H, W, c];
-    `widths` in the encoder's order."""
+    """h [b, H/s, W/s, latent] -> y [b, H, W, c]; the levels of VQGANEncoder in reverse.
+
+           ┌─────┐  ┌────────┐  ┌──────────────────────────────┐  ┌────────────┐  ┌──────┐
+        h─►│ 1x1 ├─►│ middle ├─►│ for each level:              ├─►│ norm, silu ├─►│ conv ├─►y
+           └─────┘  └────────┘  │ residual * (n + 1), upsample │  └────────────┘  └──────┘
+                                │ (but the last)               │
+                                └──────────────────────────────┘
+
+    Attributes:
+      shape: (H, W, c) of the images.
+      widths, depth, heads, remat: as in VQGANEncoder; `widths` in the same order.
+    """
 
     shape: Sequence[int]
     widths: Sequence[int] = (128, 256, 512, 512)

@@ -1,10 +1,12 @@
-"""Smaller models: fewer channels, fewer bits, fewer weights, a smaller pupil of a large teacher.
+"""Model compression: structured pruning, low rank, distillation.
 
-    channels.py  whole units and channels are removed: a smaller network
-    rank.py      matrices of low rank, by SVD
-    distil.py    an objective: y, and h, of a larger model as targets
+    channels.py  structured pruning: removes units and channels
+    rank.py      low-rank factorisation of matrices by SVD
+    distil.py    an objective with the outputs and codes of a larger model as targets
+    measure.py   size, multiply-accumulates and speed of a model
     cli.py       aejax shrink
 
-Single weights are pruned in training (training/prune.py), products quantised by model.quantise
-(nets/quantise.py), files made small by `weights.stored_as`.
+Elsewhere: unstructured pruning in training (training/prune.py), quantisation (nets/quantise.py),
+  and
+files of 16, 8 or 4 bits (`weights.stored_as`).
 """

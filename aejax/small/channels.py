@@ -1,12 +1,12 @@
-"""Structured pruning: whole units and channels are removed, and the network is really smaller.
+"""Structured pruning: removes whole units and channels of a trained autoencoder.
 
-A group is a width of a model and every axis of a parameter that has that width: removing unit 5 of
-a hidden layer is removing its column of one kernel, its bias and its row of the next kernel. Units
-are kept by the size of what belongs to them (Li et al., 2017, arXiv:1608.08710): the root of the
-sum of the squared norms of their weights in each kernel, each kernel scaled to norm 1.
+A group is one width of a model, with all axes of parameters that have this width: to remove unit 5
+of a hidden layer is to remove a column of one kernel, an entry of its bias and a row of the next
+kernel. Units with the largest weights are kept (Li et al., 2017, arXiv:1608.08710): the squared
+norms of the weights of a unit are summed over kernels, after each kernel is scaled to norm 1.
 
-An axis may hold each unit several times, as the pixels that a convolution after `unshuffle` or a
-dense layer after a `reshape` sees: [m, width] flattened, the channel last and fastest.
+An axis may have every unit m times, for example after `unshuffle` or a `reshape`: it is then [m,
+width] flattened, with the channel varying fastest.
 """
 
 import copy
@@ -26,17 +26,17 @@ from aejax.nets.f_D import ResidualDecoder
 from aejax.nets.f_E import ResidualEncoder
 from aejax.trained import Trained
 
-Axis = tuple[str, int]  # the path of a parameter, and one of its axes
+Axis = tuple[str, int]  # (path of a parameter, index of an axis)
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """A width that can be made smaller.
+    """A width that can be reduced.
 
     Attributes:
-      key: where it is in config.model: ("latent",), or ("f_E", "hidden", 0).
-      width: how many units there are.
-      axes: every axis of a parameter that has them.
+      key: of the width in config.model, such as ("latent",) or ("f_E", "hidden", 0).
+      width: number of units.
+      axes: all axes of parameters that have these units.
     """
 
     key: tuple[str] | tuple[str, str, int]
@@ -46,11 +46,12 @@ class Group:
 
 @dataclasses.dataclass(frozen=True)
 class Side:
-    """f_E or f_D of an autoencoder: the network itself, and where its parameters are.
+    """f_E or f_D of an autoencoder, without the linear part that model.init = "pca" adds.
 
     Attributes:
-      path: "f_E", or "f_E/net" of one that starts at PCA (nets.f_E.ResidualEncoder).
-      latent: the axes of h that are beside the network then.
+      part: the module.
+      path: of its parameters: "f_E", or "f_E/net" if it is in a ResidualEncoder.
+      latent: axes of the linear part that have the size of h.
     """
 
     part: Any
@@ -59,7 +60,7 @@ class Side:
 
     @classmethod
     def of(cls, trained: Trained, name: str) -> "Side":
-        """That side of an AutoEncoder."""
+        """The side "f_E" or "f_D" of a trained AutoEncoder."""
         part = getattr(trained.model, name)
         if isinstance(part, ResidualEncoder):
             axes = (*_dense("f_E/linear/linear", -1), ("f_E/scale", 0))
@@ -70,10 +71,10 @@ class Side:
 
 
 def groups_of(trained: Trained) -> list[Group]:
-    """The groups of a dense or convolutional autoencoder.
+    """All widths that can be reduced in a dense or convolutional autoencoder.
 
     Raises:
-      UserError: it is a model of another kind.
+      UserError: a model of another kind.
     """
     model = trained.config.model
     names = (model.f_E.name, model.f_D.name)
@@ -89,11 +90,9 @@ def groups_of(trained: Trained) -> list[Group]:
 
 
 def _dense(path: str, axis: int) -> tuple[Axis, ...]:
-    """An axis of a kernel, and of its bias if it is the one of the outputs."""
-    is_output = axis == -1
-    return ((f"{path}/kernel", axis), (f"{path}/bias", 0)) if is_output else (
-        (f"{path}/kernel", axis),
-    )  # fmt: skip
+    """An axis of a kernel and, if it is the output axis (-1), of the bias."""
+    kernel = (f"{path}/kernel", axis)
+    return (kernel, (f"{path}/bias", 0)) if axis == -1 else (kernel,)
 
 
 def _dense_groups(f_E: Side, f_D: Side, latent: int) -> list[Group]:
@@ -112,7 +111,7 @@ def _dense_groups(f_E: Side, f_D: Side, latent: int) -> list[Group]:
 
 
 def _blocks(path: str, numbers: range) -> tuple[Axis, ...]:
-    """The axes of residual blocks: both convolutions read and write their width."""
+    """The axes of ResBlocks: input and output channels of both convolutions."""
     return tuple(
         axis
         for n in numbers
@@ -125,36 +124,42 @@ def _blocks(path: str, numbers: range) -> tuple[Axis, ...]:
 
 
 def _conv_groups(f_E: Side, f_D: Side, latent: int) -> list[Group]:
-    """Levels of ConvEncoder and ConvDecoder; the inner channels of a block go with its outer."""
+    """Groups of ConvEncoder and ConvDecoder. All channels of a level, also those inside a block,
+    are one group."""
     groups = []
     for name, side in (("f_E", f_E), ("f_D", f_D)):
         count, depth, path = len(side.part.widths), side.part.depth, side.path
         for level, width in enumerate(side.part.widths):
-            lowest = level == count - 1
-            place = level if name == "f_E" else count - 1 - level  # decoders go the other way
-            axes = _blocks(path, range(place * depth, (place + 1) * depth))
+            is_lowest = level == count - 1
+            position = level if name == "f_E" else count - 1 - level  # decoders: reverse order
+            axes = _blocks(path, range(position * depth, (position + 1) * depth))
             if name == "f_E":
                 axes += _dense(f"{path}/Downsample_{level}/Conv_0", -1)
-                axes += _dense(f"{path}/Dense_0", 0) if lowest else (
-                    (f"{path}/Downsample_{level + 1}/Conv_0/kernel", -2),
-                )  # fmt: skip
+                next_conv = f"{path}/Downsample_{level + 1}/Conv_0"
+                axes += _dense(f"{path}/Dense_0", 0) if is_lowest else _dense(next_conv, -2)
             else:
-                above = f"{path}/Dense_0" if lowest else f"{path}/Upsample_{place - 1}/Conv_0"
-                axes += (*_dense(above, -1), (f"{path}/Upsample_{place}/Conv_0/kernel", -2))
+                previous = "Dense_0" if is_lowest else f"Upsample_{position - 1}/Conv_0"
+                axes += _dense(f"{path}/{previous}", -1)
+                axes += _dense(f"{path}/Upsample_{position}/Conv_0", -2)
             groups.append(Group((name, "widths", level), width, axes))
     axes = _dense(f"{f_E.path}/Dense_0", -1) + _dense(f"{f_D.path}/Dense_0", 0)
     return [*groups, Group(("latent",), latent, axes + f_E.latent + f_D.latent)]
 
 
 def kept_units(group: Group, params: Mapping[str, np.ndarray], keep: float) -> np.ndarray:
-    """Sorted indices of the units that stay: the share `keep` of the largest, at least one."""
+    """Sorted indices of the units to keep: the fraction `keep` with the largest weights, at least
+    one.
+
+    Args:
+      params: path -> parameter.
+    """
     size = np.zeros(group.width)
     for path, axis in group.axes:
         w = np.asarray(params[path], np.float64)
         if w.ndim < 2:
             continue
-        per_entry = np.square(np.moveaxis(w, axis, 0)).reshape(w.shape[axis], -1).sum(1)
-        size += per_entry.reshape(-1, group.width).sum(0) / max(per_entry.sum(), 1e-30)
+        squares = np.square(np.moveaxis(w, axis, 0)).reshape(w.shape[axis], -1).sum(1)
+        size += squares.reshape(-1, group.width).sum(0) / max(squares.sum(), 1e-30)
     count = max(1, round(keep * group.width))
     return np.sort(np.argsort(-size, kind="stable")[:count])
 
@@ -162,16 +167,18 @@ def kept_units(group: Group, params: Mapping[str, np.ndarray], keep: float) -> n
 def without_channels(
     trained: Trained, keep: float, groups: tuple[str, ...] = ("hidden", "widths")
 ) -> Trained:
-    """A smaller network: of each group the share `keep` of its units stays.
+    """A smaller copy of a trained model; fine-tune it afterwards.
 
     Args:
-      groups: "hidden" (units of dense layers), "widths" (channels of levels), "latent".
+      keep: fraction of the units of each group that are kept, above 0 and below 1.
+      groups: what to reduce: "hidden" (units of dense layers), "widths" (channels of levels),
+        "latent" (size of h).
 
     Raises:
-      UserError: a share outside (0, 1), a model of another kind, or nothing to remove.
+      UserError: an invalid fraction, a model of another kind, or a model without such groups.
     """
     if not 0.0 < keep < 1.0:
-        raise UserError(f"--keep {keep:g}: the share of channels that stay, above 0 and below 1")
+        raise UserError(f"--keep {keep:g}: the fraction of channels to keep, above 0 and below 1")
     chosen = [g for g in groups_of(trained) if any(k in groups for k in g.key)]
     if not chosen:
         raise UserError(
@@ -184,8 +191,8 @@ def without_channels(
     for group in chosen:
         units = kept_units(group, params, keep)
         for path, axis in group.axes:
-            times = params[path].shape[axis] // group.width
-            index = (np.arange(times)[:, None] * group.width + units).reshape(-1)
+            repeats = params[path].shape[axis] // group.width
+            index = (np.arange(repeats)[:, None] * group.width + units).reshape(-1)
             params[path] = np.take(params[path], index, axis)
         _set_width(stored["model"], group.key, len(units), trained)
     config = from_json(json.dumps(stored))
@@ -197,11 +204,11 @@ def without_channels(
 def _set_width(
     model: JsonObject, key: tuple[str] | tuple[str, str, int], count: int, trained: Trained
 ) -> None:
-    """Writes a width into config.model, where a part's default may not be written out."""
+    """Sets a width in config.model, which may not contain the default of a part."""
     if len(key) == 1:
         model[key[0]] = count
         return
-    side, name, place = key
+    side, name, index = key
     widths = list(model[side].get(name) or getattr(Side.of(trained, side).part, name))
-    widths[place] = count
+    widths[index] = count
     model[side] = copy.copy(model[side]) | {name: widths}

@@ -16,23 +16,23 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-o", "--out", required=True, metavar="FILE", help="NAME.safetensors")
     parser.add_argument(
-        "--keep", type=float, metavar="SHARE", help="share of the channels that stay, such as 0.5"
+        "--keep", type=float, metavar="SHARE", help="fraction of the channels to keep, such as 0.5"
     )
     parser.add_argument(
         "--groups", nargs="+", choices=("hidden", "widths", "latent"),
-        default=["hidden", "widths"], help="what channels are removed of (hidden, widths)",
+        default=["hidden", "widths"], help="what --keep reduces (default: hidden widths)",
     )  # fmt: skip
     parser.add_argument(
-        "--rank", type=int, metavar="R", help="every matrix of a dense model as two of this rank"
+        "--rank", type=int, metavar="R", help="factorise every matrix of a dense model to rank R"
     )
     parser.add_argument(
         "--store", choices=KINDS, default="float32",
-        help="type of the stored weights; they are float32 again when loaded",
+        help="type of the stored weights; loading converts them to float32",
     )  # fmt: skip
+    parser.add_argument("--sparse", action="store_true", help="store non-zero weights only")
     parser.add_argument(
-        "--sparse", action="store_true", help="store the weights that are not zero alone"
+        "--checkpoint", default="last", help="checkpoint of a run: last, best or a step"
     )
-    parser.add_argument("--checkpoint", default="last", help="of a run: last, best, or a step")
     files.add_force(parser)
 
 
@@ -60,7 +60,7 @@ def _run(args: argparse.Namespace) -> int:
     trained.save(out, args.store, sparse=args.sparse)
     after, zeros = (f(trained.variables["params"]) for f in (count_parameters, sparsity_of))
     print(
-        f"  {before:,} -> {after:,} parameters ({100 * zeros:.0f} % of the kernels' are zero), "
+        f"  {before:,} -> {after:,} parameters ({100 * zeros:.0f} % of the kernels are zero), "
         f"{out.stat().st_size:,} bytes: {out}"
     )
     if args.keep is not None or args.rank is not None:

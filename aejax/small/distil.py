@@ -1,8 +1,10 @@
-"""Distillation: a smaller model is trained on what a larger one makes of the same images.
+"""Knowledge distillation: the outputs of a larger model (the teacher) are targets of a smaller one.
 
-c.objective.name = "aejax.small.distil:Distil"
-c.objective.kwargs.teacher = "runs/large"   # or a shipped name: "gray"
-c.objective.kwargs.outputs = 0.5
+    c.objective.name = "aejax.small.distil:Distil"
+    c.objective.kwargs.teacher = "runs/large"   # or a shipped name: "gray"
+    c.objective.kwargs.outputs = 0.5
+
+See `Distil`.
 """
 
 import dataclasses
@@ -23,27 +25,26 @@ from aejax.trained import Trained
 
 @functools.lru_cache(4)
 def teacher_of(name: str) -> Trained:
-    """The trained model of that name; loaded once."""
+    """The trained model `name`, see `aejax.load`; loaded once per process."""
     return load(name)
 
 
 @dataclasses.dataclass(frozen=True)
 class Distil(Autoencode):
-    """(1 - outputs) loss(x, y) + outputs loss(y_teacher, y) + features d(h_teacher, h).
+    """Distillation of outputs and codes (Hinton, Vinyals and Dean, 2015, arXiv:1503.02531):
 
-    The teacher sees the same x_tilde and conditions (Hinton, Vinyals and Dean, 2015,
-    arXiv:1503.02531). In an evaluation the loss is the one without a teacher, so that it compares
-    with other runs.
+        (1 - outputs) loss(x, y) + outputs loss(y_teacher, y) + features d(h_teacher, h)
 
-    Args:
-      teacher: a run, a shipped name or a file.
-      outputs: share of the loss that is measured to the teacher's y.
-      features: weight of the distance between codes. Codes of one shape are compared directly, by
-        their mean squared difference; others by the distances between the examples of the batch,
-        each divided by their mean (Park et al., 2019, arXiv:1904.05068).
+    The teacher gets the same x_tilde and conditions. In evaluation the loss is loss(x, y), so that
+    it is comparable with other runs.
+
+    Attributes:
+      teacher: a run folder, a shipped name or a file of weights.
+      outputs: weight of the loss to the output of the teacher, 0 to 1.
+      features: weight of the distance between codes, see `code_distance`; 0 = none.
 
     Raises:
-      UserError: no teacher of that name, or one without a code if features are wanted.
+      UserError: no such teacher, or `features` with a teacher that has no `encode`.
     """
 
     teacher: str = ""
@@ -52,9 +53,11 @@ class Distil(Autoencode):
 
     def __post_init__(self):
         if not self.teacher:
-            raise UserError("objective.kwargs.teacher is missing: a run or the name of a model")
+            raise UserError(
+                "objective.kwargs.teacher is missing: a run folder or the name of a model"
+            )
         if not 0.0 <= self.outputs <= 1.0:
-            raise UserError(f"objective.kwargs.outputs = {self.outputs}: a share from 0 to 1")
+            raise UserError(f"objective.kwargs.outputs = {self.outputs}: a weight from 0 to 1")
         if self.features and not isinstance(teacher_of(self.teacher).model, Encodes):
             raise UserError(f'"{self.teacher}" has no code: leave objective.kwargs.features out')
 
@@ -62,11 +65,11 @@ class Distil(Autoencode):
         loss, aux = super().__call__(model, variables, batch, key, train)
         if not train:
             return loss, aux
-        trained = teacher_of(self.teacher)
-        theirs = jax.tree.map(jnp.asarray, trained.variables)
+        teacher = teacher_of(self.teacher)
+        teacher_variables = jax.tree.map(jnp.asarray, teacher.variables)
         x_tilde = aux.pictures.get("x_tilde", batch["image"])
         cond = self.conditions(batch, jax.random.split(key)[0], train)
-        target = applied(trained.model, theirs, x_tilde, cond, train=False).y
+        target = applied(teacher.model, teacher_variables, x_tilde, cond, train=False).y
         target = jax.lax.stop_gradient(target)
         distance = mixture(dict(self.loss))
         y = aux.pictures["y"]
@@ -75,22 +78,31 @@ class Distil(Autoencode):
         metrics = dict(aux.metrics) | {"to_teacher": to_teacher}
         if self.features:
             h = applied(model, variables, x_tilde, cond, method="encode")
-            h_teacher = applied(trained.model, theirs, x_tilde, cond, method="encode")
-            apart = code_distance(jax.lax.stop_gradient(h_teacher), h)
-            total, metrics["codes"] = total + self.features * apart, apart
+            h_teacher = applied(teacher.model, teacher_variables, x_tilde, cond, method="encode")
+            codes = code_distance(jax.lax.stop_gradient(h_teacher), h)
+            total, metrics["codes"] = total + self.features * codes, codes
         metrics["loss"] = total
         return total, dataclasses.replace(aux, metrics=metrics)
 
 
 def code_distance(a: Float[Array, "b ..."], b: Float[Array, "b ..."]) -> Float[Array, " b"]:
-    """How far codes are from a teacher's, per example; see `Distil`."""
+    """The distance between the codes of two models, per example.
+
+    Codes of the same shape: mean squared difference. Others: mean squared difference of the
+      distances
+    between the examples of the batch, each divided by their mean (Park et al., 2019,
+    arXiv:1904.05068).
+
+    >>> code_distance(jnp.zeros((2, 3)), jnp.ones((2, 3))).tolist()
+    [1.0, 1.0]
+    """
     if a.shape == b.shape:
         return jnp.mean(jnp.square(a - b).reshape(len(a), -1), 1)
 
-    def between(h: Array) -> Array:  # distances between the examples over their mean, [b, b]
+    def normalised_distances(h: Array) -> Array:  # [b, b]
         flat = h.reshape(len(h), -1)
         square = jnp.sum(jnp.square(flat[:, None] - flat[None]), -1)
         distance = jnp.sqrt(square + 1e-12)
         return distance / jnp.maximum(jnp.mean(distance), 1e-12)
 
-    return jnp.mean(jnp.square(between(a) - between(b)), 1)
+    return jnp.mean(jnp.square(normalised_distances(a) - normalised_distances(b)), 1)

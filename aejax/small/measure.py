@@ -1,4 +1,4 @@
-"""What a model costs: bytes on disk, parameters, multiply-accumulates, latency, throughput."""
+"""The cost of a model: bytes on disk, parameters, multiply-accumulates, latency, throughput."""
 
 import pathlib
 import tempfile
@@ -17,14 +17,14 @@ from aejax.training.prune import sparsity_of
 
 
 def bytes_on_disk(trained: Trained, storage: str = "float32", sparse: bool = False) -> int:
-    """Bytes of its .safetensors file; see `weights.stored_as`."""
+    """Size of its .safetensors file in bytes; the arguments are those of `Trained.save`."""
     with tempfile.TemporaryDirectory() as folder:
         path = trained.save(pathlib.Path(folder) / "model", storage, sparse=sparse)
         return path.stat().st_size
 
 
 def kmac_per_pixel(trained: Trained) -> float:
-    """Thousands of multiply-accumulates per pixel of an image of the training's size."""
+    """Thousands of multiply-accumulates per pixel, for an image of the training size."""
     h, w, c = trained.known_shape
     x = jax.ShapeDtypeStruct((1, h, w, c), np.float32)
     total = macs(lambda v, x: applied(trained.model, v, x).y, trained.variables, x)
@@ -32,33 +32,46 @@ def kmac_per_pixel(trained: Trained) -> float:
 
 
 def speed(trained: Trained, batch: int = 256, seconds: float = 2.0) -> dict[str, float]:
-    """{"latency p50, ms", "latency p99, ms": of one image; "images/s": of `batch` at once}, each
-    measured for `seconds` on the machine as it is."""
+    """Latency and throughput of the compiled model on random images of the training size.
+
+    Args:
+      batch: images per call, for the throughput.
+      seconds: duration of each of the two measurements.
+
+    Returns:
+      {"latency p50, ms", "latency p99, ms": of one image; "images/s": of batches}.
+    """
     x = np.random.default_rng(0).random((batch, *trained.known_shape), np.float32)
-    one, many = _times(trained, x[:1], seconds), _times(trained, x, seconds)
+    single, batched = _times(trained, x[:1], seconds), _times(trained, x, seconds)
     return {
-        "latency p50, ms": 1e3 * float(np.percentile(one, 50)),
-        "latency p99, ms": 1e3 * float(np.percentile(one, 99)),
-        "images/s": batch / float(np.median(many)),
+        "latency p50, ms": 1e3 * float(np.percentile(single, 50)),
+        "latency p99, ms": 1e3 * float(np.percentile(single, 99)),
+        "images/s": batch / float(np.median(batched)),
     }
 
 
 def _times(trained: Trained, x: np.ndarray, seconds: float) -> list[float]:
+    """Seconds of each call, of at least 20 calls."""
     variables = jax.device_put(trained.variables)
     run = jax.jit(lambda v, x: applied(trained.model, v, x).y)
     jax.block_until_ready(run(variables, x))
     times: list[float] = []
     start = time.perf_counter()
     while time.perf_counter() - start < seconds or len(times) < 20:
-        begun = time.perf_counter()
+        call_start = time.perf_counter()
         jax.block_until_ready(run(variables, x))
-        times.append(time.perf_counter() - begun)
+        times.append(time.perf_counter() - call_start)
     return times
 
 
 def cost(run: TrainedRun) -> JsonObject:
-    """`Study.measure` of studies of small models: what a model costs in the form in which it is
-    meant to be stored, and its error if stored in float16."""
+    """`Study.measure` for studies of small models.
+
+    Returns:
+      columns of the table: size in the storage type that fits the run (quantised, sparse or
+        float32),
+      cost, speed, and the error of the weights stored in float16.
+    """
     trained, config = run.model, run.config
     quantise = dict(config.model.quantise)
     is_pruned = config.optim.name.endswith(":pruned")

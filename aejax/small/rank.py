@@ -1,4 +1,4 @@
-"""Matrices of low rank, from trained ones by SVD: W = U S V' -> (U sqrt(S)) (sqrt(S) V')."""
+"""Low-rank factorisation of trained matrices by SVD: W = U S V' -> (U sqrt(S)) (sqrt(S) V')."""
 
 import dataclasses
 import json
@@ -13,11 +13,11 @@ from aejax.types import Variables
 
 
 def of_rank(trained: Trained, rank: int) -> Trained:
-    """A dense autoencoder with every matrix as two of `rank`: the nearest ones in least squares
-    (Eckart and Young, 1936), to be trained on.
+    """A copy of a dense autoencoder in which every matrix has rank `rank`: the best approximation
+    in least squares (Eckart and Young, 1936). Fine-tune it afterwards.
 
     Raises:
-      UserError: a model of another kind, one that is of low rank already, or a rank below 1.
+      UserError: a model of another kind or with low-rank matrices already, or a rank below 1.
     """
     model = trained.config.model
     is_dense = not model.name and (model.f_E.name, model.f_D.name) == ("dense", "dense")
@@ -32,13 +32,13 @@ def of_rank(trained: Trained, rank: int) -> Trained:
     params: Variables = {}
     for side in ("f_E", "f_D"):
         stored["model"][side]["rank"] = rank
-        beside = dict(trained.variables["params"][side])
-        layers = beside.pop("net") if model.init == "pca" else beside
+        parts = dict(trained.variables["params"][side])
+        layers = parts.pop("net") if model.init == "pca" else parts
         factored = {
             name.replace("Dense_", "LowRankDense_"): factors(layer, rank)
             for name, layer in layers.items()
         }
-        params[side] = beside | {"net": factored} if model.init == "pca" else factored
+        params[side] = parts | {"net": factored} if model.init == "pca" else factored
     config = from_json(json.dumps(stored))
     params = dict(trained.variables["params"]) | params
     return dataclasses.replace(
@@ -50,7 +50,12 @@ def of_rank(trained: Trained, rank: int) -> Trained:
 
 
 def factors(layer: Variables, rank: int) -> Variables:
-    """The parameters of a LowRankDense from those of a Dense."""
+    """The parameters of a LowRankDense that approximates a Dense with the parameters `layer`.
+
+    >>> f = factors({"kernel": np.ones((4, 3)), "bias": np.zeros(3)}, rank=1)
+    >>> f["u"]["kernel"].shape, f["v"]["kernel"].shape
+    ((4, 1), (1, 3))
+    """
     kernel = np.asarray(layer["kernel"], np.float64)
     u, s, v = np.linalg.svd(kernel, full_matrices=False)
     missing = max(0, rank - len(s))

@@ -2,11 +2,11 @@
 
     python experiments/benchmarks/codec.py [--sizes 0.4,4,25,100] [--one-core]
 
-Images of test/kodak in the data folder, if they are there, else a bundled photograph of that size;
-the large ones are that photograph, mirrored and repeated. Each size is encoded and decoded in
-processes of their own, whose peak of resident memory counts the pixels, the code and jax; CPU
-seconds are of all threads, after one run on a small image of the same windows. CompressAI is its
-mean-scale hyperprior (mbt2018-mean, quality 4), if it is installed.
+The small images are those of test/kodak in the data folder, or a bundled photograph of that size;
+the large ones are that photograph, mirrored and repeated. Each size is encoded and decoded in a
+separate process, whose peak resident memory includes pixels, code and jax. CPU seconds are those of
+all threads, after a run on a smaller image with the same tile shapes. CompressAI, if installed, is
+its mean-scale hyperprior (mbt2018-mean, quality 4).
 
 Cost: 10 minutes with all four sizes on two cores of an AMD EPYC. Results: codec.md beside this
 file.
@@ -28,7 +28,7 @@ QUALITY = 50
 
 
 def photographs(folder: str, count: int = 3):
-    """uint8 [h, w, 3]."""
+    """Some Kodak images, uint8 [512, 768, 3] or [768, 512, 3]; else a bundled photograph."""
     import numpy as np
     from PIL import Image
 
@@ -40,7 +40,7 @@ def photographs(folder: str, count: int = 3):
 
 
 def repeated(height: int, width: int):
-    """A photograph, mirrored and repeated to a size."""
+    """A bundled photograph, mirrored and repeated to a size: uint8 [height, width, 3]."""
     import numpy as np
     from skimage.data import astronaut
 
@@ -51,12 +51,12 @@ def repeated(height: int, width: int):
 
 
 def part(side: int) -> int:
-    """A smaller side that is cut into tiles and windows of the same shapes."""
+    """A smaller side that gives tiles of the same shapes, to compile before the measurement."""
     return side if side < 3000 else 1536 + side % 1536
 
 
 def child(what: str, size: str, path: str) -> None:
-    """Encodes to, or decodes from, a file, and says what it took as JSON."""
+    """Encodes to a file or decodes it, and prints time and memory as JSON."""
     from aejax.codec import api as codec
 
     h, w = SIDES[size]
@@ -70,9 +70,8 @@ def child(what: str, size: str, path: str) -> None:
         pathlib.Path(path).write_bytes(data)
     else:
         assert codec.decode(data).shape == (h, w, 3)
-    found = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
-    found["gib"] = common.peak_mib() / 1024
-    print(json.dumps(found | {"bytes": len(data)}))
+    times = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+    print(json.dumps(times | {"gib": common.peak_mib() / 1024, "bytes": len(data)}))
 
 
 def sizes(names: list[str]) -> str:
@@ -82,14 +81,14 @@ def sizes(names: list[str]) -> str:
         for name in names:
             row, path = [name], os.path.join(folder, "x.aej")
             for what in ("encode", "decode"):
-                done = subprocess.run(
+                process = subprocess.run(
                     [sys.executable, __file__, "--child", what, "--sizes", name, "--file", path],
                     check=True, stdout=subprocess.PIPE, text=True,
                 )  # fmt: skip
-                found = json.loads(done.stdout.splitlines()[-1])
+                cost = json.loads(process.stdout.splitlines()[-1])
                 h, w = SIDES[name]
-                row += [f"{found['wall']:.2f}", f"{1e6 * found['cpu'] / h / w:.2f}",
-                        f"{found['gib']:.2f}"]  # fmt: skip
+                row += [f"{cost['wall']:.2f}", f"{1e6 * cost['cpu'] / h / w:.2f}",
+                        f"{cost['gib']:.2f}"]  # fmt: skip
             rows.append(row)
             print(row, file=sys.stderr, flush=True)
     header = ["megapixels", "encode, s", "CPU s per MP", "GiB", "decode, s", "CPU s per MP", "GiB"]
@@ -97,7 +96,7 @@ def sizes(names: list[str]) -> str:
 
 
 def per_image(images, rounds: int) -> list[list]:
-    """Rows of ours: the whole, and its parts."""
+    """Rows of aejax: encoding and decoding, and their parts."""
     import jax
 
     from aejax.codec import api as codec
@@ -140,7 +139,7 @@ def _rows(totals: dict[str, list[common.Time]]) -> list[list]:
 
 
 def compressai(images, rounds: int) -> list[list]:
-    """Rows of CompressAI's; none, and a loud line, where it is not installed."""
+    """Rows of CompressAI; none, with a message, if it is not installed."""
     try:
         import torch
         from compressai.zoo import mbt2018_mean
@@ -152,7 +151,7 @@ def compressai(images, rounds: int) -> list[list]:
         return []
     try:
         net = mbt2018_mean(quality=4, metric="mse", pretrained=True).eval()
-    except OSError as e:  # no network: the time is that of the layers, whatever their weights
+    except OSError as e:  # no network: time the layers with random weights
         print(f"CompressAI's weights cannot be had ({e}): random ones", file=sys.stderr)
         net = mbt2018_mean(quality=4, metric="mse", pretrained=False).eval()
     net.update(force=True)
@@ -163,22 +162,27 @@ def compressai(images, rounds: int) -> list[list]:
             for x in images:
                 t = torch.from_numpy(x.copy()).permute(2, 0, 1)[None].float() / 255
                 t = t.contiguous(memory_format=layout)
-                made = net.compress(t)
+                compressed = net.compress(t)
                 cases = {
                     "compress": lambda net=net, t=t: net.compress(t),
-                    "decompress": lambda net=net, m=made: net.decompress(m["strings"], m["shape"]),
+                    "decompress": lambda net=net, c=compressed: net.decompress(
+                        c["strings"], c["shape"]
+                    ),
                 }
-                for name, found in common.in_turn(cases, rounds).items():
+                for name, time_ in common.in_turn(cases, rounds).items():
                     name = f"CompressAI mbt2018-mean {name}, {str(layout)[6:]}"
-                    totals.setdefault(name, []).append(found)
+                    totals.setdefault(name, []).append(time_)
     return _rows(totals)
 
 
 def main() -> None:
     args = common.begin(
         __doc__,
-        ("--sizes", {"default": "0.4,4,25,100", "help": f"of {', '.join(SIDES)}, or none"}),
-        ("--child", {"help": "encode or decode, of one size"}),
+        (
+            "--sizes",
+            {"default": "0.4,4,25,100", "help": f"megapixels, of {', '.join(SIDES)}; empty = none"},
+        ),
+        ("--child", {"help": "internal: encode or decode one size"}),
         ("--file", {}),
     )
     if args.child:
@@ -190,9 +194,9 @@ def main() -> None:
     rows = per_image(images, args.rounds) + compressai(images, args.rounds)
     text = f"{len(images)} images of 768 x 512, quality {QUALITY}; milliseconds:\n\n"
     text += common.table(["", "wall", "CPU"], rows)
-    wanted = [name for name in args.sizes.split(",") if name]
-    if wanted:
-        text += "\n\nOne large image:\n\n" + sizes(wanted)
+    names = [name for name in args.sizes.split(",") if name]
+    if names:
+        text += "\n\nOne large image:\n\n" + sizes(names)
     common.write(__file__, text, args, "constriction", "compressai", "torch")
 
 

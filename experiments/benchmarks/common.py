@@ -1,8 +1,10 @@
-"""What the benchmarks share: a tuned process, cases timed in turn, and a table beside the script.
+"""Helpers of the benchmarks: a process with the allocator settings, timing, and writing tables.
 
-Every table names its machine, versions, date, command and wall time. Other work on a machine
-disturbs wall times more than anything here gains: with --one-core the process keeps to one core
-and the time shown is the CPU time of the process, which other work hardly changes.
+Every table has its machine, versions, date, command and duration. On a shared machine wall times
+vary
+by more than the differences of interest: with --one-core the process is bound to one core and CPU
+  time
+is measured, which other work hardly affects.
 """
 
 import argparse
@@ -21,7 +23,7 @@ STARTED = time.time()
 
 
 class Time(NamedTuple):
-    """Medians over the rounds, in seconds."""
+    """Median times over the rounds, in seconds."""
 
     wall: float
     cpu: float
@@ -29,25 +31,31 @@ class Time(NamedTuple):
 
     @property
     def s(self) -> float:
+        """The time to show: CPU time with --one-core, else wall time."""
         return self.cpu if self.one_core else self.wall
 
     @property
     def ms(self) -> str:
+        """`s` in milliseconds, with three digits."""
         v = 1e3 * self.s
         return f"{v:.2f}" if v < 10 else f"{v:.0f}" if v >= 100 else f"{v:.1f}"
 
 
-def begin(doc: str, *more: tuple[str, dict]) -> argparse.Namespace:
-    """The arguments of a benchmark, in a process that has the allocator's settings.
+def begin(doc: str, *arguments: tuple[str, dict]) -> argparse.Namespace:
+    """Restarts the process with the allocator settings, and parses its arguments.
 
-    Call it before importing jax or torch.
+    Call it before jax or torch is imported.
+
+    Args:
+      doc: docstring of the benchmark; its first line is the description.
+      arguments: further ones, as (name, keyword arguments of add_argument).
     """
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
-    parser.add_argument("--smoke", action="store_true", help="seconds, no table written")
-    parser.add_argument("--one-core", action="store_true", help="one core, CPU time")
+    parser.add_argument("--smoke", action="store_true", help="run for seconds only, write no table")
+    parser.add_argument("--one-core", action="store_true", help="use one core and measure CPU time")
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--data-dir", default=os.environ.get("AEJAX_DATA", "data"))
-    for name, kwargs in more:
+    for name, kwargs in arguments:
         parser.add_argument(name, **kwargs)
     args = parser.parse_args()
     root = str(pathlib.Path(__file__).resolve().parents[2])
@@ -55,9 +63,9 @@ def begin(doc: str, *more: tuple[str, dict]) -> argparse.Namespace:
         sys.path.insert(0, root)
     from aejax.machine import allocator, cache
 
-    wanted = allocator.environment()
-    if wanted:
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **wanted})
+    settings = allocator.environment()
+    if settings:
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **settings})
     if args.one_core:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     if args.smoke:
@@ -73,7 +81,7 @@ ONE_CORE = False
 
 
 def peak_mib() -> float:
-    """Most resident memory so far; ru_maxrss would begin at that of the process's parent."""
+    """Peak resident memory of this process in MiB (ru_maxrss includes that of the parent)."""
     status = dict(line.split(":\t") for line in pathlib.Path("/proc/self/status").open())
     return int(status["VmHWM"].split()[0]) / 1024
 
@@ -81,32 +89,37 @@ def peak_mib() -> float:
 def in_turn(
     cases: Mapping[str, Callable[[], object]], rounds: int, warm: int = 1
 ) -> dict[str, Time]:
-    """Medians over `rounds`, in each of which every case, which waits for itself, runs in turn:
-    twice, and the second counts. The first pays for the threads and caches of the case before."""
+    """Median time of each case. In each round every case runs twice, and the second run counts: the
+    first one warms up threads and caches after the previous case.
+
+    Args:
+      cases: functions that return when their work is complete.
+      warm: number of calls before the first round.
+    """
     for call in cases.values():
         for _ in range(warm):
             call()
-    found = {name: ([], []) for name in cases}
+    times = {name: ([], []) for name in cases}
     for _ in range(rounds):
         for name, call in cases.items():
             call()
             cpu, wall = time.process_time(), time.perf_counter()
             call()
-            found[name][0].append(time.perf_counter() - wall)
-            found[name][1].append(time.process_time() - cpu)
-    m = statistics.median
-    return {name: Time(m(walls), m(cpus), ONE_CORE) for name, (walls, cpus) in found.items()}
+            times[name][0].append(time.perf_counter() - wall)
+            times[name][1].append(time.process_time() - cpu)
+    median = statistics.median
+    return {name: Time(median(w), median(c), ONE_CORE) for name, (w, c) in times.items()}
 
 
 def ready(f: Callable, *args) -> Callable[[], object]:
-    """A case of jax: f(*args), waited for."""
+    """A case for `in_turn`: calls a jax function and waits for its result."""
     import jax
 
     return lambda: jax.block_until_ready(f(*args))
 
 
 def matrix_peak(rounds: int, n: int = 2048) -> float:
-    """FLOP/s of a float32 product of two n x n matrices: what fractions are fractions of."""
+    """FLOP/s of a float32 product of two n x n matrices, as the peak."""
     import jax
     import jax.numpy as jnp
 
@@ -116,6 +129,7 @@ def matrix_peak(rounds: int, n: int = 2048) -> float:
 
 
 def machine() -> str:
+    """CPU, instruction sets and, above 1.5, the load average."""
     from aejax.machine import cpu, provenance
 
     load = f", load {os.getloadavg()[0]:.0f}" if os.getloadavg()[0] > 1.5 else ""
@@ -123,53 +137,59 @@ def machine() -> str:
 
 
 def versions(*names: str) -> str:
-    found = [f"Python {platform.python_version()}"]
+    """Versions of Python, jax, flax and further packages that are installed."""
+    installed = [f"Python {platform.python_version()}"]
     for name in ("jax", "flax", *names):
         try:
-            found.append(f"{name} {version(name)}")
+            installed.append(f"{name} {version(name)}")
         except PackageNotFoundError:
             pass
-    return ", ".join(found)
+    return ", ".join(installed)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A Markdown table, numbers to the right."""
-    right = [i > 0 for i in range(len(header))]
-    lines = [header, ["---:" if r else "---" for r in right], *rows]
+    """A Markdown table; all columns but the first are aligned to the right."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join("| " + " | ".join(str(v) for v in row) + " |" for row in lines)
 
 
 def write(
     script: str, text: str, args: argparse.Namespace, *packages: str, method: str = ""
 ) -> None:
-    """Prints the report and, unless it is a smoke run, keeps it as NAME.md beside the script.
+    """Prints a report and, unless args.smoke, writes it to NAME.md beside the script.
 
-    `method` says in a line how it was measured, if not in turns.
+    Args:
+      script: its __file__.
+      packages: whose versions are listed.
+      method: of the measurement, if it is not `in_turn`.
     """
     path = pathlib.Path(script)
-    how = " --one-core" if args.one_core else ""
+    option = " --one-core" if args.one_core else ""
     clock = "CPU time of one core" if args.one_core else "wall time, all cores"
     turns = f"""medians of {args.rounds}
   rounds, in each of which every case ran in turn, twice: the second run counts"""
     doc = sys.modules["__main__"].__doc__ or path.stem
     head = f"""# {doc.splitlines()[0]}
 
-- command: `python experiments/benchmarks/{path.name}{how}`; {clock}; {method or turns}
+- command: `python experiments/benchmarks/{path.name}{option}`; {clock}; {method or turns}
 - machine: {machine()}; shared with other work where a load is named
 - versions: {versions(*packages)}
 - date: {datetime.date.today()}; took {time.time() - STARTED:.0f} s
 """
-    whole = f"{head}\n{text.strip()}\n"
-    print(whole)
+    report = f"{head}\n{text.strip()}\n"
+    print(report)
     if not args.smoke:
-        path.with_suffix(".md").write_text(whole)
+        path.with_suffix(".md").write_text(report)
 
 
 class Training:
-    """aejax's own training of a config, as its loop does it: `run(steps)` and waits.
+    """The training of a config without log, evaluation and checkpoints.
 
-    The pipeline, the step, the dispatch of K steps and the way to run it on the devices are those
-    of `aejax train`; the log, the evaluation and the checkpoints are not here.
+    Pipeline, step, dispatch of K steps and sharding are those of `aejax train`.
+
+    Attributes:
+      compile_seconds: of the training step.
+      wait: seconds that `run` has waited for batches.
     """
 
     def __init__(self, config, data_dir: str | None = None, devices: Sequence = ()):
@@ -192,7 +212,7 @@ class Training:
         self.step, self.wait = 0, 0.0
 
     def run(self, steps: int) -> float:
-        """Trains so many steps more (a multiple of K); returns the loss of the last dispatch."""
+        """Trains `steps` further steps, a multiple of K; returns the loss of the last dispatch."""
         import jax
 
         metrics = None
@@ -206,7 +226,7 @@ class Training:
 
 
 def _timed(batches, training: Training):
-    """The batches, with the time waited for them added to training.wait."""
+    """The batches; adds the waiting time for each to training.wait."""
     while True:
         start = time.perf_counter()
         batch = next(batches, None)

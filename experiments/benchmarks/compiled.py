@@ -1,11 +1,14 @@
-"""The compiled tables of docs/tpu-tables.md: every row is `aejax check --topology`, committed.
+"""Writes docs/tpu-tables.md: memory, FLOPs and traffic of training steps, compiled for TPUs and
+GPUs.
 
     python experiments/benchmarks/compiled.py      # write docs/tpu-tables.md from docs/compiled/
-        ... --compile NAME ...                     # compile these rows first (all: every one)
-        ... --missing                              # compile those that are not there yet
+        ... --compile NAME ...                     # compile these rows first ("all": every row)
+        ... --missing                              # compile the rows that are missing
 
-A row compiles in seconds (smoke forms) to ten minutes of one core (full models); nothing of it runs
-on a TPU. Needs `pip install "aejax[aot]"`.
+A row is the result of `aejax check --topology`, stored in docs/compiled/. Nothing runs on a TPU.
+Needs `pip install "aejax[aot]"`.
+
+Cost: seconds (small forms) to ten minutes (full models) of one core per row.
 """
 
 import argparse
@@ -25,34 +28,34 @@ DENSE = ("--config.model.f_E.hidden=[2048,1024]", "--config.model.f_D.hidden=[10
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One compilation: `aejax check --config experiments/CONFIG --topology TOPOLOGY MORE`."""
+    """One compilation: `aejax check --config experiments/CONFIG --topology TOPOLOGY OPTIONS`."""
 
     config: str
     topology: str
-    more: tuple[str, ...] = ()
-    days: int = 0  # examples of a whole training, for "days at best"
+    options: tuple[str, ...] = ()
+    examples: int = 0  # of a whole training, for the table of days; 0 = not in it
 
     @property
     def command(self) -> list[str]:
         return ["aejax", "check", "--config", f"experiments/{self.config}", "--topology",
-                self.topology, *self.more]  # fmt: skip
+                self.topology, *self.options]  # fmt: skip
 
 
-def _modes(config: str, *more: str) -> dict[str, Row]:
+def _modes(config: str, *options: str) -> dict[str, Row]:
     name = config.split("/")[-1].replace(".py", "").replace(":", "-")
     return {
-        f"{name}-{mode}": Row(config, "v5e:4x4", (*more, f"--config.train.mode={mode}"))
+        f"{name}-{mode}": Row(config, "v5e:4x4", (*options, f"--config.train.mode={mode}"))
         for mode in ("pmap", "jit", "fsdp")
     }
 
 
-def _tokenizer(name: str, *more: str, epochs: int = 40) -> dict[str, Row]:
+def _tokenizer(name: str, *options: str, epochs: int = 40) -> dict[str, Row]:
     config = f"tokenizer/{name}.py"
     examples = epochs * 1_281_167
     return {
-        f"{name}-v5e-16": Row(config, "v5e:4x4", more, examples),
-        f"{name}-v5e-256": Row(config, "v5e:16x16", more, examples),
-        f"{name}-h100-8": Row(config, "gpu:h100:1x1x8", more, examples),
+        f"{name}-v5e-16": Row(config, "v5e:4x4", options, examples),
+        f"{name}-v5e-256": Row(config, "v5e:16x16", options, examples),
+        f"{name}-h100-8": Row(config, "gpu:h100:1x1x8", options, examples),
     }
 
 
@@ -84,12 +87,12 @@ ROWS = SMOKE | FULL
 
 
 def compile_row(name: str) -> None:
-    """Runs the row's command in a process of its own and keeps its table.json."""
+    """Runs the command of a row and stores its table.json in docs/compiled/."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "aejax", *ROWS[name].command[1:], "--save", folder]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        if done.returncode:
-            print(f"{name}: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
+        process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        if process.returncode:
+            print(f"{name}: {(process.stderr or process.stdout).strip().splitlines()[-1]}")
             return
         table = json.loads((pathlib.Path(folder) / "table.json").read_text())
     STORE.mkdir(exist_ok=True)
@@ -98,50 +101,52 @@ def compile_row(name: str) -> None:
 
 
 def stored(names: list[str]) -> dict[str, dict]:
-    """The tables that are there, in the order of the rows."""
+    """{name: table} of the rows that have been compiled."""
     files = {name: STORE / f"{name}.json" for name in names}
     return {name: json.loads(f.read_text()) for name, f in files.items() if f.exists()}
 
 
 def table(rows: dict[str, dict]) -> str:
-    """Markdown: memory, work, exchange and the bound of each row."""
+    """A Markdown table: memory, FLOPs, communication and lower bound of the time of each row."""
     lines = [
         "| config | chips, mode | batch | HBM per device | GFLOP, MB per device | sent by a chip, "
         "MB (bytes per parameter) | padding | compute / memory / wire, ms | examples/s at best, "
         "per host |",
         "|---|---|--:|--:|--:|---|--:|--:|--:|",
     ]
-    for name, found in rows.items():
-        row, guess, memory = ROWS[name], found["estimate"], found["memory"]
+    for name, result in rows.items():
+        row, bound, memory = ROWS[name], result["estimate"], result["memory"]
         exchange = ", ".join(
             f"{int(v['count'])} {kind} {v['sent'] / 1e6:,.4g} "
-            f"({v['bytes'] / found['parameters']:.2f})"
-            for kind, v in found["collectives"].items()
+            f"({v['bytes'] / result['parameters']:.2f})"
+            for kind, v in result["collectives"].items()
         )
-        slices = f"{found['slices']} x " if found["slices"] > 1 else ""
+        slices = f"{result['slices']} x " if result["slices"] > 1 else ""
         lines.append(
-            f"| {row.config} | {slices}{found['topology']}, {found['mode']} | {found['batch']:,} | "
+            f"| {row.config} | {slices}{result['topology']}, {result['mode']} | "
+            f"{result['batch']:,} | "
             f"{memory['peak'] / 2**20:,.0f} MiB ({memory['share']:.1%}) | "
-            f"{found['flops'] / 1e9:,.4g}, {found['bytes'] / 1e6:,.4g} | {exchange or 'none'} | "
-            f"{found['padding']['ratio']:.2f} | {guess['compute'] * 1e3:.3g} / "
-            f"{guess['memory'] * 1e3:.3g} / {guess['wire'] * 1e3:.3g} | "
-            f"{guess['examples_per_second']:,.0f}, "
-            f"{guess['examples_per_second_per_host']:,.0f} |"
+            f"{result['flops'] / 1e9:,.4g}, {result['bytes'] / 1e6:,.4g} | {exchange or 'none'} | "
+            f"{result['padding']['ratio']:.2f} | {bound['compute'] * 1e3:.3g} / "
+            f"{bound['memory'] * 1e3:.3g} / {bound['wire'] * 1e3:.3g} | "
+            f"{bound['examples_per_second']:,.0f}, "
+            f"{bound['examples_per_second_per_host']:,.0f} |"
         )
     return "\n".join(lines)
 
 
 def days(rows: dict[str, dict]) -> str:
-    """Markdown: what a whole training would take at the bound and at a third of it."""
+    """A Markdown table: days of a whole training at the bound and at a third of its speed."""
     lines = [
         "| config | chips | examples | days at best | at a third of it |",
         "|---|---|--:|--:|--:|",
     ]
-    for name, found in rows.items():
-        if ROWS[name].days:
-            time = ROWS[name].days / found["estimate"]["examples_per_second"] / 86400
+    for name, result in rows.items():
+        row = ROWS[name]
+        if row.examples:
+            time = row.examples / result["estimate"]["examples_per_second"] / 86400
             lines.append(
-                f"| {ROWS[name].config} | {found['topology']} | {ROWS[name].days:,} | {time:.2g} | "
+                f"| {row.config} | {result['topology']} | {row.examples:,} | {time:.2g} | "
                 f"{3 * time:.2g} |"
             )
     return "\n".join(lines) if len(lines) > 2 else ""
@@ -180,7 +185,9 @@ def page() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--compile", nargs="+", default=[], metavar="NAME", help="or: all")
+    parser.add_argument(
+        "--compile", nargs="+", default=[], metavar="NAME", help="rows to compile, or: all"
+    )
     parser.add_argument("--missing", action="store_true")
     args = parser.parse_args()
     names = list(ROWS) if args.compile == ["all"] else args.compile

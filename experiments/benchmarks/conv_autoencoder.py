@@ -2,10 +2,11 @@
 
     python experiments/benchmarks/conv_autoencoder.py [--one-core]
 
-ConvEncoder and ConvDecoder of the package (unshuffle by 2, a 1x1 convolution, residual blocks of
-two 3x3 convolutions, level by level, and back) with Adam on a batch in memory: as it comes, which
-may multiply in bfloat16 where the CPU gains by it, and in float32 throughout. The twin is the same
-layers in PyTorch, channels-last, float32 and bfloat16 (autocast), eager and `torch.compile`.
+aejax: ConvEncoder and ConvDecoder (per level pixel unshuffle by 2, a 1x1 convolution, a residual
+  block
+of two 3x3 convolutions; and back) with Adam on a batch in memory, with the default forms, which may
+use bfloat16 products, and in float32. PyTorch: the same layers, channels-last, float32 and bfloat16
+(autocast), eager and `torch.compile`.
 
 Cost: 4 minutes on two cores of an AMD EPYC. Results: conv_autoencoder.md beside this file.
 """
@@ -20,6 +21,7 @@ SIZES = {
 
 
 def ours(batch, side, widths, latent):
+    """(training step, inference, number of parameters) of aejax."""
     import jax
     import optax
 
@@ -55,17 +57,18 @@ def ours(batch, side, widths, latent):
 
 
 def in_float32(call):
-    """`call` without products in bfloat16."""
+    """`call` with float32 products only."""
     from aejax.nets import ops
 
-    def same():
+    def in_float32_forms():
         with ops.forms(all="cpu_f32"):
             return call()
 
-    return same
+    return in_float32_forms
 
 
 def twin(batch, side, widths, latent, bf16, compiled):
+    """(training step, inference, number of parameters) of the same model in PyTorch."""
     import torch
     from torch import nn
 
@@ -115,19 +118,19 @@ def main():
     for name, size in SIZES.items():
         if args.smoke:
             size = (2, 32, (16, 32), 4)
-        made = {"aejax": ours(*size)}
+        models = {"aejax": ours(*size)}
         *calls, parameters = ours(*size)
-        made["aejax float32"] = (*map(in_float32, calls), parameters)
+        models["aejax float32"] = (*map(in_float32, calls), parameters)
         for bf16 in (False, True):
             for compiled in (False,) if args.smoke or args.no_compile else (False, True):
                 label = f"PyTorch {'bfloat16' if bf16 else 'float32'}"
                 label += ", compiled" if compiled else ", eager"
-                made[label] = twin(*size, bf16, compiled)
-        assert len({m[2] for m in made.values()}) == 1, "the twins differ in size"
+                models[label] = twin(*size, bf16, compiled)
+        assert len({m[2] for m in models.values()}) == 1, "the twins differ in size"
         rows, times = [], {}
         for i, part in enumerate(("training step", "inference")):
-            times[part] = common.in_turn({k: m[i] for k, m in made.items()}, args.rounds, warm=2)
-        for k in made:
+            times[part] = common.in_turn({k: m[i] for k, m in models.items()}, args.rounds, warm=2)
+        for k in models:
             row = [k]
             for t in times.values():
                 row += [t[k].ms, f"{t[k].s / t['aejax'].s:.2f}"]

@@ -3,9 +3,10 @@
     python experiments/benchmarks/dense_epoch.py [--one-core]
 
 All three train the same network (ReLU, sigmoid, mean squared error, learning rate 1e-3) on
-Fashion-MNIST, one epoch each in turn, images in memory as float32 in [0, 1] (aejax: uint8) and
-shuffled every epoch. Keras: `fit` on its PyTorch and JAX backends, with steps_per_execution where
-its backend knows it. PyTorch: a plain loop over a shuffled tensor, eager and `torch.compile`.
+Fashion-MNIST, one epoch each in turn. The images are in memory, as float32 in [0, 1] (aejax:
+uint8), and are shuffled every epoch. Keras: `fit` with its PyTorch and JAX backends, the latter
+with steps_per_execution=25. PyTorch: a plain loop over a shuffled tensor, eager and
+`torch.compile`.
 
 Cost: 2 minutes on two cores of an AMD EPYC. Results: dense_epoch.md beside this file.
 """
@@ -16,7 +17,11 @@ import common
 
 
 def keras_fit(backend: str):
-    """A process cannot change Keras' backend: this one runs as a child and answers on its pipe."""
+    """Starts a child process, as the backend of Keras cannot be changed within a process.
+
+    Returns:
+      a function that trains an epoch in the child: [wall seconds, CPU seconds, loss].
+    """
     import subprocess
     import sys
 
@@ -37,12 +42,12 @@ def keras_fit(backend: str):
             line = child.stdout.readline()
         return [float(v) for v in line.split()[1:]]
 
-    epoch.end = child.terminate
+    epoch.close = child.terminate
     return epoch
 
 
 def child():
-    """Keras on the backend of the environment: an epoch for every line of its input."""
+    """Keras with the backend of the environment; trains an epoch for every line of its input."""
     import sys
     import time
 
@@ -71,6 +76,7 @@ def child():
 
 
 def torch_loops(x):
+    """{name: a function that trains an epoch} of PyTorch."""
     import torch
 
     data = torch.from_numpy(x)
@@ -121,7 +127,7 @@ def main():
     cases = {"aejax": lambda: ours.run(steps)}
     if x.shape[1] == 784:
         cases |= torch_loops(x)
-    found = common.in_turn(cases, min(args.rounds, 3))
+    times = common.in_turn(cases, min(args.rounds, 3))
     losses = {"aejax": ours.run(steps)}
     if x.shape[1] == 784:
         losses |= {name: cases[name].loss for name in cases if name != "aejax"}
@@ -134,15 +140,15 @@ def main():
                 pairs = []  # in turn with ours again
                 for _ in range(min(args.rounds, 3)):
                     pairs.append((epoch(), common.in_turn({"a": cases["aejax"]}, 1, warm=0)["a"]))
-                epoch.end()
+                epoch.close()
                 wall, cpu, loss = np.median([p[0] for p in pairs], axis=0)
-                found[f"Keras fit, {backend}"] = common.Time(wall, cpu, args.one_core)
+                times[f"Keras fit, {backend}"] = common.Time(wall, cpu, args.one_core)
                 losses[f"Keras fit, {backend}"] = loss
-                found["aejax"] = common.Time(
-                    *np.median([found["aejax"][:2], *(p[1][:2] for p in pairs)], axis=0),
+                times["aejax"] = common.Time(
+                    *np.median([times["aejax"][:2], *(p[1][:2] for p in pairs)], axis=0),
                     args.one_core,
                 )
-    best = found["aejax"].s
+    best = times["aejax"].s
     rows = [
         (
             name,
@@ -151,10 +157,10 @@ def main():
             f"{t.s / best:.1f}",
             f"{losses[name]:.4f}",
         )
-        for name, t in found.items()
+        for name, t in times.items()
     ]
-    keras = min((t.s for n, t in found.items() if "Keras" in n), default=float("nan"))
-    torch = min((t.s for n, t in found.items() if "PyTorch" in n), default=float("nan"))
+    keras = min((t.s for n, t in times.items() if "Keras" in n), default=float("nan"))
+    torch = min((t.s for n, t in times.items() if "PyTorch" in n), default=float("nan"))
     text = f"""{len(x)} examples, {steps} steps an epoch, {ours.k} steps per dispatch;
 aejax compiled in {ours.compile_seconds:.1f} s. Keras' best is {keras / best:.1f} times as long as
 aejax, PyTorch's best {torch / best:.1f} times.

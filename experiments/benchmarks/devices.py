@@ -3,9 +3,9 @@
     python experiments/benchmarks/devices.py
 
 A convolutional autoencoder on crops of the bundled photos, global batch 32, in each mode. All
-devices share this machine's cores: steps per second cannot grow, so what they lose is the price
-of dividing the work (smaller products, the mean over devices). The loss after the same steps is
-the test that it is the same training.
+devices share the cores of the machine, so a step cannot get faster; a longer step is the cost of
+dividing the work (smaller products, averaging over devices). Equal losses after the same number of
+steps show that the training is the same.
 
 Cost: 6 minutes on two cores of an AMD EPYC. Results: devices.md beside this file.
 """
@@ -21,6 +21,7 @@ import common
 
 
 def settings(smoke: bool):
+    """The config of all runs."""
     from aejax.config import base, part
 
     c = base()
@@ -47,6 +48,7 @@ def child(mode: str, steps: int, smoke: bool):
 
 
 def run(mode: str, devices: int, processes: int, steps: int, smoke: bool) -> dict:
+    """Trains in child processes; returns {"loss", "seconds"} of the first."""
     with socket.socket() as s:
         s.bind(("localhost", 0))
         port = s.getsockname()[1]
@@ -75,13 +77,13 @@ def main():
     plans += [("pmap", 2, 2), ("jit", 2, 2)]
     if args.smoke:
         plans = [("pmap", 1, 1), ("pmap", 2, 2)]
-    found = {plan: [] for plan in plans}
+    results = {plan: [] for plan in plans}
     for _ in range(1 if args.smoke else 3):  # in turn
         for plan in plans:
-            found[plan].append(run(*plan, steps, args.smoke))
-            print(plan, found[plan][-1], flush=True)
+            results[plan].append(run(*plan, steps, args.smoke))
+            print(plan, results[plan][-1], flush=True)
     rows, first = [], None
-    for (mode, devices, processes), runs in found.items():
+    for (mode, devices, processes), runs in results.items():
         seconds = sorted(r["seconds"] for r in runs)[len(runs) // 2]
         first = first or seconds
         rows.append(

@@ -1,23 +1,23 @@
-"""How a training step would scale on 1 to 256 chips: an estimate on paper, from the program itself.
+"""How would a training step scale to 1 to 256 chips? An estimate from the compiled program.
 
     python experiments/benchmarks/estimate.py --config experiments/compress/codec.py --batch 512
     python experiments/benchmarks/estimate.py --config experiments/denoise/gray.py:smoke --check
 
-The step is compiled for one chip of a TPU and two batches (`pip install "aejax[aot]"`; no TPU is
-needed); its compiler counts FLOPs and the bytes it touches, the parameters say what gradients
-weigh.
-On n chips with a global batch B:
+The step is compiled for one chip of a TPU with two batch sizes (`pip install "aejax[aot]"`; no TPU
+is needed). The compiler counts FLOPs and accessed bytes; the number of parameters gives the size of
+the gradients. On n chips with a global batch B:
 
     compute     max(FLOPs / (peak * utilisation), bytes / memory bandwidth) of B / n examples,
-                plus the same of what does not depend on the batch (the optimiser: on every chip)
+                plus the part that does not depend on the batch (optimiser, on every chip)
     all-reduce  2 (n - 1) / n * 4 bytes * parameters / bandwidth + hops * latency
     input       B / hosts * (processor seconds of an example / cores + bytes / PCIe)
     step        max(compute + all-reduce, input) + dispatch
 
-The all-reduce is not hidden behind the compute (XLA hides a part of it), the input is (it is made
-ahead by other threads). `--check` compares what can be compared without a chip, on 1, 2 and 4
-emulated devices of this CPU: each device's FLOPs, the bytes that the compiled program all-reduces,
-and the processor seconds of a step.
+The estimate does not overlap all-reduce and compute (XLA does, in part), but input and compute
+(input threads work ahead). `--check` compares with 1, 2 and 4 emulated devices of this CPU: FLOPs
+of each device, all-reduced bytes of the compiled program, and CPU seconds per step.
+
+Cost: not measured; mostly two compilations of the step for a TPU, see compiled.py.
 """
 
 import argparse
@@ -37,12 +37,15 @@ from aejax.aot import analyse, topology  # noqa: E402
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """What Google's pages say of a chip (aejax/aot/topology.py), and what a slice is made of.
+    """Published figures of a chip (aejax/aot/topology.py) and of its host.
 
     Attributes:
-      peak: bf16 FLOP/s. memory: bytes/s of HBM. links: bytes/s of an all-reduce, per chip
-      (all-reduce bandwidth of a pod by its chips). latency: seconds of a hop.
-      host_chips: chips of a host. pcie: bytes/s from a host to its chips.
+      peak: bfloat16 FLOP/s.
+      memory: bytes/s of HBM.
+      links: bytes/s of an all-reduce per chip (all-reduce bandwidth of a pod / its chips).
+      latency: seconds per hop.
+      host_chips: chips per host.
+      pcie: bytes/s from a host to its chips.
     """
 
     peak: float
@@ -62,13 +65,14 @@ CHIPS = {
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One training step on one device, counted.
+    """The cost of a training step on one device.
 
     Attributes:
-      flops, bytes: of one example. fixed_flops, fixed_bytes: of a step, whatever its batch.
-      parameters: a float32 gradient each.
-      example_bytes: what the host sends per example (uint8 pixels, or a row number).
-      read_seconds: of one core of a host, to make one example.
+      flops, bytes: per example.
+      fixed_flops, fixed_bytes: per step, independent of the batch.
+      parameters: number, each with a float32 gradient.
+      example_bytes: sent by the host per example (uint8 pixels, or a row number).
+      read_seconds: of one core of a host per example.
     """
 
     flops: float
@@ -83,9 +87,15 @@ class Step:
 def estimate(
     step: Step, chip: Chip, chips: int, batch: int, utilisation: float, cores: int
 ) -> dict[str, float]:
-    """Seconds of a step of `batch` examples on `chips`, and of its parts."""
-    mine = batch / chips
-    flops, bytes_ = step.flops * mine + step.fixed_flops, step.bytes * mine + step.fixed_bytes
+    """{"compute", "reduce", "input", "step": seconds; "rate": examples/s} of a step with `batch`
+    examples on `chips` chips.
+
+    Args:
+      utilisation: fraction of the peak FLOP/s.
+      cores: of a host.
+    """
+    local = batch / chips
+    flops, bytes_ = step.flops * local + step.fixed_flops, step.bytes * local + step.fixed_bytes
     compute = max(flops / (chip.peak * utilisation), bytes_ / chip.memory)
     side = 2 ** (math.log2(chips) // 2)  # of the torus: 4x4, 4x8, 8x8, ...
     hops = 2 * (side / 2 + chips / side / 2) if chips > 1 else 0
@@ -93,13 +103,17 @@ def estimate(
     reduce = 2 * (chips - 1) / chips * gradients / chip.links + 2 * hops * chip.latency
     hosts = max(1, chips // chip.host_chips)
     load = batch / hosts * (step.read_seconds / cores + step.example_bytes / chip.pcie)
-    whole = max(compute + reduce, load) + 2e-4  # a dispatch, at one step each
-    return {"compute": compute, "reduce": reduce, "input": load, "step": whole,
-            "rate": batch / whole}  # fmt: skip
+    total = max(compute + reduce, load) + 2e-4  # one dispatch per step
+    return {"compute": compute, "reduce": reduce, "input": load, "step": total,
+            "rate": batch / total}  # fmt: skip
 
 
 def table(step: Step, chip: Chip, batch: int, grow: bool, utilisation: float, cores: int) -> str:
-    """Markdown: one row per number of chips; `grow` keeps the batch of a chip, not of the step."""
+    """A Markdown table with a row per number of chips.
+
+    Args:
+      grow: `batch` is that of a chip, not of the step.
+    """
     lines = [
         "| chips | batch | compute ms | all-reduce ms | input ms | step ms | examples/s | "
         "efficiency |",
@@ -110,48 +124,51 @@ def table(step: Step, chip: Chip, batch: int, grow: bool, utilisation: float, co
         size = batch * chips if grow else batch
         if size % chips:
             continue
-        found = estimate(step, chip, chips, size, utilisation, cores)
-        first = first or found["rate"]
-        ms = [f"{1e3 * found[k]:.3g}" for k in ("compute", "reduce", "input", "step")]
+        seconds = estimate(step, chip, chips, size, utilisation, cores)
+        first = first or seconds["rate"]
+        ms = [f"{1e3 * seconds[k]:.3g}" for k in ("compute", "reduce", "input", "step")]
         lines.append(
-            f"| {chips} | {size} | {' | '.join(ms)} | {found['rate']:,.0f} | "
-            f"{found['rate'] / first / chips:.0%} |"
+            f"| {chips} | {size} | {' | '.join(ms)} | {seconds['rate']:,.0f} | "
+            f"{seconds['rate'] / first / chips:.0%} |"
         )
     return "\n".join(lines)
 
 
 def count(config, data_dir, kind: str = "v5e") -> Step:
-    """The step of `config` as a TPU's compiler counts it, at its batch and at half of it."""
-    where = topology.devices(topology.parse(f"{kind}:" + "x".join("1" * topology.CHIPS[kind].axes)))
+    """The cost of the step of a config as the compiler of a TPU counts it, from two batch sizes."""
+    devices = topology.devices(
+        topology.parse(f"{kind}:" + "x".join("1" * topology.CHIPS[kind].axes))
+    )
     from aejax.aot import compile as aot
     from aejax.training.build import build
 
     config.train.mode, config.optim.accumulate = "jit", 1
     parts = build(config, data_dir)
-    whole = max(32, config.data.batch)  # of fewer the fixed part and each example's blur
-    found = {}
-    for batch in (whole // 2, whole):
-        compiled = aot.compile_step(parts, where, batch, steps=1)
-        found[batch] = analyse.cost(compiled.program)
-    each, fixed = {}, {}
-    for name, value in found[whole].items():
-        each[name] = max(0.0, (value - found[whole // 2][name]) / (whole - whole // 2))
-        fixed[f"fixed_{name}"] = max(0.0, value - each[name] * whole)
+    large = max(32, config.data.batch)  # with fewer the two parts cannot be separated well
+    costs = {}
+    for batch in (large // 2, large):
+        compiled = aot.compile_step(parts, devices, batch, steps=1)
+        costs[batch] = analyse.cost(compiled.program)
+    per_example, fixed = {}, {}
+    for name, value in costs[large].items():
+        per_example[name] = max(0.0, (value - costs[large // 2][name]) / (large - large // 2))
+        fixed[f"fixed_{name}"] = max(0.0, value - per_example[name] * large)
     parts.pipeline.dispatch(1, 1)  # the first one opens files
-    begun, steps = time.process_time(), 20
+    start, steps = time.process_time(), 20
     for i in range(steps):
         parts.pipeline.dispatch(2 + i, 1)
     return Step(
-        **each,
+        **per_example,
         **fixed,
         parameters=compiled.parameters,
         example_bytes=round(compiled.example_bytes),
-        read_seconds=(time.process_time() - begun) / steps / config.data.batch,
+        read_seconds=(time.process_time() - start) / steps / config.data.batch,
     )
 
 
 def measure(config, data_dir, steps: int = 20) -> dict:
-    """On this process's emulated devices: FLOPs, all-reduced bytes, processor seconds of a step."""
+    """FLOPs, all-reduced bytes and CPU seconds of a step on the emulated devices of this
+    process."""
     import jax
 
     from aejax.training.build import build, count_parameters
@@ -169,13 +186,13 @@ def measure(config, data_dir, steps: int = 20) -> dict:
     for _ in range(2):
         state, metrics = compiled(state, batch, resident, key)
     jax.block_until_ready(state)
-    begun = time.process_time()
+    start = time.process_time()
     for _ in range(steps):
         state, metrics = compiled(state, batch, resident, key)
     jax.block_until_ready((state, metrics))
     return {
         "devices": jax.device_count(),
-        "seconds": (time.process_time() - begun) / steps,
+        "seconds": (time.process_time() - start) / steps,
         "parameters": count_parameters(state.params),
         "reduced": reduced,
         **analyse.cost(compiled),
@@ -183,21 +200,21 @@ def measure(config, data_dir, steps: int = 20) -> dict:
 
 
 def check(arguments: list[str]) -> str:
-    """Markdown: what 1, 2 and 4 emulated devices do, beside the estimate's assumptions."""
+    """A Markdown table: measurements with 1, 2 and 4 emulated devices, and the assumptions."""
     rows = []
     for n in (1, 2, 4):
         env = dict(os.environ, XLA_FLAGS=f"--xla_force_host_platform_device_count={n}")
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, __file__, *arguments, "--measure"],
             env=env | {"JAX_PLATFORMS": "cpu"}, capture_output=True, text=True,
         )  # fmt: skip
-        if done.returncode:
-            raise SystemExit(done.stderr[-2000:])
-        rows.append(json.loads(done.stdout.splitlines()[-1]))
+        if process.returncode:
+            raise SystemExit(process.stderr[-2000:])
+        rows.append(json.loads(process.stdout.splitlines()[-1]))
     one = rows[0]
     lines = [
         "| devices | FLOPs of a device | all-reduced bytes per parameter | "
-        "CPU s of a step | of them expected |",
+        "CPU s of a step | expected |",
         "|--:|--:|--:|--:|--:|",
     ]
     # FLOPs of a device = fixed + share / n: from 1 and 2 devices, checked at 4.
@@ -219,11 +236,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--config", required=True, help="FILE[:arg]")
     parser.add_argument("--data-dir")
-    parser.add_argument("--batch", type=int, default=0, help="global; default the config's")
+    parser.add_argument(
+        "--batch", type=int, default=0, help="global batch (default: that of the config)"
+    )
     parser.add_argument("--chip", default="v5e", choices=CHIPS)
-    parser.add_argument("--utilisation", type=float, default=0.3, help="of the peak FLOP/s")
-    parser.add_argument("--cores", type=int, default=16, help="of a host, that make batches")
-    parser.add_argument("--check", action="store_true", help="on 1, 2, 4 emulated devices")
+    parser.add_argument(
+        "--utilisation", type=float, default=0.3, help="fraction of the peak FLOP/s"
+    )
+    parser.add_argument("--cores", type=int, default=16, help="cores of a host for the input")
+    parser.add_argument(
+        "--check", action="store_true", help="compare with 1, 2, 4 emulated devices"
+    )
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     args, overrides = parser.parse_known_args()
     config = configs.load(args.config, overrides)
@@ -231,15 +254,15 @@ def main() -> None:
         print(json.dumps(measure(config, args.data_dir)))
         return
     if args.check:
-        given = [a for a in sys.argv[1:] if a != "--check"]
-        print(check(given))
+        print(check([a for a in sys.argv[1:] if a != "--check"]))
         return
     own = config.data.batch
     step, chip = count(config, args.data_dir, args.chip), CHIPS[args.chip]
     batch = args.batch or own
-    each = f"{step.flops / 1e9:.3g} GFLOP, {step.bytes / 1e6:.3g} MB"
-    once = f"{step.fixed_flops / 1e9:.3g} GFLOP, {step.fixed_bytes / 1e6:.3g} MB"
-    print(f"{args.config}: {step.parameters:,} parameters; per step {once}; per example {each}, "
+    per_example = f"{step.flops / 1e9:.3g} GFLOP, {step.bytes / 1e6:.3g} MB"
+    per_step = f"{step.fixed_flops / 1e9:.3g} GFLOP, {step.fixed_bytes / 1e6:.3g} MB"
+    print(f"{args.config}: {step.parameters:,} parameters; per step {per_step}; "
+          f"per example {per_example}, "
           f"{step.example_bytes:,} bytes and {1e6 * step.read_seconds:.3g} us of input; "
           f"{args.chip}, {args.utilisation:.0%} of the peak, {args.cores} cores\n")  # fmt: skip
     print(f"Batch of {batch} split over the chips:\n")

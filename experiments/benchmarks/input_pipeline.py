@@ -2,10 +2,10 @@
 
     python experiments/benchmarks/input_pipeline.py
 
-Crops of 64x64 of the photographs in train/photos, 16 to a batch, flipped. "memmap" decodes every
-file once into a memory map (what `auto` chooses for a folder), "stream" decodes each for every
-batch in 2 Grain workers, and so does the DataLoader, in 2 workers. Then 60 steps of the codec's
-training, and how long they waited for data.
+Batches of 16 flipped 64x64 crops of the photographs in train/photos. "memmap" decodes every file
+once into a memory map (the choice of `auto` for a folder); "stream" decodes for every batch in 2
+Grain workers, like the DataLoader in 2 workers. Then the waiting time for data in 60 training steps
+of the codec.
 
 Cost: 4 minutes on two cores of an AMD EPYC. Results: input_pipeline.md beside this file.
 """
@@ -20,6 +20,7 @@ BATCH, CROP = 16, 64
 
 
 def pipeline(args, **data):
+    """The training pipeline, with changes to config.data."""
     from aejax.config import base
     from aejax.data.pipeline import make_pipeline
 
@@ -30,12 +31,14 @@ def pipeline(args, **data):
 
 
 def batches_of(pipe, count):
-    """A case: `count` batches as they come to the device."""
+    """A case for common.in_turn: `count` batches, placed on the device."""
     import jax
 
     images = jax.jit(lambda resident, batch, key: pipe.images(resident, batch, key, True)["image"])
     resident = jax.device_put(pipe.resident)
-    stream = pipe.prefetch(0, 1, 1 << 30)  # workers start once, as in training and as the peer's
+    stream = pipe.prefetch(
+        0, 1, 1 << 30
+    )  # workers start once, as in training and in the DataLoader
 
     def run():
         for batch in itertools.islice(stream, count):
@@ -46,6 +49,7 @@ def batches_of(pipe, count):
 
 
 def loader(args, count, workers):
+    """A case for common.in_turn: `count` batches of a PyTorch DataLoader."""
     import pathlib
 
     import torch
@@ -69,12 +73,12 @@ def loader(args, count, workers):
             return (x.flip(1) if torch.rand(()) < 0.5 else x).contiguous()
 
     def forever():
-        made = torch.utils.data.DataLoader(
+        batches = torch.utils.data.DataLoader(
             Photos(), BATCH, shuffle=True, num_workers=workers, drop_last=True,
             persistent_workers=workers > 0,
         )  # fmt: skip
         while True:
-            yield from made
+            yield from batches
 
     stream = forever()
 
@@ -104,11 +108,11 @@ def main():
         cases["DataLoader, 2 workers"] = loader(args, count, 2)
         cases["DataLoader, 0 workers"] = loader(args, count, 0)
     args.rounds = min(args.rounds, 5)
-    found = common.in_turn(cases, args.rounds)
-    peer = min((t.wall for n, t in found.items() if "Data" in n), default=float("nan"))
+    times = common.in_turn(cases, args.rounds)
+    peer = min((t.wall for n, t in times.items() if "Data" in n), default=float("nan"))
     rows = [
         (n, f"{count * BATCH / t.wall:,.0f}", f"{1e3 * t.wall / count:.1f}", f"{peer / t.wall:.1f}")
-        for n, t in found.items()
+        for n, t in times.items()
     ]
 
     c = config.load("experiments/compress/codec.py" + (":smoke" if args.smoke else ""))
@@ -124,7 +128,7 @@ Making the memory map, once for all runs (or finding it): {decode:.1f} s. Traini
 {seconds:.1f} s waited for data, {training.wait / seconds:.2%}.
 """
     common.write(__file__, text, args, "torch", "grain")
-    os._exit(0)  # workers of both libraries
+    os._exit(0)  # does not wait for the workers of both libraries
 
 
 if __name__ == "__main__":

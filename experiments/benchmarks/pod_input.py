@@ -1,11 +1,12 @@
-"""How many 256x256 pictures one core of a host can make: from JPEG files and from packed crops.
+"""How many 256x256 images per second can one core of a host read: from JPEG files, and packed?
 
     python experiments/benchmarks/pod_input.py      # needs AEJAX_DATA; writes pod_input.md
 
-Processor seconds, not wall time, of one process: other work on the machine changes them little. The
-JPEG files are the 400 of train/photos that are BSDS's originals (481x321), shrunk so that the
-square just fills and cut, as data.size=256 with data.crop=256 reads ImageNet's (about 500x375, so
-about 1.2 times dearer).
+It measures CPU seconds of one process, which other work on the machine hardly affects. The JPEG
+files are 400 of train/photos, the originals of BSDS (481x321), resized and cropped to 256x256.
+Those of ImageNet are larger (about 500x375) and should take about 1.2 times as long.
+
+Cost: not recorded; about 3 CPU seconds, by the times in pod_input.md (400 images, a few ms each).
 """
 
 import os
@@ -20,17 +21,16 @@ SIZE = 256
 
 
 def seconds_per_image(source, rows) -> float:
-    """Processor seconds of reading one of `rows`, read in chunks of 16."""
-    source.read(int(rows[0]))  # opens what is to be opened
-    begun = time.process_time()
+    """CPU seconds per image to read `rows`, in chunks of 16."""
+    source.read(int(rows[0]))  # opens the files
+    start = time.process_time()
     for i in range(0, len(rows), 16):
-        for found in source.read_chunk([int(r) for r in rows[i : i + 16]]):
-            assert found[0].shape == (SIZE, SIZE, 3)
-    return (time.process_time() - begun) / len(rows)
+        for image, _ in source.read_chunk([int(r) for r in rows[i : i + 16]]):
+            assert image.shape == (SIZE, SIZE, 3)
+    return (time.process_time() - start) / len(rows)
 
 
 def main() -> None:
-
     from aejax.data.packed import pack
     from aejax.data.source import open_source
     from aejax.machine.provenance import machine, versions
@@ -39,12 +39,12 @@ def main() -> None:
     jpeg = photos.subset(np.array([i for i, n in enumerate(photos.names) if n.endswith(".jpg")]))
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
-        begun = time.process_time()
+        start = time.process_time()
         pack(jpeg, folder, SIZE, "train", threads=1)
-        packing = (time.process_time() - begun) / len(jpeg)
+        packing = (time.process_time() - start) / len(jpeg)
         packed = open_source(f"packed:{folder}", "train")
         rows = rng.permutation(len(jpeg))
-        each = {"JPEG, decoded and shrunk": seconds_per_image(jpeg, rows),
+        seconds = {"JPEG, decoded and shrunk": seconds_per_image(jpeg, rows),
                 "packed crops (array_record)": seconds_per_image(packed, rows)}  # fmt: skip
     lines = [
         "# 256x256 pictures per second of one core",
@@ -55,7 +55,7 @@ def main() -> None:
         "",
         "| from | ms a picture | pictures/s of a core |",
         "|---|--:|--:|",
-        *(f"| {name} | {1e3 * s:.2f} | {1 / s:,.0f} |" for name, s in each.items()),
+        *(f"| {name} | {1e3 * s:.2f} | {1 / s:,.0f} |" for name, s in seconds.items()),
         "",
     ]
     (HERE / "pod_input.md").write_text("\n".join(lines))

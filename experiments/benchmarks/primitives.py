@@ -2,9 +2,9 @@
 
     python experiments/benchmarks/primitives.py [--one-core]
 
-Float32 inputs; what is chosen may multiply in bfloat16 where the CPU gains by it. PyTorch in its
-channels-last layout, in float32 and in bfloat16. Forward + backward computes y and the gradients of
-x and of the weights. The peak is that of a 2048 x 2048 float32 matrix product in the same run.
+Inputs are float32; the chosen form may use bfloat16 products. PyTorch has the channels-last layout,
+in float32 and in bfloat16. Forward + backward computes y and the gradients of x and of the weights.
+The peak is the speed of a 2048 x 2048 float32 matrix product in the same run.
 
 Cost: 2 minutes on two cores of an AMD EPYC. Results: primitives.md beside this file.
 """
@@ -12,7 +12,7 @@ Cost: 2 minutes on two cores of an AMD EPYC. Results: primitives.md beside this 
 import common
 
 SIZES = [
-    # name, arguments of the case: what it computes -> x's shape, w's shape, FLOPs of the forward
+    # name, kind of operation, shape of x, shape of the weights
     ("dense 1024 x 784 -> 64", "dense", (1024, 784), (784, 64)),
     ("1x1, 16 x 64 x 64, 64 -> 128", "dense", (16, 64, 64, 64), (64, 128)),
     ("1x1, 16 x 32 x 32, 128 -> 256", "dense", (16, 32, 32, 128), (128, 256)),
@@ -34,6 +34,7 @@ SIZES = [
 
 
 def flops(kind, x, w):
+    """FLOPs of the forward pass for the shapes x and w; 0 for norm and bias."""
     pixels = 1
     for n in x[:-1]:
         pixels *= n
@@ -46,7 +47,7 @@ def flops(kind, x, w):
 
 
 def jax_cases(kind, shape, wshape):
-    """{form: (forward, forward + backward)}, as functions without arguments."""
+    """{form: (forward, forward + backward)}, as functions for common.in_turn."""
     import jax
 
     from aejax.nets import blocks, ops
@@ -83,6 +84,7 @@ def jax_cases(kind, shape, wshape):
 
 
 def torch_cases(kind, shape, wshape, dtype):
+    """(forward, forward + backward) of PyTorch, as functions for common.in_turn."""
     import torch
     import torch.nn.functional as F
 

@@ -2,11 +2,13 @@
 
     python experiments/benchmarks/real_time.py
 
-Streams: a pan over a photograph with white noise (`python -m aejax.stream.clip`), 4:2:0, from a
-file through the program. The frame rate is of all frames after the model is compiled; latency is
-from a frame's last byte read to its last byte written, with one frame that waits at most. CPU time
-is that of the whole process without its start, per frame: what other work on the machine hardly
-changes.
+Streams: a pan over a photograph with white noise (`python -m aejax.stream.clip`), 4:2:0, read from
+  a
+file. The frame rate counts all frames after compilation. Latency is the time from the last byte
+read of a frame to its last byte written, with at most one waiting frame. CPU time per frame is that
+of the process without its start; other work on the machine hardly affects it.
+
+Cost: 4 minutes on two cores of an AMD EPYC. Results: real_time.md beside this file.
 """
 
 import os
@@ -19,7 +21,7 @@ import tempfile
 
 from common import begin, table, write
 
-# What is streamed: (name, size, chroma, sigma, stages in a row).
+# (name, size, chroma, sigma, arguments of each `aejax stream` in the pipe)
 STREAMS = (
     ("denoise, gray", "640x480", "mono", 25, ("--task denoise",)),
     ("denoise, colour", "640x480", "420jpeg", 25, ("--task denoise",)),
@@ -28,18 +30,24 @@ STREAMS = (
     ("compress and decompress", "256x256", "420jpeg", 5, ("--task compress", "--task decompress")),
 )
 MODELS = ("gray", "colour", "photo", "realtime", "codec", "lossless", "fashion-mnist")
-SAID = re.compile(r"(\d+) frames in [\d.]+ s, ([\d.]+) frames/s, latency p50 (\d+) ms p99 (\d+) ms")
+SUMMARY = re.compile(
+    r"(\d+) frames in [\d.]+ s, ([\d.]+) frames/s, latency p50 (\d+) ms p99 (\d+) ms"
+)
 
 
 def clip(path: pathlib.Path, size: str, chroma: str, sigma: int, frames: int) -> None:
-    """Writes the pan."""
+    """Writes the input video."""
     command = [sys.executable, "-m", "aejax.stream.clip", path, "--size", size, "--chroma", chroma,
                "--sigma", str(sigma), "--frames", str(frames)]  # fmt: skip
     subprocess.run(list(map(str, command)), check=True)
 
 
 def stages(video: pathlib.Path, out: pathlib.Path, tasks: tuple[str, ...]) -> tuple[str, float]:
-    """(the last line that the last stage says, CPU seconds) of the programs in a row."""
+    """Runs a pipe of `aejax stream` processes.
+
+    Returns:
+      (last message of the last process, CPU seconds of all).
+    """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     source, running = video.open("rb"), []
     for n, task in enumerate(tasks):
@@ -51,29 +59,29 @@ def stages(video: pathlib.Path, out: pathlib.Path, tasks: tuple[str, ...]) -> tu
         source = process.stdout or target
         running.append(process)
     source.close()
-    said = [process.communicate()[1].decode().splitlines()[-1] for process in running]
+    messages = [process.communicate()[1].decode().splitlines()[-1] for process in running]
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return said[-1], used
+    return messages[-1], used
 
 
 def streams(frames: int) -> str:
-    """The first table."""
+    """The table of frame rates."""
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
         for name, size, chroma, sigma, tasks in STREAMS:
             cpu = []
-            for count in (2, frames):  # what starting costs, and the whole
+            for count in (2, frames):  # the difference excludes the start of the process
                 video, out = folder / "in.y4m", folder / "out"
                 clip(video, size, chroma, sigma, count)
                 if name == "decompress":
                     stages(video, folder / "in.aejv", ("--task compress",))
                     video = folder / "in.aejv"
-                said, used = stages(video, out, tasks)
+                message, used = stages(video, out, tasks)
                 cpu.append(used)
-            match = SAID.search(said)
-            assert match and int(match[1]) == frames, said
+            match = SUMMARY.search(message)
+            assert match and int(match[1]) == frames, message
             per_frame = 1e3 * (cpu[1] - cpu[0]) / (frames - 2)
             rows.append((name, size, *match.groups()[1:], f"{per_frame:.0f}"))
     head = ("task", "size", "frames/s", "latency p50, ms", "p99, ms", "CPU ms a frame")
@@ -81,12 +89,12 @@ def streams(frames: int) -> str:
 
 
 def budgets(runs: int) -> str:
-    """What `aejax bench` prints, each model in a process of its own."""
+    """The output of `aejax bench` for each model."""
     parts = []
     for name in MODELS:
         command = [sys.executable, "-m", "aejax", "bench", name, "--runs", str(runs)]
-        said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        parts.append(f"```text\n{said.rstrip()}\n```")
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        parts.append(f"```text\n{output.rstrip()}\n```")
     return "\n\n".join(parts)
 
 

@@ -2,15 +2,19 @@
 
     python experiments/benchmarks/serve.py
 
-Load: each client sends one request after the other, drawn from all kinds: pictures of 256x192 and
-512x384 denoised, encoded, decoded, compared with JPEG, latents, 16 samples, and a damaged picture,
-which must be refused with 422. Anything else than the expected status is an error.
+Load: each client sends random requests one after the other: denoise, encode, decode and compare
+  with
+JPEG for images of 256x192 and 512x384, latents, 16 samples, and a damaged image, for which the
+answer must be 422. Any other status than the expected one is an error.
 
-Hostile requests: those of tests/serve/hostile.py (bombs, wrong lengths, path names, deep
-multiparts, damaged pictures, broken protocol, slow clients) to a second server. A 5xx, or a server
-that does not answer well afterwards, is an error.
+Hostile requests, to a second server: those of tests/serve/hostile.py (decompression bombs, wrong
+lengths, path names, deep multiparts, damaged images, broken protocol, slow clients). An error is a
+5xx, or a server that answers a good request differently afterwards.
 
-Memory is what the server says of itself, once a second.
+Memory is that in the server's /metrics, read once a second.
+
+Cost: 685 s on two cores of an AMD EPYC beside other work (load 10). Results: serve.md beside this
+file.
 """
 
 import argparse
@@ -44,14 +48,15 @@ KINDS = {
     "chunked": "broken chunks", "form": "multiparts: deep, cut, path names",
     "path": "paths, parameters", "protocol": "no HTTP, huge headers", "slow": "slow clients",
 }  # fmt: skip
-SENDERS = 8  # of hostile requests at once
+SENDERS = 8  # threads that send hostile requests
 
 
 class Server:
-    """`aejax serve` in a process of its own, and its resident memory over time.
+    """A process of `aejax serve`, with its resident memory over time.
 
     Attributes:
-      memory: (seconds since `watch` began, MiB).
+      port: of the server.
+      memory: (seconds since the start of `watch`, MiB).
       status: exit status after SIGTERM; None before.
     """
 
@@ -68,32 +73,33 @@ class Server:
     def connect(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)
 
-    def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
-        """(status, body) of a request on a connection of its own."""
+    def request(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+        """(status, body) of a request on a new connection."""
         with contextlib.closing(self.connect()) as connection:
             return exchange(connection, method, path, body)
 
     def resident(self) -> float:
-        text = self.ask("GET", "/metrics")[1].decode()
+        """Resident memory in MiB."""
+        text = self.request("GET", "/metrics")[1].decode()
         line = next(x for x in text.splitlines() if x.startswith("process_resident"))
         return float(line.split()[1]) / 2**20
 
     @contextlib.contextmanager
     def watch(self) -> Iterator[None]:
-        """Notes the memory while this is entered."""
-        ended, start = threading.Event(), time.monotonic()
+        """Records the memory once a second within this context."""
+        stopped, start = threading.Event(), time.monotonic()
 
-        def note() -> None:
-            while not ended.wait(1):
+        def record() -> None:
+            while not stopped.wait(1):
                 self.memory.append((time.monotonic() - start, self.resident()))
 
         self.memory.append((0.0, self.resident()))
-        thread = threading.Thread(target=note)
+        thread = threading.Thread(target=record)
         thread.start()
         try:
             yield
         finally:
-            ended.set()
+            stopped.set()
             thread.join()
             self.memory.append((time.monotonic() - start, self.resident()))
 
@@ -102,29 +108,29 @@ class Server:
         self.status = self._process.wait(120)
 
     def about(self) -> str:
-        """Memory at the start, in the middle and at the end, and how it ended."""
-        took = self.memory[-1][0]
-        middle = min(self.memory, key=lambda m: abs(m[0] - took / 2))[1]
-        half = [max(m for t, m in self.memory if (t > took / 2) == second) for second in (0, 1)]
+        """Lines of the report: memory at the start, in the middle and at the end; exit status."""
+        seconds = self.memory[-1][0]
+        middle = min(self.memory, key=lambda m: abs(m[0] - seconds / 2))[1]
+        half = [max(m for t, m in self.memory if (t > seconds / 2) == second) for second in (0, 1)]
         where = f"{self.memory[0][1]:.0f} MiB at the start, {middle:.0f} in the middle, "
         where += f"{self.memory[-1][1]:.0f} at the end"
-        most = f"at most {half[0]:.0f} in the first half, {half[1]:.0f} in the second"
-        return f"""- resident memory of the server: {where}; {most}
+        peaks = f"at most {half[0]:.0f} in the first half, {half[1]:.0f} in the second"
+        return f"""- resident memory of the server: {where}; {peaks}
 - exit status after SIGTERM: {self.status}"""
 
 
 def exchange(
     connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None
 ) -> tuple[int, bytes]:
-    """(status, body) of a request."""
+    """(status, body) of a request on an open connection."""
     connection.request(method, path, body)
     answer = connection.getresponse()
     return answer.status, answer.read()
 
 
-def together(*works: Callable[[], object]) -> None:
-    """Runs them at the same time and waits for all."""
-    threads = [threading.Thread(target=work) for work in works]
+def in_parallel(*functions: Callable[[], object]) -> None:
+    """Runs functions in threads and waits for all."""
+    threads = [threading.Thread(target=f) for f in functions]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -132,33 +138,35 @@ def together(*works: Callable[[], object]) -> None:
 
 
 class Load:
-    """What the clients of a server share: bodies to send, times in seconds and errors."""
+    """The state that the clients share: request bodies, times in seconds and errors."""
 
     def __init__(self, server: Server, bodies: dict[str, bytes]):
         self._server, self._bodies, self._lock = server, bodies, threading.Lock()
         self.seconds: dict[str, list[float]] = collections.defaultdict(list)
         self.errors: collections.Counter[str] = collections.Counter()
-        self._bodies["coded"] = server.ask("POST", "/api/encode", bodies["small"])[1]
+        self._bodies["coded"] = server.request("POST", "/api/encode", bodies["small"])[1]
 
-    def request(self, name: str, seed: int) -> tuple[str, str, bytes | None]:
+    def arguments(self, name: str, seed: int) -> tuple[str, str, bytes | None]:
+        """(method, path, body) of a kind of request."""
         method, path, body, _ = ROUTES[name]
         return method, path.format(seed=seed), self._bodies[body] if body else None
 
     def warm(self) -> None:
-        """Compiles what the clients will ask for, each size and number of pictures at once."""
+        """Sends every kind of request, so that all shapes and batch sizes are compiled."""
         for name in ROUTES:
             for n in (1, 2, 4, 8) if "denoise" in name else (1,):
-                ask = functools.partial(self._server.ask, *self.request(name, 0))
-                together(*[ask] * n)
+                send = functools.partial(self._server.request, *self.arguments(name, 0))
+                in_parallel(*[send] * n)
 
     def client(self, number: int, seconds: float) -> None:
+        """Sends random requests for some time."""
         rng, connection = random.Random(number), self._server.connect()
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             name = rng.choice(list(ROUTES))
             start = time.perf_counter()
             try:
-                status = exchange(connection, *self.request(name, rng.randrange(1000)))[0]
+                status = exchange(connection, *self.arguments(name, rng.randrange(1000)))[0]
             except (OSError, http.client.HTTPException) as e:
                 status, connection = type(e).__name__, self._server.connect()
             with self._lock:
@@ -167,16 +175,17 @@ class Load:
                     self.errors[f"{name}: {status}"] += 1
         connection.close()
 
-    def report(self, took: float) -> str:
+    def report(self, duration: float) -> str:
+        """The table of times; `duration` in seconds."""
         import numpy as np
 
-        whole = sum(self.seconds.values(), [])
+        all_seconds = sum(self.seconds.values(), [])
         rows = []
-        for name, seconds in [*self.seconds.items(), ("all", whole)]:
+        for name, seconds in [*self.seconds.items(), ("all", all_seconds)]:
             ms = 1e3 * np.array(seconds)
-            marks = (*np.percentile(ms, (50, 99)), ms.max())
-            rows.append((name, len(ms), *(f"{m:.0f}" for m in marks)))
-        return f"""{took:.0f} s, {len(whole) / took:.1f} requests/s; milliseconds:
+            columns = (*np.percentile(ms, (50, 99)), ms.max())
+            rows.append((name, len(ms), *(f"{v:.0f}" for v in columns)))
+        return f"""{duration:.0f} s, {len(all_seconds) / duration:.1f} requests/s; milliseconds:
 
 {table(("request", "answered", "p50", "p99", "longest"), rows)}
 
@@ -184,11 +193,12 @@ class Load:
 
 
 def counted(errors: collections.Counter[str]) -> str:
+    """Errors with their numbers, as text."""
     return ", ".join(f"{n} x {what}" for what, n in errors.items()) or "none"
 
 
 def bodies() -> dict[str, bytes]:
-    """Noisy photographs as PNG, and a damaged one."""
+    """{name: noisy photograph as PNG}, and a damaged one."""
     import numpy as np
     from PIL import Image
 
@@ -205,22 +215,22 @@ def bodies() -> dict[str, bytes]:
 
 
 def under_load(clients: int, seconds: float) -> str:
-    """The first part of the report."""
+    """The part of the report about normal load."""
     server = Server("--queue", "64", "--seconds", "600")
     try:
         load = Load(server, bodies())
         load.warm()
         start = time.monotonic()
         with server.watch():
-            together(*[functools.partial(load.client, i, seconds) for i in range(clients)])
-        took = time.monotonic() - start
+            in_parallel(*[functools.partial(load.client, i, seconds) for i in range(clients)])
+        duration = time.monotonic() - start
     finally:
         server.stop()
-    return f"## {clients} clients\n\n{load.report(took)}\n{server.about()}"
+    return f"## {clients} clients\n\n{load.report(duration)}\n{server.about()}"
 
 
 def under_attack(count: int) -> str:
-    """The second part of the report."""
+    """The part of the report about hostile requests."""
     from tests.serve import hostile
 
     server = Server("--bytes", str(hostile.LIMIT), "--pixels", str(1 << 20), "--queue", "64",
@@ -235,18 +245,18 @@ def under_attack(count: int) -> str:
                 statuses[kind][status] += 1
 
     try:
-        before = server.ask("POST", "/api/denoise", png)
+        before = server.request("POST", "/api/denoise", png)
         assert before[0] == 200, before
         start = time.monotonic()
         with server.watch():
-            together(*[functools.partial(send, seed) for seed in range(SENDERS)])
-        took = time.monotonic() - start
-        is_unharmed = server.ask("POST", "/api/denoise", png) == before
+            in_parallel(*[functools.partial(send, seed) for seed in range(SENDERS)])
+        duration = time.monotonic() - start
+        is_unharmed = server.request("POST", "/api/denoise", png) == before
     finally:
         server.stop()
     return f"""## {sum(sum(s.values()) for s in statuses.values()):,} hostile requests
 
-{SENDERS} at once, {took:.0f} s:
+{SENDERS} at once, {duration:.0f} s:
 
 {attack_table(statuses)}
 
@@ -256,6 +266,7 @@ def under_attack(count: int) -> str:
 
 
 def attack_table(statuses: dict[str, collections.Counter[int]]) -> str:
+    """A Markdown table of the answers to each kind of hostile request."""
     rows: list[Sequence[object]] = []
     for kind, counts in sorted(statuses.items()):
         refused = ", ".join(f"{n} x {code}" for code, n in sorted(counts.items()) if code >= 400)

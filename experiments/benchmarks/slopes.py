@@ -2,9 +2,10 @@
 
     python experiments/benchmarks/slopes.py [--one-core]
 
-A convolutional autoencoder (widths 64 and 128) on random images; every point in a process of its
-own, whose peak memory is the process's less that of one that only imported jax. The slope is that
-of a straight line through the logarithms: 1 = in proportion.
+A convolutional autoencoder (widths 64 and 128) on random images. Every point is measured in a new
+process; its memory is the peak of the process minus the peak after importing jax. The slope is that
+of
+a straight line through the logarithms: 1 = proportional.
 
 Cost: 6 minutes on two cores of an AMD EPYC. Results: slopes.md beside this file.
 """
@@ -26,6 +27,7 @@ AXES = {
 
 
 def child(point: dict, args):
+    """Measures one point and prints it as JSON."""
     import jax
 
     jax.jit(lambda x: x + 1)(1.0).block_until_ready()
@@ -34,15 +36,16 @@ def child(point: dict, args):
 
     train, _, size = ours(point["batch"], point["side"], (64, 128), point["latent"])
     t = common.in_turn({"step": train}, args.rounds)["step"]
-    found = {"wall": t.wall, "cpu": t.cpu, "mib": common.peak_mib() - before, "parameters": size}
-    print(json.dumps(found), flush=True)
+    cost = {"wall": t.wall, "cpu": t.cpu, "mib": common.peak_mib() - before, "parameters": size}
+    print(json.dumps(cost), flush=True)
 
 
 def slope(xs, ys) -> float:
+    """Slope of the least-squares line through (log x, log y)."""
     lx, ly = [math.log(x) for x in xs], [math.log(y) for y in ys]
     mx, my = sum(lx) / len(lx), sum(ly) / len(ly)
-    over = sum((a - mx) * (b - my) for a, b in zip(lx, ly, strict=True))
-    return over / sum((a - mx) ** 2 for a in lx)
+    covariance = sum((a - mx) * (b - my) for a, b in zip(lx, ly, strict=True))
+    return covariance / sum((a - mx) ** 2 for a in lx)
 
 
 def main():
@@ -50,7 +53,7 @@ def main():
     if "BENCH_CHILD" in os.environ:
         return child(json.loads(os.environ["BENCH_CHILD"]), args)
     flags = ["--rounds", str(args.rounds)] + ["--one-core"] * args.one_core
-    rows, said = [], []
+    rows, slopes = [], []
     for axis, (name, values) in AXES.items():
         values = values[:2] if args.smoke else values
         points = []
@@ -68,8 +71,8 @@ def main():
         clock = "cpu" if args.one_core else "wall"
         time_slope = slope(values, [p[clock] for p in points])
         memory_slope = slope(values, [p["mib"] for p in points])
-        said.append(f"{axis}: time {time_slope:.2f}, memory {memory_slope:.2f}")
-    text = f"""Slopes (exponents): {"; ".join(said)}.
+        slopes.append(f"{axis}: time {time_slope:.2f}, memory {memory_slope:.2f}")
+    text = f"""Slopes (exponents): {"; ".join(slopes)}.
 
 Base: {BASE["side"]}x{BASE["side"]} pixels, batch {BASE["batch"]}, {BASE["latent"]} latent channels.
 

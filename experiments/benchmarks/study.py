@@ -2,10 +2,11 @@
 
     python experiments/benchmarks/study.py [--runs 1000]
 
-Each run is eight steps of a linear autoencoder on the bundled digits, with its evaluation and its
-checkpoint. A run's own account (result.json, "seconds") is what training took; the time from one
-result to the next, less that, is what the study adds: its lease, its folder, its line in the
-manifest, looking for what is done. Memory is the resident size of the process.
+Each run is eight steps of a linear autoencoder on the bundled digits, with evaluation and
+checkpoint. The time of the training is in result.json ("seconds"). The time between two results
+minus that is the
+overhead of the study: lease, run folder, manifest, looking for the next run. Memory is the resident
+size of the process.
 
 Cost: 27 minutes on two cores of an AMD EPYC. Results: study.md beside this file.
 """
@@ -35,7 +36,7 @@ def get_study(arg=""):
 
 
 def resident(pid: int) -> float:
-    """MiB; 0 when the process has ended."""
+    """Resident memory of a process in MiB; 0 when it has ended."""
     try:
         pages = pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]
     except (FileNotFoundError, ProcessLookupError, IndexError):
@@ -51,30 +52,30 @@ def main():
         file.write_text(STUDY)
         command = [sys.executable, "-m", "aejax", "study", f"{file}:{count}", "--directory", runs]
         with open(pathlib.Path(folder, "log"), "w") as log:
-            began = time.time()
+            start = time.time()
             child = subprocess.Popen(command, stdout=log, stderr=log)
-            memory = {}  # runs done -> MiB
+            memory = {}  # number of finished runs -> MiB
             while child.poll() is None:
                 time.sleep(1.0)
-                done = len(list(runs.glob("*/result.json")))
-                memory[done] = resident(child.pid) or memory.get(done, 0.0)
+                finished = len(list(runs.glob("*/result.json")))
+                memory[finished] = resident(child.pid) or memory.get(finished, 0.0)
         if child.returncode:
             sys.exit(pathlib.Path(folder, "log").read_text()[-2000:])
         files = sorted(runs.glob("*/result.json"), key=lambda f: f.stat().st_mtime_ns)
         ends = [f.stat().st_mtime for f in files]
-        took = [json.loads(f.read_text())["seconds"] for f in files]
+        seconds = [json.loads(f.read_text())["seconds"] for f in files]
         report = (runs / "report.html").stat().st_mtime - ends[-1]
     between = [b - a for a, b in zip(ends, ends[1:], strict=False)]
-    added = [1e3 * (b - t["total"]) for b, t in zip(between, took[1:], strict=True)]
+    added = [1e3 * (b - t["total"]) for b, t in zip(between, seconds[1:], strict=True)]
     tenth = max(1, len(added) // 10)
     parts = ", ".join(
-        f"{phase} {1e3 * statistics.median(t[phase] for t in took):.0f}"
+        f"{phase} {1e3 * statistics.median(t[phase] for t in seconds):.0f}"
         for phase in ("init", "compile", "step", "evaluate", "checkpoint")
     )
     half = min(memory, key=lambda n: abs(n - count / 2))
     early = min(memory, key=lambda n: abs(n - count / 10))
     last = max(memory)
-    text = f"""{len(files)} runs in {ends[-1] - began:.0f} s, {statistics.median(between):.2f} s
+    text = f"""{len(files)} runs in {ends[-1] - start:.0f} s, {statistics.median(between):.2f} s
 each; of it training itself, in ms: {parts}.
 
 {common.table(["", ""], [

@@ -1,12 +1,12 @@
-"""5-fold cross-validation on Fashion-MNIST: are the models of latent_sweep.py told apart?
+"""5-fold cross-validation on Fashion-MNIST: do the models of latent_sweep.py differ significantly?
 
     aejax study experiments/reconstruct/crossval.py --data-dir DATA
 
-The linear, the dense and the convolutional autoencoder with 32 numbers, each trained five times on
-four fifths of the 60,000 training images and measured on the last fifth; the table has the mean and
-the spread over folds and a paired test. The folds are drawn once and kept in runs/. Three
-epochs are too few for the linear one to reach PCA (papers/baldi1989.py does). Arguments:
-"smoke".
+The linear, dense and convolutional autoencoders with 32 latent numbers are trained five times each
+on four fifths of the 60,000 training images and evaluated on the last fifth. The table has mean and
+standard deviation over folds, and a paired test. The folds are drawn once and stored in runs/.
+Three epochs are too few for the linear autoencoder to reach PCA (papers/baldi1989.py does).
+Arguments: "smoke".
 
 Cost: about 9 minutes on 2 quiet cores. Results: README.md beside this file.
 """
@@ -26,14 +26,15 @@ def get_config(arg: str = ""):
     c.model.latent = 32
     c.train.length = "3 epochs"
     if "smoke" in flags(arg, "smoke"):
-        c.data.split = c.data.eval_split = "all"  # the folds decide who is tested on
+        c.data.split = c.data.eval_split = "all"  # the folds choose the test examples
         c.model.latent = 8
         c.train.length, c.train.devices = "8 steps", 1
     return c
 
 
 def folds_file(n: int, k: int) -> pathlib.Path:
-    """The file of k folds of n examples; made if it is not there, whole whoever looks."""
+    """The file with k folds of n examples. If it does not exist, it is written and then renamed, so
+    that other processes see a complete file."""
     path = pathlib.Path("runs") / f"folds-{n}-{k}.json"
     if not path.exists():
         path.parent.mkdir(exist_ok=True)

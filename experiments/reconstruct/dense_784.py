@@ -1,12 +1,11 @@
-"""784-64-784 on Fashion-MNIST: the textbook autoencoder, and how fast it is.
+"""784-64-784 on Fashion-MNIST: how fast is the textbook autoencoder?
 
     aejax train --config experiments/reconstruct/dense_784.py --workdir runs/dense_784
 
-One hidden layer of 64 units, batch 32, Adam: 60,000 examples an epoch; log.jsonl has
-examples_per_sec.
+One hidden layer of 64 units, batch 32, Adam, 60,000 examples per epoch; log.jsonl has
+examples_per_sec. Comparison with Keras and PyTorch: experiments/benchmarks/dense_epoch.md.
 
-Cost: ten epochs take about a minute on 2 cores. Beside Keras and PyTorch:
-experiments/benchmarks/dense_epoch.md.
+Cost: about a minute for ten epochs on 2 cores.
 """
 
 from aejax.config import base, flags, part

@@ -1,12 +1,12 @@
-"""Test error against the size of h on Fashion-MNIST, 2 to 128 numbers, 3 seeds.
+"""How does the test error on Fashion-MNIST depend on the size of h, 2 to 128 numbers? 3 seeds.
 
     aejax study experiments/reconstruct/latent_sweep.py --data-dir DATA
 
-PCA, and linear, dense and convolutional autoencoders. The linear one starts at random and can at
-best reach PCA (Baldi and Hornik, 1989); the others start at it (`init = "pca"`) and go on for 4
-epochs.
+PCA, linear, dense and convolutional autoencoders. The linear one starts at random and can at best
+reach PCA (Baldi and Hornik, 1989); the others are initialised with PCA (`init = "pca"`) and trained
+for 4 epochs.
 
-Cost: 27 s (dense) and 135 s (conv) of one core for each run. Results: README.md beside this file.
+Cost: 27 s (dense) and 135 s (conv) of one core per run. Results: README.md beside this file.
 """
 
 from aejax.config import base, flags, part

@@ -1,15 +1,16 @@
-"""A search on Fashion-MNIST: random draws against TPE, with as many runs each.
+"""Random search against TPE on Fashion-MNIST: which finds better hyperparameters in 20 runs?
 
     aejax study experiments/reconstruct/search.py:SEED --data-dir DATA
 
-Size of h, width, learning rate and weight decay of the dense autoencoder, 20 runs of 3 epochs each
-by random draws and by TPE, and the framework's defaults beside them at each size of h. Trained on
-nine tenths of the training images, chosen by the last tenth: the test split stays unseen. Needs
-optuna. Arguments: the seed of both ways (0), "smoke".
+Both methods choose size of h, width, learning rate and weight decay of the dense autoencoder, in 20
+runs of 3 epochs each; the defaults of aejax are run with each size of h. The runs train on nine
+tenths of the training images and are compared on the last tenth, so the test split is not used.
+Needs optuna.
+Arguments: the seed of both methods (0), "smoke".
 
-The report ends with the best run of each way, and how far the defaults are from the best.
+The report ends with the best run of each method, and the distance of the defaults from the best.
 
-Cost: 15 minutes a seed on one core of an AMD EPYC, 25 to 35 without AVX-512. Results: README.md
+Cost: 15 minutes per seed on one core of an AMD EPYC, 25 to 35 without AVX-512. Results: README.md
 beside this file.
 """
 
@@ -18,12 +19,12 @@ from aejax.study import Study
 from aejax.study.search import TPE, best, choice, log_uniform, random
 
 SIZES = (16, 32, 64)
-WIDTH = "model.kwargs.width"  # of the first layer; the second has half of it. The mirror in f_D
+WIDTH = "model.kwargs.width"  # of the first layer of f_E; the second has half; f_D is symmetric
 DEFAULT = 1024
 
 
 def space(sizes=SIZES):
-    """What is searched."""
+    """The search space."""
     return {
         "model.latent": choice(*sizes),
         WIDTH: choice(128, 256, 512, 1024),
@@ -52,7 +53,7 @@ def get_config(arg: str = ""):
 
 
 def train(config, workdir, **kwargs):
-    """The package's training, with f_E and f_D of that width."""
+    """aejax.train, with f_E and f_D of the width in model.kwargs."""
     from aejax.training import run
 
     width = config.model.kwargs.width
@@ -62,20 +63,20 @@ def train(config, workdir, **kwargs):
 
 
 def compared(results, directory):
-    """The best of each way, and the defaults at that size of h."""
-    ways = {way: [r for r in results if r["labels"]["by"] == way] for way in ("random", "TPE")}
-    tops = {way: best(runs, "test/mse", False) for way, runs in ways.items() if runs}
-    top = best(list(tops.values()), "test/mse", False)
-    size = top["overrides"]["model.latent"]
+    """A section of the report: the best run of each method, and the defaults at its size of h."""
+    methods = {m: [r for r in results if r["labels"]["by"] == m] for m in ("random", "TPE")}
+    best_runs = {m: best(runs, "test/mse", False) for m, runs in methods.items() if runs}
+    best_run = best(list(best_runs.values()), "test/mse", False)
+    size = best_run["overrides"]["model.latent"]
     default = next(r for r in results if r["labels"]["by"] == "default"
                    and r["overrides"]["model.latent"] == size)  # fmt: skip
     words = [
-        f"{way}: {r['metrics']['test/mse']:.5f} with "
+        f"{method}: {r['metrics']['test/mse']:.5f} with "
         + ", ".join(f"{k.rpartition('.')[2]} {v:g}" for k, v in r["overrides"].items())
-        for way, r in tops.items()
+        for method, r in best_runs.items()
     ]
-    share = default["metrics"]["test/mse"] / top["metrics"]["test/mse"] - 1
-    words.append(f"the defaults with latent {size}: {share:+.1%} of the best mean squared error")
+    excess = default["metrics"]["test/mse"] / best_run["metrics"]["test/mse"] - 1
+    words.append(f"the defaults with latent {size}: {excess:+.1%} of the best mean squared error")
     return [{"title": "The best", "text": "; ".join(words) + "."}]
 
 
@@ -83,7 +84,7 @@ def get_study(arg: str = ""):
     words = flags(arg, "smoke", "N")
     smoke, seed = "smoke" in words, next((int(w) for w in words if w.isdigit()), 0)
     n, sizes = (2, SIZES[:1]) if smoke else (20, SIZES)
-    known = [{"@by": "default", "model.latent": k} for k in sizes]
+    defaults = [{"@by": "default", "model.latent": k} for k in sizes]
     drawn = [{"@by": "random", **run} for run in random(space(sizes), n, seed)]
     tpe = TPE(
         space(sizes), n, "test/mse", False, seed, startup=max(1, n // 3), fixed={"@by": "TPE"}
@@ -92,7 +93,7 @@ def get_study(arg: str = ""):
         name=f"search-{seed}",
         title="Random search against TPE on Fashion-MNIST",
         config=lambda: get_config(arg),
-        runs=known + drawn,
+        runs=defaults + drawn,
         search=tpe,
         train=train,
         columns=("parameters", "test/mse", "test/psnr", "seconds.total"),

@@ -1,8 +1,8 @@
-"""A convolutional autoencoder of Fashion-MNIST made small, as dense.py does; three seeds.
+"""How much smaller can a convolutional autoencoder of Fashion-MNIST be? As dense.py; three seeds.
 
     aejax study experiments/small/conv.py --data-dir DATA
 
-Cost: 27 runs, never run in full; `:smoke` is its small form.
+Cost: not measured; its 27 runs have not been run. `conv.py:smoke` takes a few steps.
 """
 
 from dense import get_config as dense

@@ -1,12 +1,12 @@
-"""784-64-784 made small: pruned, quantised, with half the channels, distilled; three seeds.
+"""What do pruning, quantisation and half the channels cost 784-64-784 on MNIST? Three seeds.
 
     aejax study experiments/small/dense.py --data-dir DATA
 
-The textbook autoencoder of MNIST is trained for 12 epochs; each smaller one starts from it and is
-trained for 6 more, and so is the one of full size that they are compared with ("trained on").
-results/dense.json has the numbers, README.md the table.
+The textbook autoencoder is trained for 12 epochs. Each smaller one starts from it and is trained
+for 6 more, and so is the model of full size that they are compared with ("trained on"). README.md
+has the table, results/dense.json the numbers.
 
-Cost: 82 to 926 s a run (12 of the 27 runs, two cores shared with ten other processes).
+Cost: 82 to 926 s per run (12 of the 27 runs; two cores shared with ten other processes).
 """
 
 from aejax.config import base, flags, part
@@ -40,24 +40,29 @@ def get_config(arg: str = ""):
 
 
 def smaller(start: str, half: str, narrow: dict, steps: int, length: str):
-    """{name: overrides} of the models that start from the one in `start`; `half` is a file of it
-    with half the channels, `narrow` what that changes in the config."""
-    tuned = {"train.length": length, "optim.lr": 2e-3, "model.start": start}
+    """{name: overrides} of the smaller models.
+
+    Args:
+      start: run folder of the large model.
+      half: file with its half channels pruned away; `narrow`: overrides for that width.
+      steps, length: of the training, as a number and for train.length.
+    """
+    trained_on = {"train.length": length, "optim.lr": 2e-3, "model.start": start}
     kwargs = {"sparsity": 0.8, "every": max(1, steps // 20)}
-    halved = tuned | narrow | {"model.start": half}
+    halved = trained_on | narrow | {"model.start": half}
     distilled = {
         "objective.name": "aejax.small.distil:Distil",
         "objective.kwargs": {"teacher": start, "outputs": 0.5},
     }
     return {
-        "trained on": tuned,
-        "80 % pruned, cubic": tuned | PRUNED | {"optim.kwargs": kwargs | {"end": steps // 2}},
-        "int8": tuned | INT8,
+        "trained on": trained_on,
+        "80 % pruned, cubic": trained_on | PRUNED | {"optim.kwargs": kwargs | {"end": steps // 2}},
+        "int8": trained_on | INT8,
         "half the channels": halved,
-        "int8, not trained": tuned | INT8 | AS_IT_IS,
-        "80 % pruned at once": tuned | PRUNED | {"optim.kwargs": kwargs},
+        "int8, not trained": trained_on | INT8 | AS_IT_IS,
+        "80 % pruned at once": trained_on | PRUNED | {"optim.kwargs": kwargs},
         "half the channels, distilled": halved | distilled,
-        "int4 weights": tuned | INT4,
+        "int4 weights": trained_on | INT4,
     }
 
 
@@ -67,15 +72,16 @@ def study_of(
     """The study of one model.
 
     Args:
-      large: what the model of full size is called.
-      groups: what channels are removed of, see small/channels.py.
-      narrow: overrides that give a config half of them; {} = those of the file with half.
+      name: of the study. large: name of the model of full size.
+      config: a function arg -> config of the large model.
+      groups: what is pruned, see aejax/small/channels.py.
+      narrow: overrides for half the channels; {} = the widths of the pruned model.
     """
     smoke = "smoke" in flags(arg, "smoke")
     steps, length = (4, "4 steps") if smoke else (6 * 234, "6 epochs")
 
-    def more(results, directory):
-        """The smaller models of every seed, once the large ones are trained."""
+    def smaller_runs(results, directory):
+        """The runs of the smaller models of every seed, once the large ones are trained."""
         from aejax.loading import load
         from aejax.small.channels import without_channels
 
@@ -88,9 +94,9 @@ def study_of(
             if not half.exists():
                 without_channels(load(start), 0.5, groups).save(half)
             changes = narrow or widths_of(load(half).config)
-            made = smaller(str(start), str(half), changes, steps, length)
+            by_name = smaller(str(start), str(half), changes, steps, length)
             seed = result["overrides"]["seed"]
-            for model, overrides in made.items():
+            for model, overrides in by_name.items():
                 runs.setdefault(model, []).append({"seed": seed, "@model": model} | overrides)
         return [run for repeats in runs.values() for run in repeats]
 
@@ -99,7 +105,7 @@ def study_of(
         title=f"The {name} autoencoder made small",
         config=lambda: config(arg),
         runs=[run | {"@model": large} for run in seeds(1 if smoke else 3)],
-        search=more,
+        search=smaller_runs,
         measure=cost,
         repeats=("seed",),
         columns=(

@@ -1,13 +1,16 @@
-"""FSQ f16: 256x256x3 -> 16x16 codes of 15,360 values (8 x 8 x 8 x 6 x 5): no code book at all.
+"""FSQ f16 on ImageNet: 256x256x3 -> 16x16 codes of 15,360 values (8 x 8 x 8 x 6 x 5), no code book.
 
     aejax train --config experiments/tokenizer/fsq_f16.py --workdir runs/fsq_f16
     aejax check --config experiments/tokenizer/fsq_f16.py --topology v5e:4x4 --no-data 1281167 \
         --config.objective.kwargs.lpips=random
 
-Anchor: FSQ (Mentzer et al. 2024, arXiv 2309.15505), whose MaskGIT on codes of FSQ and of VQ are
-equally good on ImageNet at 256x256 (sampling FID 4.5 for both; from memory). Its levels for 2^14
-are these. Beside it: vq_f16.py, of as many bits. Never trained here: ImageNet is not here, and no
-accelerator. Cost: README.md of this folder.
+Question: is FSQ as good as a learned code book of as many bits (vq_f16.py)?
+
+Reference: FSQ (Mentzer et al. 2024, arXiv 2309.15505), where MaskGIT has a sampling FID of 4.5 on
+ImageNet at 256x256 with codes of FSQ and of VQ (from memory). The levels are those of the paper for
+2^14 codes.
+
+Cost: not measured, never trained (no ImageNet, no accelerator); the small form is in README.md.
 """
 
 from imagenet256 import imagenet, with_opponent
@@ -16,7 +19,7 @@ from aejax.config import flags, part
 
 
 def get_config(arg: str = ""):
-    """`arg` "smoke" shrinks it to seconds on the bundled photographs; "plain" has no opponent."""
+    """`arg`: "smoke" for seconds on the bundled photographs; "plain" without discriminator."""
     words = flags(arg, "smoke", "plain")
     smoke = "smoke" in words
     c = imagenet(smoke)

@@ -1,8 +1,8 @@
-"""What the tokenizers of this folder share: ImageNet at 256x256, the losses, the opponent.
+"""The parts that the tokenizers of this folder share: ImageNet at 256x256, losses, discriminator.
 
-The data is a folder with `train/` and `val/` of class folders, read as JPEG or packed once by
-`aejax data pack` (docs/tpu-pods.md says how many cores either needs). LPIPS weights are a file of
-yours; aejax/metrics/lpips.py says how to write it.
+The data is a folder imagenet/ with train/ and val/ of class folders, of JPEG files or packed by
+`aejax data pack` (docs/tpu-pods.md has the number of cores that each needs). The weights of LPIPS
+are a file that you write, see aejax/metrics/lpips.py.
 """
 
 from ml_collections import ConfigDict
@@ -11,10 +11,11 @@ from aejax.config import base
 
 
 def imagenet(smoke: bool = False) -> ConfigDict:
-    """Data, losses and optimiser; f_E, bottleneck and f_D are the experiment's.
+    """The config without f_E, bottleneck and f_D: data, losses and optimiser.
 
     Args:
-      smoke: seconds on the bundled photographs, without LPIPS, the opponent from the second step.
+      smoke: three steps on the bundled photographs, without LPIPS, the discriminator from the
+        second step.
     """
     c = base()
     c.task = "generate"
@@ -50,7 +51,7 @@ def imagenet(smoke: bool = False) -> ConfigDict:
 
 
 def with_opponent(c: ConfigDict, smoke: bool = False) -> ConfigDict:
-    """The same with a patch discriminator; call it when `c.model` is complete."""
+    """Adds a patch discriminator to a config whose `model` is complete."""
     c.model.kwargs = {
         "autoencoder": c.model.to_dict(),
         "widths": (8, 8) if smoke else (64, 128, 256, 512),

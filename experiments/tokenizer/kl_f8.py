@@ -1,13 +1,16 @@
-"""KL f8: 256x256x3 -> 32x32x4 numbers with a small KL term, what latent diffusion runs on.
+"""KL f8 on ImageNet: 256x256x3 -> 32x32x4 numbers with a small KL term, as in latent diffusion.
 
     aejax train --config experiments/tokenizer/kl_f8.py --workdir runs/kl_f8
     aejax check --config experiments/tokenizer/kl_f8.py --topology v5e:4x4 --no-data 1281167 \
         --config.objective.kwargs.lpips=random
 
-Anchor: SD-VAE f8 (Rombach et al. 2022, arXiv 2112.10752), rFID 0.62 on ImageNet 256x256 as the RAE
-paper of 2025 (arXiv 2510.11690) lists it. It was trained on other pictures and for longer. Never
-trained here: ImageNet is not here, and no accelerator. Cost: README.md of this
-folder.
+Question: what reconstruction quality (rFID) does this autoencoder reach?
+
+Reference: SD-VAE f8 (Rombach et al. 2022, arXiv 2112.10752), rFID 0.62 on ImageNet 256x256
+  according to
+the RAE paper of 2025 (arXiv 2510.11690); it was trained on other data and for longer.
+
+Cost: not measured, never trained (no ImageNet, no accelerator); the small form is in README.md.
 """
 
 from imagenet256 import imagenet, with_opponent
@@ -16,7 +19,7 @@ from aejax.config import flags, part
 
 
 def get_config(arg: str = ""):
-    """`arg` "smoke" shrinks it to seconds on the bundled photographs; "plain" has no opponent."""
+    """`arg`: "smoke" for seconds on the bundled photographs; "plain" without discriminator."""
     words = flags(arg, "smoke", "plain")
     smoke = "smoke" in words
     c = imagenet(smoke)

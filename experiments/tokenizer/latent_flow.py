@@ -4,11 +4,14 @@
         --config.objective.kwargs.autoencoder=runs/kl_f8
     aejax check --config experiments/tokenizer/latent_flow.py --topology v5e:4x4 --no-data 1281167
 
-Anchor: SiT-XL/2 (675 M parameters, 7 M steps of 256) has gFID 8.61 without and 2.06 with guidance
-on SD-VAE's latents, DiT-XL/2 9.62 and 2.27 (table of the RAE paper of 2025, arXiv 2510.11690).
-This is the B/2 size (width 768, 12 blocks). "maskgit" is MaskGIT over the codes of fsq_f16 instead.
-Never trained here: ImageNet is not here, and no accelerator. Cost: README.md
-of this folder.
+Question: how good are samples from the latents of this tokenizer (gFID)?
+
+Reference: on the latents of SD-VAE SiT-XL/2 (675 M parameters, 7 M steps of 256) has gFID 8.61
+  without
+and 2.06 with guidance, DiT-XL/2 9.62 and 2.27 (RAE paper of 2025, arXiv 2510.11690). This is the
+size B/2 (width 768, 12 blocks). "maskgit" trains MaskGIT on the codes of fsq_f16 instead.
+
+Cost: not measured, never trained (no ImageNet, no accelerator).
 """
 
 import fsq_f16
@@ -18,7 +21,7 @@ from aejax.config import flags
 
 
 def get_config(arg: str = ""):
-    """`arg` "smoke" shrinks it to seconds on the bundled photographs; "maskgit" is over codes."""
+    """`arg`: "smoke" for seconds on the bundled photographs; "maskgit" for MaskGIT on codes."""
     words = flags(arg, "smoke", "maskgit")
     smoke = "smoke" in words
     codes = "maskgit" in words

@@ -1,13 +1,17 @@
-"""1-D tokens: 256x256x3 -> 128 codes of 4,096 values for the whole picture, by transformers.
+"""1-D tokens on ImageNet: 256x256x3 -> 128 codes of 4,096 values for the whole image (TiTok).
 
     aejax train --config experiments/tokenizer/vit_1d.py --workdir runs/vit_1d
     aejax check --config experiments/tokenizer/vit_1d.py --topology v5e:4x4 --no-data 1281167 \
         --config.objective.kwargs.lpips=random
 
-Anchor: TiTok-S-128 (Yu et al. 2024, arXiv 2406.07550), rFID 1.71 with 128 tokens (README_TiTok.md
-of bytedance/1d-tokenizer); it is trained in two stages, first towards another tokenizer's codes,
-this one in one. "grid" is ViT-VQGAN's kind instead: 16x16 codes, one for each patch. Never trained
-here: ImageNet is not here, and no accelerator. Cost: README.md of this folder.
+Question: how well do 128 codes without a grid reconstruct an image (rFID)?
+
+Reference: TiTok-S-128 (Yu et al. 2024, arXiv 2406.07550), rFID 1.71 with 128 tokens
+  (README_TiTok.md
+of bytedance/1d-tokenizer); its first stage of training predicts the codes of another tokenizer,
+here there is one stage. "grid" has 16x16 codes, one per patch, as in ViT-VQGAN.
+
+Cost: not measured, never trained (no ImageNet, no accelerator).
 """
 
 from imagenet256 import imagenet, with_opponent
@@ -16,8 +20,8 @@ from aejax.config import flags, part
 
 
 def get_config(arg: str = ""):
-    """`arg` "smoke" shrinks it to seconds on the bundled photographs; "grid" has no queries;
-    "plain" has no opponent."""
+    """`arg`: "smoke" for seconds on the bundled photographs; "grid" for a code per patch; "plain"
+    without discriminator."""
     words = flags(arg, "smoke", "plain", "grid")
     smoke = "smoke" in words
     c = imagenet(smoke)

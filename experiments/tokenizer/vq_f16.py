@@ -1,13 +1,17 @@
-"""VQ f16: 256x256x3 -> 16x16 codes of a learned book of 16,384 vectors of 8 numbers.
+"""VQ f16 on ImageNet: 256x256x3 -> 16x16 codes of a learned code book, 16,384 vectors of 8 numbers.
 
     aejax train --config experiments/tokenizer/vq_f16.py --workdir runs/vq_f16
     aejax check --config experiments/tokenizer/vq_f16.py --topology v5e:4x4 --no-data 1281167 \
         --config.objective.kwargs.lpips=random
 
-Anchor: VQGAN f16 with 16,384 codes (Esser et al. 2021, arXiv 2012.09841), rFID 4.98, with 1,024
-codes 7.94 (both from memory); few numbers per code are ViT-VQGAN's (Yu et al. 2022, arXiv
-2110.04627). Never trained here: ImageNet is not here, and no accelerator. Cost: README.md
-of this folder.
+Question: how well do 16x16 codes reconstruct an image (rFID)?
+
+Reference: VQGAN f16 (Esser et al. 2021, arXiv 2012.09841) with 16,384 codes has rFID 4.98, with
+  1,024
+codes 7.94 (both from memory). Code vectors of few numbers are from ViT-VQGAN (Yu et al. 2022, arXiv
+2110.04627).
+
+Cost: not measured, never trained (no ImageNet, no accelerator); the small form is in README.md.
 """
 
 from imagenet256 import imagenet, with_opponent
@@ -16,7 +20,7 @@ from aejax.config import flags, part
 
 
 def get_config(arg: str = ""):
-    """`arg` "smoke" shrinks it to seconds on the bundled photographs; "plain" has no opponent."""
+    """`arg`: "smoke" for seconds on the bundled photographs; "plain" without discriminator."""
     words = flags(arg, "smoke", "plain")
     smoke = "smoke" in words
     c = imagenet(smoke)

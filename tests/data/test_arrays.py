@@ -4,7 +4,7 @@ import sys
 import numpy as np
 import pytest
 
-from aejax.data.arrays import of_arrays
+from aejax.data.arrays import from_arrays
 from aejax.data.decoded import decoded
 from aejax.data.pipeline import Pipeline, make_pipeline
 from aejax.data.source import open_source
@@ -57,7 +57,7 @@ def test_a_npy_file_is_mapped_not_pickled(tmp_path):
 @pytest.mark.parametrize("cache", ["device", "memmap", "stream"])
 def test_every_cache_takes_arrays(tmp_path, cache):
     np.save(tmp_path / "x.npy", X)
-    for source in (of_arrays(X, "all"), open_source(f"arrays:{tmp_path}/x.npy", "all")):
+    for source in (from_arrays(X, "all"), open_source(f"arrays:{tmp_path}/x.npy", "all")):
         pipeline = Pipeline(source, batch=20, cache=cache)
         x = pipeline.images(
             pipeline.resident, {k: v[0] for k, v in pipeline.dispatch(0, 1).items()}
@@ -81,7 +81,7 @@ def test_every_cache_takes_arrays(tmp_path, cache):
 )
 def test_kinds_of_arrays(x, want, tmp_path):
     np.save(tmp_path / "x.npy", x)
-    for source in (of_arrays(x, "all"), open_source(f"arrays:{tmp_path}/x.npy", "all")):
+    for source in (from_arrays(x, "all"), open_source(f"arrays:{tmp_path}/x.npy", "all")):
         got = np.stack([source.read(i)[0] for i in range(len(source))])
         assert got.dtype == np.uint8 and source.shape == want.shape[1:]
         np.testing.assert_array_equal(got, want)
@@ -104,7 +104,7 @@ def test_kinds_of_arrays(x, want, tmp_path):
 )
 def test_arrays_that_are_no_images(data, reason):
     with pytest.raises(UserError, match=reason) as e:
-        of_arrays(data)
+        from_arrays(data)
     assert "\n" not in str(e.value)
 
 
@@ -143,20 +143,20 @@ def test_files_that_are_no_arrays(tmp_path):
         ("broken.npz", "cannot be read"),
         ("x.txt", "is not a .npy or .npz"),
         ("gone.npy", 'no file "gone.npy": looked for'),
-        ("other.npz", "has a, b; read are images and labels"),
+        ("other.npz", "has a, b; expected are images and labels"),
     ):
         with pytest.raises(UserError, match=reason):
             open_source(f"arrays:{file}", "all", data_dir=tmp_path)
 
 
 def test_a_changed_array_changes_the_fingerprint(tmp_path):
-    before = of_arrays((X, Y), "all").fingerprint
+    before = from_arrays((X, Y), "all").fingerprint
     changed = X.copy()
     changed[3, 2, 2, 1] ^= 1
-    assert of_arrays((changed, Y), "all").fingerprint != before
-    assert of_arrays((X, Y[::-1]), "all").fingerprint != before
-    assert of_arrays((X[:-1], Y[:-1]), "all").fingerprint != before
-    assert of_arrays((X.copy(), Y), "all").fingerprint == before
+    assert from_arrays((changed, Y), "all").fingerprint != before
+    assert from_arrays((X, Y[::-1]), "all").fingerprint != before
+    assert from_arrays((X[:-1], Y[:-1]), "all").fingerprint != before
+    assert from_arrays((X.copy(), Y), "all").fingerprint == before
     duplicated = np.concatenate([X, X[:1]])  # 21 images: the last is held out by 7
     with pytest.raises(UserError, match=r"1 of 18 pictures .* 0 = 20"):
         open_splits(config(holdout=7), data=duplicated)

@@ -145,7 +145,7 @@ def test_only_bad_images(tmp_path, folder):
     "spec, split, options, reason",
     [
         ("folder:nowhere", "all", {}, 'no folder "nowhere": looked for'),
-        ("folder:{empty}", "all", {}, "no images in .*; read are .png"),
+        ("folder:{empty}", "all", {}, "no images in .*; supported suffixes: .png"),
         ("folder:{set}", "validation", {}, "no split .validation.; it has train, test and all"),
         ("folder:{set}", "test", {"holdout": 0}, "leaves no test split"),
         ("folder:{set}", "test", {"holdout": 20}, "has 13 images: data.holdout = 20"),
@@ -273,7 +273,7 @@ def test_a_cache_that_cannot_be_written(folder, cache, monkeypatch):
 def test_a_header_that_lies_is_found(folder):
     source = open_source(f"folder:{folder}", "all")
     source.sizes[3] += 1
-    with pytest.raises(UserError, match="not the size its header tells"):
+    with pytest.raises(UserError, match="not the size in its header"):
         decoded(source, on_disk=False)
 
 

@@ -63,7 +63,7 @@ def test_mistakes(tree, monkeypatch):
     with pytest.raises(UserError, match='no folder ".*nowhere"'):
         files_in(tree / "nowhere")
     (tree / "empty").mkdir()
-    with pytest.raises(UserError, match="no images in .*; read are .png"):
+    with pytest.raises(UserError, match="no images in .*; supported suffixes: .png"):
         images_in(tree / "empty")
 
     def denied(_):

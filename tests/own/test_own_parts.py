@@ -120,7 +120,7 @@ def test_dropout_is_drawn_anew_and_leaves_the_bottlenecks_stream_as_it_was(proje
         ("objective.loss.{P}one_argument=1", 'loss "{P}one_argument" takes (x); a loss is (x, y)'),
         ("objective.loss.{P}mean_of_all=1", "returns shape [] for images [16, 8, 8, 1], not [16]"),
         ("objective.loss.{P}cubik=1", 'my_package.parts has no "cubik"; did you mean "cubic"?'),
-        ("objective.loss.no_package.parts:x=1", 'no module "no_package" in {here} or among what'),
+        ("objective.loss.no_package.parts:x=1", 'no module "no_package" in {here} or among'),
         ("model.f_E=ConvEncoder", 'did you mean "conv" (aejax.nets.f_E:ConvEncoder)?'),
         ("model.f_E=convv", 'did you mean "conv" (aejax.nets.f_E:ConvEncoder)?'),
         ("model.f_E={P}cubic", "is no class of flax.linen.Module; an f_E is (x, cond, train)"),

@@ -92,7 +92,7 @@ def test_the_largest_units_stay():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["digits", "--keep", "1.5"], "the share of channels that stay"),
+        (["digits", "--keep", "1.5"], "the fraction of channels to keep"),
         (["gray", "--keep", "0.5"], "can be removed from autoencoders with f_E and f_D"),
         (["digits"], "nothing to do: give --keep, --rank, --store or --sparse"),
     ],

@@ -74,7 +74,7 @@ def test_codes_of_two_sizes_are_compared_by_distances():
     ("kwargs", "message"),
     [
         ({"teacher": ""}, "teacher is missing"),
-        ({"outputs": 1.5}, "a share from 0 to 1"),
+        ({"outputs": 1.5}, "a weight from 0 to 1"),
         ({"teacher": "gray", "features": 1.0}, '"gray" has no code'),
         ({"teacher": "grey"}, 'no run and no weights "grey"'),
     ],

@@ -103,5 +103,5 @@ def test_the_key_of_older_configs_means_the_same(tmp_path):
     c.objective.name = "my_parts:Objective"  # its own `start` is its own
     assert current(c).objective.kwargs.start == "gray" and current(c).model.start == ""
     c.objective.name, c.model.start = "aejax.denoising.objective:Supervised", "colour"
-    with pytest.raises(UserError, match="say two things"):
+    with pytest.raises(UserError, match="differ; set model.start only"):
         current(c)

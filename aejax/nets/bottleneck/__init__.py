@@ -1,21 +1,22 @@
-"""Bottlenecks h -> h_hat: what passes from the encoder f_E to the decoder f_D.
+"""Bottlenecks h -> h_hat between the encoder f_E and the decoder f_D.
 
-Every bottleneck is a Linen module `__call__(h, cond, train) -> (h_hat, terms)`. h is a vector
-[b, k] or a map [b, i, j, k], k = `latent`; h_hat has the same shape. `terms` holds named values
-per example [b], summed over the latent. They are penalties for the objective to weigh: a
-bottleneck adds none of them to a loss, and a term without a weight is only reported. Random numbers
-come from the rng "bottleneck"; they are drawn only if train, or if `sample` is set.
+A bottleneck is a Linen module `__call__(h, cond, train) -> (h_hat, terms)`. h is a vector [b, k] or
+a map [b, i, j, k], k = `latent`; h_hat has the same shape. `terms` are named penalties per example
+[b], summed over the latent. The objective weights them (config.objective.terms); a term without a
+weight is only reported. Random numbers come from the rng "bottleneck", if `train` or `sample` is
+set.
 
-    gaussian.py  Gaussian: VAE, beta-VAE, capacity, free bits, beta-TCVAE, WAE, InfoVAE, RAE. One
-                 module; they differ in its posterior and in the weights of its terms
-    vq.py        VQ: a code book learned by moving averages, with dead codes restarted; ResidualVQ:
-                 several code books, each for the residual of those before
+    gaussian.py  Gaussian: VAE, beta-VAE, capacity, free bits, beta-TCVAE, WAE, InfoVAE and RAE,
+    which
+                 differ in the posterior and in the weights of the terms
+    vq.py        VQ: a code book learned by moving averages, with restart of dead codes; ResidualVQ:
+                 several code books, each for the residual of the previous ones
     grid.py      FSQ, LFQ: fixed grids (rounding to levels, signs)
-    base.py      Identity, and what the others share
+    base.py      Identity, and helpers
 
-Those that pass codes fulfil `aejax.contracts.Codes`, which is all that a prior over codes needs:
-`codes(h)` -> integers [b, ..., g], `lookup(codes)` -> h_hat, `vocabulary` values per code. The
-continuous one has `posterior(h)` -> (mean, log variance).
+Discrete bottlenecks implement `aejax.contracts.Codes`, for priors over codes: `codes(h)` ->
+integers [b, ..., g], `lookup(codes)` -> h_hat, and `vocabulary`, the number of values of a code.
+Gaussian has `posterior(h)` -> (mean, log variance).
 """
 
 from aejax.nets.bottleneck.base import Identity

@@ -1,4 +1,4 @@
-"""What all bottlenecks share: the identity, and the helpers of those that pass codes."""
+"""The identity bottleneck, and helpers of the discrete bottlenecks."""
 
 import jax
 import jax.numpy as jnp
@@ -22,19 +22,27 @@ class Identity(nn.Module):
 
 
 def straight_through(value: Float[Array, "..."], through: Float[Array, "..."]):
-    """`value` in the forward pass, the gradient of `through` in the backward pass (Bengio et al.
-    2013, arXiv 1308.3432). Both have the same shape."""
+    """The straight-through estimator (Bengio et al. 2013, arXiv 1308.3432): `value` in the forward
+    pass, the gradient of `through` in the backward pass. Both have the same shape.
+
+    >>> float(jax.grad(lambda x: straight_through(jnp.round(x), x))(0.7))
+    1.0
+    """
     return through + jax.lax.stop_gradient(value - through)
 
 
 def perplexity(codes: Int[Array, " b *s"], size: int) -> Float[Array, " b"]:
-    """exp(entropy) of how often each of `size` codes occurs in the batch: the number of codes in
-    use, from 1 to `size`. The same number for every example."""
-    share = jnp.mean(jax.nn.one_hot(codes.reshape(-1), size), axis=0)
-    value = jnp.exp(-jnp.sum(share * jnp.log(share + 1e-10)))
+    """exp(entropy) of the frequencies of `size` codes in the batch: the effective number of codes
+    in use, from 1 to `size`. The same number for every example.
+
+    >>> perplexity(jnp.array([[0, 1], [2, 3]]), 8).round(3).tolist()
+    [4.0, 4.0]
+    """
+    frequency = jnp.mean(jax.nn.one_hot(codes.reshape(-1), size), axis=0)
+    value = jnp.exp(-jnp.sum(frequency * jnp.log(frequency + 1e-10)))
     return jnp.full(codes.shape[0], value)
 
 
 def per_example(x: Float[Array, " b *s"]) -> Float[Array, " b"]:
-    """Sum over all axes but the first."""
+    """The sum over all axes but the first."""
     return jnp.sum(x.reshape(x.shape[0], -1), axis=-1)

@@ -1,4 +1,4 @@
-"""The continuous bottleneck, and the penalties that tie its posterior to N(0, I)."""
+"""The Gaussian bottleneck, and penalties for the distance of its posterior from N(0, I)."""
 
 import math
 
@@ -14,8 +14,11 @@ from aejax.nets.normal import kl_normal, log_normal
 
 
 def free_bits(kl: Float[Array, "b k"], floor: float) -> Float[Array, " b"]:
-    """Sum over coordinates of the KL in nats. A coordinate whose mean over the batch is below
-    `floor` nats counts as `floor` and gets no gradient (Kingma et al. 2016, arXiv 1606.04934)."""
+    """Free bits (Kingma et al. 2016, arXiv 1606.04934): the KL in nats, summed over coordinates.
+
+    A coordinate whose mean KL over the batch is below `floor` nats counts as `floor`, without a
+    gradient.
+    """
     return jnp.sum(jnp.where(jnp.mean(kl, axis=0) > floor, kl, floor), axis=-1)
 
 
@@ -25,8 +28,13 @@ def total_correlation(
     logvar: Float[Array, "b k"],
     examples: int,
 ) -> Float[Array, " b"]:
-    """log q(z) - sum_d log q(z_d) in nats by minibatch-weighted sampling from a set of `examples`
-    (Chen et al. 2018, arXiv 1802.04942): KL + (beta - 1) of this is the beta-TCVAE."""
+    """log q(z) - sum_d log q(z_d) in nats, by minibatch-weighted sampling (Chen et al. 2018, arXiv
+    1802.04942). KL + (beta - 1) * this is the penalty of beta-TCVAE.
+
+    Args:
+      z: samples of the posteriors N(mean, exp(logvar)).
+      examples: size of the training set.
+    """
     log_q = log_normal(z[:, None], mean[None], logvar[None])  # [b, b, k]
     constant = math.log(z.shape[0] * examples)
     joint = logsumexp(jnp.sum(log_q, axis=-1), axis=1) - constant
@@ -34,9 +42,12 @@ def total_correlation(
 
 
 def mmd(z: Float[Array, "b k"], prior: Float[Array, "b k"]) -> Float[Array, " b"]:
-    """Each example's share of the unbiased squared MMD between z and samples of the prior, with
-    inverse multiquadratic kernels of seven widths (WAE, Tolstikhin et al. 2018, arXiv 1711.01558).
-    The mean over the batch is the estimate; it can be negative. It has no unit."""
+    """The unbiased squared MMD between z and samples of the prior, as a term per example (WAE,
+    Tolstikhin et al. 2018, arXiv 1711.01558).
+
+    The kernel is a sum of inverse multiquadratic kernels of seven widths. The mean over the batch
+    is the estimate; it has no unit and can be negative.
+    """
     b, k = z.shape
 
     def kernel(a, c):
@@ -45,37 +56,41 @@ def mmd(z: Float[Array, "b k"], prior: Float[Array, "b k"]) -> Float[Array, " b"
         scales = [2.0 * k * s for s in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)]
         return sum(s / (s + d2) for s in scales)
 
-    off = 1.0 - jnp.eye(b)
-    same = jnp.sum((kernel(z, z) + kernel(prior, prior)) * off, axis=1) / max(b - 1, 1)
-    return same - 2.0 * jnp.mean(kernel(z, prior), axis=1)
+    off_diagonal = 1.0 - jnp.eye(b)
+    within = jnp.sum((kernel(z, z) + kernel(prior, prior)) * off_diagonal, axis=1) / max(b - 1, 1)
+    return within - 2.0 * jnp.mean(kernel(z, prior), axis=1)
 
 
 class Gaussian(nn.Module):
-    """A normal around a linear function of h, and the penalties that tie it to N(0, I).
+    """A normal posterior whose mean and variance are linear functions of h (VAE, Kingma and Welling
+    2014, arXiv 1312.6114).
 
-        h -> Dense -> mean, log variance -> z = mean + exp(log variance / 2) * noise -> h_hat
-                            |                                                        (train)
-                            +-> kl, l2, free, capacity, ... -> terms
+           ┌───────┐   mean, log variance   ┌────────────────────┐
+        h─►│ dense ├───────────┬───────────►│ mean + std * noise ├─►h_hat
+           └───────┘           │            └────────────────────┘
+                               └──►terms: kl, l2, ...
 
-    Without training h_hat is the mean, unless `sample` is set.
+    With train=False h_hat is the mean, unless `sample` is set.
 
     Attributes:
-      noise: "learned": the variance is computed from h (VAE); "fixed": mean + sigma * noise, which
-        trains a decoder on slightly noisy latents; "none": deterministic (RAE, WAE).
-      sigma: standard deviation of "fixed".
-      sample: draw also when not training.
-      floor: of free bits, nats per coordinate; above 0 there is the term "free".
-      capacity, capacity_steps: the term "capacity" is |KL - C|, C rising linearly from 0 to
+      latent: k, channels of h_hat.
+      noise: "learned": the variance is computed from h (VAE); "fixed": standard deviation `sigma`,
+        to train a decoder on slightly noisy latents; "none": deterministic (RAE, WAE).
+      sigma: standard deviation of the noise "fixed".
+      sample: draw noise with train=False too.
+      floor: nats per coordinate of the term "free" (see `free_bits`); 0 = no such term.
+      capacity, capacity_steps: the term "capacity" is |KL - C|; C rises linearly from 0 to
         `capacity` nats in `capacity_steps` training steps (Burgess et al. 2018, arXiv 1804.03599).
-      extra: which of the costlier terms "tc" and "mmd" to compute as well.
+      extra: optional terms that cost more time: "tc", "mmd".
       examples: size of the training set, for "tc".
       standardise: divide the mean by its running standard deviation over the training set (per
-        channel, without gradient). The encoder then cannot escape noise of a fixed sigma by making
-        h larger.
+        channel, without gradient), so that the encoder cannot evade noise of a fixed sigma by a
+        larger scale of h.
 
-    Terms (nats unless said): "kl" (analytic), "log_q" and "log_p" of the drawn z (for importance
-    weights, only where z is drawn), "l2" = |mean|^2 / 2 (RAE-L2, Ghosh et al. 2020, arXiv
-    1903.12436), and by request "free", "capacity", "tc", "mmd" (no unit).
+    Terms, in nats unless noted: "kl" (analytic); "log_q" and "log_p", the log densities of a drawn
+      z,
+    for importance weights; "l2" = |mean|^2 / 2, no unit (RAE-L2, Ghosh et al. 2020, arXiv
+    1903.12436); optional "free", "capacity", "tc" and "mmd" (no unit).
 
     Raises:
       UserError: `noise` is none of the three.
@@ -105,7 +120,7 @@ class Gaussian(nn.Module):
     def posterior(
         self, h: Float[Array, "b *s k"]
     ) -> tuple[Float[Array, "b *s k"], Float[Array, "b *s k"] | None]:
-        """h -> (mean, log variance); the log variance is None if there is no noise."""
+        """(mean, log variance) of h; the log variance is None if noise is "none"."""
         out = self.to_posterior(h).astype(jnp.float32)
         if self.noise == "learned":
             mean, raw = jnp.split(out, 2, axis=-1)
@@ -119,12 +134,12 @@ class Gaussian(nn.Module):
     def __call__(
         self, h: Float[Array, "b *s k"], cond: dict | None = None, train: bool = False
     ) -> tuple[Float[Array, "b *s k"], Terms]:
-        """h [b, ..., k] -> (mean or a sample of the posterior, terms)."""
+        """h [b, ..., k] -> (mean or sample of the posterior, terms)."""
         mean, logvar = self.posterior(h)
         self._update_running_state(mean, train)
         z, flat = mean, lambda a: a.reshape(a.shape[0], -1)
-        noisy = logvar is not None and (train or self.sample)
-        if noisy:
+        is_sampled = logvar is not None and (train or self.sample)
+        if is_sampled:
             epsilon = jax.random.normal(self.make_rng("bottleneck"), mean.shape)
             z = mean + jnp.exp(0.5 * logvar) * epsilon
         terms = {"l2": 0.5 * jnp.sum(jnp.square(flat(mean)), axis=-1)}
@@ -138,7 +153,7 @@ class Gaussian(nn.Module):
                 if self.capacity_steps:
                     progress = jnp.minimum(1.0, self.count.value / self.capacity_steps)
                 terms["capacity"] = jnp.abs(terms["kl"] - self.capacity * progress)
-        if noisy:
+        if is_sampled:
             terms["log_q"] = jnp.sum(flat(log_normal(z, mean, logvar)), axis=-1)
             terms["log_p"] = jnp.sum(flat(log_normal(z)), axis=-1)
             if "tc" in self.extra:
@@ -149,7 +164,7 @@ class Gaussian(nn.Module):
         return z.astype(h.dtype), terms
 
     def _update_running_state(self, mean, train):
-        """Counts the training step, and moves the running standard deviation."""
+        """Updates the step counter and the running standard deviation, in training."""
         if not train or self.is_initializing() or not self.is_mutable_collection("bottleneck"):
             return
         if self.capacity_steps:

@@ -1,4 +1,4 @@
-"""Fixed grids in place of a code book: rounding to levels (FSQ), signs (LFQ)."""
+"""Quantisation to fixed grids, without a learned code book: levels (FSQ), signs (LFQ)."""
 
 import math
 
@@ -11,11 +11,15 @@ from aejax.nets.bottleneck.base import Terms, per_example, perplexity, straight_
 
 
 class Grid(nn.Module):
-    """What FSQ and LFQ share: a Dense layer to the grid, and one back.
+    """The base class of FSQ and LFQ: a dense layer to the grid, and one back to h_hat.
 
-        h [.., k] -> Dense -> u [.., g, width] -> nearest grid point -> Dense -> h_hat [.., k]
+        h [..., k] -> dense -> u [..., g, width] -> nearest grid point -> dense -> h_hat [..., k]
 
     A subclass defines `width`, the numbers per code.
+
+    Attributes:
+      latent: k, channels of h_hat.
+      groups: g, codes per position.
     """
 
     latent: int
@@ -25,31 +29,36 @@ class Grid(nn.Module):
         self.down = nn.Dense(self.groups * self.width)
         self.up = nn.Dense(self.latent)
 
-    def _numbers(self, h):
+    def _numbers(self, h):  # [..., k] -> [..., g, width]
         u = self.down(h).astype(jnp.float32)
         return u.reshape(*h.shape[:-1], self.groups, self.width)
 
-    def _latent(self, grid):
+    def _latent(self, grid):  # [..., g, width] -> [..., k]
         return self.up(grid.reshape(*grid.shape[:-2], -1))
 
 
 class FSQ(Grid):
-    """Finite scalar quantisation: each number bounded by tanh and rounded to one of its levels
-    (Mentzer et al. 2024, arXiv 2309.15505). There is no code book that could collapse.
+    """Finite scalar quantisation (Mentzer et al. 2024, arXiv 2309.15505): every number is bounded
+    by tanh and rounded to one of its levels.
 
-        h -> Dense -> u -> tanh, scaled to the levels -> round -> integers -> code
-                                                           |
-                    h_hat <- Dense <- scaled to [-1, 1] <--+
+           ┌───────┐  ┌──────┐  ┌───────┐       ┌──────────────────┐  ┌───────┐
+        h─►│ dense ├─►│ tanh ├─►│ round ├─┬────►│ scale to [-1, 1] ├─►│ dense ├─►h_hat
+           └───────┘  └──────┘  └───────┘ │     └──────────────────┘  └───────┘
+                                          └──►codes
 
-    Two differences from the paper: the bound reaches half a step beyond the outer levels, so that
-    all levels are equally wide; and an even number of levels lies symmetrically about u = 0, so
-    that no level is at zero, but two levels work too.
+    Two differences from the paper: tanh is scaled to reach half a step beyond the outer levels, so
+      that
+    all levels are equally wide; and an even number of levels is symmetric about u = 0, so no level
+    is at 0, and two levels are possible.
 
     Attributes:
-      levels: of each number, integers >= 2; their product is the vocabulary.
+      levels: number of levels of each number of a code, at least 2; their product is `vocabulary`.
       groups: codes per position.
 
-    Terms: "bits", "perplexity".
+    Terms: "bits" per example; "perplexity", the effective number of codes in use in this batch.
+
+    >>> FSQ(latent=4, levels=(8, 5, 5, 5)).vocabulary
+    1000
     """
 
     levels: tuple[int, ...] = (8, 5, 5, 5)
@@ -65,7 +74,8 @@ class FSQ(Grid):
         return math.prod(self.levels)
 
     def bound(self, u: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
-        """u -> values whose rounding gives exactly levels[d] integers, half of them below zero."""
+        """Values between which rounding yields exactly levels[d] integers in dimension d, half of
+        them negative."""
         levels = jnp.asarray(self.levels, jnp.float32)
         return jnp.tanh(u) * levels / 2.0 * (1.0 - 1e-3) - self._offset
 
@@ -89,7 +99,7 @@ class FSQ(Grid):
         return (rounded + self._offset) / (jnp.asarray(self.levels) - 1.0) * 2.0  # in [-1, 1]
 
     def codes(self, h: Float[Array, "b *s k"]) -> Int[Array, "b *s g"]:
-        """Codes of h: integers in [0, vocabulary), mixed radix, the first level varies fastest."""
+        """Codes of h, integers in [0, vocabulary): mixed radix, the first number varies fastest."""
         return self._index(self._round(self._numbers(h)))
 
     def lookup(self, codes: Int[Array, "b *s g"]) -> Float[Array, "b *s k"]:
@@ -101,7 +111,8 @@ class FSQ(Grid):
     def __call__(
         self, h: Float[Array, "b *s k"], cond: dict | None = None, train: bool = False
     ) -> tuple[Float[Array, "b *s k"], Terms]:
-        """h [b, ..., k] -> (h_hat of its grid point with a straight-through gradient, terms)."""
+        """h [b, ..., k] -> (h_hat of the nearest grid point, with a straight-through gradient;
+        terms)."""
         rounded = self._round(self._numbers(h))
         codes, b = self._index(jax.lax.stop_gradient(rounded)), h.shape[0]
         terms = {
@@ -112,22 +123,25 @@ class FSQ(Grid):
 
 
 class LFQ(Grid):
-    """Lookup-free quantisation: the signs of `bits` numbers (Yu et al. 2024, arXiv 2310.05737).
+    """Lookup-free quantisation (Yu et al. 2024, arXiv 2310.05737): the signs of `bits` numbers.
 
-        h -> Dense -> u [.., g, bits] -> signs -> Dense -> h_hat
-                                           |
-                                           +-> code: the number that the bits write
+           ┌───────┐  ┌───────┐       ┌───────┐
+        h─►│ dense ├─►│ signs ├─┬────►│ dense ├─►h_hat
+           └───────┘  └───────┘ │     └───────┘
+                                └──►codes: the signs as binary digits
 
     The entropy penalty is factorised over the bits, as in BSQ (Zhao et al. 2024, arXiv 2406.07548):
-    exact for one position, an upper bound for the code book's entropy.
+    exact for the entropy of one position, an upper bound for that of the code book.
 
     Attributes:
       bits: numbers per code; the vocabulary is 2^bits.
       groups: codes per position.
       temperature: of the soft assignment sigmoid(4 u / temperature) in the entropies.
 
-    Terms: "entropy" (nats) = sum of H(bit | position) - H(bit over the batch), weight about 0.1;
-    "commit" = sum |u - sign(u)|^2, "bits", "perplexity".
+    Terms: "entropy" = sum of H(bit | position) - H(bit over the batch) in nats, with a weight of
+      about
+    0.1; "commit" = sum |u - sign(u)|^2; "bits" per example; "perplexity", the effective number of
+    codes in use in this batch.
     """
 
     bits: int = 10
@@ -147,7 +161,8 @@ class LFQ(Grid):
         return jnp.sum((signs > 0).astype(jnp.int32) * 2 ** jnp.arange(self.bits), axis=-1)
 
     def codes(self, h: Float[Array, "b *s k"]) -> Int[Array, "b *s g"]:
-        """Codes of h: integers in [0, vocabulary); the first bit is the lowest."""
+        """Codes of h, integers in [0, vocabulary); the first number is the least significant
+        bit."""
         return self._index(self._numbers(h))
 
     def lookup(self, codes: Int[Array, "b *s g"]) -> Float[Array, "b *s k"]:
@@ -158,14 +173,12 @@ class LFQ(Grid):
     def __call__(
         self, h: Float[Array, "b *s k"], cond: dict | None = None, train: bool = False
     ) -> tuple[Float[Array, "b *s k"], Terms]:
-        """h [b, ..., k] -> (h_hat of its signs with a straight-through gradient, terms)."""
+        """h [b, ..., k] -> (h_hat of the signs, with a straight-through gradient; terms)."""
         u, b = self._numbers(h), h.shape[0]
         signs = jnp.where(u > 0, 1.0, -1.0)
         logit = 4.0 * u / self.temperature
 
-        def entropy(
-            p,
-        ):  # of one bit, in nats; p is clipped because the gradient is infinite at 0 and 1
+        def entropy(p):  # of one bit, in nats; clipped: the gradient is infinite at 0 and 1
             p = jnp.clip(p, 1e-6, 1.0 - 1e-6)
             return -p * jnp.log(p) - (1.0 - p) * jnp.log1p(-p)
 

@@ -1,4 +1,4 @@
-"""Vector quantisation: code books learned by moving averages."""
+"""Vector quantisation with learned code books: VQ, ResidualVQ."""
 
 import math
 from typing import Any
@@ -13,17 +13,17 @@ from aejax.nets.bottleneck.base import Terms, per_example, perplexity, straight_
 
 
 class CodeBook(nn.Module):
-    """`size` vectors of `dim` numbers, each the exponential average of the vectors assigned to it
-    (van den Oord et al. 2017, arXiv 1711.00937, appendix A.1).
+    """`size` code vectors of `dim` numbers, each the exponential moving average of the vectors that
+    are assigned to it (van den Oord et al. 2017, arXiv 1711.00937, appendix A.1).
 
-    The averages of counts and of sums are stored, and the code vectors are their quotient, so that
-    the mean over devices of both is again a valid code book. A code whose count falls below
-    `restart` times the uniform share is put on a random vector of the batch (Dhariwal et al. 2020,
-    arXiv 2005.00341). Counts begin at zero, so the first step places every code on data.
+    Counts and sums are averaged, and a code vector is sum / count, so that the mean of both over
+    devices is a valid code book too. A code whose count falls below `restart` times that of a
+    uniform distribution is set to a random vector of the batch (Dhariwal et al. 2020, arXiv
+    2005.00341). Counts start at zero, so the first step sets all codes to vectors of the data.
 
     Attributes:
       decay: of the averages, per training step.
-      ema: False: the vectors are parameters instead, learned by gradient.
+      ema: False makes the vectors parameters that are trained by gradient.
     """
 
     size: int
@@ -44,20 +44,20 @@ class CodeBook(nn.Module):
             self.book = self.param("book", normal, (self.size, self.dim))
 
     def vectors(self) -> Float[Array, "size dim"]:
-        """The code vectors, [size, dim]."""
+        """The code vectors."""
         if not self.ema:
             return self.book
         counts = self.counts.value[:, None]
         return jnp.where(counts > 0, self.sums.value / jnp.maximum(counts, 1e-5), self.sums.value)
 
     def nearest(self, v: Float[Array, "n dim"]) -> Int[Array, " n"]:
-        """Index of the nearest code to each vector."""
+        """Index of the nearest code vector to each vector (Euclidean distance)."""
         book = self.vectors()
         d2 = jnp.sum(jnp.square(book), -1) - 2.0 * v.astype(jnp.float32) @ book.T
         return jnp.argmin(d2, axis=-1)
 
     def update(self, v: Float[Array, "n dim"], codes: Int[Array, " n"]) -> None:
-        """One step of the averages, and the restart of dead codes."""
+        """Updates the averages with the vectors `v` and their codes, and restarts dead codes."""
         if not self.ema or self.is_initializing() or not self.is_mutable_collection("bottleneck"):
             return
         v = jax.lax.stop_gradient(v).astype(jnp.float32)
@@ -66,7 +66,7 @@ class CodeBook(nn.Module):
         keep, add = self.decay, 1.0 - self.decay
         counts = keep * self.counts.value + add * jnp.sum(chosen, axis=0)
         sums = keep * self.sums.value + add * (chosen.T @ v)
-        # Decided on the stored counts, which are alike on all devices.
+        # The stored counts are equal on all devices, so all restart the same codes.
         dead = self.counts.value < self.restart * uniform
         pick = jax.random.randint(self.make_rng("bottleneck"), (self.size,), 0, v.shape[0])
         self.counts.value = jnp.where(dead, uniform, counts)
@@ -74,28 +74,31 @@ class CodeBook(nn.Module):
 
 
 class VQ(nn.Module):
-    """Vector quantisation: h -> g groups of `dim` numbers, each replaced by its nearest code.
+    """Vector quantisation (van den Oord et al. 2017, arXiv 1711.00937): h is divided into groups of
+    `dim` numbers, and each group is replaced by the nearest code vector.
 
-        h [.., k] -> (Dense) -> groups [.., g, dim] -> codes [.., g], integers below K
-                                                         |
-        h_hat [.., k] <- (Dense) <- code vectors [.., g, dim]
+           ┌───────┐  v [..., g, dim]  ┌──────────────┐       ┌───────┐
+        h─►│ dense ├──────────────────►│ nearest code ├─┬────►│ dense ├─►h_hat
+           └───────┘                   └──────────────┘ │     └───────┘
+                                                        └──►codes [..., g]
 
-    The gradient of h_hat goes straight through to the groups. The Dense layers are there only if
-    `dim` is given.
+    The gradient of h_hat passes straight through to v. There are dense layers only if `dim` is set.
 
     Attributes:
+      latent: k, channels of h and h_hat.
       codes_per_book: K, the number of code vectors.
-      groups: codes per position (a vector h of k numbers needs several).
-      dim: numbers per code; 0 = latent / groups, without Dense layers.
+      groups: g, codes per position (a vector h needs several).
+      dim: numbers per code vector; 0 = latent / groups, without dense layers.
       decay, restart, ema: see CodeBook.
       depth: code books per group, see ResidualVQ.
 
-    Terms: "commit" = sum |v - sg(code)|^2, "codebook" (only if ema=False) = sum |sg(v) - code|^2,
-    for the groups v and the stop gradient sg; "bits" = log2(K) times the number of codes;
-    "perplexity", the number of codes in use in this batch.
+    Terms: "commit" = sum |v - sg(code)|^2 and, if ema=False, "codebook" = sum |sg(v) - code|^2,
+      with
+    the stop-gradient sg; "bits" = log2(K) * number of codes; "perplexity", the effective number of
+    codes in use in this batch.
 
     Raises:
-      UserError: `latent` is no multiple of `groups` and `dim` is not given.
+      UserError: `latent` is not a multiple of `groups` and `dim` is not set.
     """
 
     latent: int
@@ -116,7 +119,8 @@ class VQ(nn.Module):
         width = self.dim or self.latent // self.groups
         if not self.dim and self.latent % self.groups:
             raise UserError(
-                f"latent {self.latent} is no multiple of {self.groups} groups; set bottleneck.dim"
+                f"latent {self.latent} is not a multiple of groups {self.groups}; set "
+                "bottleneck.dim"
             )
         self.books = [
             CodeBook(self.codes_per_book, width, self.decay, self.restart, self.ema)
@@ -135,7 +139,8 @@ class VQ(nn.Module):
         return self.up(v) if self.dim else v
 
     def _quantise(self, v, train):
-        """v [n, dim] -> (sum of the chosen codes, codes [n, depth], commit [n], codebook [n])."""
+        """v [n, dim] -> (sum of the code vectors [n, dim], codes [n, depth], commit [n], codebook
+        [n])."""
         total, chosen = jnp.zeros_like(v), []
         commit: Any = 0.0
         codebook: Any = 0.0
@@ -152,23 +157,23 @@ class VQ(nn.Module):
         return total, jnp.stack(chosen, axis=-1), commit, codebook
 
     def codes(self, h: Float[Array, "b *s k"]) -> Int[Array, "b *s g"]:
-        """Codes of h: integers in [0, vocabulary), groups * depth of them at every position."""
+        """Codes of h, integers in [0, vocabulary): groups * depth at each position."""
         chosen = self._quantise(self._vectors(h), train=False)[1]
         return chosen.reshape(*h.shape[:-1], self.groups * self.depth)
 
     def lookup(self, codes: Int[Array, "b *s g"]) -> Float[Array, "b *s k"]:
         """h_hat of the given codes."""
-        each = codes.reshape(-1, self.depth)
-        v = sum(book.vectors()[each[:, i]] for i, book in enumerate(self.books))
+        by_book = codes.reshape(-1, self.depth)
+        v = sum(book.vectors()[by_book[:, i]] for i, book in enumerate(self.books))
         return self._latent(v, codes.shape)
 
     def __call__(
         self, h: Float[Array, "b *s k"], cond: dict | None = None, train: bool = False
     ) -> tuple[Float[Array, "b *s k"], Terms]:
-        """h [b, ..., k] -> (h_hat of its codes with a straight-through gradient, terms)."""
+        """h [b, ..., k] -> (h_hat of its codes, with a straight-through gradient; terms)."""
         v = self._vectors(h)
         total, chosen, commit, codebook = self._quantise(v, train)
-        if not self.ema:  # the book learns from "codebook" alone
+        if not self.ema:  # the code vectors are trained by "codebook" alone
             total = jax.lax.stop_gradient(total)
         b, n = h.shape[0], chosen.shape[0]
         terms = {
@@ -182,12 +187,12 @@ class VQ(nn.Module):
 
 
 class ResidualVQ(VQ):
-    """`depth` code books one after another; each codes the residual of those before (Zeghidour et
-    al. 2021, arXiv 2107.03312).
+    """VQ with `depth` code books, each for the residual of the previous ones (Zeghidour et al.
+    2021, arXiv 2107.03312).
 
-        v -> code 1, v - code 1 -> code 2, ... -> h_hat = code 1 + code 2 + ...
+        v -> code 1;  v - code 1 -> code 2;  ...;  h_hat = code 1 + code 2 + ...
 
-    The codes of one position are neighbours in the last axis, coarsest first.
+    The codes of a group are adjacent in the last axis, coarsest first.
     """
 
     depth: int = 4

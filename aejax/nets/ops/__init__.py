@@ -1,17 +1,21 @@
-"""Fast primitives: one name per operation, its form chosen per platform and size at trace time::
+"""Primitive operations with implementations ("forms") for CPUs and for accelerators.
 
-  plain    what `lax` offers: right on GPU and TPU, and the reference that the tests compare with
-  cpu_f32  float32 on a CPU: own backward passes, where XLA's are 2 to 80 times too slow, and 3x3
-           convolutions of many channels by fewer multiplications (rounded: not if exact)
-  cpu_bf16 bfloat16 products with float32 sums on a CPU that has instructions for them (AVX-512
-           BF16: twice as fast as float32; Intel AMX: three to five times)
+The form is chosen when a function is traced, by platform, dtype and size:
 
-`cpu_bf16` is taken only where `aejax.machine.speed` measured a gain that is worth it. Under
-`jax.default_matmul_precision("highest")` (as on a TPU, that is how to ask for float32 products) it
-never is, and forward convolutions of whole numbers below 2^24 are exact; dense always are.
-`with ops.forms(conv="plain")` overrides single operations, `ops.forms(all="plain")` all of them.
-Forms with gradients of their own know reverse mode, of any order; `jax.jvp` needs "plain".
-Images are [b, h, w, c]. What is slow on a CPU, and how slow, is in docs/fast-on-a-cpu.md.
+    plain     `lax` operations: for GPU and TPU, and the reference of the tests
+    cpu_f32   float32 on a CPU: custom backward passes, where those of XLA are 2 to 80 times slower,
+      and
+              Winograd's algorithm for 3x3 convolutions of many channels (with rounding errors)
+    cpu_bf16  bfloat16 products with float32 sums, on CPUs with AVX-512 BF16 (twice as fast as
+    float32)
+              or AMX (three to five times)
+
+`cpu_bf16` is used only if `aejax.machine.speed` measures a sufficient gain, and never under
+`jax.default_matmul_precision("highest")`. That setting also makes forward convolutions of integers
+exact as long as all sums are below 2^24; float32 dense layers always are.
+`with ops.forms(conv="plain")` overrides the form of an operation, `ops.forms(all="plain")` that of
+all. Forms with custom gradients support reverse mode of any order; `jax.jvp` needs "plain".
+Images are [b, h, w, c]. Measurements: docs/fast-on-a-cpu.md.
 """
 
 from aejax.nets.ops.channels import add_bias, channel_norm, channel_sum

@@ -1,4 +1,4 @@
-"""Convolutions over pixels and channels."""
+"""Convolutions."""
 
 from functools import partial
 
@@ -8,12 +8,12 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from aejax.nets.ops import winograd
-from aejax.nets.ops.choice import float32_asked, form
+from aejax.nets.ops.choice import float32_requested, form
 from aejax.nets.ops.products import dense, dot, row_major
 
-# Pixels x channels x channels below which a 3x3 convolution is not worth Winograd's compile time,
-# one or two seconds each: from here on that is earned back within about a thousand steps.
-WORTH = 1 << 24
+# Smallest number of pixels x input channels x output channels for which 3x3 convolutions use
+# Winograd's algorithm: its compile time of one or two seconds pays off in about a thousand steps.
+MIN_WINOGRAD = 1 << 24
 
 
 def _conv_plain(x: Array, w: Array, stride: int) -> Array:
@@ -23,7 +23,7 @@ def _conv_plain(x: Array, w: Array, stride: int) -> Array:
 
 
 def _patches(x: Array, kh: int, kw: int, stride: int) -> Array:
-    """[n, h, w, c] -> [n * h/s * w/s, kh * kw * c], in memory (the barrier): im2col."""
+    """im2col: [n, h, w, c] -> [n * h/s * w/s, kh * kw * c], materialised by a barrier."""
     n, h, w, c = x.shape
     pads = lax.padtype_to_pads((h, w), (kh, kw), (stride, stride), "SAME")
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
@@ -41,28 +41,29 @@ def _patches(x: Array, kh: int, kw: int, stride: int) -> Array:
     return lax.optimization_barrier(jnp.concatenate(parts, -1).reshape(n * ho * wo, kh * kw * c))
 
 
-def _is_worth(kernel: tuple[int, ...], stride: int, pixels: int) -> bool:
-    """Whether Winograd's algorithm does this convolution and is worth its compile time."""
+def _uses_winograd(kernel: tuple[int, ...], stride: int, pixels: int) -> bool:
+    """Whether a convolution with a kernel [kh, kw, c, o] is 3x3 with stride 1, and large enough."""
     kh, kw, c, o = kernel
-    return stride == 1 and (kh, kw) == (3, 3) and pixels * c * o >= WORTH
+    return stride == 1 and (kh, kw) == (3, 3) and pixels * c * o >= MIN_WINOGRAD
 
 
 def _conv_dw(x: Array, g: Array, kh: int, kw: int, stride: int, bf16: bool) -> Array:
-    """The weight gradient, an image (small ones: a few) at a time: its patches stay in cache."""
+    """The weight gradient, computed for one image (or a few small ones) at a time, so that the
+    patches stay in cache."""
     (n, ho, wo, o), c = g.shape, x.shape[-1]
     if bf16:
         x, g = x.astype(jnp.bfloat16), g.astype(jnp.bfloat16)
-    elif _is_worth((kh, kw, c, o), stride, n * ho * wo):
+    elif _uses_winograd((kh, kw, c, o), stride, n * ho * wo):
         return winograd.weight_gradient(x, g)
 
-    def few(total, xg):
-        x, g = xg
+    def add_images(total, images):
+        x, g = images
         p = _patches(x, kh, kw, stride)
         return total + dot(row_major(g.reshape(-1, o).T), p, bf16), None
 
     m = max(d for d in range(1, n + 1) if n % d == 0 and (d == 1 or d * ho * wo <= 256))
     groups = (a.reshape(n // m, m, *a.shape[1:]) for a in (x, g))
-    total, _ = lax.scan(few, jnp.zeros((o, kh * kw * c), jnp.float32), tuple(groups))
+    total, _ = lax.scan(add_images, jnp.zeros((o, kh * kw * c), jnp.float32), tuple(groups))
     return total.T.reshape(kh, kw, c, o)
 
 
@@ -71,19 +72,24 @@ def _conv_bf16(x: Array, w: Array, stride: int) -> Array:
     w2 = w.reshape(-1, o).astype(jnp.bfloat16)
     n, h, wd, _ = x.shape
 
-    def one(xi):
+    def convolve(xi):
         return dot(_patches(xi[None], kh, kw, stride), w2, True)
 
-    y = lax.map(one, x.astype(jnp.bfloat16))
+    y = lax.map(convolve, x.astype(jnp.bfloat16))
     return y.reshape(n, -(-h // stride), -(-wd // stride), o)
 
 
 def _conv_f32(x: Array, w: Array, stride: int) -> Array:
-    """XLA's own where that is fast: not from 64 channels on, not on pictures below the kernel's."""
+    """The fastest of XLA's convolution, Winograd (from 64 channels on), and im2col (for images
+    smaller than the kernel)."""
     kh, kw, c, o = w.shape
     n, h, wd, _ = x.shape
     if max(h, wd) >= max(kh, kw):
-        if min(c, o) >= 64 and _is_worth(w.shape, stride, n * h * wd) and not float32_asked():
+        if (
+            min(c, o) >= 64
+            and _uses_winograd(w.shape, stride, n * h * wd)
+            and not float32_requested()
+        ):
             return winograd.conv(x, w)
         return _conv_plain(x, w, stride)
     y = dot(_patches(x, kh, kw, stride), w.reshape(-1, o), False)
@@ -117,7 +123,15 @@ _conv_cpu.defvjp(_conv_fwd, _conv_bwd)
 def conv(
     x: Float[Array, "b h w c"], w: Float[Array, "k k c o"], stride: int = 1
 ) -> Float[Array, "b h/s w/s o"]:
-    """Convolution, zeros around the picture ("SAME"): out[i, j] covers x[s*i, s*j]."""
+    """A convolution with zero padding ("SAME").
+
+    Args:
+      w: [kh, kw, input channels, output channels].
+      stride: s; the output is [b, ceil(h/s), ceil(w/s), o].
+
+    >>> conv(jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 5)), stride=2).shape
+    (1, 2, 2, 5)
+    """
     kind = form("conv", x)
     w = w.astype(x.dtype)
     if kind == "plain":

@@ -1,4 +1,4 @@
-"""Convolutions of each channel by itself, as sums of shifted pixels."""
+"""Depthwise convolutions; on CPUs as sums of shifted images."""
 
 from collections.abc import Iterator
 
@@ -23,7 +23,7 @@ def _depthwise_plain(x: Array, w: Array) -> Array:
 
 
 def _shifts(x: Array, k: int, kw: int) -> Iterator[tuple[int, int, Array]]:
-    """(i, j, x moved by (i, j)) for each position of the kernel; x [..., h, w, c]."""
+    """(i, j, x shifted by (i, j)) for each position of a k x kw kernel; x [..., h, w, c]."""
     h, w = x.shape[-3:-1]
     pads = lax.padtype_to_pads((h, w), (k, kw), (1, 1), "SAME")
     x = jnp.pad(x, [(0, 0)] * (x.ndim - 3) + [*pads, (0, 0)])
@@ -34,7 +34,8 @@ def _shifts(x: Array, k: int, kw: int) -> Iterator[tuple[int, int, Array]]:
 
 @jax.custom_vjp
 def _depthwise_cpu(x: Array, w: Array) -> Array:
-    # Without the barriers XLA fuses what made x into all k*k reads and computes it k*k times.
+    # Without the barriers XLA fuses the computation of x into the k*k reads, and repeats it k*k
+    # times.
     x = lax.optimization_barrier(x)
     return lax.optimization_barrier(sum(s * w[i, j] for i, j, s in _shifts(x, *w.shape[:2])))
 
@@ -44,9 +45,8 @@ def _depthwise_fwd(x, w):
 
 
 def _depthwise_dw(x: Array, g: Array, k: int, kw: int) -> Array:
-    """The weight gradient: k * kw running sums [w, c], fed with q rows of an image at a time.
-
-    A reduction straight to [c] is not vectorised by XLA:CPU; sums of whole rows are (4 times).
+    """The weight gradient, by k * kw running sums [w, c] to which q rows of an image are added at a
+    time. XLA:CPU vectorises sums of rows but not a reduction to [c], which is 4 times slower.
     """
     n, h, w, c = x.shape
     strips = -(-h // 16)
@@ -80,7 +80,11 @@ _depthwise_cpu.defvjp(_depthwise_fwd, _depthwise_bwd)
 
 
 def depthwise(x: Float[Array, "b h w c"], w: Float[Array, "k k c"]) -> Float[Array, "b h w c"]:
-    """Each channel convolved with its own k x k kernel (k odd), zeros around the picture."""
+    """A depthwise convolution with zero padding: each channel has its own k x k kernel, k odd.
+
+    Raises:
+      UserError: k is even.
+    """
     if not (w.shape[0] % 2 and w.shape[1] % 2):
         raise UserError(f"a depthwise kernel is odd by odd, not {w.shape[0]}x{w.shape[1]}")
     w = w.astype(x.dtype)

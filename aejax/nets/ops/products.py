@@ -1,4 +1,4 @@
-"""Products of matrices: fully connected layers and 1x1 convolutions."""
+"""Matrix products: dense layers and 1x1 convolutions."""
 
 import jax
 import jax.numpy as jnp
@@ -8,20 +8,21 @@ from jaxtyping import Array, Float
 
 from aejax.nets.ops.choice import form
 
-# Input times output channels over their sum: multiplications per number read or written. Below it
-# memory is what a product waits for, and more so if converted (16,384 x 12 -> 64: twice as long).
-NARROW = 24
+# Smallest arithmetic intensity c o / (c + o), multiplications per number read or written, for which
+# dense layers use bfloat16. Below it they are memory-bound, and converting the operands makes them
+# slower (16,384 rows, 12 -> 64: by a factor of two).
+MIN_INTENSITY = 24
 
 
 def row_major(x: Array) -> Array:
-    """x as a row-major array in memory, whatever XLA would like: bfloat16 products want that."""
+    """x, forced to a row-major layout in memory, which fast bfloat16 products on a CPU need."""
     return lax.optimization_barrier(
         with_layout_constraint(x, Layout(major_to_minor=tuple(range(x.ndim))))
     )
 
 
 def dot(a: Array, b: Array, bf16: bool) -> Array:
-    """[m, k] x [k, n] -> float32 [m, n]."""
+    """[m, k] x [k, n] -> float32 [m, n]; `bf16`: multiply in bfloat16."""
     if not bf16:
         return lax.dot(a, b, preferred_element_type=jnp.float32)
     a, b = row_major(a.astype(jnp.bfloat16)), row_major(b.astype(jnp.bfloat16))
@@ -29,7 +30,7 @@ def dot(a: Array, b: Array, bf16: bool) -> Array:
 
 
 def transposed_dot(a: Array, b: Array) -> Array:
-    """a^T b in bfloat16: [k, m] x [k, n] -> [m, n], the narrower one transposed in memory."""
+    """a^T b in bfloat16, [k, m] x [k, n] -> [m, n]; transposes the narrower operand in memory."""
     if a.shape[1] <= b.shape[1]:
         return dot(a.astype(jnp.bfloat16).T, b, True)
     return dot(b.astype(jnp.bfloat16).T, a, True).T
@@ -53,18 +54,21 @@ _dense_bf16.defvjp(_dense_fwd, _dense_bwd)
 
 
 def dense(x: Float[Array, "... c"], w: Float[Array, "c o"]) -> Float[Array, "... o"]:
-    """x w over the last axis: a fully connected layer, or a 1x1 convolution of [b, h, w, c].
+    """x w over the last axis: a dense layer, or a 1x1 convolution of images [b, h, w, c].
 
-    In float32 XLA's own gradients of a product of two matrices are as fast as its products (nine
-    ways to write them were timed, none was faster); those of a product of more axes are slower, so
-    x is made a matrix first.
+    On a CPU x is reshaped to a matrix: XLA's gradients of a product of matrices are fast in
+      float32,
+    those of a product with more axes are slower.
+
+    >>> dense(jnp.ones((2, 4, 4, 3)), jnp.ones((3, 5))).shape
+    (2, 4, 4, 5)
     """
     c, o = w.shape
-    kind = form("dense", x, x.size * o if c * o >= NARROW * (c + o) else 0)
+    kind = form("dense", x, x.size * o if c * o >= MIN_INTENSITY * (c + o) else 0)
     w = w.astype(x.dtype)
     if kind == "plain":
-        # Not jnp.matmul: it is jitted, and a trace kept for these shapes would be taken again where
-        # qwix replaces lax's products (nets/quantise.py), and the other way round.
+        # Not jnp.matmul: it is jitted, so that quantised and float models of the same shapes would
+        # share a trace, although qwix replaces products while tracing (nets/quantise.py).
         return lax.dot_general(x, w, (((x.ndim - 1,), (0,)), ((), ())))
     flat = x.reshape(-1, x.shape[-1])
     y = _dense_bf16(flat, w) if kind == "cpu_bf16" else lax.dot(flat, w)

@@ -1,14 +1,16 @@
-"""One training: my encoder and decoder on the bundled digits, every part by its name.
+"""One training of my encoder and decoder on the bundled digits.
 
-aejax check --config experiments/first.py
-aejax train --config experiments/first.py --workdir runs/first
+    aejax check --config experiments/first.py
+    aejax train --config experiments/first.py --workdir runs/first
+
+The parts are named "my_package.module:name".
 """
 
 from aejax.config import base, part
 
 
 def get_config(arg: str = ""):
-    """`experiments/first.py:smoke` is the same in a few steps."""
+    """The config; `experiments/first.py:smoke` trains a few steps only."""
     c = base()
     c.data.source = "bundled:digits"  # your own: "folder:PATH", "tfds:NAME", "my_package.data:Set"
     c.corrupt = ({"name": "my_package.corruption:lighting", "strength": (0.0, 0.3)},)

@@ -1,6 +1,8 @@
-"""A study: how much of a digit survives in k numbers, with and without the loss on edges?
+"""A study: how well do k numbers reconstruct a digit, with and without the loss on edges?
 
-aejax study experiments/sizes.py
+    aejax study experiments/sizes.py
+
+8 runs: two losses, two latent sizes, two seeds.
 """
 
 from first import get_config
@@ -14,7 +16,7 @@ LOSSES = {
 
 
 def get_study(arg: str = "") -> Study:
-    """`experiments/sizes.py:smoke` is the same in a few steps."""
+    """The study; `experiments/sizes.py:smoke` trains a few steps per run."""
     sizes = (4,) if arg == "smoke" else (4, 16)
     return Study(
         name="sizes",

@@ -6,7 +6,7 @@ import flax.linen as nn
 
 
 class Decoder(nn.Module):
-    """The mirror of Encoder. `shape` (height, width, channels) is filled from the data."""
+    """A hidden layer and a linear layer. `shape` (height, width, channels) is set from the data."""
 
     shape: tuple[int, int, int]
     width: int = 64

@@ -4,9 +4,9 @@ import flax.linen as nn
 
 
 class Encoder(nn.Module):
-    """A hidden layer, dropout, and a linear one.
+    """A hidden layer, dropout and a linear layer.
 
-    `latent` is model.latent of the config; the other fields are set in the experiment:
+    `latent` is set from model.latent of the config, the other fields by the experiment:
     part("my_package.encoder:Encoder", width=64).
     """
 

@@ -1,4 +1,4 @@
-"""Each part alone, then all of them in a training of a few steps."""
+"""Tests of each part, and a training of a few steps with all of them."""
 
 import jax
 import jax.numpy as jnp
