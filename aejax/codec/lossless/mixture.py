@@ -114,8 +114,10 @@ class Mixture:
 
     def __getitem__(self, index: np.ndarray) -> "Mixture":
         """The distributions of the samples at `index`."""
-        arrays = (self.position, self.rate, self.reach, self.weight)
-        return Mixture(*(v[:, index] for v in arrays), self.low, self.high)
+        position, rate, reach, weight = (
+            v[:, index] for v in (self.position, self.rate, self.reach, self.weight)
+        )
+        return Mixture(position, rate, reach, weight, self.low, self.high)
 
     @property
     def total(self) -> np.ndarray:
