@@ -1,4 +1,4 @@
-"""`aejax bench`: where the time of a model goes, from a picture file to a picture file."""
+"""`aejax bench`: time of each stage of running a model, from a picture file to a picture file."""
 
 import argparse
 import dataclasses
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from aejax.trained import Trained
     from aejax.types import Variables
 
-USUAL = (480, 640)  # height and width
-CODECS: dict[str, dict[str, Any]] = {  # name -> what `codec.encode` is told
+DEFAULT_SIZE = (480, 640)  # height and width
+CODECS: dict[str, dict[str, Any]] = {  # name -> arguments of `codec.encode`
     "codec": {"quality": 50},
     "codec-ms-ssim": {"quality": 50, "metric": "ms-ssim"},
     "lossless": {"lossless": True},
@@ -32,10 +32,11 @@ CODECS: dict[str, dict[str, Any]] = {  # name -> what `codec.encode` is told
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A stage, or (indented) a part of one.
+    """The time of a stage, or of a part of the stage before it (its name is then indented).
 
     Attributes:
-      p50, p99: milliseconds. note: what was read, computed or written.
+      p50, p99: percentiles in milliseconds.
+      note: what was read, computed or written.
     """
 
     name: str
@@ -45,24 +46,24 @@ class Row:
 
 
 def timed(name: str, run: Callable[[], object], runs: int, note: str = "") -> Row:
-    """A row of `runs` runs; one before them is not counted: it compiles."""
+    """Times `runs` calls of `run`, after one call that is not counted, because it may compile."""
     import jax
     import numpy as np
 
     jax.block_until_ready(run())
     times = []
     for _ in range(runs):
-        begin = time.perf_counter()
+        start = time.perf_counter()
         jax.block_until_ready(run())
-        times.append(1e3 * (time.perf_counter() - begin))
+        times.append(1e3 * (time.perf_counter() - start))
     return Row(name, float(np.percentile(times, 50)), float(np.percentile(times, 99)), note)
 
 
 def parts_of(
     model: "nn.Module", variables: "Variables", x: "np.ndarray"
 ) -> Iterator[tuple[str, Callable[[], object]]]:
-    """(name, function that runs it) of the submodules that a model calls on images x, compiled one
-    by one on random input of the shapes that they see."""
+    """Yields (name, function that runs it) of the top-level submodules that a model calls on images
+    x. Each is compiled alone and runs on random input of the shapes that it gets from the model."""
     import flax.linen as nn
     import jax
     import numpy as np
@@ -74,9 +75,9 @@ def parts_of(
 
     def record(call, args, kwargs, context):
         if context.method_name == "__call__" and len(context.module.path) == 1:
-            leaves, form = jax.tree.flatten((args, kwargs))
+            leaves, tree = jax.tree.flatten((args, kwargs))
             shapes = [(a.shape, a.dtype) if hasattr(a, "shape") else a for a in leaves]
-            calls.append((context.module.path[0], context.module.clone(parent=None), shapes, form))
+            calls.append((context.module.path[0], context.module.clone(parent=None), shapes, tree))
         return call(*args, **kwargs)
 
     def whole(v, x):
@@ -85,26 +86,26 @@ def parts_of(
 
     jax.eval_shape(whole, variables, x)
     rng = np.random.default_rng(0)
-    for name, module, shapes, form in calls:
-        own = {kind: tree[name] for kind, tree in variables.items() if name in tree}
+    for name, module, shapes, tree in calls:
+        of_module = {kind: v[name] for kind, v in variables.items() if name in v}
         arrays = {
             i: rng.random(s[0], np.float32).astype(s[1])
             for i, s in enumerate(shapes)
             if isinstance(s, tuple)
         }
 
-        def run(v, arrays, module=module, shapes=shapes, form=form):
+        def run(v, arrays, module=module, shapes=shapes, tree=tree):
             args, kwargs = jax.tree.unflatten(
-                form, [arrays.get(i, s) for i, s in enumerate(shapes)]
+                tree, [arrays.get(i, s) for i, s in enumerate(shapes)]
             )
             return module.apply(v, *args, **kwargs, rngs=rngs)
 
-        f, placed = jax.jit(run), jax.device_put((own, arrays))
+        f, placed = jax.jit(run), jax.device_put((of_module, arrays))
         yield name, lambda f=f, placed=placed: f(*placed)
 
 
 def peak_megabytes() -> float:
-    """The most memory that this process has had."""
+    """Peak resident memory of this process in MiB."""
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -113,7 +114,14 @@ def peak_megabytes() -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """The rows, and what belongs to all of them."""
+    """The result of a benchmark.
+
+    Attributes:
+      model: its name.
+      size: WIDTHxHEIGHTxCHANNELS of the picture.
+      rows: of the stages, in order.
+      facts: other numbers, by name with its unit.
+    """
 
     model: str
     size: str
@@ -121,7 +129,7 @@ class Measured:
     facts: dict[str, float]
 
 
-def _read(file: pathlib.Path, runs: int) -> Row:
+def _time_reading(file: pathlib.Path, runs: int) -> Row:
     from aejax.data.images import read_image
 
     return timed("read", lambda: read_image(file)[0], runs, f"PNG, {file.stat().st_size:,} bytes")
@@ -130,7 +138,11 @@ def _read(file: pathlib.Path, runs: int) -> Row:
 def of_network(
     trained: "Trained", picture: "np.ndarray", runs: int, folder: pathlib.Path
 ) -> Measured:
-    """A denoiser or an autoencoder on a picture uint8 [h, w, c]."""
+    """Times a denoiser or an autoencoder on a picture, uint8 [h, w, c].
+
+    Args:
+      folder: for the picture files that are read and written.
+    """
     import jax
     import numpy as np
 
@@ -138,7 +150,9 @@ def of_network(
     from aejax.metrics.cost import macs
     from aejax.nets.applied import applied
 
-    x8 = _fitted(picture, trained.shape[-1] if trained.shape else trained.config.data.channels)
+    x8 = _with_channels(
+        picture, trained.shape[-1] if trained.shape else trained.config.data.channels
+    )
     source, target = folder / "in.png", folder / "out.png"
     write_image(source, x8)
     x = x8[None].astype(np.float32) / 255
@@ -159,9 +173,9 @@ def of_network(
         return jax.device_put(x8[None].astype(np.float32) / 255)
 
     rows = [
-        _read(source, runs),
+        _time_reading(source, runs),
         timed("transfer", transfer, runs, f"to {device}, as float"),
-        timed("compute", lambda: compiled(variables, on_device), runs, "compiled as one"),
+        timed("compute", lambda: compiled(variables, on_device), runs, "the whole model"),
     ]
     rows += [timed(f"  {part}", f, runs) for part, f in parts_of(trained.model, variables, x)]
     rows.append(timed("write", lambda: write_image(target, y8), runs, "PNG"))
@@ -177,7 +191,7 @@ def of_network(
 
 
 def of_codec(name: str, picture: "np.ndarray", runs: int, folder: pathlib.Path) -> Measured:
-    """The codec on a picture uint8 [h, w, 3] at quality 50, or the lossless one."""
+    """Times a codec of CODECS on a picture, uint8 [h, w, 3]; folder: as of `of_network`."""
     from aejax import codec
     from aejax.data.images import write_image
 
@@ -186,11 +200,11 @@ def of_codec(name: str, picture: "np.ndarray", runs: int, folder: pathlib.Path) 
     run = functools.partial(codec.encode, picture, **CODECS[name])
     data = run()
     h, w = picture.shape[:2]
-    about = f"{len(data):,} bytes, {8 * len(data) / (h * w):.3f} bits per pixel"
-    encode = timed("encode", run, runs, about)
+    note = f"{len(data):,} bytes, {8 * len(data) / (h * w):.3f} bits per pixel"
+    encode = timed("encode", run, runs, note)
     decode = timed("decode", lambda: codec.decode(data), runs)
     rows = [
-        _read(source, runs),
+        _time_reading(source, runs),
         encode,
         decode,
         timed("write", lambda: write_image(target, picture), runs, "PNG"),
@@ -201,23 +215,24 @@ def of_codec(name: str, picture: "np.ndarray", runs: int, folder: pathlib.Path) 
     return Measured(name, f"{w}x{h}x3", rows, facts)
 
 
-def _fitted(picture: "np.ndarray", channels: int) -> "np.ndarray":
+def _with_channels(picture: "np.ndarray", channels: int) -> "np.ndarray":
     from aejax.data import decode
 
     if channels not in (1, 3):
-        raise UserError(f"a model of {channels} channels; those of 1 and 3 can be measured")
+        raise UserError(f"the model has {channels} channels; only 1 and 3 can be measured")
     return decode.flatten(picture, channels)
 
 
 def measure(name: str, size: tuple[int, int] | None = None, runs: int = 20) -> Measured:
-    """Where the time of a model goes on one picture.
+    """Times the stages of running a model on one picture.
 
     Args:
-      name: as `aejax.load` takes it; those of CODECS are the codec with its coder.
-      size: height and width in pixels; by default those that the model takes, or 480 and 640.
+      name: as for `aejax.load`; the names in CODECS include the entropy coder.
+      size: height and width in pixels; by default the only size that the model takes, or 480x640.
+      runs: calls of each stage.
 
     Raises:
-      UserError: no such model, or one that takes no picture of that size.
+      UserError: there is no such model, or it does not take pictures of that size.
     """
     import aejax
     from aejax.data import decode
@@ -225,10 +240,11 @@ def measure(name: str, size: tuple[int, int] | None = None, runs: int = 20) -> M
     from aejax.export.parts import stride_of
 
     trained = None if name in CODECS else aejax.load(name)
-    own = trained.shape[:2] if trained and trained.shape and not stride_of(trained.model) else None
-    if own and size and size != own:
-        raise UserError(f'"{name}" takes pictures of {own[1]}x{own[0]} alone; leave --size out')
-    height, width = size or own or USUAL
+    has_fixed_size = trained and trained.shape and not stride_of(trained.model)
+    fixed = trained.shape[:2] if has_fixed_size else None
+    if fixed and size and size != fixed:
+        raise UserError(f'"{name}" only takes {fixed[1]}x{fixed[0]} pictures; omit --size')
+    height, width = size or fixed or DEFAULT_SIZE
     source = open_source("bundled:photos", "test")
     picture = decode.resize(source.read(0)[0], (height, width))
     with tempfile.TemporaryDirectory() as folder:
@@ -243,7 +259,7 @@ def measure(name: str, size: tuple[int, int] | None = None, runs: int = 20) -> M
 
 
 def table(measured: Measured) -> str:
-    """For people."""
+    """The result as text."""
     lines = [f"{measured.model}, {measured.size}", "",
              f"{'':<16}{'p50 ms':>9}{'p99 ms':>9}"]  # fmt: skip
     lines += [f"{r.name:<16}{r.p50:>9.2f}{r.p99:>9.2f}  {r.note}".rstrip() for r in measured.rows]
@@ -253,18 +269,22 @@ def table(measured: Measured) -> str:
     if any(r.name.startswith(" ") for r in measured.rows):
         lines += [
             "",
-            "Parts are compiled one by one; together they are fused and take less or more.",
+            "Parts are compiled separately. In the whole model they are fused: times do not "
+            "add up.",
         ]
     return "\n".join(lines)
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a shipped name, a file, a run's folder")
     parser.add_argument(
-        "--size", metavar="WxH", help="default 640x480, or the one size that the model takes"
+        "model", metavar="MODEL", help="a shipped name, a .safetensors file, a run's folder"
     )
-    parser.add_argument("--runs", type=int, default=20, metavar="N", help="of each stage")
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument(
+        "--size", metavar="WxH", help="default 640x480, or the only size that the model takes"
+    )
+    parser.add_argument("--runs", type=int, default=20, metavar="N",
+                        help="timed calls of each stage (default 20)")  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def _bench(args: argparse.Namespace) -> int:
@@ -275,7 +295,7 @@ def _bench(args: argparse.Namespace) -> int:
             raise UserError(f'--size "{args.size}": give WIDTHxHEIGHT, 8 to 8192 pixels each')
         size = int(match[2]), int(match[1])
     if args.runs < 1:
-        raise UserError(f"--runs {args.runs}: at least 1")
+        raise UserError(f"--runs {args.runs}: give at least 1")
     measured = measure(args.model, size, args.runs)
     print(json.dumps(dataclasses.asdict(measured), indent=1) if args.json else table(measured))
     return 0

@@ -1,23 +1,29 @@
-"""Sheets of images, as uint8 arrays [h, w, 3]: grids, originals over reconstructions, captions.
+"""Sheets of images with captions, as uint8 arrays [h, w, 3]: grids, rows, originals above outputs.
 
 Images are uint8 or float in [0, 1], [h, w, c] with c 1 or 3 (or [h, w]), of any sizes. Small ones
-are enlarged by a whole factor without smoothing: every pixel of a 28x28 digit stays a square.
+are enlarged by an integer factor without interpolation.
 """
 
 import math
+import os
 from collections.abc import Mapping, Sequence
+from typing import IO
 
 import numpy as np
 
 Sheet = np.ndarray  # uint8 [h, w, 3]
 LIGHT = {"paper": (255, 255, 255), "ink": (28, 28, 30), "quiet": (110, 110, 115)}
 DARK = {"paper": (22, 23, 26), "ink": (236, 236, 239), "quiet": (160, 160, 168)}
-GAP = 4
+GAP = 4  # pixels between images
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # weights of R'G'B' (ITU-R BT.601)
 
 
 def rgb(image: np.ndarray) -> np.ndarray:
-    """uint8 [h, w, 3] of any image."""
+    """Any image as uint8 [h, w, 3]; alpha is dropped.
+
+    >>> rgb(np.array([[0.0, 1.0, 2.0]]))[0, :, 0].tolist()
+    [0, 255, 255]
+    """
     image = np.asarray(image)
     if image.dtype != np.uint8:
         image = np.round(np.clip(np.nan_to_num(image), 0, 1) * 255).astype(np.uint8)
@@ -26,19 +32,20 @@ def rgb(image: np.ndarray) -> np.ndarray:
 
 
 def enlarge(image: np.ndarray, factor: int) -> np.ndarray:
-    """Every pixel a square of factor x factor."""
+    """The image with every pixel repeated factor x factor times."""
     return image.repeat(factor, 0).repeat(factor, 1) if factor > 1 else image
 
 
 def common_crop(images: Sequence[np.ndarray], side: int = 256) -> np.ndarray:
-    """[n, h, w, c]: the centres of images of any sizes, as large as all of them allow."""
+    """Centre crops of images [h, w, c] of any sizes, stacked: [n, h, w, c], at most `side` and no
+    larger than the smallest image."""
     h, w = (min(side, *(i.shape[axis] for i in images)) for axis in (0, 1))
     tops = [((i.shape[0] - h) // 2, (i.shape[1] - w) // 2) for i in images]
     return np.stack([i[t : t + h, s : s + w] for i, (t, s) in zip(images, tops, strict=True)])
 
 
 def fitting_scale(images: Sequence[np.ndarray], side: int = 96) -> int:
-    """The whole factor that brings the largest image to about `side` pixels; 1 for large ones."""
+    """The integer factor that enlarges the largest image to about `side` pixels; at least 1."""
     largest = max((max(np.shape(i)[:2]) for i in images), default=side)
     return max(1, round(side / largest))
 
@@ -49,46 +56,47 @@ def rows_sheet(
     gap: int = GAP,
     theme: Mapping[str, tuple[int, int, int]] = LIGHT,
 ) -> Sheet:
-    """Rows of images under each other, each with a caption and a quieter note at its left.
+    """Rows of images, each with a caption and below it a note in lighter text on the left.
 
     Args:
-      rows: (caption, note, images); the i-th images of all rows stand in one column. None leaves a
-        wider gap.
-      side: pixels to which small images are enlarged, nearly.
+      rows: (caption, note, images); the i-th images of all rows form a column. None adds a wider
+        gap.
+      side: small images are enlarged to about this many pixels.
       gap: pixels between images.
+      theme: LIGHT or DARK.
     """
-    full = [(c, n, [rgb(i) for i in images]) for c, n, images in filter(None, rows)]
-    scale = fitting_scale([i for *_, images in full for i in images], side)
-    full = [(c, n, [enlarge(i, scale) for i in images]) for c, n, images in full]
-    count = max((len(images) for *_, images in full), default=0)
-    widths = [max(r[2][k].shape[1] for r in full if k < len(r[2])) for k in range(count)]
+    filled = [(c, n, [rgb(i) for i in images]) for c, n, images in filter(None, rows)]
+    scale = fitting_scale([i for *_, images in filled for i in images], side)
+    filled = [(c, n, [enlarge(i, scale) for i in images]) for c, n, images in filled]
+    count = max((len(images) for *_, images in filled), default=0)
+    widths = [max(r[2][k].shape[1] for r in filled if k < len(r[2])) for k in range(count)]
     size = 13
-    left = max((text_width(t, size) for c, n, _ in full for t in (c, n)), default=0)
+    left = max((text_width(t, size) for c, n, _ in filled for t in (c, n)), default=0)
     left = left + 4 * gap if left else gap
     heights = [
         max([(size + 4) * sum(map(bool, (c, n))), *(i.shape[0] for i in images)])
-        for c, n, images in full
+        for c, n, images in filled
     ]
     space = 3 * gap * sum(row is None for row in rows)
     canvas = np.full(
-        (gap + sum(heights) + gap * len(full) + space, left + sum(widths) + gap * count, 3),
+        (gap + sum(heights) + gap * len(filled) + space, left + sum(widths) + gap * count, 3),
         theme["paper"],
         np.uint8,
     )
-    top, following = gap, iter(zip(full, heights, strict=True))
+    top, remaining = gap, iter(zip(filled, heights, strict=True))
     for row in rows:
         if row is None:
             top += 3 * gap
             continue
-        (caption, note, images), height = next(following)
-        words = [(t, theme[c]) for t, c in ((caption, "ink"), (note, "quiet")) if t]
-        first = top + (height - len(words) * (size + 4)) // 2
-        for k, (text, colour) in enumerate(words):
-            write(canvas, text, (left - 2 * gap, first + k * (size + 4)), size, colour, "ra")
-        across = left
+        (caption, note, images), height = next(remaining)
+        lines = [(t, theme[c]) for t, c in ((caption, "ink"), (note, "quiet")) if t]
+        y = top + (height - len(lines) * (size + 4)) // 2
+        for k, (text, colour) in enumerate(lines):
+            write(canvas, text, (left - 2 * gap, y + k * (size + 4)), size, colour, "ra")
+        x = left
         for image, width in zip(images, widths, strict=False):
-            _paste(canvas, image, top + (height - image.shape[0]) // 2, across)
-            across += width + gap
+            _paste(canvas, image, top + (height - image.shape[0]) // 2, x)
+            x += width + gap
         top += height + gap
     return canvas
 
@@ -96,19 +104,20 @@ def rows_sheet(
 def contact_sheet(
     pictures: Sequence[Mapping[str, np.ndarray]], columns: int = 16, width: int = 1600
 ) -> Sheet:
-    """Originals above inputs and outputs: one row per name ("x", "x_tilde", ..., "y").
+    """Originals above inputs and outputs: a column per example, a row per name ("x", "x_tilde",
+    ..., "y").
 
     Args:
-      pictures: per example its images by name; x comes first and y last, whatever the order.
-      columns: examples at most; fewer if the images are large.
-      width: of the sheet in pixels; it is exceeded by one image at most.
+      pictures: of each example its images by name; x is the first row and y the last.
+      columns: number of examples, at most; fewer if the images are large.
+      width: of the sheet in pixels, exceeded by at most one image.
     """
     order = {"x": 0, "y": 2}
     names = sorted(pictures[0], key=lambda name: order.get(name, 1)) if pictures else []
-    spelled = {"x": "original", "y": "output", "x_tilde": "input"}
+    captions = {"x": "original", "y": "output", "x_tilde": "input"}
     widest = max((np.shape(p["x"])[1] for p in pictures if "x" in p), default=1)
     shown = pictures[: max(1, min(columns, math.ceil(width / max(widest, 90))))]
-    return rows_sheet([(spelled.get(n, n), "", [p[n] for p in shown]) for n in names])
+    return rows_sheet([(captions.get(n, n), "", [p[n] for p in shown]) for n in names])
 
 
 def grid(
@@ -119,7 +128,14 @@ def grid(
     scale: int | None = None,
     gap: int = GAP,
 ) -> Sheet:
-    """Images in reading order, nearly as wide as high; captions under them, a title above."""
+    """A grid of images in reading order, with captions below them and a title above.
+
+    Args:
+      columns: by default as many as rows, or one more.
+      captions: of the first images; "" for none.
+      scale: integer factor of enlargement, by default of `fitting_scale`.
+      gap: pixels between images.
+    """
     images = [rgb(i) for i in images]
     scale = scale or fitting_scale(images)
     images = [enlarge(i, scale) for i in images]
@@ -162,12 +178,12 @@ def _font(size: int):
 
 
 def text_width(text: str, size: int) -> int:
-    """Pixels."""
+    """The width of `text` in pixels; size: of the font."""
     return math.ceil(_font(size).getlength(text)) if text else 0
 
 
 def fit(text: str, width: int, size: int) -> str:
-    """`text`, or as much of it as fits into `width` pixels, with an ellipsis."""
+    """`text`, shortened with an ellipsis to at most `width` pixels."""
     if text_width(text, size) <= width:
         return text
     while text and text_width(text + "...", size) > width:
@@ -183,7 +199,13 @@ def write(
     colour: tuple[int, int, int] = LIGHT["ink"],
     anchor: str = "la",
 ) -> None:
-    """Writes into `canvas` at (x, y), anchored as PIL has it ("la": left, top of the letters)."""
+    """Writes text into `canvas`.
+
+    Args:
+      place: (x, y) of the anchor.
+      size: of the font.
+      anchor: as in Pillow; "la" is the left end of the ascender line.
+    """
     from PIL import Image, ImageDraw
 
     picture = Image.fromarray(canvas)
@@ -195,8 +217,8 @@ def _paste(canvas: Sheet, image: np.ndarray, top: int, left: int) -> None:
     canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
 
 
-def save(path, sheet: Sheet, kind: str = "PNG") -> None:
-    """To a path or an open file; `kind` "JPEG" takes a fifth of the bytes for photographs."""
+def save(path: str | os.PathLike | IO[bytes], sheet: Sheet, kind: str = "PNG") -> None:
+    """Writes a sheet to a path or an open file; kind: Pillow's name of the format."""
     from PIL import Image
 
     Image.fromarray(sheet).save(path, kind, quality=90)

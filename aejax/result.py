@@ -1,4 +1,5 @@
-"""A finished run's Result, which `aejax.train` returns and result.json keeps; what ranks runs."""
+"""Result: what `aejax.train` returns and result.json stores of a finished run. Metric: what runs
+and checkpoints are ranked by."""
 
 import dataclasses
 import json
@@ -23,10 +24,10 @@ Number = TypeVar("Number", bound=Signed)
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """A number by which checkpoints, images or runs are ranked.
+    """A metric by which checkpoints, images or runs are ranked.
 
     Attributes:
-      name: such as "psnr", or "my_package.metric:worst_pixel".
+      name: such as "psnr", or "my_package.metric:worst_pixel" for one of your own.
       larger_is_better: False for errors.
 
     >>> Metric.parse("-mse").score(0.25)
@@ -38,30 +39,33 @@ class Metric:
 
     @classmethod
     def parse(cls, text: str) -> "Metric":
-        """That of config.eval.best: a name, with "-" before it if smaller is better."""
+        """Parses config.eval.best: a name, with "-" before it if smaller is better."""
         return cls(text.removeprefix("-"), not text.startswith("-"))
 
     def score(self, value: Number) -> Number:
-        """`value` (or each value of an array) with the sign that makes more better."""
+        """`value`, a number or an array, negated if smaller is better: larger scores are better."""
         return value if self.larger_is_better else -value
 
 
 @dataclasses.dataclass
 class Result:
-    """A finished, measured run.
+    """The result of a finished run.
 
     Attributes:
       id: name of the run's folder.
       task: config.task.
       metrics: "test/psnr", ... -> mean over the evaluation split.
-      examples: how many of it were measured.
-      steps: at which the run ended; stopped_by: "length", or why it ended earlier.
-      parameters: numbers that are trained; latent_size: numbers in h of one image (0: no h);
-        input_size: numbers in one image.
-      best_step: of the checkpoint with the best config.eval.best; None if none was evaluated.
-      examples_per_sec: of training, without the first dispatch.
-      seconds: where the time went, by name, with "total".
-      cost: FLOPs of a step and bytes of a device, as the compiler counts them.
+      examples: number of evaluated examples.
+      steps: number of training steps.
+      stopped_by: "length", or why the run ended earlier.
+      parameters: number of trained parameters.
+      latent_size: number of elements of h of one image; 0 if the model has no h.
+      input_size: number of elements of one image.
+      best_step: step of the checkpoint that is best by config.eval.best; None if none was
+        evaluated.
+      examples_per_sec: training throughput, without the first dispatch.
+      seconds: time by activity, and "total".
+      cost: FLOPs of a step and memory of a device in bytes, as counted by the compiler.
       latent: statistics of h.
       data: name and fingerprint of the training split.
       overrides: what a study or the command line changed in the config.
@@ -95,24 +99,28 @@ class Result:
     extra: JsonObject = dataclasses.field(default_factory=dict)
 
     def to_dict(self) -> JsonObject:
-        """The content of result.json; `extra` stands beside the rest."""
+        """The content of result.json, with the items of `extra` as keys of their own."""
         values = dataclasses.asdict(self)
         return values | values.pop("extra")
 
     def to_json(self) -> str:
-        """The text of result.json."""
+        """`to_dict` as the text of result.json."""
         return json.dumps(self.to_dict(), indent=1) + "\n"
 
     @classmethod
     def from_dict(cls, values: JsonObject) -> "Result":
-        """The inverse of `to_dict`; names that are no field go to `extra`."""
+        """The inverse of `to_dict`; keys that are no attribute go to `extra`."""
         names = {f.name for f in dataclasses.fields(cls)} - {"extra"}
         extra = {k: v for k, v in values.items() if k not in names}
         return cls(**{k: v for k, v in values.items() if k in names}, extra=extra)
 
 
 def read_result(workdir: str | os.PathLike) -> Result | None:
-    """That of a finished run; None while there is no result.json."""
+    """The result of the run in `workdir`; None if it has no result.json yet.
+
+    Raises:
+      ValueError: result.json is not valid JSON.
+    """
     file = pathlib.Path(workdir) / "result.json"
     try:
         return Result.from_dict(json.loads(file.read_text()))

@@ -47,7 +47,7 @@ def test_a_model_of_one_size_is_measured_at_that_size(capsys):
     assert cli.main(["bench", "digits", "--runs", "1"]) == 0
     assert "digits, 28x28x1" in capsys.readouterr().out
     assert cli.main(["bench", "digits", "--runs", "1", "--size", "64x48"]) == 2
-    assert '"digits" takes pictures of 28x28 alone; leave --size out' in capsys.readouterr().err
+    assert '"digits" only takes 28x28 pictures; omit --size' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["codec", "lossless"])

@@ -374,13 +374,13 @@ def test_one_that_steps_back_at_once_ends_nobody(tmp_path):
 
 def test_a_lease_given_back_during_the_look_is_not_succeeded(tmp_path, monkeypatch):
     (tmp_path / "lease.0").write_text("{}")
-    is_dead = lease._is_dead
+    is_expired = lease._is_expired
 
     def gone_before_it_is_read(path, timeout):
         path.unlink()
-        return is_dead(path, timeout)
+        return is_expired(path, timeout)
 
-    monkeypatch.setattr(lease, "_is_dead", gone_before_it_is_read)
+    monkeypatch.setattr(lease, "_is_expired", gone_before_it_is_read)
     assert lease.take(tmp_path) is None
     assert not list(tmp_path.glob("lease.*"))
 

@@ -1,6 +1,6 @@
-"""The codec: images <-> .aej streams. `aejax.codec.encode`, `decode`, `read`, `info`; see api.py.
+"""The codec: images <-> .aej files. `aejax.codec.encode`, `decode`, `read`, `info`; see api.py.
 
-Nothing heavy is imported until one of them is used.
+JAX and NumPy are imported when one of them is first used.
 """
 
 from typing import Any

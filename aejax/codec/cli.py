@@ -1,4 +1,4 @@
-"""The codec's verbs: compress, decompress, codec info, eval-codec."""
+"""The command line of the codec: compress, decompress, codec info, codec compare, eval-codec."""
 
 import pathlib
 import time
@@ -10,7 +10,7 @@ from aejax.errors import UserError
 
 
 def _named(inputs: list[str], suffixes: tuple[str, ...]) -> list[tuple[pathlib.Path, pathlib.Path]]:
-    """(file, its place within the folder that was named, or its name)."""
+    """(file, its path relative to the folder given on the command line, or its name)."""
     from aejax.data.walk import images_in
 
     return files.named_files(inputs, lambda folder: images_in(folder, True, suffixes))
@@ -22,21 +22,24 @@ def _named(inputs: list[str], suffixes: tuple[str, ...]) -> list[tuple[pathlib.P
 def _compress_arguments(parser):
     parser.add_argument("inputs", nargs="+", metavar="IN", help="images, or folders of images")
     parser.add_argument("-o", "--output", metavar="OUT",
-                        help="file, or folder (made if missing); default: NAME.aej beside "
-                        "it")  # fmt: skip
+                        help="file, or folder (created if missing); default: NAME.aej beside "
+                        "the input")  # fmt: skip
     files.add_force(parser)
     target = parser.add_mutually_exclusive_group()
     target.add_argument("--quality", type=float, metavar="Q", help="0 to 100 (default 50)")
-    target.add_argument("--bpp", type=float, metavar="B", help="bits per pixel of the file")
-    target.add_argument("--size", type=int, metavar="BYTES", help="bytes of the file")
-    target.add_argument("--psnr", type=float, metavar="DB", help="decibels of the decoded image")
+    target.add_argument("--bpp", type=float, metavar="B", help="target bits per pixel of the file")
+    target.add_argument("--size", type=int, metavar="BYTES", help="target size of the file")
+    target.add_argument("--psnr", type=float, metavar="DB",
+                        help="target PSNR of the decoded image in dB")  # fmt: skip
     target.add_argument("--ssim", "--target-ssim", type=float, metavar="S",
-                        help="structural similarity of the decoded image, below 1")  # fmt: skip
-    target.add_argument("--lossless", action="store_true", help="keep every sample")
+                        help="target SSIM of the decoded image, between 0 and 1")  # fmt: skip
+    target.add_argument("--lossless", action="store_true", help="keep every sample exactly")
     parser.add_argument("--effort", type=int, default=0, choices=range(10), metavar="0..9",
-                        help="optimise the latents of each image: slower, fewer bits")  # fmt: skip
-    parser.add_argument("--metric", default="mse", choices=("mse", "ms-ssim"))
-    parser.add_argument("--weights", metavar="FILE", help="weights of your own (.safetensors)")
+                        help="optimise the symbols of each image: slower, fewer bits "
+                        "(default 0)")  # fmt: skip
+    parser.add_argument("--metric", default="mse", choices=("mse", "ms-ssim"),
+                        help="use the weights trained for this metric (default mse)")  # fmt: skip
+    parser.add_argument("--weights", metavar="FILE", help="your own weights (.safetensors)")
 
 
 def _compress(args) -> int:
@@ -45,16 +48,18 @@ def _compress(args) -> int:
 
     named = _named(args.inputs, READ)
     sources = [file for file, _ in named]
-    made = files.targets(named, args.output, lambda f: f"{f.stem}.aej", lambda _: ".aej", (".aej",))
+    outputs = files.targets(
+        named, args.output, lambda f: f"{f.stem}.aej", lambda _: ".aej", (".aej",)
+    )
     weights = [args.weights] if args.weights else []
-    files.check_outputs(made, [*sources, *weights], args.force, sources)
+    files.check_outputs(outputs, [*sources, *weights], args.force, sources)
     if args.lossless and args.effort:
         raise UserError("--lossless takes no --effort")
     runtime = _runtime(args)
 
-    def one(item):
+    def compress_one(item):
         source, target = item
-        began = time.perf_counter()
+        start = time.perf_counter()
         array, meta = read_image(source, keep_depth=True)
         metadata = {"icc_profile": meta.icc, "exif": meta.exif, "xmp": meta.xmp}
         with warnings.catch_warnings(record=True) as missed:
@@ -70,14 +75,15 @@ def _compress(args) -> int:
         height, width = array.shape[:2]
         print(
             f"{target}: {width} x {height}, {len(data):,} bytes, "
-            f"{8 * len(data) / (height * width):.3f} bpp, {time.perf_counter() - began:.2f} s"
+            f"{8 * len(data) / (height * width):.3f} bpp, {time.perf_counter() - start:.2f} s"
         )
 
-    return files.each(list(zip(sources, made, strict=True)), "compressing", _source, one)
+    pairs = list(zip(sources, outputs, strict=True))
+    return files.each(pairs, "compressing", _source, compress_one)
 
 
 def _runtime(args):
-    """The weights that were named, or those that ship."""
+    """The Runtime of --weights, or of the shipped weights."""
     from aejax.codec import installed
     from aejax.codec.lossless import installed as lossless
 
@@ -96,12 +102,15 @@ def _source(item: tuple[pathlib.Path, pathlib.Path]) -> pathlib.Path:
 def _decompress_arguments(parser):
     parser.add_argument("inputs", nargs="+", metavar="IN", help=".aej files, or folders of them")
     parser.add_argument("-o", "--output", metavar="OUT",
-                        help="file, or folder (made if missing); default: NAME.decoded.EXT beside "
-                        "it, as NAME.EXT may be the original")  # fmt: skip
+                        help="file, or folder (created if missing); default: NAME.decoded.EXT "
+                        "beside the input, since NAME.EXT may be the original")  # fmt: skip
     files.add_force(parser)
-    parser.add_argument("--format", default="png", metavar="EXT", help="of the images (png)")
-    parser.add_argument("--strict", action="store_true", help="refuse files that were cut")
-    parser.add_argument("--weights", metavar="FILE", help="weights of your own (.safetensors)")
+    parser.add_argument("--format", default="png", metavar="EXT",
+                        help="format of the images (default png)")  # fmt: skip
+    parser.add_argument("--strict", action="store_true", help="refuse truncated files")
+    parser.add_argument("--weights", metavar="FILE",
+                        help="your own weights (.safetensors), if the files were made "
+                        "with them")  # fmt: skip
 
 
 def _decompress(args) -> int:
@@ -114,29 +123,31 @@ def _decompress(args) -> int:
         raise UserError(f'--format "{args.format}": one of {" ".join(SUFFIXES)}')
     named = _named(args.inputs, (".aej",))
     sources = [file for file, _ in named]
-    made = files.targets(
+    outputs = files.targets(
         named, args.output, lambda f: f"{f.stem}.decoded{suffix}", lambda _: suffix, SUFFIXES
     )
     weights = [args.weights] if args.weights else []
-    files.check_outputs(made, [*sources, *weights], args.force, sources)
+    files.check_outputs(outputs, [*sources, *weights], args.force, sources)
     if args.weights:
         use_any(args.weights)
 
-    def one(item):
+    def decompress_one(item):
         source, target = item
         decoded = codec.read(source.read_bytes())
         if args.strict and not decoded.complete:
-            raise UserError("the file was cut; without --strict what is there is decoded")
+            raise UserError(
+                "the file was truncated; without --strict it is decoded to a coarser image"
+            )
         target.parent.mkdir(parents=True, exist_ok=True)
-        carried = decoded.metadata
-        meta = Meta(
-            icc=carried.get("icc_profile"), exif=carried.get("exif"), xmp=carried.get("xmp")
-        )
+        stored = decoded.metadata
+        meta = Meta(icc=stored.get("icc_profile"), exif=stored.get("exif"), xmp=stored.get("xmp"))
         files.say(target, write_image(target, decoded.image, meta))
-        note = "" if decoded.complete else f" (the file was cut: {decoded.scans} scans, coarser)"
+        scans = f"{decoded.scans} of {decoded.of_scans} scans"
+        note = "" if decoded.complete else f" (the file was truncated: coarser, {scans})"
         print(f"{target}: {decoded.header.width} x {decoded.header.height}{note}")
 
-    return files.each(list(zip(sources, made, strict=True)), "decompressing", _source, one)
+    pairs = list(zip(sources, outputs, strict=True))
+    return files.each(pairs, "decompressing", _source, decompress_one)
 
 
 # --- codec info, codec compare --------------------------------------------------------------------
@@ -144,16 +155,16 @@ def _decompress(args) -> int:
 
 def _codec_arguments(parser):
     what = parser.add_subparsers(dest="what", required=True, metavar="WHAT")
-    info = what.add_parser("info", help="what a file says of itself")
+    info = what.add_parser("info", help="describe .aej files without decoding them")
     info.add_argument("files", nargs="+", metavar="FILE")
     info.set_defaults(do=_info)
-    compare = what.add_parser("compare", help="a picture at the size of its JPEG, by every codec")
+    compare = what.add_parser("compare", help="one picture in every codec at equal file size")
     compare.add_argument("image", metavar="IMAGE")
     compare.add_argument("-o", "--out", metavar="SHEET.png", help="default: IMAGE.compared.png")
     size = compare.add_mutually_exclusive_group()
-    size.add_argument("--size", type=int, metavar="BYTES", help="of the files, at most")
+    size.add_argument("--size", type=int, metavar="BYTES", help="file size, at most")
     size.add_argument("--jpeg", type=int, default=25, metavar="Q",
-                      help="the size of a JPEG of this quality (25)")  # fmt: skip
+                      help="the size of a JPEG of this quality (default 25)")  # fmt: skip
     files.add_force(compare)
     compare.set_defaults(do=_compare)
 
@@ -165,7 +176,7 @@ def _codec(args) -> int:
 def _info(args) -> int:
     from aejax.codec import api as codec
 
-    def one(item):
+    def describe(item):
         print(item[0])
         for name, value in codec.info(item[0].read_bytes()).items():
             if isinstance(value, dict):
@@ -174,7 +185,7 @@ def _info(args) -> int:
                 value = f"{value:.4g}"
             print(f"  {name:<10} {value}")
 
-    return files.each(_named(args.files, (".aej",)), "reading", _source, one)
+    return files.each(_named(args.files, (".aej",)), "reading", _source, describe)
 
 
 def _compare(args) -> int:
@@ -183,9 +194,9 @@ def _compare(args) -> int:
     source = pathlib.Path(args.image)
     target = pathlib.Path(args.out or source.with_name(f"{source.stem}.compared.png"))
     if args.size is not None and args.size < 1:
-        raise UserError(f"--size {args.size}: bytes, at least 1")
+        raise UserError(f"--size {args.size}: give at least 1 byte")
     if not 1 <= args.jpeg <= 95:
-        raise UserError(f"--jpeg {args.jpeg}: a quality of 1 to 95")
+        raise UserError(f"--jpeg {args.jpeg}: give a quality from 1 to 95")
     files.check_outputs([target], [source], args.force)
     for panel in compare(source, target, args.size, args.jpeg):
         print(panel.text)
@@ -198,15 +209,18 @@ def _compare(args) -> int:
 
 def _eval_arguments(parser):
     parser.add_argument("folder", metavar="DIR", help="images to measure on")
-    parser.add_argument("--out", metavar="FILE.json", help="results as JSON; figures beside it")
+    parser.add_argument("--out", metavar="FILE.json",
+                        help="write results as JSON, with CSV and figures beside it")  # fmt: skip
     files.add_force(parser)
-    parser.add_argument("--codecs", metavar="A,B", help="names; default: all there are")
+    parser.add_argument("--codecs", metavar="A,B",
+                        help="names of codecs; default: all that are installed")  # fmt: skip
     parser.add_argument("--effort", type=int, default=0, choices=range(10), metavar="0..9",
-                        help="run ours with this effort too: minutes per image")  # fmt: skip
-    parser.add_argument("--weights", metavar="FILE", help="weights of your own (.safetensors)")
-    parser.add_argument("--images", type=int, default=0, metavar="N", help="only the first N")
+                        help="also measure aejax with this effort (minutes per image)")  # fmt: skip
+    parser.add_argument("--weights", metavar="FILE", help="your own weights (.safetensors)")
+    parser.add_argument("--images", type=int, default=0, metavar="N",
+                        help="only the first N images")  # fmt: skip
     parser.add_argument("--lossless", action="store_true",
-                        help="lossless files, beside PNG, WebP and JPEG XL")  # fmt: skip
+                        help="compare lossless codecs: aejax, PNG, WebP, JPEG XL")  # fmt: skip
 
 
 def _eval(args) -> int:

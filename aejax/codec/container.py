@@ -1,12 +1,14 @@
-"""The .aej file: docs/aej-format.md in code. Bytes in, bytes out; no model, no arrays of pixels.
+"""The parts of an .aej file as bytes: header, sections, chunks. The format is specified in
+docs/aej-format.md.
 
-    89 41 45 4A 0D 0A 1A 0A   magic: high bit, "AEJ", line ends and end of file of old systems
+    89 41 45 4A 0D 0A 1A 0A   magic, which detects transfers that change line ends, as PNG's
     version, model id (4), flags, quality byte, width - 1, height - 1 (base 128), crc (2)
-    metadata sections, if flagged; then the chunks, scan by scan and within it tile by tile;
-    then the alpha section, if flagged
+    metadata sections, if flagged
+    chunks: for each scan, for each tile, one chunk
+    alpha section, if flagged
 
-Numbers of more than one byte are little-endian; "base 128" is low digits first, with 128 added to
-every byte but the last.
+Integers are little-endian. "base 128" has the low digits first and 128 added to every byte but the
+last (LEB128).
 """
 
 import dataclasses
@@ -16,41 +18,45 @@ from collections.abc import Mapping
 from aejax.codec.errors import CodecError
 
 MAGIC = b"\x89AEJ\r\n\x1a\n"
-VERSION = 1  # of lossy files
-LOSSLESS = 2  # of lossless ones, codec/lossless/layout.py
+VERSION = 1  # lossy files
+LOSSLESS = 2  # version of lossless files, codec/lossless/layout.py
 GRAY, ALPHA, DEEP, METADATA = 1, 2, 4, 8  # flags; DEEP: 16 bits per sample
-ICC, EXIF, XMP, ALPHA_PLANE, LOW_BYTES = 1, 2, 3, 4, 5  # sections
+ICC, EXIF, XMP, ALPHA_PLANE, LOW_BYTES = 1, 2, 3, 4, 5  # kinds of sections
 METADATA_NAMES = {ICC: "icc_profile", EXIF: "exif", XMP: "xmp"}
 NAMES = METADATA_NAMES | {ALPHA_PLANE: "alpha", LOW_BYTES: "low bytes"}
-SECTION_LIMIT = 1 << 26  # bytes of a section once inflated (but for the alpha plane)
+SECTION_LIMIT = 1 << 26  # inflated bytes of a metadata section
 TILE = 96  # latents per side: 1536 pixels
-STRIDE = 16
+STRIDE = 16  # pixels per latent position, in each direction
 
 
 def base128(n: int) -> bytes:
-    """A whole number, low digits first."""
-    out = bytearray()
+    """A non-negative integer in base 128, low digits first.
+
+    >>> list(base128(300))
+    [172, 2]
+    """
+    digits = bytearray()
     while n >= 128:
-        out.append(n & 127 | 128)
+        digits.append(n & 127 | 128)
         n >>= 7
-    return bytes([*out, n])
+    return bytes([*digits, n])
 
 
 def crc16(data: bytes) -> int:
-    """The low half of CRC-32."""
+    """The low 16 bits of CRC-32."""
     return zlib.crc32(data) & 0xFFFF
 
 
 class EndOfData(Exception):
-    """The stream ends before what was asked for."""
+    """The data ends early: the file was truncated."""
 
 
 @dataclasses.dataclass
 class Reader:
-    """Bytes with a position."""
+    """Bytes with a read position."""
 
     data: bytes
-    at: int = 0
+    position: int = 0
 
     def take(self, n: int) -> bytes:
         """The next n bytes.
@@ -58,30 +64,46 @@ class Reader:
         Raises:
           EndOfData: there are fewer.
         """
-        if n > len(self.data) - self.at:
+        if n > len(self.data) - self.position:
             raise EndOfData
-        self.at += n
-        return self.data[self.at - n : self.at]
+        self.position += n
+        return self.data[self.position - n : self.position]
 
-    def number(self, most: int = 5) -> int:
-        """A base 128 number of at most `most` bytes."""
+    def number(self, max_bytes: int = 5) -> int:
+        """The next base 128 number.
+
+        Raises:
+          EndOfData: the data ends within it.
+          CodecError: it is longer than `max_bytes`, or has a leading zero digit.
+        """
         n = 0
-        for i in range(most):
+        for i in range(max_bytes):
             byte = self.take(1)[0]
             n |= (byte & 127) << (7 * i)
             if byte < 128:
                 if i and not byte:
-                    break  # no number has two spellings
+                    break  # every number has a single valid encoding
                 return n
-        raise CodecError(f"a number at byte {self.at} is malformed; the file is damaged")
+        raise CodecError(f"a number at byte {self.position} is malformed; the file is damaged")
 
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """What a file says of itself."""
+    """The header of a file.
 
-    model: bytes  # 4
-    quality: int  # 0..255; of a lossless file its mode
+    Attributes:
+      model: id of the model, 4 bytes.
+      quality: quality byte, 0 to 255; of a lossless file its mode.
+      width, height: in pixels.
+      flags: sum of GRAY, ALPHA, DEEP, METADATA.
+      version: VERSION (lossy) or LOSSLESS.
+
+    >>> Header(b"abcd", 128, width=100, height=50).grid
+    (4, 7)
+    """
+
+    model: bytes
+    quality: int
     width: int
     height: int
     flags: int = 0
@@ -94,12 +116,12 @@ class Header:
 
     @property
     def channels(self) -> str:
-        """What the channels are, in words."""
+        """The channels, for `aejax codec info`."""
         return ("RGB", "gray", "RGB + alpha", "gray + alpha")[self.flags & (GRAY | ALPHA)]
 
     @property
     def tiles(self) -> list[tuple[int, int, int, int]]:
-        """(top, left, height, width) in latents of each tile, in the order of reading."""
+        """(top, left, height, width) of each tile in latents, row by row."""
         h, w = self.grid
         return [
             (i, j, min(TILE, h - i), min(TILE, w - j))
@@ -108,7 +130,7 @@ class Header:
         ]
 
     def pack(self) -> bytes:
-        """The header's bytes: 21 to 25 (a side of 2^21 pixels has four digits)."""
+        """The header as bytes."""
         body = MAGIC + bytes([self.version]) + self.model + bytes([self.flags, self.quality])
         body += base128(self.width - 1) + base128(self.height - 1)
         return body + crc16(body).to_bytes(2, "little")
@@ -118,14 +140,14 @@ def unpack_header(reader: Reader) -> Header:
     """Reads a header.
 
     Raises:
-      CodecError: it is none, or damaged, or of a later version.
+      CodecError: not an .aej file, damaged, or of an unknown version.
     """
-    start = reader.data[: len(MAGIC)]
-    if start != MAGIC:
-        if start[:4] == MAGIC[:4]:
-            raise CodecError("the file was changed in transfer (line ends); copy it as binary")
+    magic = reader.data[: len(MAGIC)]
+    if magic != MAGIC:
+        if magic[:4] == MAGIC[:4]:
+            raise CodecError("line ends were changed in transfer; copy the file in binary mode")
         raise CodecError("not an .aej file")
-    reader.at = len(MAGIC)
+    reader.position = len(MAGIC)
     try:
         version = reader.take(1)[0]
         if version not in (VERSION, LOSSLESS):
@@ -133,7 +155,7 @@ def unpack_header(reader: Reader) -> Header:
         model = reader.take(4)
         flags, quality = reader.take(2)
         width, height = reader.number() + 1, reader.number() + 1
-        body = reader.data[: reader.at]
+        body = reader.data[: reader.position]
         if int.from_bytes(reader.take(2), "little") != crc16(body):
             raise CodecError("the header is damaged")
     except EndOfData:
@@ -147,16 +169,20 @@ def unpack_header(reader: Reader) -> Header:
 
 
 def pack_section(kind: int, content: bytes) -> bytes:
-    """kind, length, crc, deflated content."""
+    """A section: kind, length, crc, deflated content."""
     packed = zlib.compress(content, 9)
     return bytes([kind]) + base128(len(packed)) + zlib.crc32(packed).to_bytes(4, "little") + packed
 
 
 def read_section(reader: Reader, limit: int = SECTION_LIMIT) -> tuple[int, bytes]:
-    """(kind, content); kind 0 ends a list.
+    """Reads (kind, content) of a section; kind 0 marks the end of a list and has no content.
+
+    Args:
+      limit: inflated bytes that the content may have.
 
     Raises:
-      EndOfData, CodecError: cut, damaged.
+      EndOfData: the data ends within the section.
+      CodecError: it is damaged or too large.
     """
     kind = reader.take(1)[0]
     if kind == 0:
@@ -175,34 +201,35 @@ def read_section(reader: Reader, limit: int = SECTION_LIMIT) -> tuple[int, bytes
     except zlib.error:
         raise CodecError(f"the {name} section is damaged") from None
     if len(content) > limit or not inflate.eof:
-        raise CodecError(f"the {name} section is larger than it may be")
+        raise CodecError(f"the {name} section exceeds its limit of {limit} bytes")
     return kind, content
 
 
 def pack_metadata(metadata: Mapping[str, bytes]) -> bytes:
-    """All sections, and the zero that ends them.
+    """Metadata ("icc_profile", "exif", "xmp" -> bytes) as sections and the zero byte after them.
 
     Raises:
-      CodecError: it cannot be carried.
+      CodecError: another name, or more than SECTION_LIMIT bytes.
     """
-    kinds, out = {v: k for k, v in METADATA_NAMES.items()}, []
+    kinds, sections = {v: k for k, v in METADATA_NAMES.items()}, []
     for name, content in metadata.items():
         if name not in kinds:
-            raise CodecError(f'metadata "{name}" is not carried; known: {", ".join(kinds)}')
+            raise CodecError(f'metadata "{name}" is not supported; known: {", ".join(kinds)}')
         if len(content) > SECTION_LIMIT:
             raise CodecError(f"{name} has more than {SECTION_LIMIT} bytes")
-        out.append(pack_section(kinds[name], bytes(content)))
-    return b"".join([*out, b"\0"])
+        sections.append(pack_section(kinds[name], bytes(content)))
+    return b"".join([*sections, b"\0"])
 
 
 def read_metadata(reader: Reader, into: dict[str, bytes] | None = None) -> dict[str, bytes]:
-    """Name -> content of a list of metadata sections.
+    """The inverse of `pack_metadata`.
 
     Args:
-      into: filled as far as the data reach.
+      into: a dict to fill; it keeps what was read before the data ended.
 
     Raises:
-      EndOfData, CodecError: cut, damaged.
+      EndOfData: the data ends within the sections.
+      CodecError: they are damaged.
     """
     metadata = {} if into is None else into
     while True:
@@ -210,7 +237,7 @@ def read_metadata(reader: Reader, into: dict[str, bytes] | None = None) -> dict[
         if not kind:
             return metadata
         if kind not in METADATA_NAMES or METADATA_NAMES[kind] in metadata:
-            raise CodecError("a misplaced section; the file is damaged")
+            raise CodecError("a section is repeated or out of place; the file is damaged")
         metadata[METADATA_NAMES[kind]] = content
 
 
@@ -219,14 +246,18 @@ def read_metadata(reader: Reader, into: dict[str, bytes] | None = None) -> dict[
 
 @dataclasses.dataclass(frozen=True)
 class Chunk:
-    """One scan of one tile: coded symbols, and a hash of what they decode to. No data: all of the
-    scan's symbols are zero."""
+    """One scan of one tile.
+
+    Attributes:
+      data: the coded symbols; empty if all of them are zero.
+      symbols: hash of the decoded symbols, crc16 of little-endian int32.
+    """
 
     data: bytes
-    symbols: int  # crc16 of the symbols as little-endian int32
+    symbols: int
 
     def pack(self) -> bytes:
-        """length, crc of the data, hash of the symbols, data."""
+        """The chunk as bytes: length, crc of the data, hash of the symbols, data."""
         if not self.data:
             return b"\0"
         checks = crc16(self.data).to_bytes(2, "little") + self.symbols.to_bytes(2, "little")
@@ -234,10 +265,11 @@ class Chunk:
 
 
 def read_chunk(reader: Reader, name: str) -> Chunk:
-    """Reads a chunk.
+    """Reads a chunk; name: for errors, such as "scan 2".
 
     Raises:
-      EndOfData, CodecError: cut, damaged.
+      EndOfData: the data ends within it.
+      CodecError: it is damaged.
     """
     length = reader.number()
     if not length:
@@ -250,37 +282,41 @@ def read_chunk(reader: Reader, name: str) -> Chunk:
     return Chunk(data, symbols)
 
 
-# --- the lossless plane ---------------------------------------------------------------------------
+# --- alpha ----------------------------------------------------------------------------------------
 
 
 def pack_plane(plane) -> bytes:
-    """A uint8 or uint16 [h, w] plane as bytes that deflate well: differences to the row above, the
-    first row to the left, high bytes after low bytes."""
+    """A plane, uint8 or uint16 [h, w], as bytes that deflate well: differences to the row above (in
+    the first row to the left); of uint16 all low bytes, then all high bytes.
+
+    >>> list(pack_plane(np.array([[5, 6], [5, 9]], np.uint8)))
+    [5, 1, 0, 3]
+    """
     import numpy as np
 
     previous = np.vstack([np.zeros_like(plane[:1]), plane[:-1]])
     previous[0, 1:] = plane[0, :-1]
-    rest = plane - previous  # modulo 2^bits
+    differences = plane - previous  # modulo 2^bits
     if plane.dtype == np.uint16:
-        rest = np.stack([rest & 255, rest >> 8])
-    return rest.astype(np.uint8).tobytes()
+        differences = np.stack([differences & 255, differences >> 8])
+    return differences.astype(np.uint8).tobytes()
 
 
 def unpack_plane(content: bytes, height: int, width: int, deep: bool):
-    """The plane of `pack_plane`.
+    """The inverse of `pack_plane`; deep: uint16.
 
     Raises:
-      CodecError: it has another size.
+      CodecError: the content does not have the size of the plane.
     """
     import numpy as np
 
     if len(content) != height * width * (2 if deep else 1):
         raise CodecError("the alpha section does not fit the image")
-    rest = np.frombuffer(content, np.uint8)
+    differences = np.frombuffer(content, np.uint8)
     dtype = np.uint16 if deep else np.uint8
     if deep:
-        low, high = rest.reshape(2, height, width).astype(np.uint16)
-        rest = low | high << 8
-    rest = rest.reshape(height, width).copy()
-    rest[0] = np.cumsum(rest[0], dtype=dtype)
-    return np.cumsum(rest, axis=0, dtype=dtype)
+        low, high = differences.reshape(2, height, width).astype(np.uint16)
+        differences = low | high << 8
+    differences = differences.reshape(height, width).copy()
+    differences[0] = np.cumsum(differences[0], dtype=dtype)
+    return np.cumsum(differences, axis=0, dtype=dtype)

@@ -1,4 +1,4 @@
-"""What decoding a file gives, lossy or lossless."""
+"""The result of decoding a file, lossy or lossless."""
 
 import dataclasses
 
@@ -8,18 +8,19 @@ from aejax.codec.container import Header
 
 
 class CutFile(UserWarning):
-    """The file was cut."""
+    """The file was truncated; the image is coarser than the original."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Decoded:
-    """What a file holds.
+    """A decoded file.
 
     Attributes:
-      image: uint8 or uint16 [h, w] or [h, w, 2 to 4].
-      complete: False if the file was cut, and the image is coarser than it was.
-      scans: how many of the file's `of_scans` scans were there, of the tile that has fewest.
+      image: uint8 or uint16 [h, w] or [h, w, 2 to 4], with the dtype and channels of the original.
+      complete: False if the file was truncated; the image is then coarser.
+      scans, of_scans: number of scans decoded (of the tile with the fewest) out of how many.
       metadata: "icc_profile", "exif", "xmp" -> bytes.
+      header: of the file.
     """
 
     image: np.ndarray

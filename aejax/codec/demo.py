@@ -1,4 +1,4 @@
-"""One photograph at the size of a JPEG, by the shipped weights: a row of the quickstart."""
+"""The quickstart's example of compression: a photograph as JPEG and as .aej of the same size."""
 
 import io
 import pathlib
@@ -9,8 +9,10 @@ import numpy as np
 def compressed_photo(directory: str | pathlib.Path, quality: int = 15) -> dict[str, str]:
     """A section for a study's report: {"title", "text", "picture": file in `directory`}.
 
-    The photograph is scikit-image's astronaut (256x256 of it, in colour); quality is that of the
-    JPEG (Pillow, 4:2:0), whose whole file is the size that ours is asked for.
+    The photograph is a 256x256 crop of scikit-image's astronaut.
+
+    Args:
+      quality: of the JPEG (Pillow, 4:2:0), whose file size is the target size of the .aej file.
     """
     from PIL import Image
     from skimage.data import astronaut

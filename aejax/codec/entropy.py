@@ -1,12 +1,11 @@
-"""Probability tables as integers, and the coder that uses them.
+"""Integer probability tables, and the entropy coder of the lossy codec.
 
-There are 64 levels of scale. Level 0 is not coded: its symbols are zero. Level l has a table of
-frequencies that sum to 2^16, for the symbols -R[l]..R[l] and, last, an escape. The tables are
-part of a model's weights: nothing about a probability is computed where a stream is read.
+There are 64 scale levels. Symbols of level 0 are zero and not coded. Level l has a table of
+frequencies that sum to 2^16: of the symbols -R[l]..R[l], then of an escape for larger ones. The
+tables are stored with a model's weights, so a decoder computes no probabilities in floating point.
 
-The coder is the range coder of `constriction` (Bamler 2022, arXiv 2201.01741): 32-bit words, 24-bit
-probabilities, 64-bit state. A scan is coded in one go: its symbols sorted by level (stable), one
-run per level, then the escaped ones.
+A list of symbols is sorted by level (stable) and coded with one call per level; the values of the
+escaped symbols follow.
 """
 
 import dataclasses
@@ -16,63 +15,74 @@ import math
 import constriction
 import numpy as np
 
+from aejax.codec.container import base128
 from aejax.codec.levels import LEVELS, log_deviation
+from aejax.codec.range_coder import CorruptStream, encoded, new_decoder, new_encoder
 
-BITS = 16  # of a frequency; the coder's 24-bit ones are 256 times these
+BITS = 16  # frequencies sum to 2^16; the coder's 24-bit ones are 256 times as large
 MAX_RADIUS = 1023
-MAX_SYMBOL = 2**18  # y_hat in 1/16 stays exact in float32
+MAX_SYMBOL = 2**18  # y_hat, a multiple of 1/16, is exact in float32 up to here
 _ESCAPE_BYTES = 3
 
 _model = constriction.stream.model
-_queue = constriction.stream.queue
-
-
-class CodedWrong(ValueError):
-    """The stream cannot have come from an encoder."""
 
 
 def radius(level: int) -> int:
-    """R of a level: five deviations."""
+    """R of a level: its largest symbol without an escape, five standard deviations."""
     return min(MAX_RADIUS, int(math.ceil(5.0 * math.exp(log_deviation(level)))) + 1)
 
 
-RADII = np.array([0, *(radius(level) for level in range(1, LEVELS))], np.int32)  # 0: not coded
+# By level; level 0 is not coded.
+RADII = np.array([0, *(radius(level) for level in range(1, LEVELS))], np.int32)
 
 
 def logistic_weights(level: int) -> np.ndarray:
-    """The model's own probabilities of -R..R and of an escape, float64 [2 R + 2]."""
+    """Probabilities of the symbols -R..R and of an escape under the logistic distribution that the
+    training uses, float64 [2 R + 2]."""
     s = math.exp(log_deviation(level)) * math.sqrt(3.0) / math.pi
     r = radius(level)
     edges = (np.arange(-r, r + 2) - 0.5) / s
     below = 0.5 * (1.0 + np.tanh(0.5 * edges))
-    # Differences on the side where they are small keep their digits.
+    # Taken on the side of the mean where the CDF is small, where a difference loses no digits.
     upper = 0.5 * (1.0 + np.tanh(-0.5 * edges))
     p = np.where(np.arange(-r, r + 1) <= 0, np.diff(below), -np.diff(upper))
     return np.append(p, max(below[0] + upper[-1], 1e-12))
 
 
 def to_frequencies(weights: np.ndarray) -> np.ndarray:
-    """Positive weights -> uint16 frequencies of at least 1 that sum to 2^16."""
-    total = 1 << BITS
-    room = total - len(weights)
-    exact = weights / weights.sum() * room
+    """Positive weights -> frequencies, uint32, at least 1 each, that sum to 2^16.
+
+    >>> to_frequencies(np.array([1.0, 3.0, 1e-9])).tolist()
+    [16384, 49151, 1]
+    """
+    free = (1 << BITS) - len(weights)  # beyond the 1 that each one has
+    exact = weights / weights.sum() * free
     f = np.floor(exact).astype(np.int64)
-    rest = room - f.sum()
-    f[np.argsort(f - exact, kind="stable")[:rest]] += 1
+    missing = free - f.sum()
+    f[np.argsort(f - exact, kind="stable")[:missing]] += 1
     return (f + 1).astype(np.uint32)
 
 
 @dataclasses.dataclass(frozen=True)
 class Tables:
-    """The tables of all levels, concatenated: level l = 1..63 has 2 radius(l) + 2 entries."""
+    """The tables of all levels.
 
-    frequencies: np.ndarray  # uint32 [n]
+    Attributes:
+      frequencies: uint32, those of levels 1..63 concatenated; level l has 2 radius(l) + 2 entries.
+    """
+
+    frequencies: np.ndarray
 
     @classmethod
     def fitted(cls, counts: list[np.ndarray] | None = None, prior: float = 2000.0) -> "Tables":
-        """From what symbols occurred at each level (counts[l] [2 R + 2]), drawn towards the
-        logistic by `prior` imagined symbols, and symmetric as that is."""
-        out = []
+        """Tables from symbol counts, made symmetric and smoothed with the logistic distribution.
+
+        Args:
+          counts: of each level how often each symbol occurred, then the escapes, [2 R + 2]; None =
+            the logistic distribution.
+          prior: weight of the logistic distribution, as a number of symbols.
+        """
+        tables = []
         for level in range(1, LEVELS):
             weights = logistic_weights(level)
             weights = weights / weights.sum() * prior
@@ -80,8 +90,8 @@ class Tables:
                 c = counts[level].astype(np.float64)
                 c[:-1] = 0.5 * (c[:-1] + c[:-1][::-1])
                 weights = weights + c
-            out.append(to_frequencies(weights))
-        return cls(np.concatenate(out))
+            tables.append(to_frequencies(weights))
+        return cls(np.concatenate(tables))
 
     def __post_init__(self):
         sizes = [2 * radius(level) + 2 for level in range(1, LEVELS)]
@@ -96,8 +106,9 @@ class Tables:
 
     @functools.cached_property
     def models(self) -> list:
-        """The coder's models. It multiplies the given numbers by (2^24 - n) / their sum and adds
-        one to each: given f - 1 in 24-bit units, whose sum is 2^24 - n, that is exact."""
+        """The models for the coder, None for level 0. constriction multiplies n given probabilities
+        by (2^24 - n) / their sum and adds 1 to each. With f - 1 in 24-bit units, which sum to
+        2^24 - n, the factor is 1 and the result is exactly f."""
         return [None] + [
             _model.Categorical(((f << (24 - BITS)) - 1).astype(np.float64), perfect=False)
             for f in self.slices[1:]
@@ -105,74 +116,69 @@ class Tables:
 
     @functools.cached_property
     def bits(self) -> list[np.ndarray]:
-        """-log2 p of each entry of each level, without an escape's own bytes."""
+        """-log2 p of each entry of each level; for escapes without the bytes of their values."""
         return [BITS - np.log2(f) if len(f) else f.astype(float) for f in self.slices]
 
     def cost(self, symbols: np.ndarray, levels: np.ndarray) -> float:
-        """Bits of the symbols under the tables: what `encode` comes to."""
+        """Bits that `Encoder.write` needs for the symbols, int32 [n], at levels uint8 [n]."""
         total = 0.0
         for level in np.unique(levels):
             if level:
                 r = radius(level)
                 s = symbols[levels == level]
-                out = np.abs(s) > r
-                total += self.bits[level][np.where(out, 2 * r + 1, s + r)].sum()
-                total += 8 * sum(len(b) for b in map(_escape_bytes, s[out], np.full(out.sum(), r)))
+                total += self.bits[level][table_index(s, r)].sum()
+                total += sum(8 * len(_escape_bytes(v, r)) for v in s[np.abs(s) > r])
         return total
 
 
+def table_index(symbols: np.ndarray, r: int | np.ndarray) -> np.ndarray:
+    """The entries of a table of radius r for the symbols: 0 for -r, 2 r + 1 for an escape."""
+    return np.where(np.abs(symbols) > r, 2 * r + 1, symbols + r)
+
+
 def _escape_bytes(symbol: int, r: int) -> list[int]:
-    """2 (|s| - R - 1) + [s < 0] in base 128, low digits first, 128 added to all but the last."""
-    n = 2 * (abs(int(symbol)) - int(r) - 1) + (symbol < 0)
-    out = []
-    while n >= 128:
-        out.append(int(n & 127 | 128))
-        n >>= 7
-    return [*out, int(n)]
+    """2 (|s| - R - 1) + [s < 0] in base 128 (container.base128)."""
+    return list(base128(2 * (abs(int(symbol)) - int(r) - 1) + int(symbol < 0)))
 
 
 class Encoder:
-    """Writes scans into one chunk."""
+    """Codes lists of symbols into one chunk."""
 
     def __init__(self, tables: Tables):
-        self.tables, self.coder = tables, _queue.RangeEncoder()
+        self.tables, self.coder = tables, new_encoder()
 
     def write(self, symbols: np.ndarray, levels: np.ndarray) -> None:
-        """symbols int32 [n], levels uint8 [n]; symbols of level 0 must be 0."""
+        """Codes symbols int32 [n] at levels uint8 [n]; those of level 0 must be 0."""
         symbols, levels = _by_level(symbols, levels)[:2]
         ends = np.searchsorted(levels, np.arange(LEVELS + 1))
         r = RADII[levels]
-        out = np.abs(symbols) > r
-        index = np.where(out, 2 * r + 1, symbols + r).astype(np.int32)
+        index = table_index(symbols, r).astype(np.int32)
         for level in range(1, LEVELS):
             low, high = ends[level], ends[level + 1]
             if high > low:
                 self.coder.encode(index[low:high], self.tables.models[level])
-        escaped = [
-            b for s, n in zip(symbols[out], r[out], strict=True) for b in _escape_bytes(s, n)
-        ]
+        is_escape = np.abs(symbols) > r
+        pairs = zip(symbols[is_escape], r[is_escape], strict=True)
+        escaped = [byte for symbol, size in pairs for byte in _escape_bytes(symbol, size)]
         if escaped:
             self.coder.encode(np.array(escaped, np.int32), _model.Uniform(256))
 
     def bytes(self) -> bytes:
-        """The chunk, without trailing zeros: a reader goes on with zeros for ever."""
-        return self.coder.get_compressed().astype("<u4").tobytes().rstrip(b"\0")
+        """The data of the chunk."""
+        return encoded(self.coder)
 
 
 class Decoder:
-    """Reads the scans of a chunk."""
+    """Decodes the lists of symbols in a chunk."""
 
     def __init__(self, tables: Tables, data: bytes):
-        # Two words of zeros more than any valid chunk can ask for.
-        padded = data + bytes(-len(data) % 4 + 8)
-        self.tables = tables
-        self.coder = _queue.RangeDecoder(np.frombuffer(padded, "<u4").astype(np.uint32))
+        self.tables, self.coder = tables, new_decoder(data)
 
     def read(self, levels: np.ndarray) -> np.ndarray:
-        """levels uint8 [n] -> symbols int32 [n].
+        """The next symbols, int32 [n], whose levels are uint8 [n].
 
         Raises:
-          CodedWrong: the chunk is damaged in a way that its coder can tell.
+          CorruptStream: the chunk is damaged so that decoding fails.
         """
         by_level = np.zeros(len(levels), np.int32)
         _, levels, order = _by_level(by_level, levels)
@@ -186,27 +192,29 @@ class Decoder:
                         self.tables.models[level], int(high - low)
                     )
             by_level -= r
-            for at in np.flatnonzero(by_level == r + 1):
-                by_level[at] = self._escape(int(r[at]))
-        except AssertionError as e:  # constriction's word for it
-            raise CodedWrong("impossible state of the coder") from e
-        out = np.empty_like(by_level)
-        out[order] = by_level
-        return out
+            for i in np.flatnonzero(by_level == r + 1):
+                by_level[i] = self._escape(int(r[i]))
+        except AssertionError as e:  # what constriction raises for invalid data
+            raise CorruptStream("impossible state of the coder") from e
+        symbols = np.empty_like(by_level)
+        symbols[order] = by_level
+        return symbols
 
     def _escape(self, r: int) -> int:
+        """The value of the next escaped symbol."""
         n = 0
         for i in range(_ESCAPE_BYTES):
             byte = int(self.coder.decode(_model.Uniform(256)))
             n |= (byte & 127) << (7 * i)
             if byte < 128:
-                size = (n >> 1) + r + 1
-                if size > MAX_SYMBOL:
+                magnitude = (n >> 1) + r + 1
+                if magnitude > MAX_SYMBOL:
                     break
-                return -size if n & 1 else size
-        raise CodedWrong("a symbol out of all bounds")
+                return -magnitude if n & 1 else magnitude
+        raise CorruptStream("a symbol is out of range")
 
 
 def _by_level(symbols, levels):
+    """(symbols, levels, order): sorted by level, and the permutation."""
     order = np.argsort(levels, kind="stable")  # radix sort for uint8
     return symbols[order], levels[order], order

@@ -1,7 +1,7 @@
-"""The one error of reading a stream."""
+"""The error that the codec raises."""
 
 from aejax.errors import UserError
 
 
 class CodecError(UserError):
-    """A stream that cannot be decoded, or an image that cannot be encoded; names the fault."""
+    """A file cannot be decoded, or an image cannot be encoded; the message says why."""

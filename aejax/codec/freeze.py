@@ -1,9 +1,10 @@
-"""From a training run to weights that ship: exact integers, fitted tables, one safetensors file.
+"""Turns a training run into weights that can code files: quantised parameters, fitted tables, in
+one safetensors file.
 
     python -m aejax.codec.freeze RUN -o aejax/weights/codec.safetensors
 
-There is no `update()` in the codec that a user could forget: a model has tables once it is frozen,
-and cannot code before.
+There is no `update()` to forget, as in CompressAI: the tables are part of a frozen model, and only
+frozen models can code files.
 """
 
 import dataclasses
@@ -16,55 +17,58 @@ from jaxtyping import Array
 from aejax.codec import exact
 from aejax.codec.bottleneck import TABLE_UNIT
 from aejax.codec.container import Header
-from aejax.codec.entropy import Tables, radius
-from aejax.codec.frozen import Fields, Frozen, Params, flat, frozen_from, nested
+from aejax.codec.entropy import Tables, radius, table_index
+from aejax.codec.frozen import Fields, Frozen, Params, flat, metadata_of_run, nested
 from aejax.codec.levels import LEVELS
 from aejax.codec.quality import KNOTS
 from aejax.codec.runtime import Coded, Runtime
 from aejax.errors import UserError
 from aejax.weights import Metadata
 
+# Attributes of Codec that are stored with the weights.
 FIELDS = (
     "latent", "width", "encoder", "decoder", "slices", "z", "features", "context", "hyper", "rates",
 )  # fmt: skip
-
-
 TABLES = ("bottleneck/base", "bottleneck/z_base", "bottleneck/z_mean")
-EXPONENT = "_exponent"  # of an exact kernel's integers: a leaf beside it
-SCALE = "_scale"  # of another kernel's
+# An int8 kernel NAME is stored with a leaf NAME_exponent (exact layers) or NAME_scale (others).
+EXPONENT, SCALE = "_exponent", "_scale"
 
 
-def kept_as(path: str, value: Array | np.ndarray) -> str:
-    """How a parameter of the transforms is stored: "int8" with a scale per output channel,
-    "float16" or "float32".
+def storage_type(path: str, value: Array | np.ndarray) -> str:
+    """The type in which a parameter outside the exact layers is stored: "int8" with a scale per
+    output channel, "float16" or "float32".
 
-    Measured on held-out photographs: int8 kernels instead of float16 change the BD-rate by 0.02 %;
-    the linear paths as int8 too would cost 0.9 %, as all of the picture goes through them. Tables
-    by quality are small, and a gain has to be undone to better than a thousandth.
+    On held-out photographs, int8 instead of float16 kernels change the BD-rate by 0.02 %. int8
+    linear paths would cost 0.9 %, so they are float16. The tables by quality are float32: they are
+    small, and the product of gain and ungain must be 1 to better than 0.1 %.
     """
     if value.ndim < 2 or len(value) == KNOTS:
         return "float32"
     return "float16" if path.endswith(("/klt", "/depthwise")) else "int8"
 
 
-def byte_scale(w: np.ndarray) -> np.ndarray:
-    """[..., o] -> [o]: what the largest weight of each output channel is 127 times of, rounded up
-    to 11 bits, so that every product with an integer up to 127 is exact and the scale of what was
-    scaled is the same again."""
+def int8_scale(w: np.ndarray) -> np.ndarray:
+    """[..., o] -> float32 [o]: the largest |weight| of each output channel divided by 127, rounded
+    up to 11 bits. Products with integers up to 127 are then exact, and quantising quantised weights
+    again gives the same scale."""
     top = np.abs(np.asarray(w, np.float32)).max(axis=tuple(range(w.ndim - 1)))
     digits, power = np.frexp(np.maximum(top, 1e-30) / np.float32(127))
     return np.ldexp(np.ceil(digits * 2048) / 2048, power).astype(np.float32)
 
 
 def is_exact(path: str) -> bool:
-    """Whether a parameter belongs to what chooses tables."""
+    """Whether a parameter is one of an exact layer (exact.py)."""
     return path.startswith(("bottleneck/h_s/", "bottleneck/passes_"))
 
 
 def frozen_params(params: Params, base: dict[str, np.ndarray] | None = None) -> Params:
-    """Parameters as the frozen model takes them: exact ones exact, the others as they are kept,
-    in the scales of `base` (what `stored` of another model gave) if there is one."""
-    out = {}
+    """Parameters with the values that a frozen model has, float32: rounded to what their stored
+    types can represent.
+
+    Args:
+      base: arrays of another model, from `stored`: int8 kernels get its scales.
+    """
+    frozen = {}
     for path, value in flat(params).items():
         value = jnp.asarray(value, jnp.float32)
         name = path.rsplit("/", 1)[-1]
@@ -76,14 +80,14 @@ def frozen_params(params: Params, base: dict[str, np.ndarray] | None = None) -> 
             )
         elif path in TABLES:
             value = exact.rounded(value, TABLE_UNIT)
-        elif kept_as(path, value) == "float16":
+        elif storage_type(path, value) == "float16":
             value = value.astype(jnp.float16).astype(jnp.float32)
-        elif kept_as(path, value) == "int8":
+        elif storage_type(path, value) == "int8":
             value = np.asarray(value)
-            unit = base[path + SCALE] if base else byte_scale(value)
-            value = np.clip(np.round(value / unit), -127, 127) * unit
-        out[path] = np.asarray(value)
-    return nested(out)
+            scale = base[path + SCALE] if base else int8_scale(value)
+            value = np.clip(np.round(value / scale), -127, 127) * scale
+        frozen[path] = np.asarray(value)
+    return nested(frozen)
 
 
 def freeze(
@@ -93,19 +97,31 @@ def freeze(
     meta: Metadata | None = None,
     base: dict[str, np.ndarray] | None = None,
 ) -> Frozen:
-    """A model ready to code, its tables fitted to the symbols of training `images` (uint8
-    [h, w, 3], at least 16 pixels a side) at all qualities; `base` as in `frozen_params`."""
+    """A model that can code files.
+
+    Args:
+      params: of a trained Codec.
+      fields: its attributes, see FIELDS.
+      images: training images, uint8 [h, w, 3], at least 16 pixels a side; the tables are fitted to
+        their symbols, at qualities over the whole range.
+      meta: where the model comes from.
+      base: see `frozen_params`.
+
+    Raises:
+      UserError: a model whose `hyper` is not "context".
+    """
     if fields["hyper"] != "context":
-        raise UserError(f'only models with context are made into files, not "{fields["hyper"]}"')
+        raise UserError(f'only models with hyper "context" can be frozen, not "{fields["hyper"]}"')
     fields = {name: fields[name] for name in FIELDS if name in fields and name != "hyper"}
     params = frozen_params(params, base)
-    plain = Frozen(params, Tables.fitted(), fields)
-    counts = count_symbols(Runtime(plain), images)
+    with_default_tables = Frozen(params, Tables.fitted(), fields)
+    counts = count_symbols(Runtime(with_default_tables), images)
     return Frozen(params, Tables.fitted(counts), fields, meta or Metadata())
 
 
 def count_symbols(runtime: Runtime, images: list[np.ndarray]) -> list[np.ndarray]:
-    """How often each symbol occurred at each level, the last of each for escapes."""
+    """How often each symbol occurs at each level, and last the escapes: one array [2 R + 2] per
+    level. The n-th image is coded at the n-th of 16 qualities, in turn."""
     counts = [np.zeros(2 * radius(level) + 2, np.int64) for level in range(LEVELS)]
     qualities = np.arange(0, 256, 17)
     for n, image in enumerate(images):
@@ -114,14 +130,13 @@ def count_symbols(runtime: Runtime, images: list[np.ndarray]) -> list[np.ndarray
             for v in np.unique(level):
                 if v:
                     r = radius(v)
-                    here = s[level == v]
-                    index = np.where(np.abs(here) > r, 2 * r + 1, here + r)
+                    index = table_index(s[level == v], r)
                     counts[v] += np.bincount(index, minlength=2 * r + 2)
     return counts
 
 
 def tile_symbols(runtime: Runtime, image: np.ndarray, byte: int) -> list[Coded]:
-    """Of z and of y of the first tile of an image at a quality."""
+    """Symbols and levels of z and of y, of the first tile of an image at a quality byte."""
     header = Header(b"", byte, image.shape[1], image.shape[0])
     tile = header.tiles[0]
     of_z, symbols, levels, _ = runtime.tile_symbols(runtime.latents(image, tile, header), byte)
@@ -132,94 +147,110 @@ def tile_symbols(runtime: Runtime, image: np.ndarray, byte: int) -> list[Coded]:
 
 
 def stored(frozen: Frozen, base: dict[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
-    """Flat arrays of a file: kernels as int8 with one exponent (of the entropy model) or scale (of
-    the transforms) per output channel, the linear paths as float16, the rest as float32."""
-    out = {}
+    """The parameters as arrays of a file, by path: kernels int8 with one exponent (exact layers) or
+    scale (others) per output channel, the linear paths float16, everything else float32.
+
+    Args:
+      base: see `frozen_params`.
+    """
+    arrays = {}
     for name, value in flat(frozen.params).items():
         if is_exact(name) and name.endswith("kernel"):
-            unit = np.asarray(exact.weight_unit(value))
-            out[name] = np.round(value / unit).astype(np.int8)
-            out[name + EXPONENT] = np.round(np.log2(unit)).astype(np.int8)
-        elif is_exact(name) or kept_as(name, value) == "float32":
-            out[name] = value.astype(np.float32)
-        elif kept_as(name, value) == "float16":
-            out[name] = value.astype(np.float16)
+            arrays[name], arrays[name + EXPONENT] = exact.to_integers(value)
+        elif is_exact(name) or storage_type(name, value) == "float32":
+            arrays[name] = value.astype(np.float32)
+        elif storage_type(name, value) == "float16":
+            arrays[name] = value.astype(np.float16)
         else:
-            unit = base[name + SCALE] if base else byte_scale(value)
-            out[name], out[name + SCALE] = np.round(value / unit).astype(np.int8), unit
-    return out
+            scale = base[name + SCALE] if base else int8_scale(value)
+            arrays[name], arrays[name + SCALE] = np.round(value / scale).astype(np.int8), scale
+    return arrays
 
 
-BITS = {"int8": np.int8, "float16": np.int16}  # what differences are taken of
+# Types of which differences are stored, and the integers in which they are taken.
+INTEGERS = {"int8": np.int8, "float16": np.int16}
 
 
 def differences(
     arrays: dict[str, np.ndarray], base: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """A model's stored arrays, without those that are equal in another of its shapes, and as
-    differences to it of the integers and of float16's bits (they wrap): small numbers, which pack
-    well."""
-    out = {}
+    """The arrays of `stored` that differ from those of a base model. Of int8 and float16 arrays the
+    difference is stored (of the bits of float16; modulo 2^8 or 2^16): small integers, which an
+    archive compresses well.
+
+    Raises:
+      UserError: the base has other parameters or shapes.
+    """
+    changes = {}
     for name, value in arrays.items():
         if name not in base or value.shape != base[name].shape:
-            raise UserError(f"the base has other parameters: {name}")
-        bits = BITS.get(value.dtype.name)
+            raise UserError(f"{name} is not in the base weights, or has another shape there")
+        integer = INTEGERS.get(value.dtype.name)
         if not np.array_equal(value, base[name]):
-            out[name] = value.view(bits) - base[name].view(bits) if bits else value
-    return out
+            changed = value.view(integer) - base[name].view(integer) if integer else value
+            changes[name] = changed
+    return changes
 
 
-def added(changes: dict[str, np.ndarray], base: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def with_differences(
+    changes: dict[str, np.ndarray], base: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
     """The inverse of `differences`."""
-    out = dict(base)
+    arrays = dict(base)
     for name, value in changes.items():
-        bits = BITS.get(base[name].dtype.name)
-        out[name] = (base[name].view(bits) + value).view(base[name].dtype) if bits else value
-    return out
+        integer = INTEGERS.get(base[name].dtype.name)
+        if integer:
+            value = (base[name].view(integer) + value).view(base[name].dtype)
+        arrays[name] = value
+    return arrays
 
 
 def save(frozen: Frozen, path: str | pathlib.Path, base: str | pathlib.Path = "") -> None:
-    """Writes PATH.safetensors and PATH.json; with `base` only what differs from those weights, in
-    whose scales the model must have been frozen."""
+    """Writes PATH.safetensors and PATH.json.
+
+    Args:
+      base: other weights: only the differences to them are stored. The model must have been frozen
+        with their scales (`freeze(..., base=stored(load(base)))`).
+    """
     from aejax import weights
 
     if base:
-        theirs = load(base)
-        parent = {"weights": str(base), "id": theirs.id.hex()}
-        arrays = stored(theirs)
-        out = differences(stored(frozen, arrays), arrays)
+        base_model = load(base)
+        base_entry = {"weights": str(base), "id": base_model.id.hex()}
+        base_arrays = stored(base_model)
+        arrays = differences(stored(frozen, base_arrays), base_arrays)
     else:
-        parent, out = {}, stored(frozen)
+        base_entry, arrays = {}, stored(frozen)
     meta = dataclasses.replace(
         frozen.meta,
         fields=frozen.fields,
         id=frozen.id.hex(),
         parameters=int(sum(v.size for v in flat(frozen.params).values())),
-        base=parent,
+        base=base_entry,
     )
     tables = frozen.tables.frequencies.astype(np.uint16)
-    weights.save(path, {"params": nested(out), "tables": {"frequencies": tables}}, meta)
+    weights.save(path, {"params": nested(arrays), "tables": {"frequencies": tables}}, meta)
 
 
 def load(name: str | pathlib.Path) -> Frozen:
     """Reads what `save` wrote, by path or by the name of shipped weights.
 
     Raises:
-      UserError: it is not there, or not whole.
+      UserError: there are no such weights, or they are damaged.
     """
     from aejax import weights
 
     variables, meta = weights.load(name)
     arrays, params = flat(variables["params"]), {}
     if meta.base:
-        arrays = added(arrays, stored(load(meta.base["weights"])))
+        arrays = with_differences(arrays, stored(load(meta.base["weights"])))
     for path, value in arrays.items():
         if path.endswith((EXPONENT, SCALE)):
             continue
         if path + SCALE in arrays:
             value = value.astype(np.float32) * arrays[path + SCALE]
         elif value.dtype == np.int8:
-            value = np.ldexp(value.astype(np.float32), arrays[path + EXPONENT].astype(np.int32))
+            value = exact.from_integers(value, arrays[path + EXPONENT])
         params[path] = value.astype(np.float32)
     tables = Tables(variables["tables"]["frequencies"].astype(np.uint32))
     frozen = Frozen(nested(params), tables, meta.fields, meta)
@@ -229,23 +260,28 @@ def load(name: str | pathlib.Path) -> Frozen:
 
 
 def from_run(workdir: str, which: str = "last", images: int = 256, base: str = "") -> Frozen:
-    """Freezes a training run, its tables fitted to its own training images; `base`: in the scales
-    of those weights."""
+    """Freezes a training run, with tables fitted to its own training images.
+
+    Args:
+      which: "last", "best" or a step.
+      images: how many training images the tables are fitted to, each cropped to 512x512.
+      base: weights whose scales are used, see `save`.
+    """
     from aejax.data.pipeline import make_pipeline
     from aejax.loading import load as load_run
 
     trained = load_run(workdir, which)
     pipeline = make_pipeline(trained.config, training=True)
     reader, n = pipeline.reader, pipeline.n
-    chosen = [reader.read(int(i))[0] for i in np.linspace(0, n - 1, min(images, n))]
-    chosen = [np.asarray(x)[:512, :512] for x in chosen]
+    indices = np.linspace(0, n - 1, min(images, n)).astype(int)
+    crops = [np.asarray(reader.read(int(i))[0])[:512, :512] for i in indices]
     pipeline.close()
     model = trained.model
-    meta = frozen_from(workdir, trained, f"{n:,} images of {pipeline.source.name}")
+    meta = metadata_of_run(workdir, trained, f"{n:,} images of {pipeline.source.name}")
     fields = {name: getattr(model, name) for name in FIELDS}
     fields = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
     scales = stored(load(base)) if base else None
-    return freeze(trained.variables["params"], fields, chosen, meta, scales)
+    return freeze(trained.variables["params"], fields, crops, meta, scales)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -256,7 +292,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("run", help="workdir of the training")
     parser.add_argument("-o", "--out", required=True, help="NAME.safetensors")
     parser.add_argument("--which", default="last", help="last, best or a step")
-    parser.add_argument("--base", default="", help="weights it was tuned from: store what differs")
+    parser.add_argument(
+        "--base", default="", help="weights it was fine-tuned from: store only the differences"
+    )
     args = parser.parse_args(argv)
     frozen = from_run(args.run, args.which, base=args.base)
     save(frozen, args.out, args.base)

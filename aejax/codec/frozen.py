@@ -1,4 +1,4 @@
-"""A frozen model: weights, tables, and the id that streams carry."""
+"""A frozen model: weights, probability tables, and the id by which files refer to it."""
 
 import dataclasses
 import functools
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from aejax.trained import Trained
 
 Params = dict[str, PyTree]  # nested dicts of arrays
-Fields = JsonObject  # attributes of a module, as JSON has them
+Fields = JsonObject  # attributes of a module, with lists for tuples
 
 
 @dataclasses.dataclass(frozen=True)
 class Frozen:
-    """Weights whose entropy model is integers times powers of two, and the tables.
+    """A model that can code files: its exact layers are integers times powers of two.
 
     Attributes:
       params: of nets.Codec(frozen=True).
-      tables: of the 64 levels.
-      fields: the Codec's attributes.
-      meta: where they came from.
+      tables: probability tables of the 64 levels.
+      fields: attributes of the Codec.
+      meta: where the weights come from.
     """
 
     params: Params
@@ -43,7 +43,7 @@ class Frozen:
 
     @functools.cached_property
     def id(self) -> bytes:
-        """4 bytes that a stream carries: of all weights, the tables and the fields."""
+        """The model id in the header of files, 4 bytes: a hash of fields, weights and tables."""
         digest = digest_of(self.fields, self.params)
         digest.update(self.tables.frequencies.astype("<u4").tobytes())
         return digest.digest()[:4]
@@ -59,11 +59,11 @@ class Frozen:
         return tuple(self.model.slices)
 
 
-def frozen_from(workdir: str, trained: "Trained", data: str) -> Metadata:
-    """Where a model that is frozen now came from: the run in `workdir`.
+def metadata_of_run(workdir: str, trained: "Trained", data: str) -> Metadata:
+    """Metadata of a model that is frozen now, from the run in `workdir`.
 
     Args:
-      data: what it was trained on, in words.
+      data: a description of the training data.
     """
     from aejax.config import to_json
 
@@ -76,12 +76,16 @@ def frozen_from(workdir: str, trained: "Trained", data: str) -> Metadata:
 
 
 def as_fields(fields: Fields) -> Fields:
-    """A module's attributes as JSON has them -> with tuples for lists, which Flax can hash."""
+    """Fields with tuples for lists: attributes of a Flax module must be hashable."""
     return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
 
 
 def flat(params: Params) -> Params:
-    """Nested dicts -> {"a/b/c": leaf}."""
+    """Nested dicts -> {"a/b/c": leaf}.
+
+    >>> flat({"a": {"b": 1, "c": 2}})
+    {'a/b': 1, 'a/c': 2}
+    """
     return flatten_dict(params, sep="/")
 
 
@@ -91,7 +95,7 @@ def nested(leaves: Mapping[str, PyTree]) -> Params:
 
 
 def digest_of(fields: Fields, params: Params) -> "hashlib._Hash":
-    """A SHA-256 object of a model's attributes and all its weights: what its id is made of."""
+    """SHA-256 of a model's fields and all its weights, from which its id is taken."""
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
     for path, leaf in sorted(flat(params).items()):
         value = np.asarray(leaf, np.float32) + np.float32(0)  # no negative zeros

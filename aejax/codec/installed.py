@@ -1,4 +1,4 @@
-"""The models that can be used here: those that ship, and those given to `use`."""
+"""The lossy models available in this process: the shipped ones, and those registered by `use`."""
 
 import functools
 import json
@@ -12,9 +12,9 @@ from aejax.codec.lossless import installed as lossless
 from aejax.codec.runtime import Runtime
 
 METRICS = {"mse": "codec", "ms-ssim": "codec-ms-ssim"}  # metric -> weights
-OLDER = ("codec-1",)  # of earlier versions: their files stay readable
+OLDER = ("codec-1",)  # weights of earlier versions, kept so that their files can be read
 
-_given: dict[bytes, Runtime] = {}  # by id
+_registered: dict[bytes, Runtime] = {}  # by model id
 
 
 @functools.cache
@@ -23,16 +23,21 @@ def _shipped(name: str) -> Runtime:
 
 
 def use(weights: str | pathlib.Path | Frozen) -> Runtime:
-    """Weights of one's own, for `encode(..., runtime=...)`; streams made with them are then
-    decoded too, as they name their model."""
+    """Registers weights of your own: `decode` then reads files made with them, and the returned
+    Runtime makes such files, `encode(..., runtime=use("my.safetensors"))`.
+
+    Raises:
+      UserError: there are no such weights, or they are damaged.
+    """
     frozen = weights if isinstance(weights, Frozen) else load(weights)
-    runtime = _given.get(frozen.id) or Runtime(frozen)
-    _given[frozen.id] = runtime
+    runtime = _registered.get(frozen.id) or Runtime(frozen)
+    _registered[frozen.id] = runtime
     return runtime
 
 
 def use_any(weights: str | pathlib.Path) -> None:
-    """Makes files of these weights readable: of the lossy or of the lossless codec."""
+    """Registers weights of the lossy or the lossless codec, so that files made with them can be
+    decoded."""
     fields = stored.load(weights)[1].fields
     (use if "latent" in fields else lossless.use)(weights)
 
@@ -41,7 +46,7 @@ def runtime_for(metric: str = "mse") -> Runtime:
     """The shipped model for a metric.
 
     Raises:
-      CodecError: no such metric, or no weights for it.
+      CodecError: the metric is unknown, or its weights are not installed.
     """
     if metric not in METRICS:
         raise CodecError(f'metric "{metric}" is unknown; known: {", ".join(METRICS)}')
@@ -51,13 +56,13 @@ def runtime_for(metric: str = "mse") -> Runtime:
 
 
 def runtime_of(model: bytes) -> Runtime:
-    """The runtime of the model that a file names by its id.
+    """The runtime of the model with this id, as in the header of a file.
 
     Raises:
-      CodecError: it is not here.
+      CodecError: the model is not available.
     """
-    if model in _given:
-        return _given[model]
+    if model in _registered:
+        return _registered[model]
     for name in (*METRICS.values(), *OLDER):
         path = stored.FOLDER / f"{name}.json"
         if path.exists() and json.loads(path.read_text())["id"] == model.hex():

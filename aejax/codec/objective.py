@@ -1,4 +1,4 @@
-"""What the codec's training minimises: bits + lambda * distortion, all qualities at once."""
+"""The rate-distortion loss of the lossy codec, over all qualities, and its initialisation."""
 
 import dataclasses
 import math
@@ -18,16 +18,21 @@ from aejax.nets.linear import principal_axes
 from aejax.objective import run_model
 from aejax.types import Aux
 
-# MSE on 0..255 over 1 - MS-SSIM (five scales), one's slope over the other's along the curve of the
-# MSE-tuned model: 600 to 1,900 on four held-out photographs, hardly different over the qualities.
-# So weighted a quality keeps about its bits.
+# Factor of 1 - MS-SSIM (five scales) that makes it comparable with MSE on 0..255, so that a quality
+# costs about the same bits with both. The ratio of their slopes along the rate-distortion curve of
+# the MSE model was 600 to 1,900 on four held-out photographs, nearly the same at all qualities.
 MS_SSIM = 1400.0
 
 
 def distortion(
     metric: str, y: Float[Array, "b h w c"], x: Float[Array, "b h w c"]
 ) -> Float[Array, " b"]:
-    """What lambda weighs, per pixel: MSE on 0..255, or 1 - MS-SSIM in its units."""
+    """The distortion that lambda multiplies, per image, of y and x in [0, 1]: the MSE of values in
+    0..255, or MS_SSIM * (1 - MS-SSIM).
+
+    Args:
+      metric: "mse" or "ms-ssim".
+    """
     if metric == "mse":
         return 255.0**2 * jnp.mean((y - x) ** 2, (1, 2, 3))
     return MS_SSIM * (1.0 - metrics.ms_ssim(y, x))
@@ -35,18 +40,23 @@ def distortion(
 
 @dataclasses.dataclass(frozen=True)
 class RateDistortion:
-    """(bpp + lambda(q) * 255^2 * MSE) / sqrt(lambda(q) / lambda(50)), q drawn per image.
+    """(bpp + lambda(q) * distortion) / sqrt(lambda(q) / lambda(50)), with q drawn per image.
 
-    A BD-rate is a mean of relative differences of bits. Bits grow about as sqrt(lambda), so does
-    the Lagrangian, and dividing by it lets every quality pull alike.
+    The rate, and with it the Lagrangian, grows about as sqrt(lambda). Dividing by it gives equal
+    weight to relative changes at all qualities, as BD-rate does.
+
+    Metrics of an example: "loss", "bpp" (estimated, of y and z), "bpp_z", "psnr" in dB, "mse", and
+    with metric "ms-ssim" also "ms_ssim".
 
     Args:
-      metric: "mse", or "ms-ssim", whose distortion is 1 - MS-SSIM times a constant that leaves the
-        rates of the qualities about where they were. Crops below 176 pixels have fewer scales.
-      quality: (lowest, highest) drawn in training; one value trains a model of one rate.
-      klt: start the linear paths as the KLT of the first training images, and the entropy model
-        at the variances it finds there. With a whole model.start it means nothing.
-      judged: qualities at which an evaluation gives the loss, too, of all images: "loss_20" of 20.
+      metric: "mse" or "ms-ssim", see `distortion`. Crops below 176 pixels use fewer than five
+        scales of MS-SSIM.
+      quality: range from which the quality is drawn in training; equal ends train a model of one
+        rate.
+      klt: initialise the linear paths with the KLT of the first training images, and the entropy
+        model with its variances. No effect if model.start replaces all parameters.
+      judged: qualities at which an evaluation also reports the loss of all images, "loss_20" for
+        20.
     """
 
     metric: str = "mse"
@@ -55,7 +65,8 @@ class RateDistortion:
     judged: tuple[int, ...] = ()
 
     def conditions(self, batch, key, train: bool) -> dict[str, Array]:
-        """{"quality": [b]}: random in training, else spread over each five images of a batch."""
+        """{"quality": [b]}: random in training; in an evaluation five equally spaced values, in
+        turn over the images of the batch."""
         low, high = self.quality
         n = batch["image"].shape[0]
         t = jax.random.uniform(key, (n,)) if train else jnp.arange(n) % 5 / 4
@@ -68,9 +79,9 @@ class RateDistortion:
         loss, aux = self._at(cond, model, variables, x, key_model, train)
         if not train:
             for quality in self.judged:
-                one = {"quality": jnp.full(x.shape[0], float(quality))}
-                loss_there, _ = self._at(one, model, variables, x, key_model, False)
-                aux.metrics[f"loss_{quality}"] = loss_there
+                fixed = {"quality": jnp.full(x.shape[0], float(quality))}
+                loss_at_quality, _ = self._at(fixed, model, variables, x, key_model, False)
+                aux.metrics[f"loss_{quality}"] = loss_at_quality
         return loss, aux
 
     def _at(self, cond, model, variables, x, key, train):
@@ -80,36 +91,41 @@ class RateDistortion:
         bpp_z, bpp_y = out.terms["bits_z"] / pixels, out.terms["bits_y"] / pixels
         lam = lagrangian(cond["quality"], model.rates)
         mse = jnp.mean((out.y - x) ** 2, (1, 2, 3))
-        lost = distortion(self.metric, out.y, x)
-        middle = math.sqrt(model.rates[0] * model.rates[1])
-        loss = (bpp_y + bpp_z + lam * lost) * jnp.sqrt(middle / lam)
-        shown = jnp.clip(out.y, 0.0, 1.0)
-        psnr = -10.0 * jnp.log10(jnp.mean((shown - x) ** 2, (1, 2, 3)) + 1e-10)
+        d = distortion(self.metric, out.y, x)
+        lam_50 = math.sqrt(model.rates[0] * model.rates[1])
+        loss = (bpp_y + bpp_z + lam * d) * jnp.sqrt(lam_50 / lam)
+        clipped = jnp.clip(out.y, 0.0, 1.0)
+        psnr = -10.0 * jnp.log10(jnp.mean((clipped - x) ** 2, (1, 2, 3)) + 1e-10)
         values = {"loss": loss, "bpp": bpp_y + bpp_z, "bpp_z": bpp_z, "psnr": psnr, "mse": mse}
         if self.metric != "mse":
-            values["ms_ssim"] = 1.0 - lost / MS_SSIM
-        return loss, Aux(values, collections, {"x": x, "y": shown})
+            values["ms_ssim"] = 1.0 - d / MS_SSIM
+        return loss, Aux(values, collections, {"x": x, "y": clipped})
 
     def initialise(self, model, variables, images: Float[Array, "n h w c"]):
-        """The KLT start."""
+        """`klt_start` if `klt`, else the variables unchanged."""
         return klt_start(variables, images) if self.klt else variables
 
 
 def klt_start(variables, images: Float[Array, "n h w c"]):
-    """Variables whose linear paths are the KLT of the images' blocks, with levels to match.
+    """Variables initialised with the KLT (PCA without centring) of 16x16 blocks of images.
 
-    images: [n, h, w, c] in [0, 1], n h w at least some 10^6.
+    Sets the linear paths of g_a and g_s to the KLT and its transpose, `weigh` of g_s to 1 / sigma
+    of the coefficients, and the base levels of the entropy model to those of sigma times the gain.
+
+    Args:
+      variables: of a Codec.
+      images: in [0, 1]; n h w should be at least about 10^6.
     """
     pictures = np.asarray(images, np.float32)
     s = STRIDE
     h, w = pictures.shape[1] // s * s, pictures.shape[2] // s * s
     total, count = 0.0, 0
-    for flip in (slice(None), slice(None, None, -1)):  # the statistics of pictures have no side
-        for at in range(0, len(pictures), 64):
-            part = pictures[at : at + 64, :h, :w][:, :, flip] - 0.5
-            rows = np.asarray(ops.unshuffle(jnp.asarray(part), s))
-            rows = rows.reshape(-1, rows.shape[-1])
-            total, count = total + rows.T @ rows, count + len(rows)
+    for flip in (slice(None), slice(None, None, -1)):  # mirrored images too: symmetric statistics
+        for start in range(0, len(pictures), 64):
+            batch = pictures[start : start + 64, :h, :w][:, :, flip] - 0.5
+            blocks = np.asarray(ops.unshuffle(jnp.asarray(batch), s))
+            blocks = blocks.reshape(-1, blocks.shape[-1])
+            total, count = total + blocks.T @ blocks, count + len(blocks)
     variances, axes = principal_axes(np.asarray(total, np.float64) / count)
     params = jax.tree.map(lambda a: a, variables["params"])
     latent = params["f_E"]["klt"].shape[1]

@@ -1,12 +1,13 @@
-"""The order in which the latents of a tile are coded, written once for training, writing, reading.
+"""The order in which the latents of a tile are coded. Training, encoder and decoder all use it.
 
-The channels of y are cut into slices, and the grid into the two colours of a chequerboard: each of
-the 2 * len(slices) passes knows y_hat of all earlier ones (Minnen and Singh 2020, arXiv 2007.08739;
-He et al. 2021, arXiv 2103.15306).
+The channels of y are cut into slices (Minnen and Singh 2020, arXiv 2007.08739) and its positions
+into the two colours of a checkerboard (He et al. 2021, arXiv 2103.15306). Each of the
+2 * len(slices) passes is predicted from y_hat of all earlier passes.
 
     slice 0, colour 0 -> slice 0, colour 1 -> slice 1, colour 0 -> ...
 
-A file has one scan for each slice: the symbols of z in front of the first, then both its colours.
+A file has one scan for each slice: both its colours, and in the first scan the symbols of z before
+them.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,15 +20,22 @@ from jaxtyping import Array, Float
 COLOURS = 2
 
 
-def chequer(h: int, w: int) -> Float[Array, "h w 1"]:
-    """1 on the first colour, which holds the corner, else 0."""
+def checkerboard(h: int, w: int) -> Float[Array, "h w 1"]:
+    """1 at the positions of colour 0 (even row + column), else 0.
+
+    >>> checkerboard(2, 3)[..., 0].tolist()
+    [[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]]
+    """
     return 1.0 - ((jnp.arange(h)[:, None] + jnp.arange(w)) % 2)[..., None].astype(jnp.float32)
 
 
-def order(slices: Sequence[int]) -> Iterator[tuple[int, slice, int]]:
-    """(number of the slice, its channels, colour) of each pass.
+def pass_order(slices: Sequence[int]) -> Iterator[tuple[int, slice, int]]:
+    """(slice number, its channels, colour) of each pass.
 
-    >>> [(i, channels.start, colour) for i, channels, colour in order([8, 16])]
+    Args:
+      slices: channels of each slice.
+
+    >>> [(i, channels.start, colour) for i, channels, colour in pass_order([8, 16])]
     [(0, 0, 0), (0, 0, 1), (1, 8, 0), (1, 8, 1)]
     """
     start = 0
@@ -37,62 +45,69 @@ def order(slices: Sequence[int]) -> Iterator[tuple[int, slice, int]]:
         start += size
 
 
-def settled(
-    own: Float[Array, "1 h w c"] | None,
+def add_colour(
+    y_hat: Float[Array, "1 h w c"] | None,
     mu: Float[Array, "1 h w c"],
     symbols: Array | np.ndarray,
-    colour: Array | np.ndarray,
+    mask: Array | np.ndarray,
 ) -> Float[Array, "1 h w c"]:
-    """y_hat of a slice with one more colour.
+    """y_hat of a slice with the positions of one more colour filled in.
 
     Args:
-      own: y_hat of the slice so far, zero where it is not known; None before its first colour.
-      symbols: of this colour, [1, h, w, c] or [h w, c]; what is elsewhere is not used.
-      colour: 1 where this colour is.
+      y_hat: of the slice so far, zero at positions not coded yet; None before colour 0.
+      symbols: [1, h, w, c] or [h w, c]; values outside the mask are ignored.
+      mask: 1 at the positions of the colour.
     """
-    fresh = (jnp.asarray(symbols).reshape(mu.shape).astype(jnp.float32) + mu) * colour
-    return fresh if own is None else own + fresh
+    values = (jnp.asarray(symbols).reshape(mu.shape).astype(jnp.float32) + mu) * mask
+    return values if y_hat is None else y_hat + values
 
 
-def by_colour(
-    first: Float[Array, "h w 1"], of_passes: Sequence[Sequence[Array]]
+def merge_colours(
+    colour0: Float[Array, "h w 1"], passes: Sequence[Sequence[Array]]
 ) -> tuple[Float[Array, "b h w k"], ...]:
-    """What a pass has ([b, h, w, c] each, such as its mu and level), of all passes as whole maps:
-    that of a slice's first pass where the first colour is, else that of its second."""
+    """Arrays of single passes as arrays of all channels and positions.
+
+    Args:
+      colour0: `checkerboard`.
+      passes: of each pass some arrays [b, h, w, c], such as (mu, level).
+
+    Returns:
+      As many arrays [b, h, w, k]: at each position the value of the pass that codes it.
+    """
     slices = []
-    for i in range(0, len(of_passes), COLOURS):
-        pairs = zip(of_passes[i], of_passes[i + 1], strict=True)
-        slices.append([jnp.where(first > 0, a, b) for a, b in pairs])
+    for i in range(0, len(passes), COLOURS):
+        pairs = zip(passes[i], passes[i + 1], strict=True)
+        slices.append([jnp.where(colour0 > 0, a, b) for a, b in pairs])
     return tuple(jnp.concatenate(maps, axis=-1) for maps in zip(*slices, strict=True))
 
 
-def in_order(
+def code_passes(
     slices: Sequence[int],
-    colours: Sequence[Array | np.ndarray],
-    known: Callable[[int, tuple[Array, ...]], Array],
+    masks: Sequence[Array | np.ndarray],
+    shared_of: Callable[[int, tuple[Array, ...]], Array],
     parameters: Callable[[int, slice, Array, Array | None], tuple[Array, Array]],
     symbols_of: Callable[[int, slice, int, Array, Array], Array | np.ndarray],
-    settle: Callable[..., Array] = settled,
+    add: Callable[..., Array] = add_colour,
 ) -> list[Float[Array, "b h w c"]]:
-    """Goes through all passes; y_hat of each slice.
+    """Runs all passes in order; returns y_hat of each slice.
 
     Args:
-      colours: 1 where the first colour is, 1 where the second is.
-      known: (slice, y_hat of the earlier slices) -> what both of its colours share.
-      parameters: (slice, channels, shared, y_hat of its first colour or None) -> (mu, level).
-      symbols_of: (slice, channels, colour, mu, level) -> the symbols of the pass, whole numbers:
-        rounded latents where a file is written, and what is read from it elsewhere.
-      settle: `settled`, or the same compiled.
+      masks: for each colour, 1 at its positions, else 0.
+      shared_of: (slice, y_hat of the earlier slices) -> what both of its colours share.
+      parameters: (slice, channels, shared, y_hat of colour 0 or None) -> (mu, level).
+      symbols_of: (slice, channels, colour, mu, level) -> the symbols of the pass, integers: rounded
+        latents in training and in the encoder, read from the file in the decoder.
+      add: `add_colour`, or the same function compiled.
     """
-    done: list[Array] = []
+    y_hat: list[Array] = []
     shared: Any = None
-    own: Array | None = None
-    for i, channels, colour in order(slices):
+    current: Array | None = None
+    for i, channels, colour in pass_order(slices):
         if colour == 0:
-            shared, own = known(i, tuple(done)), None
-        mu, level = parameters(i, channels, shared, own)
+            shared, current = shared_of(i, tuple(y_hat)), None
+        mu, level = parameters(i, channels, shared, current)
         symbols = symbols_of(i, channels, colour, mu, level)
-        own = settle(own, mu, symbols, colours[colour])
+        current = add(current, mu, symbols, masks[colour])
         if colour == COLOURS - 1:
-            done.append(own)
-    return done
+            y_hat.append(current)
+    return y_hat

@@ -1,4 +1,4 @@
-"""The .aej file as one of Pillow's formats.
+"""A Pillow plugin for .aej files.
 
 >>> from PIL import Image
 >>> aejax.register_pillow()
@@ -17,15 +17,16 @@ from PIL import Image, ImageFile
 from aejax.codec import api as codec
 from aejax.codec import container
 from aejax.codec.errors import CodecError
+from aejax.codec.layout import NO_LIMIT
 
-# Of save(), beside quality and metadata.
+# Options of save(), besides quality and metadata.
 OPTIONS = ("bpp", "size", "psnr", "effort", "metric", "lossless")
 METADATA = ("icc_profile", "exif", "xmp")
 
 
 def from_array(array: np.ndarray) -> Image.Image:
-    """A Pillow image of what `codec.decode` returns; 16-bit colour, and 16-bit gray with alpha,
-    for which Pillow has no mode, become 8-bit."""
+    """A Pillow image of an array from `codec.decode`. 16-bit RGB, RGBA and gray with alpha become
+    8-bit, since Pillow has no modes for them."""
     from aejax.data.images import to_uint8
 
     if array.dtype == np.uint16 and array.ndim == 3:
@@ -33,8 +34,8 @@ def from_array(array: np.ndarray) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def _beginning(fp: IO[bytes]) -> tuple[container.Header, dict[str, bytes]]:
-    """Header and metadata of a file, from no more of it than holds them.
+def _read_header(fp: IO[bytes]) -> tuple[container.Header, dict[str, bytes]]:
+    """Header and metadata of a file, without reading the rest of it.
 
     Raises:
       CodecError: not an .aej file, or damaged.
@@ -49,14 +50,14 @@ def _beginning(fp: IO[bytes]) -> tuple[container.Header, dict[str, bytes]]:
             metadata = container.read_metadata(reader) if with_metadata else {}
             break
         except container.EndOfData:
-            continue  # the next part has the rest, or the file was cut
+            continue  # with the next 64 KiB, or with less metadata if the file was truncated
     if header is None:
         raise CodecError("the file is empty")
     return header, metadata
 
 
 def _metadata(image: Image.Image, given: dict) -> dict[str, bytes]:
-    """What is saved with an image: of what it carries, and of what `save` was given instead."""
+    """The metadata to save: of the arguments of `save`, else of the image."""
     kept = {}
     for name in METADATA:
         value = given[name] if name in given else image.info.get(name)
@@ -65,21 +66,21 @@ def _metadata(image: Image.Image, given: dict) -> dict[str, bytes]:
         if isinstance(value, bytes) and value:
             kept[name] = value
     if kept.get("icc_profile", b"")[16:20] in (b"CMYK", b"Lab ") or image.mode in ("CMYK", "LAB"):
-        kept.pop("icc_profile", None)  # the picture is sRGB now
+        kept.pop("icc_profile", None)  # the pixels were converted to sRGB
     return kept
 
 
 def _save(image, fp: IO[bytes], filename: str | bytes) -> None:
-    """Image.save: quality, bpp, size, psnr, effort, metric, lossless, icc_profile, exif, xmp;
-    other options are ignored, as other formats do."""
+    """Image.save with quality, bpp, size, psnr, effort, metric, lossless, icc_profile, exif, xmp.
+    Unknown options are ignored, as by other formats."""
     from aejax.data import images
 
     given = image.encoderinfo
     options = {name: given[name] for name in OPTIONS if given.get(name) is not None}
     quality = given.get("quality")
-    if quality not in (None, -1):  # Pillow's words for the default
+    if quality not in (None, -1):  # None and -1: Pillow's default
         if isinstance(quality, bool) or not isinstance(quality, (int, float)):
-            raise ValueError(f"Invalid quality setting: {quality!r}; it is 0 to 100")
+            raise ValueError(f"Invalid quality setting: {quality!r}; give 0 to 100")
         options["quality"] = quality
     try:
         array, _ = images.from_pillow(image)
@@ -94,21 +95,21 @@ def _save(image, fp: IO[bytes], filename: str | bytes) -> None:
 def _save_all(image, fp: IO[bytes], filename: str | bytes) -> None:
     frames = getattr(image, "n_frames", 1) + len(list(image.encoderinfo.get("append_images") or ()))
     if frames > 1:
-        raise ValueError(f"an .aej file holds one picture, not {frames}; save them one by one")
+        raise ValueError(f"an .aej file holds one image, not {frames}; save them one by one")
     _save(image, fp, filename)
 
 
 class AejImageFile(ImageFile.ImageFile):
-    """Reads header and metadata on open, decodes on load."""
+    """Reads header and metadata when opened, decodes when loaded."""
 
     format = "AEJ"
     format_description = "aejax learned image codec"
 
     def _open(self):
         try:
-            header, metadata = _beginning(self._file())
+            header, metadata = _read_header(self._file())
         except CodecError as e:
-            raise SyntaxError(str(e)) from e  # Pillow's word for "not mine, or broken"
+            raise SyntaxError(str(e)) from e  # tells Pillow to try the next plugin
         self._size = (header.width, header.height)
         gray, alpha = header.flags & container.GRAY, header.flags & container.ALPHA
         self._mode = ("LA" if alpha else "L") if gray else ("RGBA" if alpha else "RGB")
@@ -128,13 +129,14 @@ class AejImageFile(ImageFile.ImageFile):
 
     def load(self):
         if self.tile and self.tile[0][0] == "aej":
-            most = 2 * Image.MAX_IMAGE_PIXELS if Image.MAX_IMAGE_PIXELS else 1 << 40
+            limit = 2 * Image.MAX_IMAGE_PIXELS if Image.MAX_IMAGE_PIXELS else NO_LIMIT
             try:
-                decoded = codec.read(self._data(), max_pixels=most)
+                decoded = codec.read(self._data(), max_pixels=limit)
             except CodecError as e:
                 raise OSError(str(e)) from e
             if not decoded.complete:
-                warnings.warn("the file was cut: a coarser image", codec.CutFile, stacklevel=2)
+                message = "the file was truncated: the image is coarser"
+                warnings.warn(message, codec.CutFile, stacklevel=2)
             if self._exclusive_fp:
                 self._file().close()
             self.fp = io.BytesIO(from_array(decoded.image).tobytes())
@@ -142,7 +144,7 @@ class AejImageFile(ImageFile.ImageFile):
         return super().load()
 
     def load_read(self, count: int) -> bytes:
-        """Its presence keeps Pillow from mapping the file as if it held raw pixels."""
+        """Reads decoded pixels. Without this method Pillow would memory-map the file."""
         return self._file().read(count)
 
     def verify(self):
@@ -155,8 +157,8 @@ class AejImageFile(ImageFile.ImageFile):
 
 
 def register() -> None:
-    """Makes .aej a format of Pillow's: open() and save(quality=, bpp=, size=, psnr=, effort=,
-    metric=, lossless=, icc_profile=, exif=, xmp=)."""
+    """Registers .aej with Pillow: Image.open, and Image.save(quality=, bpp=, size=, psnr=, effort=,
+    metric=, lossless=, icc_profile=, exif=, xmp=). Calling it again has no effect."""
     if "AEJ" in Image.OPEN:
         return
     Image.register_open("AEJ", AejImageFile, lambda start: start[:8] == container.MAGIC)

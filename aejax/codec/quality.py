@@ -1,7 +1,7 @@
-"""Quality, 0 to 100: what it means for the rate, and tables of numbers that depend on it.
+"""Quality, 0 to 100: its lambda, and the learned tables that depend on it.
 
-One model serves all rates. `cond["quality"]` is used in steps of 1/2.55, as a file stores it in one
-byte, and chooses each number of a table by linear interpolation between nine learned ones.
+One model serves all rates. `cond["quality"]` is rounded to steps of 1/2.55, since a file stores it
+in one byte. A table has a row at nine qualities; rows in between are interpolated linearly.
 """
 
 from collections.abc import Sequence
@@ -9,17 +9,17 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-KNOTS = 9  # quality nodes, 32 steps of the byte apart
-RATES = (0.0009, 0.15)  # lambda of bpp + lambda * MSE on 0..255, at quality 0 and 100
+KNOTS = 9  # rows of a table, 32 steps of the byte apart
+RATES = (0.0009, 0.15)  # lambda at quality 0 and 100, in bpp + lambda * MSE with pixels in 0..255
 
 
 def quality_byte(quality: Float[Array, " b"]) -> Float[Array, " b"]:
-    """Quality 0..100 -> the whole number 0..255 that the file stores."""
+    """Quality 0..100 -> the integer 0..255 that the file stores, as float."""
     return jnp.clip(jnp.floor(quality * 2.55 + 0.5), 0, 255)
 
 
 def lagrangian(quality: Float[Array, " b"], rates: Sequence[float] = RATES) -> Float[Array, " b"]:
-    """lambda of a quality, log-spaced between the `rates` of quality 0 and 100.
+    """lambda of a quality, log-linear from `rates[0]` at quality 0 to `rates[1]` at 100.
 
     >>> [round(float(v), 4) for v in lagrangian(jnp.array([0.0, 100.0]))]
     [0.0009, 0.15]
@@ -29,10 +29,11 @@ def lagrangian(quality: Float[Array, " b"], rates: Sequence[float] = RATES) -> F
 
 
 def at_quality(table: Float[Array, "k c"], quality: Float[Array, " b"]) -> Float[Array, "b 1 1 c"]:
-    """Linear interpolation between the nodes of a table.
+    """The rows of a table [KNOTS, c] at the qualities [b], interpolated linearly.
 
-    Exact if the nodes are integers below 2^18 times a power of two: the interpolation's weights are
-    multiples of 1/32, and sums of products, not a product of matrices, are taken.
+    Exact if the table holds integers below 2^18 times a power of two: the interpolation weights are
+    multiples of 1/32, and the sum is elementwise in float32, not a matrix product in lower
+    precision.
     """
     t = quality_byte(quality) / 32.0
     w = jnp.maximum(0.0, 1.0 - jnp.abs(t[:, None] - jnp.arange(KNOTS)))  # [b, k]

@@ -1,4 +1,4 @@
-"""Lossy files -> arrays; what the bytes are is in layout.py."""
+"""Decodes lossy files to arrays; layout.py splits the bytes into parts."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from aejax.machine.allocator import release_memory
 
 
 def scans_of(model: bytes) -> int:
-    """The number of scans of a file that this model made.
+    """The number of scans in files of the model with this id.
 
     Raises:
       CodecError: the model is not installed.
@@ -24,10 +24,10 @@ def scans_of(model: bytes) -> int:
 
 
 def read(data: bytes, max_pixels: int) -> Decoded:
-    """Everything a lossy file holds.
+    """Decodes a lossy file.
 
     Raises:
-      CodecError: the file is damaged, and how.
+      CodecError: the file is damaged, larger than `max_pixels`, or its model is not installed.
     """
     parsed = parse(data, scans_of, max_pixels)
     header, runtime = parsed.header, runtime_of(parsed.header.model)
@@ -43,7 +43,7 @@ def read(data: bytes, max_pixels: int) -> Decoded:
 
 
 def _alpha(parsed: Parsed, dtype: np.dtype) -> np.ndarray:
-    """[h, w]; opaque if the file was cut before it."""
+    """The alpha plane [h, w]; opaque if the file was truncated before it."""
     header = parsed.header
     if parsed.alpha is None:
         return np.full((header.height, header.width), np.iinfo(dtype).max, dtype)
@@ -52,7 +52,8 @@ def _alpha(parsed: Parsed, dtype: np.dtype) -> np.ndarray:
 
 
 def info(data: bytes) -> JsonObject:
-    """What a lossy file says of itself, without decoding it; parts of an installed model's only."""
+    """Describes a lossy file without decoding it, see `api.info`. Without the file's model there is
+    no "complete", "parts" and "metadata"."""
     header = container.unpack_header(container.Reader(bytes(data)))
     try:
         scans = scans_of(header.model)
@@ -78,33 +79,42 @@ def info(data: bytes) -> JsonObject:
 
 
 class _TileRows:
-    """y_hat of the rows of tiles, each decoded once and kept while a window may still need it."""
+    """Decodes y_hat of rows of tiles, each once, and keeps a row while windows overlap it."""
 
     def __init__(self, parsed: Parsed, runtime: Runtime):
         self.parsed, self.runtime, self.tiles = parsed, runtime, parsed.header.tiles
-        self.starts = sorted({tile[0] for tile in self.tiles})  # first latents of the rows
+        self.starts = sorted({tile[0] for tile in self.tiles})  # first latent row of each tile row
         self._decoded: dict[int, np.ndarray] = {}  # start -> [h, grid width, M]
 
-    def is_there(self, start: int) -> bool:
-        """Whether the file has anything of the row, or of those above and below it."""
+    def has_data(self, start: int) -> bool:
+        """Whether the file has a chunk of the row of tiles that begins at latent row `start`, or of
+        a row next to it."""
         return any(
             chunks and abs(tile[0] - start) <= container.TILE
             for tile, chunks in zip(self.tiles, self.parsed.tiles, strict=True)
         )
 
     def around(self, start: int) -> tuple[np.ndarray, int]:
-        """(the rows of latents that the windows of a row of tiles hold, the first one's number)."""
+        """Rows of latents in the windows of the row of tiles that begins at `start`.
+
+        Returns:
+          (y_hat [n, grid width, M], number of its first row).
+        """
         n, grid = self.starts.index(start), self.parsed.header.grid
-        near = self.starts[max(0, n - 1) : n + 2]
-        for old in [s for s in self._decoded if s < near[0]]:
+        neighbours = self.starts[max(0, n - 1) : n + 2]
+        for old in [s for s in self._decoded if s < neighbours[0]]:
             del self._decoded[old]
         tile = next(tile for tile in self.tiles if tile[0] == start)
-        sides = [rows for _, (rows, _) in cores(tile, grid, self.runtime.halos[1])]
-        low, high = min(a for a, _ in sides), max(a + size for a, size in sides)
-        parts = [self._row(s)[max(low - s, 0) : high - s] for s in near if s < high]
-        return np.concatenate(parts), max(low, near[0])
+        windows = [rows for _, (rows, _) in cores(tile, grid, self.runtime.halos[1])]
+        low, high = (
+            min(first for first, _ in windows),
+            max(first + length for first, length in windows),
+        )
+        parts = [self._row(s)[max(low - s, 0) : high - s] for s in neighbours if s < high]
+        return np.concatenate(parts), max(low, neighbours[0])
 
     def _row(self, start: int) -> np.ndarray:
+        """y_hat [h, grid width, M] of a row of tiles; zero for tiles without chunks."""
         if start not in self._decoded:
             header = self.parsed.header
             height = min(container.TILE, header.grid[0] - start)
@@ -120,20 +130,21 @@ class _TileRows:
 
 
 def _pixels(parsed: Parsed, runtime: Runtime) -> np.ndarray:
-    """[h, w, 3] or, gray, [h, w], tile by tile; what is not in a file that was cut stays gray."""
+    """Colour samples [h, w, 3], or [h, w] if gray. Tiles missing from a truncated file are
+    mid-gray."""
     header = parsed.header
     deep, gray = bool(header.flags & container.DEEP), bool(header.flags & container.GRAY)
     shape = (header.height, header.width)
     middle = np.uint16(1 << 15) if deep else np.uint8(1 << 7)
     out = np.full(shape if gray else (*shape, 3), middle)
     rows = _TileRows(parsed, runtime)
-    for start in filter(rows.is_there, rows.starts):
+    for start in filter(rows.has_data, rows.starts):
         y_hat, first = rows.around(start)
         for tile in (tile for tile in rows.tiles if tile[0] == start):
             x = runtime.pixels(y_hat, first, tile, header)
             top, left = tile[0] * STRIDE, tile[1] * STRIDE
-            part = out[top : top + tile[2] * STRIDE, left : left + tile[3] * STRIDE]
-            part[...] = x[: part.shape[0], : part.shape[1]]
+            target = out[top : top + tile[2] * STRIDE, left : left + tile[3] * STRIDE]
+            target[...] = x[: target.shape[0], : target.shape[1]]
             if len(rows.tiles) > 1:
                 release_memory()
     return out

@@ -1,10 +1,10 @@
 """The transforms: analysis g_a = f_E and synthesis g_s = f_D.
 
-All work is done at 1/8 and 1/16 of the image's side, after pixel unshuffle, by blocks of 1x1
-products, a depthwise 3x3 and a gate (DCVC-RT, arXiv 2502.20762): on a CPU nothing else comes near
-in decibels per second. Both transforms have a linear path, which starts as the KLT of 16x16 blocks
-of the training images, and a network beside it that starts at zero: before its first step the model
-is a JPEG without tables.
+The networks run at 1/8 and 1/16 of the resolution, after pixel unshuffle, and consist of 1x1
+convolutions, depthwise 3x3 convolutions and gates (as DCVC-RT, arXiv 2502.20762), which are fast on
+CPUs. Each transform adds a linear path and a network. The linear path is initialised with the KLT
+of 16x16 blocks of the training images, the network with small weights: the untrained model is a
+block transform codec, like JPEG with a KLT in place of the DCT.
 """
 
 from collections.abc import Sequence
@@ -18,22 +18,22 @@ from jaxtyping import Array, Float
 from aejax.codec.quality import KNOTS, at_quality
 from aejax.nets import ops
 
-STRIDE = 16  # pixels per side of one latent
-# Adam changes every stored weight by about the same amount. These two keep its steps small where
-# they matter most: in the KLT, whose inputs all swing together with the picture's brightness, and
-# in the last layers, whose input is not normalised. Without them a run at 1e-3 diverged for a
-# hundred steps.
-KLT_SCALE = 64.0  # of the stored KLT
-LAST_SCALE = 8.0  # of the last layers' stored weights
+STRIDE = 16  # pixels per latent position, in each direction
+# Some parameters are stored multiplied by a constant, which makes Adam's steps smaller by that
+# factor: the KLT, whose inputs are strongly correlated by the brightness of the image, and the last
+# layers, whose inputs are not normalised. Without this, the loss of a run at a learning rate of
+# 1e-3 diverged and took 120 steps to recover.
+KLT_SCALE = 64.0  # factor of the stored KLT
+LAST_SCALE = 8.0  # factor of the stored weights of the last layers
 
 
 def dense_init(scale: float = 1.0):
-    """Normal of standard deviation scale / sqrt(fan in)."""
+    """Normal initialiser of standard deviation scale / sqrt(fan in)."""
     return nn.initializers.variance_scaling(scale**2, "fan_in", "normal")
 
 
 class Mix(nn.Module):
-    """1x1 convolution: [..., c] -> [..., features]. scale: of the initial weights."""
+    """1x1 convolution: [..., c] -> [..., features]; scale: see `dense_init`."""
 
     features: int
     scale: float = 1.0
@@ -49,12 +49,12 @@ class Mix(nn.Module):
 
 
 class Block(nn.Module):
-    """Two residual branches with gates: 6 c^2 products per position.
+    """Two gated residual branches, 6 c^2 multiplications per position.
 
         x --norm--> 1x1 to 2c --depthwise 3x3--> a * sigmoid(b) --1x1--> + x = x'
         x' --norm--> 1x1 to 2c --> a * sigmoid(b) --1x1--> + x'
 
-    A copy of aejax.nets.blocks' gated block, as shipped weights pin every detail of this one.
+    Separate from the gated block of aejax.nets.blocks, because files need this one unchanged.
     """
 
     @nn.compact
@@ -76,18 +76,23 @@ class Block(nn.Module):
 
 
 class Analysis(nn.Module):
-    """g_a: x [b, H, W, c] in [0, 1], H and W multiples of 16 -> h [b, H/16, W/16, latent].
+    """Analysis transform g_a: x [b, H, W, c] in [0, 1], H and W multiples of 16 -> h [b, H/16,
+    W/16, latent].
 
         x --unshuffle 16, KLT---------------------------------------------------> + --> h
         x --unshuffle 8, 1x1--> blocks at 1/8 --unshuffle 2, 1x1--> blocks at 1/16 --1x1--^
 
+    The input of each stage of blocks is multiplied by exp of a table by quality (quality0,
+    quality1).
+
     Attributes:
       latent: channels of h.
       width, blocks: channels and number of blocks at 1/8 and at 1/16.
+      dtype: of the network; the linear path is float32.
     """
 
     latent: int = 320
-    width: Sequence[int] = (192, 256)  # at 1/8, at 1/16
+    width: Sequence[int] = (192, 256)
     blocks: Sequence[int] = (5, 3)
     dtype: DTypeLike = jnp.float32
 
@@ -102,24 +107,25 @@ class Analysis(nn.Module):
         for i, (width, blocks) in enumerate(zip(self.width, self.blocks, strict=True)):
             if i:
                 u = Mix(width)(ops.unshuffle(u, 2))
-            tune = self.param(f"quality{i}", zeros, (KNOTS, width))
-            u = u * jnp.exp(at_quality(tune, quality)).astype(u.dtype)
+            gain = self.param(f"quality{i}", zeros, (KNOTS, width))
+            u = u * jnp.exp(at_quality(gain, quality)).astype(u.dtype)
             for _ in range(blocks):
                 u = Block()(u)
         return linear + Mix(self.latent, scale=0.1)(u).astype(jnp.float32) * (1.0 / LAST_SCALE)
 
 
 class Synthesis(nn.Module):
-    """g_s: h_hat [b, h, w, latent] -> x_hat [b, 16 h, 16 w, c], about [0, 1], not clipped.
+    """Synthesis transform g_s: h_hat [b, h, w, latent] -> x_hat [b, 16 h, 16 w, c], about in [0,
+    1], not clipped.
 
         h_hat --KLT, shuffle 16------------------------------------------------------> + --> x_hat
         h_hat --weigh, 1x1--> blocks at 1/16 --1x1, shuffle 2--> blocks at 1/8 --1x1, shuffle 8--^
 
-    Attributes: as of `Analysis`; channels: of x_hat.
+    Attributes as of `Analysis`; channels: of x_hat.
     """
 
     latent: int = 320
-    width: Sequence[int] = (192, 256)  # at 1/8, at 1/16
+    width: Sequence[int] = (192, 256)
     blocks: Sequence[int] = (3, 2)
     channels: int = 3
     dtype: DTypeLike = jnp.float32
@@ -130,17 +136,18 @@ class Synthesis(nn.Module):
         klt = self.param("klt", dense_init(KLT_SCALE), shape)
         linear = ops.dense(h_hat, klt * (1.0 / KLT_SCALE))
         quality, zeros = cond["quality"], nn.initializers.zeros
-        # The latents' own sizes differ by a thousand; `weigh` starts as one over the deviations.
+        # Standard deviations of the channels differ by a factor of 1,000: `weigh` is initialised
+        # with their inverses (klt_start).
         weigh = self.param("weigh", nn.initializers.ones, (self.latent,))
         u = (h_hat * weigh).astype(self.dtype)
         for i, (width, blocks) in reversed(
             list(enumerate(zip(self.width, self.blocks, strict=True)))
         ):
-            top = i == len(self.width) - 1
-            u = Mix(width)(u) if top else ops.shuffle(Mix(4 * width)(u), 2)
-            tune = self.param(f"quality{i}", zeros, (KNOTS, width))
-            u = u * jnp.exp(at_quality(tune, quality)).astype(u.dtype)
+            is_first = i == len(self.width) - 1
+            u = Mix(width)(u) if is_first else ops.shuffle(Mix(4 * width)(u), 2)
+            gain = self.param(f"quality{i}", zeros, (KNOTS, width))
+            u = u * jnp.exp(at_quality(gain, quality)).astype(u.dtype)
             for _ in range(blocks):
                 u = Block()(u)
-        net = Mix(64 * self.channels, scale=0.1)(u).astype(jnp.float32) * (1.0 / LAST_SCALE)
-        return ops.shuffle(linear, STRIDE) + ops.shuffle(net, 8) + 0.5
+        residual = Mix(64 * self.channels, scale=0.1)(u).astype(jnp.float32) * (1.0 / LAST_SCALE)
+        return ops.shuffle(linear, STRIDE) + ops.shuffle(residual, 8) + 0.5

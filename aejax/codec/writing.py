@@ -1,4 +1,4 @@
-"""Lossy files from planes, version 1 of the format; see docs/aej-format.md."""
+"""Encodes planes to lossy files, version 1 of docs/aej-format.md."""
 
 from collections.abc import Callable, Mapping
 
@@ -17,21 +17,22 @@ def lossy_file(
     effort: int = 0,
     progress: Callable[[float], None] | None = None,
 ) -> bytes:
-    """The bytes of a file.
+    """Encodes an image; returns the bytes of the file.
 
     Args:
-      quality: 0 to 255, as the header stores it.
+      quality: the quality byte, 0 to 255.
       metadata: "icc_profile", "exif", "xmp" -> bytes.
-      effort: 0 to 9; used for images of one tile.
-      progress: called with the share of the tiles that are done.
+      runtime: of the model.
+      effort: 0 to 9; no effect on images of more than one tile.
+      progress: called with the fraction of tiles that are done.
 
     Raises:
-      CodecError: metadata that a file cannot carry.
+      CodecError: metadata that a file cannot store.
     """
     height, width = planes.rgb.shape[:2]
     flags = planes.flags | (container.METADATA if metadata else 0)
     header = Header(runtime.frozen.id, quality, width, height, flags)
-    tiles: list[list[bytes]] = []  # the chunks of each
+    tiles: list[list[bytes]] = []  # the chunks of each tile
     for n, tile in enumerate(header.tiles):
         y = runtime.latents(planes.rgb, tile, header)
         if effort and len(header.tiles) == 1:
@@ -43,11 +44,11 @@ def lossy_file(
             release_memory()
         if progress:
             progress((n + 1) / len(header.tiles))
-    out = [header.pack()]
+    parts = [header.pack()]
     if metadata:
-        out.append(container.pack_metadata(metadata))
-    out += [chunks[scan] for scan in range(len(runtime.frozen.slices)) for chunks in tiles]
+        parts.append(container.pack_metadata(metadata))
+    parts += [chunks[scan] for scan in range(len(runtime.frozen.slices)) for chunks in tiles]
     if planes.alpha is not None:
         plane = container.pack_plane(planes.alpha)
-        out.append(container.pack_section(container.ALPHA_PLANE, plane))
-    return b"".join(out)
+        parts.append(container.pack_section(container.ALPHA_PLANE, plane))
+    return b"".join(parts)

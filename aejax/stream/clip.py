@@ -1,4 +1,4 @@
-"""A clip to try `aejax stream` on: a pan over a photograph, with white noise.
+"""Writes a test clip for `aejax stream`: a pan over a photograph with white Gaussian noise.
 
 python -m aejax.stream.clip noisy.y4m --size 640x480 --frames 100 --sigma 25
 """
@@ -13,11 +13,11 @@ import numpy as np
 from aejax.errors import UserError
 from aejax.stream.y4m import SITED, SUBSAMPLED, Video, framed
 
-ZOOM = 1.3  # of the photograph against the frame
+ZOOM = 1.3  # size of the photograph relative to the frame
 
 
 def photograph() -> np.ndarray:
-    """The cup of coffee of scikit-image, uint8 [400, 600, 3]."""
+    """scikit-image's "coffee", uint8 [400, 600, 3]."""
     from aejax.data.source import open_source
 
     source = open_source("bundled:photos", "test")
@@ -27,11 +27,14 @@ def photograph() -> np.ndarray:
 def pan(
     photo: np.ndarray, video: Video, count: int, sigma: float, seed: int = 0
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(clean, noisy) frames, float [h, w, 3] with black 0 and white 1: the window moves from corner
-    to corner and back, by whole pixels.
+    """Yields (clean, noisy) frames, float32 [h, w, 3] with black 0 and white 1. The window moves
+    from the top left corner to the opposite one and back, by whole pixels.
 
     Args:
-      sigma: of the white noise, 0 to 255; a new one for each frame.
+      photo: uint8 [h, w, 3]; enlarged to ZOOM times the frame.
+      video: size of the frames.
+      count: number of frames.
+      sigma: of the noise, on the 0..255 scale; drawn anew for each frame.
     """
     from PIL import Image
 
@@ -41,15 +44,15 @@ def pan(
     large = np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.LANCZOS), np.float32)
     rng = np.random.default_rng(seed)
     for i in range(count):
-        at = 1 - abs(1 - 2 * i / max(count - 1, 1))
-        top, left = round(at * (size[1] - h)), round(at * (size[0] - w))
+        place = 1 - abs(1 - 2 * i / max(count - 1, 1))  # 0 to 1 and back
+        top, left = round(place * (size[1] - h)), round(place * (size[0] - w))
         clean = large[top : top + h, left : left + w] / 255
         noise = rng.standard_normal(clean.shape, np.float32) * np.float32(sigma / 255)
         yield clean, clean + noise
 
 
 def write(path: str | pathlib.Path, video: Video, count: int, sigma: float, seed: int = 0) -> None:
-    """The noisy pan as a Y4M file."""
+    """Writes the noisy pan as a Y4M file; arguments as of `pan`."""
     import jax
 
     from aejax.stream.colour import from_picture
@@ -65,6 +68,7 @@ def write(path: str | pathlib.Path, video: Video, count: int, sigma: float, seed
 
 
 def main() -> None:
+    """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out")
     parser.add_argument("--size", default="640x480")

@@ -1,7 +1,8 @@
-"""The bytes of a frame <-> pictures [h, w, c], as JAX functions, to be compiled with the model.
+"""Bytes of a frame <-> pictures [h, w, c], as JAX functions that are compiled with the model.
 
-Y'CbCr is that of ITU-R BT.601, or BT.709 from 720 rows on. A sample of chroma is given to all
-pixels that share it, and their mean is written: what a model leaves as it is comes back to the bit.
+Y'CbCr is that of ITU-R BT.601, or of BT.709 for videos of 720 rows and more. Subsampled chroma is
+upsampled by repetition and downsampled by averaging, so that an unchanged picture gives the same
+bytes.
 """
 
 from collections.abc import Sequence
@@ -12,23 +13,23 @@ from jaxtyping import Array, Float, UInt8
 from aejax.errors import UserError
 from aejax.stream.y4m import CHANNELS, SUBSAMPLED, Video
 
-HD = 720  # rows from which the colours are those of BT.709
+HD = 720  # rows from which a video uses BT.709
 
 
 def _weights(video: Video) -> tuple[float, float, float]:
-    """Of red, green, blue in Y."""
+    """The weights of red, green and blue in Y."""
     red, blue = (0.2126, 0.0722) if video.height >= HD else (0.299, 0.114)
     return red, 1 - red - blue, blue
 
 
 def _range(video: Video) -> tuple[float, float, float]:
-    """Black, and the steps from black to white in Y and in chroma."""
+    """(black level of Y, range of Y, range of Cb and Cr) in 8-bit samples."""
     return (0.0, 255.0, 255.0) if video.full_range else (16.0, 219.0, 224.0)
 
 
 def to_planes(data: UInt8[Array, " n"], video: Video) -> list[Float[Array, "h w 1"]]:
-    """A frame's planes, each of its own size: Y with black 0 and white 1, Cb and Cr about 0.5; or
-    the channels of raw pixels."""
+    """The planes of a frame in their own resolutions: Y with black 0 and white 1, Cb and Cr centred
+    at 0.5; or the channels of raw pixels."""
     if video.is_raw:
         return jnp.split(to_picture(data, video), CHANNELS[video.layout], axis=-1)
     planes, start = [], 0
@@ -41,7 +42,7 @@ def to_planes(data: UInt8[Array, " n"], video: Video) -> list[Float[Array, "h w 
 
 
 def from_planes(planes: Sequence[Float[Array, "h w 1"]], video: Video) -> UInt8[Array, " n"]:
-    """The inverse, rounded and clipped."""
+    """The inverse of `to_planes`, rounded and clipped."""
     if video.is_raw:
         return from_picture(jnp.concatenate(planes, -1), video)
     black, luma, chroma = _range(video)
@@ -50,7 +51,7 @@ def from_planes(planes: Sequence[Float[Array, "h w 1"]], video: Video) -> UInt8[
 
 
 def to_picture(data: UInt8[Array, " n"], video: Video) -> Float[Array, "h w c"]:
-    """A frame's bytes as RGB or gray with black 0 and white 1; values beyond both are kept."""
+    """The frame as RGB or gray with black 0 and white 1; values outside [0, 1] are not clipped."""
     h, w = video.height, video.width
     if video.is_raw:
         return data.reshape(h, w, CHANNELS[video.layout]).astype(jnp.float32) / 255
@@ -67,14 +68,18 @@ def to_picture(data: UInt8[Array, " n"], video: Video) -> Float[Array, "h w c"]:
 
 
 def from_picture(x: Float[Array, "h w c"], video: Video) -> UInt8[Array, " n"]:
-    """The inverse: a picture as a frame's bytes, rounded and clipped."""
+    """The inverse of `to_picture`, rounded and clipped.
+
+    Raises:
+      UserError: an RGB picture for a gray video.
+    """
     if video.is_raw:
         return _bytes(x * 255)
     if x.shape[-1] == 1:
         return from_planes([x], video)
     shared = SUBSAMPLED[video.layout]
     if shared is None:
-        raise UserError("a picture in colour cannot be a frame of a gray video")
+        raise UserError("an RGB picture cannot be a frame of a gray video")
     across, down = shared
     kr, kg, kb = _weights(video)
     y = x @ jnp.array([kr, kg, kb], jnp.float32)
@@ -82,8 +87,8 @@ def from_picture(x: Float[Array, "h w c"], video: Video) -> UInt8[Array, " n"]:
     for channel, k in ((2, kb), (0, kr)):
         difference = (x[..., channel] - y) / (2 * (1 - k))
         h, w = difference.shape
-        even = jnp.pad(difference, ((0, -h % down), (0, -w % across)), mode="edge")
-        grouped = even.reshape(even.shape[0] // down, down, even.shape[1] // across, across)
+        padded = jnp.pad(difference, ((0, -h % down), (0, -w % across)), mode="edge")
+        grouped = padded.reshape(padded.shape[0] // down, down, padded.shape[1] // across, across)
         planes.append(grouped.mean((1, 3))[..., None] + 0.5)
     return from_planes(planes, video)
 

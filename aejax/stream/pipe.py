@@ -1,4 +1,4 @@
-"""Read, work, write: frames through a bounded queue, with measured rate and latency."""
+"""Reads, processes and writes frames through a bounded queue, and measures rate and latency."""
 
 import collections
 import dataclasses
@@ -9,16 +9,20 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-RECENT = 4096  # frames of which the latency is kept
+RECENT = 4096  # the percentiles are of the latencies of this many last frames
 
 
 @dataclasses.dataclass
 class Progress:
-    """What has passed so far, and a line about it on standard error once a second.
+    """Counts frames and prints a line on standard error: every second on a terminal, else every 10
+    s.
 
     Attributes:
-      done: frames written; dropped: of them repeated because the queue was full.
-      latencies: seconds from a frame's arrival to its last byte written, of the last frames.
+      quiet: print nothing.
+      done: frames written.
+      dropped: frames that were dropped, in whose place the previous result was written.
+      latencies: seconds from reading a frame to writing its result, of the last RECENT frames.
+      begin: start time.
     """
 
     quiet: bool = False
@@ -34,7 +38,7 @@ class Progress:
         self._is_terminal = sys.stderr.isatty()
 
     def count(self, latency: float, dropped: int = 0) -> None:
-        """A frame was written, after `dropped` that were not worked on."""
+        """Counts a frame that was written, and `dropped` ones before it."""
         self.done += 1 + dropped
         self.dropped += dropped
         self.latencies.append(latency)
@@ -45,28 +49,31 @@ class Progress:
             print(f"aejax stream: {self.text()}", end=end, file=sys.stderr, flush=True)
 
     def percentile(self, p: float) -> float:
-        """Of the latency, in milliseconds."""
+        """The p-th percentile of the latency in milliseconds."""
         return float(np.percentile(self.latencies, p)) * 1e3 if self.latencies else 0.0
 
     def text(self) -> str:
-        """Frames, rate and latency in a line."""
+        """One line with frames, rate and latency."""
         seconds = time.perf_counter() - self.begin
         rate = self.done / max(seconds, 1e-9)
-        late = f", latency p50 {self.percentile(50):.0f} ms p99 {self.percentile(99):.0f} ms"
+        latency = f", latency p50 {self.percentile(50):.0f} ms p99 {self.percentile(99):.0f} ms"
         dropped = f", {self.dropped} dropped" if self.dropped else ""
-        return f"{self.done} frames in {seconds:.1f} s, {rate:.1f} frames/s{late}{dropped}"
+        return f"{self.done} frames in {seconds:.1f} s, {rate:.1f} frames/s{latency}{dropped}"
 
     def finish(self) -> None:
-        """The last line."""
+        """Prints the last line."""
         if not self.quiet:
             start = "\r" if self._is_terminal else ""
             print(f"{start}aejax stream: {self.text()}", file=sys.stderr, flush=True)
 
 
 class FrameQueue:
-    """At most `size` frames between the thread that reads and the one that works.
+    """A bounded queue, filled with the frames of `source` by a thread of its own.
 
-    When it is full, the reader waits; or, if `drop`, the oldest frame makes room.
+    Args:
+      source: the frames.
+      size: frames in the queue, at most.
+      drop: when the queue is full, drop its oldest frame; otherwise the thread waits.
     """
 
     def __init__(self, source: Iterable[bytes], size: int, drop: bool):
@@ -90,7 +97,7 @@ class FrameQueue:
                         return
                     self._frames.append((number, time.perf_counter(), data))
                     self._changed.notify_all()
-        except Exception as e:  # is raised again where the frames are taken
+        except Exception as e:  # `get` raises it in the consumer's thread
             self._error = e
         finally:
             with self._changed:
@@ -101,7 +108,7 @@ class FrameQueue:
         """(number, time of arrival, bytes) of the next frame; None at the end.
 
         Raises:
-          what reading raised, after the frames before it were taken.
+          Exception: the error of `source`, after the frames before it.
         """
         with self._changed:
             while not self._frames and not self._ended:
@@ -115,7 +122,7 @@ class FrameQueue:
             return frame
 
     def close(self) -> None:
-        """Lets a reader that waits go home."""
+        """Ends the reading thread, even if it waits for room."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -130,21 +137,22 @@ def pump(
     size: int = 4,
     drop: bool = False,
 ) -> None:
-    """Every frame of `source` through `work` to `write`.
+    """Processes all frames of `source` by `work` and writes the results by `write`, in order.
 
     Args:
-      size: frames that wait at most.
-      drop: when they do, the oldest is not worked on, and the result before it is written in its
-        place, so that a picture stays in step with its sound; otherwise reading waits.
+      progress: counts the frames.
+      size: frames in the queue, at most.
+      drop: when the queue is full, drop its oldest frame and write the previous result in its
+        place, which keeps picture and sound synchronous; otherwise reading waits.
     """
     queue = FrameQueue(source, size, drop)
     expected, result = 0, b""
     try:
         while (frame := queue.get()) is not None:
             number, arrived, data = frame
-            before, result = result, work(data)
+            previous, result = result, work(data)
             for _ in range(number - expected):
-                write(before or result)
+                write(previous or result)
             write(result)
             progress.count(time.perf_counter() - arrived, number - expected)
             expected = number + 1

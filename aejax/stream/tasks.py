@@ -1,4 +1,4 @@
-"""denoise, compress, decompress: what is done to the bytes of a frame."""
+"""The tasks denoise, compress and decompress: functions from the bytes of a frame to bytes."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ from aejax.stream.colour import from_picture, from_planes, to_picture, to_planes
 from aejax.stream.y4m import Video
 
 REALTIME = "denoise_realtime"
-BOUNDS = (0.5, 1.5)  # of what is taken away, as a multiple of what the model would
+BOUNDS = (0.5, 1.5)  # the temporal average scales the removed noise by a factor in this range
 
 
 def default_denoiser() -> str:
@@ -23,15 +23,22 @@ def default_denoiser() -> str:
 
 
 def denoised_frame(network: Network, video: Video, strength: float, memory: float) -> Callable:
-    """(variables, bytes [n] as uint8, levels) -> (bytes, levels): a frame through a blind denoiser,
-    to be compiled. `levels` is the noise taken away, averaged over time (-1 at the start).
+    """A function, to be compiled, that applies a blind denoiser to a frame: (variables, uint8 [n],
+    levels) -> (uint8 [n], levels).
 
-    A network for gray takes the planes of a video in colour one by one: their noise is white where
-    the sensor's was, which that of the colours is not behind 4:2:0.
+    levels: for each picture that the network is applied to, the standard deviation of the removed
+    noise, averaged over time; -1 before the first frame.
+
+    A gray network is applied to each plane of a colour video separately. The noise of the planes is
+    white if that of the sensor was; the noise of RGB upsampled from 4:2:0 is not.
+
+    Args:
+      strength: factor of the removed noise.
+      memory: weight of the previous level in the average, 0 to 1.
     """
-    apart = network.channels == 1
+    by_plane = network.channels == 1
 
-    def part(variables, x, level):
+    def denoised(variables, x, level):
         y = applied(network.model, variables, x[None], None, train=False).y[0]
         removed = jnp.sqrt(jnp.mean(jnp.square(y - x)))
         level = jnp.where(level < 0, removed, memory * level + (1 - memory) * removed)
@@ -39,27 +46,26 @@ def denoised_frame(network: Network, video: Video, strength: float, memory: floa
         return x + amount * (y - x), level
 
     def run(variables, data, levels):
-        parts = to_planes(data, video) if apart else [to_picture(data, video)]
-        done = [part(variables, x, level) for x, level in zip(parts, levels, strict=True)]
-        pictures = [y for y, _ in done]
-        data = from_planes(pictures, video) if apart else from_picture(pictures[0], video)
-        return data, [level for _, level in done]
+        inputs = to_planes(data, video) if by_plane else [to_picture(data, video)]
+        results = [denoised(variables, x, level) for x, level in zip(inputs, levels, strict=True)]
+        outputs = [y for y, _ in results]
+        data = from_planes(outputs, video) if by_plane else from_picture(outputs[0], video)
+        return data, [level for _, level in results]
 
     return run
 
 
 class Denoise:
-    """Noise taken out of each frame, by a model that is compiled once, for the video's size.
+    """Denoises each frame. The model is compiled when the task is created, for the video's size.
 
     Args:
-      model: as `aejax.denoise` takes it; "" for `default_denoiser`.
-      strength: 1 takes away what the model finds, 0 nothing.
-      steady: frames over which the level of the noise that is taken away is averaged, so that it
-        does not change from frame to frame; 0 judges each frame by itself. What is taken away
-        stays within half and one and a half times what the model finds in the frame.
+      model: as for `aejax.denoise`; "" for `default_denoiser`.
+      strength: fraction of the estimated noise that is removed, 0 to 2.
+      steady: average the level of the removed noise over about this many frames, 0 to 10,000, to
+        avoid flicker. The average changes the removed noise of a frame by a factor of 0.5 to 1.5.
 
     Raises:
-      UserError: no such model; options out of range; a model that must be told the level.
+      UserError: no such model, an option out of range, or a model that needs a noise level.
     """
 
     reads_coded = writes_coded = False
@@ -72,27 +78,31 @@ class Denoise:
         network = network_for(video.channels, model or default_denoiser())
         if network.needs_sigma:
             raise UserError(
-                f'"{network.name}" must be told the level of the noise, which changes in a video; '
-                "take a blind model"
+                f'"{network.name}" needs the noise level, which is not known in a video; use a '
+                "blind model"
             )
         memory = steady / (steady + 1)
         self._run = jax.jit(denoised_frame(network, video, strength, memory))
         self._variables = jax.device_put(network.variables)
         start = [jnp.float32(-1)] * (video.channels if network.channels == 1 else 1)
         self._levels = start
-        self(bytes(video.frame_bytes))  # compiled before the first frame comes
+        self(bytes(video.frame_bytes))  # compiles before the first frame arrives
         self._levels = start
 
     def __call__(self, data: bytes) -> bytes:
+        """The denoised frame."""
         y, self._levels = self._run(self._variables, np.frombuffer(data, np.uint8), self._levels)
         return np.asarray(y).tobytes()
 
 
 class Compress:
-    """Each frame as an .aej file.
+    """Encodes each frame as an .aej file.
 
     Args:
       quality: 0 to 100.
+
+    Raises:
+      UserError: the quality is out of range.
     """
 
     reads_coded, writes_coded = False, True
@@ -108,12 +118,13 @@ class Compress:
         self(bytes(video.frame_bytes))
 
     def __call__(self, data: bytes) -> bytes:
+        """The frame as an .aej file."""
         picture = np.asarray(self._pixels(np.frombuffer(data, np.uint8)))
         return codec.encode(picture, quality=self._quality)
 
 
 class Decompress:
-    """The frames of `Compress`, as they were but for what the codec lost."""
+    """Decodes the frames of `Compress`."""
 
     reads_coded, writes_coded = True, False
 
@@ -121,9 +132,14 @@ class Decompress:
         self._shape = (video.height, video.width, video.channels)
         self._bytes = jax.jit(lambda x: from_picture(x.astype(jnp.float32) / 255, video))
         noise = np.random.default_rng(0).integers(0, 256, self._shape, np.uint8)
-        self(codec.encode(noise, quality=50.0))  # compiles the decoder before the first frame comes
+        self(codec.encode(noise, quality=50.0))  # compiles before the first frame arrives
 
     def __call__(self, data: bytes) -> bytes:
+        """The frame of an .aej file.
+
+        Raises:
+          UserError: the file is damaged, or its image does not have the format of the video.
+        """
         limit = 2 * self._shape[0] * max(self._shape[1], 512) + (1 << 16)
         picture = codec.decode(data, max_pixels=limit, strict=True)
         picture = picture[..., None] if picture.ndim == 2 else picture
@@ -136,7 +152,7 @@ class Decompress:
         return np.asarray(self._bytes(picture)).tobytes()
 
 
-# reads_coded and writes_coded say whether the frames that a task takes and gives are .aej files.
+# reads_coded, writes_coded: whether the input and output frames of a task are .aej files.
 TASKS: dict[str, type[Denoise | Compress | Decompress]] = {
     "denoise": Denoise,
     "compress": Compress,

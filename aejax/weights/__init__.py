@@ -1,8 +1,8 @@
-"""Trained weights: NAME.safetensors with the variables, NAME.json with where they came from.
+"""Trained weights: the variables in NAME.safetensors, their metadata in NAME.json.
 
-What stands in this folder is shipped with the package; any other path works too. Leaves are stored
-as they are given (float16 halves the size) and come back as float32; integers stay integers.
-`packed` makes them small enough to ship: large kernels in 8 bits or fewer, a scale per channel.
+The files in this folder are shipped with the package; weights at any other path work the same.
+Arrays are stored with the type they are given in. `load` returns floats as float32 and leaves
+integers unchanged. `packed` and `stored_as` reduce the size: fewer bits, with a scale per channel.
 """
 
 import dataclasses
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from jaxtyping import PyTree
 
 FOLDER = pathlib.Path(__file__).parent
-IN_FOLDER = "model.safetensors"  # of a model that is a folder, as hubs have them
-LARGE = 1 << 14  # kernels with more numbers than this are packed
-# Short names of what is shipped.
+IN_FOLDER = "model.safetensors"  # name of the file in a model folder, as on the Hugging Face hub
+LARGE = 1 << 14  # kernels with more elements than this are quantised by `packed`
+# Short names of shipped weights.
 ALIASES = {
     "gray": "denoise_gray",
     "colour": "denoise_colour",
@@ -38,24 +38,31 @@ ALIASES = {
 
 
 def names() -> list[str]:
-    """Of the weights in the package."""
+    """Names of the shipped weights."""
     return sorted(p.stem for p in FOLDER.glob("*.safetensors"))
 
 
 def _flat(tree: Mapping, prefix: str = "") -> dict[str, np.ndarray]:
-    out = {}
+    """Nested dicts -> {"a/b/c": array}."""
+    leaves = {}
     for name, value in tree.items():
         if hasattr(value, "items"):
-            out |= _flat(value, f"{prefix}{name}/")
+            leaves |= _flat(value, f"{prefix}{name}/")
         else:
-            out[prefix + name] = np.array(value, order="C")
-    return out
+            leaves[prefix + name] = np.array(value, order="C")
+    return leaves
 
 
 def packed(tree: "PyTree", bits: int = 8, larger_than: int = LARGE) -> "PyTree":
-    """Float32 variables -> float16, and {"q": int8, "scale": float16} for kernels of more than
-    `larger_than` numbers, which `load` multiplies out again. Fewer `bits` are as many bytes, but
-    smaller in an archive."""
+    """Variables in the form in which most shipped weights are stored; `load` returns float32.
+
+    Args:
+      tree: float variables, nested dicts of arrays.
+      bits: of large kernels, 2 to 8. Each weight takes a byte, but with fewer bits the file
+        compresses better.
+      larger_than: kernels with more elements become {"q": int8, "scale": float16 per output
+        channel}; everything else becomes float16.
+    """
     if hasattr(tree, "items"):
         return {name: packed(value, bits, larger_than) for name, value in tree.items()}
     w = np.asarray(tree, np.float32)
@@ -65,7 +72,8 @@ def packed(tree: "PyTree", bits: int = 8, larger_than: int = LARGE) -> "PyTree":
 
 
 def _rounded_by_channel(w: np.ndarray, top: int) -> dict[str, np.ndarray]:
-    """{"q": int8 from -top to top, "scale": float16 per channel of the last axis}."""
+    """w quantised with a scale per channel of the last axis: {"q": int8 from -top to top, "scale":
+    float16}."""
     scale = np.abs(w).max(tuple(range(w.ndim - 1))) / top
     scale = np.maximum(scale, 1e-7).astype(np.float16)
     q = np.clip(np.round(w / scale.astype(np.float32)), -top, top).astype(np.int8)
@@ -76,13 +84,17 @@ STORAGE = ("float32", "float16", "bfloat16", "int8", "int4")
 
 
 def stored_as(tree: "PyTree", kind: str, sparse: bool = False) -> "PyTree":
-    """Float variables as `save` writes them small; `load` gives float32 again.
+    """Variables in a smaller type, to be written by `save`; `load` returns float32.
 
     Args:
-      kind: float32 | float16 | bfloat16, for all; int8 | int4: kernels of two axes or more with a
-        float16 scale per output channel, the rest float16. int4 takes half a byte each.
-      sparse: of kernels with zeros a bit for each number, and those that are not zero (with int8
-        and int4 in 8 bits and one scale).
+      tree: nested dicts of arrays; integers are not changed.
+      kind: "float32", "float16" or "bfloat16" for all arrays; "int8" or "int4" for arrays of two
+        axes or more, with a float16 scale per output channel, and float16 for the others.
+      sparse: store arrays of two axes or more in which at least 10 % are zero as a bit mask and the
+        other values (for int8 and int4: in 8 bits with a single scale).
+
+    Raises:
+      UserError: an unknown kind.
     """
     if hasattr(tree, "items"):
         return {name: stored_as(value, kind, sparse) for name, value in tree.items()}
@@ -103,8 +115,9 @@ def stored_as(tree: "PyTree", kind: str, sparse: bool = False) -> "PyTree":
 
 
 def _without_zeros(w: np.ndarray, kind: str) -> dict[str, np.ndarray]:
+    """The sparse form: {"bits": mask, "values", "shape", and for int8 and int4 "scale"}."""
     values, parts = w[w != 0], {}
-    if kind in ("int8", "int4"):  # of the few that are left, one scale
+    if kind in ("int8", "int4"):
         scale = np.float16(max(np.abs(values).max() / 127 if values.size else 1.0, 1e-7))
         parts["scale"] = np.asarray(scale)
         values = np.clip(np.round(values / np.float32(scale)), -127, 127).astype(np.int8)
@@ -122,16 +135,17 @@ def _float_type(kind: str) -> np.dtype:
 
         return np.dtype(ml_dtypes.bfloat16)
     if kind != "float32":
-        raise UserError(f'weights are stored as {", ".join(STORAGE)}, not "{kind}"')
+        raise UserError(f'weights can be stored as {", ".join(STORAGE)}, not "{kind}"')
     return np.dtype(np.float32)
 
 
 def storage(bits: int = 8) -> str:
-    """What `packed` does, for the .json."""
+    """A description of what `packed` does, for Metadata.storage."""
     return f"{bits} bits with a float16 scale per output channel for large kernels, else float16"
 
 
 def _unpacked(tree: "PyTree") -> "PyTree":
+    """The inverse of `packed` and `stored_as`."""
     if not isinstance(tree, dict):
         return tree
     if set(tree) == {"q", "scale"}:
@@ -149,12 +163,17 @@ def _unpacked(tree: "PyTree") -> "PyTree":
 
 
 def save(path: str | os.PathLike, variables: Mapping, meta: Metadata) -> None:
-    """Writes PATH.safetensors and PATH.json; the hash of the first stands in the second.
+    """Writes PATH.safetensors, and PATH.json with the metadata and the hash of the first file.
 
     Args:
-      path: with or without the suffix; a bare name without it is put into this folder.
+      path: with or without the suffix; a bare name without a suffix is written to this folder.
       variables: Flax collections, nested dicts of arrays.
-      meta: what they are and where they came from.
+      meta: `sha256` is filled in.
+
+    >>> save("w.safetensors", {"params": {"bias": np.zeros(3)}}, Metadata(step=7))
+    >>> variables, meta = load("w.safetensors")
+    >>> variables["params"]["bias"].dtype.name, meta.step
+    ('float32', 7)
     """
     from safetensors.numpy import save_file
 
@@ -169,10 +188,10 @@ def save(path: str | os.PathLike, variables: Mapping, meta: Metadata) -> None:
 
 
 def metadata(name: str | os.PathLike) -> Metadata:
-    """What stands in the .json of shipped weights, or of those of a path.
+    """The metadata of weights, by the name of shipped ones or by path.
 
     Raises:
-      UserError: no such weights.
+      UserError: there are no such weights, or their .json cannot be read.
     """
     path = file_of(name)
     if not path.is_file():
@@ -181,46 +200,51 @@ def metadata(name: str | os.PathLike) -> Metadata:
         return Metadata.from_dict(json.loads(path.with_suffix(".json").read_text()))
     except (OSError, ValueError) as e:
         raise UserError(
-            f"{path.with_suffix('.json')}, which belongs to {path}, cannot be read "
-            f"({e}); copy both files"
+            f"{path.with_suffix('.json')}, the metadata of {path}, cannot be read ({e}); copy both "
+            "files"
         ) from e
 
 
 def load(name: str | os.PathLike, check: bool = True) -> tuple[dict, Metadata]:
-    """(variables, meta) of shipped weights by name, or of a path.
+    """(variables, metadata) of weights, by the name of shipped ones or by path.
+
+    Args:
+      check: verify the hash.
 
     Raises:
-      UserError: no such weights, or a file that is not the one its .json tells of.
+      UserError: there are no such weights, or the hash differs from that in the .json.
     """
     from safetensors.numpy import load_file
 
     path, meta = file_of(name), metadata(name)
     if check and hashlib.sha256(path.read_bytes()).hexdigest() != meta.sha256:
-        raise UserError(f"{path} is damaged or was replaced: its hash is not that of the .json")
+        raise UserError(
+            f"{path} is damaged or was replaced: its hash differs from that in its .json"
+        )
     variables: dict = {}
     for key, value in load_file(path).items():
         *parents, leaf = key.split("/")
         node = variables
         for parent in parents:
             node = node.setdefault(parent, {})
-        half = value.dtype.kind == "f" or value.dtype.name == "bfloat16"
-        node[leaf] = value.astype(np.float32) if half else value
+        is_float = value.dtype.kind == "f" or value.dtype.name == "bfloat16"
+        node[leaf] = value.astype(np.float32) if is_float else value
     return _unpacked(variables), meta
 
 
 def exists(name: str | os.PathLike) -> bool:
-    """Whether `load` would find weights of that name or path."""
+    """Whether there are weights of this name or path."""
     return file_of(name).is_file()
 
 
 def is_folder(path: str | os.PathLike) -> bool:
-    """Whether it is a folder that holds a model: what `aejax export MODEL --folder` writes."""
+    """Whether the path is a model folder, as `aejax export MODEL --folder` writes it."""
     return (pathlib.Path(path) / IN_FOLDER).is_file()
 
 
 def file_of(name: str | os.PathLike) -> pathlib.Path:
-    """A path or a name with the suffix is a file, a folder with a model holds one; other names are
-    in this folder."""
+    """The .safetensors file of weights: of a path (with or without the suffix), in a model folder,
+    or of a name in this folder."""
     text = os.fspath(name)
     if is_folder(text):
         return pathlib.Path(text) / IN_FOLDER

@@ -1,7 +1,7 @@
-"""Models of a hub: `aejax.load("hf://user/name")`, with the package huggingface-hub.
+"""Models on the Hugging Face hub: `aejax.load("hf://user/name")`, with the package huggingface-hub.
 
-A model there is a folder as `aejax export MODEL --folder DIR` writes it. Only its weights and JSON
-files are fetched, into huggingface-hub's own cache, and nothing in them is run.
+A model on the hub is a folder as `aejax export MODEL --folder DIR` writes it. Only its .safetensors
+and .json files are downloaded, to the cache of huggingface-hub; no code from it is run.
 """
 
 import os
@@ -14,24 +14,23 @@ PREFIX = "hf://"
 
 
 def is_address(source: str | os.PathLike) -> bool:
-    """Whether it is "hf://...", and no path."""
+    """Whether `source` is a hub address, "hf://...", and not a path."""
     return str(source).startswith(PREFIX)
 
 
 def download(address: str) -> pathlib.Path:
-    """The folder of "hf://user/name", or of "hf://user/name@revision", in the cache.
+    """Downloads "hf://user/name" or "hf://user/name@revision"; returns its folder in the cache.
 
-    HF_ENDPOINT is another hub's address. Without a network the copy in the cache is taken.
+    The environment variable HF_ENDPOINT selects another hub. Without a network connection, the copy
+    in the cache is used.
 
     Raises:
-      UserError: not of this form, huggingface-hub is not installed, there is no such model, or the
-        hub cannot be reached and the cache has no copy.
+      UserError: the address is malformed, huggingface-hub is not installed, there is no such model,
+        or the hub cannot be reached and there is no copy in the cache.
     """
     match = re.fullmatch(rf"{PREFIX}([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", address)
     if not match:
-        raise UserError(
-            f'"{address}": a model of a hub is hf://user/name or hf://user/name@revision'
-        )
+        raise UserError(f'"{address}": give hf://user/name or hf://user/name@revision')
     repository, revision = match.groups()
     try:
         from huggingface_hub import errors, snapshot_download
@@ -49,7 +48,7 @@ def download(address: str) -> pathlib.Path:
         raise UserError(f'{address}: {repository} has no revision "{revision}"') from e
     except errors.RepositoryNotFoundError as e:
         raise UserError(
-            f"{address}: {endpoint} has no model {repository}, or only for who is logged in "
+            f"{address}: {endpoint} has no model {repository}; if it is private, log in first "
             "(hf auth login)"
         ) from e
     except (errors.HfHubHTTPError, OSError, ValueError) as e:

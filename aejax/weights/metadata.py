@@ -1,4 +1,4 @@
-"""What NAME.json says of NAME.safetensors."""
+"""The metadata of weights, NAME.json beside NAME.safetensors."""
 
 import dataclasses
 
@@ -7,22 +7,24 @@ from aejax.files import JsonObject
 
 @dataclasses.dataclass(frozen=True)
 class Metadata:
-    """What weights are, and where they came from. What is not known is None, "" or {}, and is not
-    in the file.
+    """Description and provenance of weights. Unknown values are None, "" or {}, and are not
+    written.
 
     Attributes:
-      config: of the run, as JSON.
-      shape: (h, w, c) of the images; class_names: of the labels.
+      config: of the training run, as JSON.
+      shape: (h, w, c) of the images.
+      class_names: of the labels.
       step: of the checkpoint.
-      parameters: how many numbers are trained; storage: how they are stored, in words.
-      sha256: of the .safetensors.
-      fields, id, base: of a codec: its attributes, what its streams carry, and {"weights", "id"} of
-        the codec to which it is stored as a difference.
-      model, feature_scale: of a classifier: the arguments of its class, and the number that its
-        features are divided by.
+      parameters: number of trained parameters.
+      storage: description of how they are stored.
+      sha256: of the .safetensors file.
+      fields: of a codec: attributes of its model.
+      id: of a codec: the model id in the header of its files, in hexadecimal.
+      base: of a codec stored as a difference: {"weights", "id"} of the other codec.
+      model: of a classifier: the arguments of its class.
+      feature_scale: of a classifier: its features are divided by this.
       score: of a generator: its metrics, see `aejax.generation.score`.
-      extra: all other keys of the file: command, versions, machine, date, seconds, data, and what
-        else describes the training.
+      extra: all other keys of the file: command, versions, machine, date, seconds, data, ...
 
     >>> Metadata.from_dict({"step": 3, "git": "a1b2c3"})  # doctest: +ELLIPSIS
     Metadata(config={}, ..., step=3, ..., extra={'git': 'a1b2c3'})
@@ -45,11 +47,11 @@ class Metadata:
 
     @property
     def steps(self) -> int:
-        """How long they were trained; 0 if nobody wrote it down. A record of a run has "steps"."""
+        """Number of training steps: `step`, else "steps" of `extra`, else 0."""
         return self.step or int(self.extra.get("steps") or 0)
 
     def to_dict(self) -> JsonObject:
-        """The content of the .json."""
+        """The content of the .json file."""
         values = dataclasses.asdict(self)
         extra = values.pop("extra")
         known = {k: v for k, v in values.items() if v is not None and v not in ("", {})}
@@ -57,7 +59,7 @@ class Metadata:
 
     @classmethod
     def from_dict(cls, values: JsonObject) -> "Metadata":
-        """The inverse of `to_dict`; names that are no field, and null, go to `extra`."""
+        """The inverse of `to_dict`; keys that are no attribute, and null values, go to `extra`."""
         names = {f.name for f in dataclasses.fields(cls)} - {"extra"}
         known = {k: v for k, v in values.items() if k in names and v is not None}
         for name in {"shape", "class_names"} & set(known):

@@ -123,7 +123,7 @@ def per_image(images, rounds: int) -> list[list]:
                 c, h, w, d.quality
             ),
             "  latents to pixels": lambda y=y_hat, q=q: jax.block_until_ready(
-                runtime.paint(runtime.variables, y[None], q, 0)
+                runtime.to_samples(runtime.variables, y[None], q, 0)
             ),
         }
         for name, t in common.in_turn(cases, rounds, warm=2).items():

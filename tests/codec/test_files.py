@@ -326,7 +326,7 @@ def test_save_takes_what_other_formats_take(plugin, tmp_path):
         ({"quality": "web_high"}, "Invalid quality"),
         ({"quality": 101}, "0 to 100"),
         ({"quality": 50, "psnr": 30}, "give one of"),
-        ({"save_all": True, "append_images": [image]}, "one picture, not 2"),
+        ({"save_all": True, "append_images": [image]}, "one image, not 2"),
     ):
         with pytest.raises(ValueError, match=message):
             image.save(tmp_path / "no.aej", **options)

@@ -82,7 +82,7 @@ def test_hyper_latents_are_alive_at_the_start(started):
 
     def z(m, x):
         cond = {"quality": jnp.full(len(x), 50.0)}
-        return m.bottleneck.hyper_analysis(m.bottleneck.gained(m.f_E(x, cond), cond), cond)
+        return m.bottleneck.hyper_analysis(m.bottleneck.scaled(m.f_E(x, cond), cond), cond)
 
     run = jax.jit(lambda v, x: model.apply(v, x, method=z))
     found = np.asarray(run(variables, jnp.asarray(pictures(8))))
@@ -148,8 +148,8 @@ def test_kernels_are_bytes_and_stay_what_they_are(tmp_path):
     for path in a:
         np.testing.assert_array_equal(a[path], b[path])
     for path, value in a.items():
-        if not freeze.is_exact(path) and freeze.kept_as(path, value) == "int8":
-            assert np.abs(value / freeze.byte_scale(value)).max() == 127
+        if not freeze.is_exact(path) and freeze.storage_type(path, value) == "int8":
+            assert np.abs(value / freeze.int8_scale(value)).max() == 127
             assert np.allclose(value, flat(tiny.params())[path], atol=value.max() / 120)
 
 

@@ -11,7 +11,7 @@ from aejax.codec import api as codec
 from aejax.codec import installed
 from aejax.codec.freeze import load
 from aejax.codec.layout import parse
-from aejax.codec.passes import chequer
+from aejax.codec.passes import checkerboard
 from aejax.codec.runtime import Runtime
 from aejax.nets import ops
 from tests.codec import tiny
@@ -69,13 +69,13 @@ def test_in_a_batch_and_on_four_devices(written):
             cond = {"quality": q * np.ones(len(y), np.float32)}
             features = b.hyper_synthesis(z, (4, 8), cond)
             base, out = b.base_levels(cond), []
-            first = chequer(4, 8)
+            first = checkerboard(4, 8)
             start, done = 0, []
             for i, size in enumerate(m.slices):
                 own = y[..., start : start + size]
-                known = b.known(i, features, done)
+                shared = b.shared(i, features, done)
                 part = base[..., start : start + size]
-                out += [*b.parameters(i, known, part), *b.parameters(i, known, part, own * first)]
+                out += [*b.parameters(i, shared, part), *b.parameters(i, shared, part, own * first)]
                 done.append(own)
                 start += size
             return out
@@ -101,8 +101,8 @@ def test_frozen_forward_is_the_training_forward():
 
     def run(m):
         b = m.bottleneck
-        known = b.known(0, b.hyper_synthesis(z, (4, 8), q), ())
-        return b.parameters(0, known, b.base_levels(q)[..., :8])
+        shared = b.shared(0, b.hyper_synthesis(z, (4, 8), q), ())
+        return b.parameters(0, shared, b.base_levels(q)[..., :8])
 
     trained = tiny.model().apply({"params": params}, method=run)
     frozen = tiny.frozen().model.apply({"params": tiny.frozen().params}, method=run)

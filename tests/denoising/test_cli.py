@@ -94,7 +94,7 @@ def test_a_folder_with_a_bad_file_finishes_the_others(run, tiny, tmp_path):
         (["a.png", "b.png", "-o", "sub"], "sub/a.png exists already"),
         (["sub", "-o", "sub"], "is an input"),
         (["a.png", "-o", "out.png", "--compare"], "out.compare.png exists"),
-        (["a.png", "b.png", "-o", "c.png"], "name a folder"),
+        (["a.png", "b.png", "-o", "c.png"], "give a folder"),
         (["a.png", "sub/a.png", "-o", "out"], "both be written"),
         (["none"], "no images"),
         (["broken.png"], "broken.png"),
@@ -256,7 +256,7 @@ def test_eval_mistakes(run, tiny, tmp_path):
         ([folder, "--methods", "gausian"], 'did you mean "gaussian"'),
         ([colour, "--model", tiny[1]], "for 1 channels"),
         ([folder, "--out", tmp_path / "no" / "r.json"], "no folder"),
-        ([folder, "--out", folder / "a.png"], "name a .json file"),
+        ([folder, "--out", folder / "a.png"], "give a name that ends in .json"),
         ([folder, "--out", tmp_path / "old.json"], "exists already; --force"),
     ):
         status, _, err = run(

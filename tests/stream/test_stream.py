@@ -60,17 +60,18 @@ def test_a_clip_that_is_cut_gives_what_is_whole(tiny, noisy):
     assert done.stdout == noisy[: -VIDEO.frame_bytes - 6]
     size = VIDEO.frame_bytes
     assert done.stderr.decode().splitlines() == [
-        f"aejax: frame 12 is cut: {size - 100} of {size} bytes; the frames before it are written"
+        f"aejax: frame 12 is truncated: {size - 100} of {size} bytes; the frames before it are "
+        "written"
     ]
 
 
 @pytest.mark.parametrize(
     "arguments, given, reason",
     [
-        ((), b"", "nothing came on standard input"),
+        ((), b"", "standard input is empty"),
         ((), b"not a video\n", "does not begin as a video"),
         (("--task", "decompress"), b"YUV4MPEG2 W64 H48\n", "--task compress` writes"),
-        (("--quality", "3"), b"", "--quality has no meaning for --task denoise"),
+        (("--quality", "3"), b"", "--quality is not an option of --task denoise"),
         (("--queue", "0"), b"", "--queue 0"),
         (("--size", "64"), b"", "WIDTHxHEIGHT"),
         (("--model", "nonsense"), b"YUV4MPEG2 W64 H48\n", "no run and no weights"),

@@ -90,7 +90,7 @@ def test_a_model_that_must_be_told_is_refused(network):
     model = Toward()
     model.told = "always"
     network(3, model=model)
-    with pytest.raises(UserError, match="take a blind model"):
+    with pytest.raises(UserError, match="use a blind model"):
         tasks.Denoise(Video(16, 8, "444"))
 
 

@@ -1,4 +1,5 @@
-"""`aejax eval-codec`: every codec at hand on the same images, whole files counted.
+"""`aejax eval-codec`: rate and distortion of all installed codecs on the same images. Rates are
+those of whole files.
 
 contenders (encode, decode) -> measure (a row per image and setting) -> curves, BD-rate -> files
 """

@@ -1,4 +1,4 @@
-"""The verb: what is measured, printed and written."""
+"""`aejax eval-codec`: measures, prints a table, writes results."""
 
 import argparse
 import csv
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     codecs = contenders(use(args.weights) if args.weights else None, args.effort)
     if args.codecs:
         codecs = _chosen(codecs, args.codecs.split(","))
-    began = time.perf_counter()
+    start = time.perf_counter()
     rows = measure(images, codecs, lambda text: print(f"  {text}", flush=True))
     points = curves(rows)
     results = table(points)
@@ -53,19 +53,20 @@ def run(args: argparse.Namespace) -> int:
             print(f"  {name} against aejax: {_percent(gain)}")
             results[name] = dataclasses.replace(results[name], bd_psnr_against_aejax=gain)
     if args.out:
-        write(args, rows, points, results, images, codecs, time.perf_counter() - began)
+        write(args, rows, points, results, images, codecs, time.perf_counter() - start)
     return 0
 
 
 def _chosen(codecs: dict[str, Contender], names: list[str]) -> dict[str, Contender]:
-    """The codecs of these names, and those that they are compared with.
+    """The codecs of these names and those that they are compared with: jpeg, and aejax for an
+    effort.
 
     Raises:
-      UserError: no such codec.
+      UserError: an unknown codec.
     """
     for name in names:
         if name not in codecs:
-            raise UserError(f'no codec "{name}" here; known: {", ".join(codecs)}')
+            raise UserError(f'unknown codec "{name}"; known: {", ".join(codecs)}')
     ours = ["aejax"] if any(" effort " in name for name in names) else []
     return {name: codecs[name] for name in dict.fromkeys([*ours, *names, "jpeg"])}
 
@@ -75,7 +76,7 @@ def _percent(v: float) -> str:
 
 
 def outputs(out: str | pathlib.Path) -> list[pathlib.Path]:
-    """The files that `write` makes: results, rows, the curves, crops.
+    """The files that `write` writes: results, rows, figures of curves and of crops.
 
     Raises:
       UserError: the name does not end in .json.
@@ -92,7 +93,12 @@ def write(
     codecs: dict[str, Contender],
     seconds: float,
 ) -> None:
-    """results.json, and beside it every image at every setting as CSV, and the figures."""
+    """Writes the results to args.out, and beside it all rows as CSV and the figures.
+
+    Args:
+      rows, points, results: of `measure`, `curves`, `table`.
+      seconds: the measurement took.
+    """
     from aejax.machine.provenance import provenance
 
     out = pathlib.Path(args.out)

@@ -1,4 +1,4 @@
-"""One picture at one size by every codec, side by side."""
+"""`aejax codec compare`: one picture in every codec at equal file size, side by side."""
 
 import dataclasses
 import pathlib
@@ -14,18 +14,20 @@ from aejax.codec.evaluation.measure import quality_of
 from aejax.codec.target import TargetMissed
 from aejax.errors import UserError
 
-SHOWN = ("jpeg", "webp", "avif", "jpeg 2000", "jpeg xl")  # besides ours, as far as they are there
-SIDE = 320  # pixels of the crops
-SMALLEST = 176  # pixels a side, which MS-SSIM needs
+SHOWN = ("jpeg", "webp", "avif", "jpeg 2000", "jpeg xl")  # besides aejax, if installed
+SIDE = 320  # side of the crops in pixels
+SMALLEST = 176  # smallest side in pixels: MS-SSIM needs it
 
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-    """What one codec made of the picture.
+    """The picture in one codec.
 
     Attributes:
+      name: of the codec.
       image: decoded, uint8 [h, w, 3].
-      bytes: of the whole file; psnr in dB; ms_ssim.
+      bytes: of the whole file.
+      psnr: in dB; ms_ssim: 0 to 1.
     """
 
     name: str
@@ -36,18 +38,21 @@ class Panel:
 
     @property
     def text(self) -> str:
-        """Name and numbers in a line."""
+        """One line for the terminal."""
         return f"{self.name}: {self.bytes:,} bytes, {self.psnr:.2f} dB, MS-SSIM {self.ms_ssim:.4f}"
 
 
 def largest_within(
     encode: Callable[[Any], bytes], settings: Sequence[Any], size: int
 ) -> tuple[Any, bytes] | None:
-    """(setting, file) of the largest file of at most `size` bytes, or None if none is that small.
+    """(setting, file) of the largest file of at most `size` bytes, or None if all are larger.
 
     Args:
       encode: setting -> file.
-      settings: from small files to large ones; bisected.
+      settings: in order of increasing file size; searched by bisection.
+
+    >>> largest_within(lambda quality: bytes(quality), range(1, 101), 30)[0]
+    30
     """
     low, high, best = 0, len(settings) - 1, None
     while low <= high:
@@ -61,22 +66,27 @@ def largest_within(
 
 
 def _settings(codec: Contender) -> Sequence[Any]:
-    """A codec's settings; of whole numbers (Pillow's qualities) all between the ends."""
+    """A codec's settings; if they are integers (qualities), all from the first to the last."""
     first, last = codec.settings[0], codec.settings[-1]
-    whole = all(isinstance(s, int) for s in codec.settings) and first < last
-    return range(first, last + 1) if whole else codec.settings
+    are_qualities = all(isinstance(s, int) for s in codec.settings) and first < last
+    return range(first, last + 1) if are_qualities else codec.settings
 
 
 def panels(x: np.ndarray, size: int, codecs: Mapping[str, Contender]) -> list[Panel]:
-    """The picture that each of `codecs` makes of x, uint8 [h, w, 3], in at most `size` bytes, ours
-    last.
+    """A picture in each of `codecs` that is in SHOWN, and last in aejax.
+
+    Args:
+      x: uint8 [h, w, 3].
+      size: bytes of each file, at most (aejax: nearest). Codecs whose files are all larger are left
+        out.
 
     Raises:
-      UserError: x is too small to be measured.
+      UserError: x is smaller than SMALLEST.
     """
     if min(x.shape[:2]) < SMALLEST:
         raise UserError(
-            f"a picture of {x.shape[1]} x {x.shape[0]} pixels: {SMALLEST} a side at least"
+            f"the picture has {x.shape[1]} x {x.shape[0]} pixels; at least {SMALLEST} x {SMALLEST} "
+            "are needed to measure MS-SSIM"
         )
     files: dict[str, bytes] = {}
     for name in filter(SHOWN.__contains__, codecs):
@@ -84,40 +94,41 @@ def panels(x: np.ndarray, size: int, codecs: Mapping[str, Contender]) -> list[Pa
         if best := largest_within(partial(codec.encode, x), _settings(codec), size):
             files[name] = best[1]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", TargetMissed)  # the panel says the size
+        warnings.simplefilter("ignore", TargetMissed)  # the panel shows the size
         sized = codecs["aejax"].sized
         assert sized is not None
         files["aejax"] = sized(x, size)
-    made = []
+    result = []
     for name, data in files.items():
         y = codecs[name].decode(data)
-        made.append(Panel(name, y, len(data), *quality_of(x, y)))
-    return made
+        result.append(Panel(name, y, len(data), *quality_of(x, y)))
+    return result
 
 
-def sheet(x: np.ndarray, made: Sequence[Panel]) -> np.ndarray:
-    """The middles of the original and of every panel, with their numbers under them."""
+def sheet(x: np.ndarray, panels: Sequence[Panel]) -> np.ndarray:
+    """Centre crops of the original and of every panel with captions, uint8 [h, w, 3]."""
     from aejax.pictures import common_crop, grid
 
-    captions = ["original", *(f"{p.name}, {p.bytes:,} B, {p.psnr:.2f} dB" for p in made)]
-    crops = list(common_crop([x, *(p.image for p in made)], SIDE))
+    captions = ["original", *(f"{p.name}, {p.bytes:,} B, {p.psnr:.2f} dB" for p in panels)]
+    crops = list(common_crop([x, *(p.image for p in panels)], SIDE))
     return grid(crops, columns=3, captions=captions, scale=1)
 
 
 def compare(source: pathlib.Path, target: pathlib.Path, size: int | None, jpeg: int) -> list[Panel]:
-    """Writes the sheet of a picture file.
+    """Compares the codecs on a picture file and writes the sheet of crops.
 
     Args:
-      size: bytes; None = those of a JPEG of quality `jpeg`.
+      source, target: picture file, and the file to write.
+      size: bytes of each file; None = those of a JPEG of quality `jpeg`.
 
     Raises:
-      UserError: not a picture, or too small.
+      UserError: the source is no picture, or too small.
     """
     from aejax.data.decode import flatten
     from aejax.data.images import read_image, write_image
 
     x = flatten(read_image(source)[0], 3)
     codecs = contenders()
-    made = panels(x, size or len(codecs["jpeg"].encode(x, jpeg)), codecs)
-    write_image(target, sheet(x, made))
-    return made
+    compared = panels(x, size or len(codecs["jpeg"].encode(x, jpeg)), codecs)
+    write_image(target, sheet(x, compared))
+    return compared

@@ -1,4 +1,5 @@
-"""The codecs that are compared. "JPEG" is Pillow's at its defaults (4:2:0), with file headers."""
+"""The codecs that are compared, through Pillow and imagecodecs. "jpeg" is Pillow's with its
+defaults (4:2:0)."""
 
 import dataclasses
 import io
@@ -14,8 +15,15 @@ from aejax.weights import FOLDER
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
-    """A codec: its settings from low to high quality, its two directions, and, if it can, a file
-    of a given number of bytes."""
+    """A codec.
+
+    Attributes:
+      settings: from low to high quality.
+      encode: (uint8 [h, w, 3], setting) -> file.
+      decode: file -> uint8 [h, w, 3].
+      sized: (uint8 [h, w, 3], bytes) -> file of about that size; None if the codec has no rate
+        control.
+    """
 
     settings: Sequence[Any]
     encode: Callable[[np.ndarray, Any], bytes]
@@ -38,21 +46,21 @@ def _pillow(kind: str, settings, options: Callable[[Any], dict]) -> Contender:
 
 
 def contenders(runtime: Runtime | None = None, effort: int = 0) -> dict[str, Contender]:
-    """Every codec this installation has, ours first.
+    """name -> codec, of all that are installed; aejax first.
 
     Args:
-      runtime: of weights of one's own, in place of those that ship.
-      effort: if not 0, ours with this effort too.
+      runtime: of other weights for aejax, from `installed.use`.
+      effort: if not 0, also aejax with this effort.
     """
     return (
-        _ours(runtime, effort)
+        _aejax(runtime, effort)
         | _of_pillow()
         | _of_imagecodecs()
         | {"png": _pillow("PNG", (0,), lambda _: {"optimize": True})}
     )
 
 
-def _ours(runtime: Runtime | None, effort: int) -> dict[str, Contender]:
+def _aejax(runtime: Runtime | None, effort: int) -> dict[str, Contender]:
     from aejax.codec import api as codec
 
     qualities = tuple(range(0, 101, 10))
@@ -64,7 +72,7 @@ def _ours(runtime: Runtime | None, effort: int) -> dict[str, Contender]:
         def sized(x, size):
             return codec.encode(x, size=size, runtime=chosen)
 
-        # An effort takes a minute for an image: every other point of the curve is enough.
+        # Effort 9 takes a minute per image: only every other point of the curve is measured.
         return Contender(qualities[1::2] if effort else qualities, encode, codec.decode, sized)
 
     out: dict[str, Contender] = {}
@@ -98,7 +106,7 @@ def _of_pillow() -> dict[str, Contender]:
                 "quality_mode": "rates",
                 "quality_layers": [r],
                 "irreversible": True,
-                "mct": 1,  # colours decorrelated: off by default
+                "mct": 1,  # colour transform, off by default
             },
         )
     if features.check("webp"):

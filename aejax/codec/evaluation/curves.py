@@ -11,13 +11,18 @@ import numpy as np
 from aejax.codec.evaluation.measure import Measured
 
 Points = Sequence[tuple[float, float]]  # (bpp, dB)
-RANGE = (0.15, 1.5)  # bpp: where the main figures are taken
+RANGE = (0.15, 1.5)  # bpp, of the BD-rates in the table
 
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """A codec at one setting, the mean over the images: bits per pixel, PSNR in dB, MS-SSIM, and
-    seconds. What a published curve does not have is nan."""
+    """A codec at one setting, means over the images; nan where a published curve has no value.
+
+    Attributes:
+      bpp: bits per pixel.
+      psnr: in dB; ms_ssim: 0 to 1.
+      encode_s, decode_s: seconds per image.
+    """
 
     bpp: float
     psnr: float
@@ -34,10 +39,11 @@ class Summary:
     """A codec over its settings.
 
     Attributes:
-      bd_psnr, bd_ms_ssim: BD-rate against the anchor in per cent, within RANGE; bd_psnr_full: of
-        the whole range that both have; nan if it is below 0.5 dB.
-      encode_s, decode_s: mean seconds for an image.
-      bd_psnr_against_aejax: of an effort, against none.
+      bd_psnr, bd_ms_ssim: BD-rate against the anchor in per cent, within RANGE; nan if the curves
+        overlap by less than 0.5 dB.
+      bd_psnr_full: BD-rate over the whole overlap of the curves.
+      encode_s, decode_s: mean seconds per image.
+      bd_psnr_against_aejax: BD-rate of an effort against effort 0.
     """
 
     bd_psnr: float
@@ -48,7 +54,7 @@ class Summary:
     bd_psnr_against_aejax: float | None = None
 
     def to_dict(self) -> dict[str, float | None]:
-        """As a result file has it: null for nan."""
+        """The entry of a result file; None for nan."""
         values = dataclasses.asdict(self)
         if self.bd_psnr_against_aejax is None:
             del values["bd_psnr_against_aejax"]
@@ -56,7 +62,7 @@ class Summary:
 
 
 def monotone(points: Points) -> list[tuple[float, float]]:
-    """The points in order of bpp, without those that do not rise in both.
+    """The points in order of bpp, without those whose quality does not exceed the one before.
 
     >>> monotone([(0.3, 30.0), (0.1, 25.0), (0.2, 24.0)])
     [(0.1, 25.0), (0.3, 30.0)]
@@ -69,19 +75,23 @@ def monotone(points: Points) -> list[tuple[float, float]]:
 
 
 def bd_rate(anchor: Points, points: Points, bpp: tuple[float, float] | None = None) -> float:
-    """Per cent of bits more (+) or fewer (-) than the anchor at equal quality (Bjontegaard).
+    """BD-rate: bits in per cent more (+) or fewer (-) than the anchor at equal quality
+    (Bjontegaard, VCEG-M33, 2001).
 
-    As the field's reference tables have it: the natural log of bpp as a function of PSNR, or of
-    -10 log10(1 - MS-SSIM), monotone cubic (PCHIP) through the points of each codec (those that do
-    not increase in both dropped), its difference integrated over the range that both curves cover,
-    minus one.
+    log bpp is interpolated over PSNR, or over -10 log10(1 - MS-SSIM), by a monotone cubic (PCHIP)
+    through the points of each codec, see `monotone`; the mean difference over the common range of
+    quality gives the ratio of the rates.
 
     Args:
       anchor, points: (bpp, dB) of each setting.
-      bpp: only qualities that both codecs reach at rates in this range.
+      bpp: use only qualities that both codecs reach at rates in this range.
 
     Returns:
       nan if the common range is below 0.5 dB.
+
+    >>> curve = [(0.25, 28.0), (0.5, 32.0), (1.0, 36.0)]
+    >>> round(bd_rate(curve, [(0.9 * bpp, db) for bpp, db in curve]), 3)
+    -10.0
     """
     from scipy.interpolate import PchipInterpolator
 
@@ -106,12 +116,12 @@ def bd_rate(anchor: Points, points: Points, bpp: tuple[float, float] | None = No
 
 
 def decibels(ms_ssim: float) -> float:
-    """MS-SSIM on the scale its curves are drawn in."""
+    """MS-SSIM in dB, -10 log10(1 - MS-SSIM), as its curves are usually drawn."""
     return -10.0 * math.log10(max(1.0 - ms_ssim, 1e-6))
 
 
 def curves(rows: Iterable[Measured]) -> Curves:
-    """codec -> points, each the mean over the images at one setting."""
+    """codec -> points in order of bpp, each the mean over the images at one setting."""
     groups: dict[str, dict[str, list[Measured]]] = {}
     for row in rows:
         groups.setdefault(row.codec, {}).setdefault(str(row.setting), []).append(row)
@@ -127,13 +137,13 @@ def curves(rows: Iterable[Measured]) -> Curves:
 
 
 def line(points: Sequence[Point], key: str) -> list[tuple[float, float]]:
-    """(bpp, dB) of each point, by "psnr" or "ms_ssim"."""
+    """(bpp, dB) of each point; key: "psnr" or "ms_ssim"."""
     scale = decibels if key == "ms_ssim" else float
     return [(point.bpp, scale(getattr(point, key))) for point in points]
 
 
 def table(measured: Curves, anchor: str = "jpeg") -> dict[str, Summary]:
-    """codec -> its BD-rates against the anchor and its mean seconds."""
+    """codec -> Summary, with BD-rates against the codec named `anchor`."""
     base = {key: line(measured.get(anchor, []), key) for key in ("psnr", "ms_ssim")}
     out = {}
     for name, points in measured.items():
@@ -148,7 +158,7 @@ def table(measured: Curves, anchor: str = "jpeg") -> dict[str, Summary]:
 
 
 def reference(name: str = "kodak") -> Curves:
-    """Published curves, codec -> points with bpp, psnr and, where known, ms_ssim."""
+    """Published curves on a data set: codec -> points with bpp, psnr and, where known, ms_ssim."""
     path = pathlib.Path(__file__).parents[1] / "reference" / f"{name}.csv"
     out: Curves = {}
     with open(path, newline="") as file:

@@ -1,4 +1,4 @@
-"""What an evaluation shows: curves, and crops of pictures at equal size."""
+"""The figures of an evaluation: rate-distortion curves, and crops at equal file size."""
 
 import math
 import pathlib
@@ -11,7 +11,7 @@ from aejax.codec.evaluation.measure import psnr_of
 
 
 def rd_figure(measured: Curves, path: pathlib.Path, published: Curves) -> None:
-    """Rate-distortion curves, the published ones dashed."""
+    """Writes rate-distortion curves to `path`, the published ones dashed."""
     from aejax.report.figures import Line, Panel
     from aejax.report.figures import curves as draw
 
@@ -42,19 +42,21 @@ def crops(
     path: pathlib.Path,
     count: int = 3,
 ) -> None:
-    """Original, JPEG at a low quality, and ours at that file's size: 256 pixels of the middle."""
+    """Writes centre crops of 256x256 pixels of `count` images to `path`: original, JPEG of quality
+    20, and aejax at the same file size."""
     from PIL import Image, ImageDraw
 
     sheet = []
     for name in list(images)[:: max(1, len(images) // count)][:count]:
         x = images[name]
-        small = jpeg.encode(x, 20)
-        best = ours.sized(x, len(small)) if ours.sized else ours.encode(x, ours.settings[0])
+        jpeg_file = jpeg.encode(x, 20)
+        size = len(jpeg_file)
+        our_file = ours.sized(x, size) if ours.sized else ours.encode(x, ours.settings[0])
         row = []
         for title, data, y in (
             (name, None, x),
-            ("JPEG", small, jpeg.decode(small)),
-            ("aejax", best, ours.decode(best)),
+            ("JPEG", jpeg_file, jpeg.decode(jpeg_file)),
+            ("aejax", our_file, ours.decode(our_file)),
         ):
             top, left = max(0, (x.shape[0] - 256) // 2), max(0, (x.shape[1] - 256) // 2)
             tile = Image.fromarray(np.ascontiguousarray(y[top : top + 256, left : left + 256]))

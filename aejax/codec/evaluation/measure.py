@@ -1,4 +1,4 @@
-"""Files, quality and seconds of codecs on images."""
+"""Measures file size, PSNR, MS-SSIM and time of codecs on images."""
 
 import dataclasses
 import functools
@@ -14,13 +14,13 @@ from aejax.metrics.host import psnr
 
 
 def read_images(folder: str, limit: int = 0) -> dict[str, np.ndarray]:
-    """name -> uint8 RGB [h, w, 3].
+    """file name without suffix -> uint8 RGB [h, w, 3].
 
     Args:
       limit: only the first so many; 0 = all.
 
     Raises:
-      UserError: none there.
+      UserError: the folder has no images.
     """
     from aejax.data.decode import flatten
     from aejax.data.images import read_image
@@ -30,7 +30,7 @@ def read_images(folder: str, limit: int = 0) -> dict[str, np.ndarray]:
     return {f.stem: flatten(read_image(f)[0], 3) for f in named}
 
 
-CEILING = 10.0 * math.log10(255.0**2 / 1e-3)  # dB, of equal images: curves need a number
+CEILING = 10.0 * math.log10(255.0**2 / 1e-3)  # PSNR of equal images: curves need a finite number
 
 
 def psnr_of(x: np.ndarray, y: np.ndarray) -> float:
@@ -79,12 +79,19 @@ class Measured:
 def measure(
     images: dict[str, np.ndarray], codecs: dict[str, Contender], say: Callable[[str], None]
 ) -> list[Measured]:
-    """One row per image, codec and setting."""
+    """One row per image, codec and setting.
+
+    Args:
+      images: name -> uint8 RGB [h, w, 3].
+      codecs: name -> codec.
+      say: called with a line of text after each codec.
+    """
     rows = []
     for name, c in codecs.items():
-        quick = dataclasses.replace(c, encode=codecs["aejax"].encode) if "effort" in name else c
+        # Warm-up: loads and compiles. Effort 0 is enough for it.
+        encode = codecs["aejax"].encode if "effort" in name else c.encode
         for x in {x.shape: x for x in images.values()}.values():
-            c.decode(quick.encode(x, c.settings[0]))  # whatever a codec has to load or compile
+            c.decode(encode(x, c.settings[0]))
         for setting in c.settings:
             for image, x in images.items():
                 t0 = time.perf_counter()

@@ -1,1 +1,1 @@
-"""Lossless coding: interlaced prediction by exact integer networks."""
+"""The lossless codec: interlaced prediction by exact integer networks, or deflate."""

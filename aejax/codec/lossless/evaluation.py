@@ -1,9 +1,9 @@
-"""`aejax eval-codec DIR --lossless`: whole lossless files of every codec at hand, each decoded and
-compared with the image.
+"""`aejax eval-codec DIR --lossless`: sizes and times of lossless codecs on the same images. Whole
+files are counted, and each is decoded and compared with the image.
 
-PNG is Pillow's with optimize=True, of an image of few colours the smallest of its palette, gray and
-two-tone forms; WebP is lossless with quality 100, method 6; JPEG XL (of imagecodecs, if it is
-installed) has efforts 7 and 9.
+PNG is Pillow's with optimize=True, the smallest of its RGB, palette, gray and 1-bit modes that hold
+the image; WebP is lossless with quality 100, method 6; JPEG XL (by imagecodecs, if installed) has
+efforts 7 and 9.
 """
 
 import csv
@@ -23,7 +23,7 @@ Codec = tuple[Callable[[np.ndarray], bytes], Callable[[bytes], np.ndarray]]
 
 
 def png(x: np.ndarray) -> bytes:
-    """The smallest PNG file that Pillow makes of uint8 [h, w] or [h, w, 3 or 4]."""
+    """The smallest PNG file that Pillow writes of an image, uint8 [h, w] or [h, w, 3 or 4]."""
     from PIL import Image
 
     image = Image.fromarray(x)
@@ -56,7 +56,11 @@ def _opened(data: bytes) -> np.ndarray:
 
 
 def contenders(runtime=None) -> dict[str, Codec]:
-    """name -> (encode, decode), ours first."""
+    """name -> (encode, decode) of the installed codecs.
+
+    Args:
+      runtime: of other weights for aejax, from `installed.use`.
+    """
     from PIL import Image, features
 
     from aejax.codec import api as codec
@@ -86,10 +90,13 @@ def contenders(runtime=None) -> dict[str, Codec]:
 
 
 def read_images(folder: str, limit: int = 0) -> dict[str, np.ndarray]:
-    """name -> uint8 [h, w] or [h, w, 3 or 4].
+    """file name -> uint8 [h, w] or [h, w, 3 or 4].
+
+    Args:
+      limit: only the first so many; 0 = all.
 
     Raises:
-      UserError: none there.
+      UserError: the folder has no images.
     """
     from aejax.data.images import read_image
     from aejax.data.walk import images_in
@@ -99,7 +106,7 @@ def read_images(folder: str, limit: int = 0) -> dict[str, np.ndarray]:
 
 
 def _matches(name: str, x: np.ndarray, y: np.ndarray) -> bool:
-    """Whether y is x; WebP has no gray."""
+    """Whether the decoded y equals x; a gray x may be decoded as RGB, since WebP has no gray."""
     if y.ndim == 3 and x.ndim == 2:
         x = np.repeat(x[..., None], 3, -1)
     return np.array_equal(x, y)
@@ -107,8 +114,12 @@ def _matches(name: str, x: np.ndarray, y: np.ndarray) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """One image coded by one codec: pixels, bytes of the whole file, bits of it per sample, and
-    seconds each way."""
+    """One image coded by one codec.
+
+    Attributes:
+      bytes: of the whole file; bits_per_sample: of it.
+      encode_s, decode_s: seconds.
+    """
 
     codec: str
     image: str
@@ -125,8 +136,8 @@ class Summary:
 
     Attributes:
       bytes: of all files.
-      of: other codec -> bytes over its bytes.
-      worst_of_png: bytes over PNG's of the image where that is largest.
+      of: other codec -> ratio of the bytes to its bytes.
+      worst_of_png: the largest ratio of the bytes of a file to PNG's over the images.
     """
 
     bytes: int
@@ -137,22 +148,25 @@ class Summary:
     decode_s_per_megapixel: float
 
     def to_dict(self) -> dict[str, float]:
-        """As a result file has it: "of_png", ... beside the rest."""
+        """The entry of a result file, with `of` as keys "of_png", ..."""
         values = dataclasses.asdict(self)
-        shares = values.pop("of")
-        return values | {f"of_{other}": share for other, share in shares.items()}
+        ratios = values.pop("of")
+        return values | {f"of_{other}": ratio for other, ratio in ratios.items()}
 
 
 def measure(images: dict[str, np.ndarray], codecs: dict[str, Codec], say) -> list[Measured]:
-    """A row per codec and image.
+    """One row per codec and image.
+
+    Args:
+      say: called with a line of text after each codec.
 
     Raises:
-      UserError: a codec did not give the image back.
+      UserError: a decoded image differs from the original.
     """
     rows = []
     for name, (encode, decode) in codecs.items():
         for x in {x.shape: x for x in images.values()}.values():
-            decode(encode(x))  # whatever a codec has to load or compile
+            decode(encode(x))  # warm-up: loads and compiles
         for image, x in images.items():
             t0 = time.perf_counter()
             data = encode(x)
@@ -177,28 +191,28 @@ def measure(images: dict[str, np.ndarray], codecs: dict[str, Codec], say) -> lis
 
 
 def table(rows: list[Measured]) -> dict[str, Summary]:
-    """codec -> what it did over all images."""
+    """codec -> Summary of its rows."""
     names = list(dict.fromkeys(r.codec for r in rows))
     by = {name: [r for r in rows if r.codec == name] for name in names}
     total = {name: sum(r.bytes for r in by[name]) for name in names}
-    pixels = sum(r.pixels for r in by[names[0]]) / 1e6
+    megapixels = sum(r.pixels for r in by[names[0]]) / 1e6
     samples = sum(8 * r.bytes / r.bits_per_sample for r in by[names[0]])
-    out = {}
+    summaries = {}
     for name in names:
         worst = max(r.bytes / p.bytes for r, p in zip(by[name], by["png"], strict=True))
-        out[name] = Summary(
+        summaries[name] = Summary(
             bytes=total[name],
             bits_per_sample=8 * total[name] / samples,
             of={other: total[name] / total[other] for other in names if other != name},
             worst_of_png=worst,
-            encode_s_per_megapixel=sum(r.encode_s for r in by[name]) / pixels,
-            decode_s_per_megapixel=sum(r.decode_s for r in by[name]) / pixels,
+            encode_s_per_megapixel=sum(r.encode_s for r in by[name]) / megapixels,
+            decode_s_per_megapixel=sum(r.decode_s for r in by[name]) / megapixels,
         )
-    return out
+    return summaries
 
 
 def outputs(out: str | pathlib.Path) -> list[pathlib.Path]:
-    """The files that `--out` makes: results and rows.
+    """The files that `--out` writes: results as JSON, rows as CSV.
 
     Raises:
       UserError: the name does not end in .json.
@@ -217,11 +231,11 @@ def run(args) -> int:
         wanted = args.codecs.split(",")
         for name in wanted:
             if name not in codecs:
-                raise UserError(f'no lossless codec "{name}" here; known: {", ".join(codecs)}')
+                raise UserError(f'unknown lossless codec "{name}"; known: {", ".join(codecs)}')
         codecs = {name: codecs[name] for name in codecs if name in {*wanted, "png"}}
     if not (args.weights or is_installed()):
-        print("  the weights of the lossless networks are not installed: ours is deflate alone")
-    began = time.perf_counter()
+        print("  the weights of the lossless networks are not installed: aejax uses deflate only")
+    start = time.perf_counter()
     rows = measure(images, codecs, lambda text: print(f"  {text}", flush=True))
     results = table(rows)
     print(f"\n{len(images)} images of {args.folder}, whole files, all decoded and compared")
@@ -234,13 +248,13 @@ def run(args) -> int:
             f"{r.encode_s_per_megapixel:>8.2f} {r.decode_s_per_megapixel:>8.2f}"
         )
     if args.out:
-        out, beside = outputs(args.out)
+        out, rows_file = outputs(args.out)
         out.parent.mkdir(parents=True, exist_ok=True)
         text = {
             "folder": pathlib.Path(args.folder).name,
             "images": list(images),
             "results": {name: r.to_dict() for name, r in results.items()},
-            "seconds": time.perf_counter() - began,
+            "seconds": time.perf_counter() - start,
             **provenance(),
         }
         files.write_atomically(out, json.dumps(text, indent=1) + "\n")
@@ -249,6 +263,6 @@ def run(args) -> int:
         writer = csv.DictWriter(lines, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(map(dataclasses.asdict, rows))
-        files.write_atomically(beside, lines.getvalue())
-        print(f"  {out}, {beside.name}")
+        files.write_atomically(rows_file, lines.getvalue())
+        print(f"  {out}, {rows_file.name}")
     return 0

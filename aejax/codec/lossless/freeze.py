@@ -1,4 +1,4 @@
-"""From a training run to weights that ship: kernels as int8 with an exponent per channel.
+"""Turns a training run into weights that can code files: int8 kernels, an exponent per channel.
 
 python -m aejax.codec.lossless.freeze RUN -o aejax/weights/lossless.safetensors
 """
@@ -10,49 +10,47 @@ import jax.numpy as jnp
 import numpy as np
 
 from aejax.codec import exact
-from aejax.codec.frozen import Params, flat, frozen_from, nested
+from aejax.codec.freeze import EXPONENT
+from aejax.codec.frozen import Params, flat, metadata_of_run, nested
 from aejax.codec.lossless.runtime import Weights
 from aejax.errors import UserError
 
-FIELDS = ("width", "blocks", "hidden", "head")
-EXPONENT = "_exponent"  # of a kernel's integers: a leaf beside it
+FIELDS = ("width", "blocks", "hidden", "head")  # attributes of Lossless that are stored
 
 
 def frozen_params(params: Params) -> Params:
-    """Parameters as the frozen model takes them: integers times powers of two."""
-    out = {}
+    """Parameters with the values that a frozen model has: integers times powers of two, float32."""
+    frozen = {}
     for path, value in flat(params).items():
         value = jnp.asarray(value, jnp.float32)
         kernel = path.endswith("kernel")
         value = exact.quantised(value) if kernel else exact.rounded(value, exact.BIAS_UNIT)
-        out[path] = np.asarray(value)
-    return nested(out)
+        frozen[path] = np.asarray(value)
+    return nested(frozen)
 
 
 def save(weights: Weights, path: str | pathlib.Path) -> None:
     """Writes PATH.safetensors and PATH.json."""
     from aejax.weights import save as write
 
-    out = {}
+    arrays = {}
     for name, value in flat(weights.params).items():
         if name.endswith("kernel"):
-            unit = np.asarray(exact.weight_unit(value))
-            out[name] = np.round(value / unit).astype(np.int8)
-            out[name + EXPONENT] = np.round(np.log2(unit)).astype(np.int8)
+            arrays[name], arrays[name + EXPONENT] = exact.to_integers(value)
         else:
-            out[name] = value.astype(np.float32)
+            arrays[name] = value.astype(np.float32)
     count = int(sum(v.size for v in flat(weights.params).values()))
     meta = dataclasses.replace(
         weights.meta, fields=weights.fields, id=weights.id.hex(), parameters=count
     )
-    write(path, {"params": nested(out)}, meta)
+    write(path, {"params": nested(arrays)}, meta)
 
 
 def load(name: str | pathlib.Path) -> Weights:
     """Reads what `save` wrote, by path or by the name of shipped weights.
 
     Raises:
-      UserError: it is not there, or not whole.
+      UserError: there are no such weights, or they are damaged.
     """
     from aejax.weights import load as read
 
@@ -62,7 +60,7 @@ def load(name: str | pathlib.Path) -> Weights:
         if path.endswith(EXPONENT):
             continue
         if path + EXPONENT in arrays:
-            value = np.ldexp(value.astype(np.float32), arrays[path + EXPONENT].astype(np.int32))
+            value = exact.from_integers(value, arrays[path + EXPONENT])
         params[path] = value.astype(np.float32)
     weights = Weights(nested(params), meta.fields, meta)
     if weights.id.hex() != meta.id:
@@ -71,13 +69,13 @@ def load(name: str | pathlib.Path) -> Weights:
 
 
 def from_run(workdir: str, which: str = "last") -> Weights:
-    """Freezes a training run."""
+    """Freezes a training run; which: "last", "best" or a step."""
     from aejax.loading import load as load_run
 
     trained = load_run(workdir, which)
     fields = {name: getattr(trained.model, name) for name in FIELDS}
     fields = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
-    meta = frozen_from(workdir, trained, trained.config.data.source)
+    meta = metadata_of_run(workdir, trained, trained.config.data.source)
     return Weights(frozen_params(trained.variables["params"]), fields, meta)
 
 

@@ -1,4 +1,4 @@
-"""The networks that can be used here: those that ship, and those given to `use`."""
+"""The lossless models available in this process: the shipped one, and those registered by `use`."""
 
 import functools
 import json
@@ -9,39 +9,43 @@ from aejax.codec.lossless.freeze import load
 from aejax.codec.lossless.runtime import Runtime, Weights
 from aejax.weights import FOLDER
 
-SHIPPED = "lossless"  # weights
+SHIPPED = "lossless"  # name of the shipped weights
 
-_given: dict[bytes, Runtime] = {}  # by id
+_registered: dict[bytes, Runtime] = {}  # by model id
 
 
 @functools.cache
 def shipped() -> Runtime:
-    """The networks for photographs."""
+    """The shipped model."""
     return Runtime(load(SHIPPED))
 
 
 def use(weights: str | pathlib.Path | Weights) -> Runtime:
-    """A Runtime of other weights (a path, a name, or Weights), for `encode(..., runtime=...)`;
-    files made with them are then decoded too, as they name their model."""
+    """Registers other weights (a path, a name, or Weights): `decode` then reads files made with
+    them, and the returned Runtime makes such files, `encode(..., lossless=True, runtime=...)`.
+
+    Raises:
+      UserError: there are no such weights, or they are damaged.
+    """
     weights = weights if isinstance(weights, Weights) else load(weights)
-    runtime = _given.get(weights.id) or Runtime(weights)
-    _given[weights.id] = runtime
+    runtime = _registered.get(weights.id) or Runtime(weights)
+    _registered[weights.id] = runtime
     return runtime
 
 
 def is_installed() -> bool:
-    """Whether there are weights for photographs."""
+    """Whether the weights of the shipped model are installed."""
     return (FOLDER / f"{SHIPPED}.safetensors").exists()
 
 
 def runtime_of(model: bytes) -> Runtime:
-    """The runtime of the model that a file names.
+    """The runtime of the model with this id, as in the header of a file.
 
     Raises:
-      CodecError: it is not here.
+      CodecError: the model is not available.
     """
-    if model in _given:
-        return _given[model]
+    if model in _registered:
+        return _registered[model]
     if is_installed():
         path = FOLDER / f"{SHIPPED}.json"
         if json.loads(path.read_text())["id"] == model.hex():

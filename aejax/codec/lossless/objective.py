@@ -1,4 +1,4 @@
-"""What lossless training minimises: bits per sample of reduced photographs."""
+"""The loss of the lossless codec: bits per sample of downscaled photographs."""
 
 import dataclasses
 
@@ -11,30 +11,36 @@ from aejax.types import Aux
 
 
 def reduction(scale: Float[Array, " b"], phase: Float[Array, " b"], size: int, out: int):
-    """[b, out, size]: means over `scale` (>= 1) pixels of a row of `size`, `out` times; phase in
-    [0, 1] says where in the row they lie."""
+    """Matrices [b, out, size] that downscale rows of `size` pixels to `out` by area averaging.
+
+    Args:
+      scale: pixels that are averaged, at least 1.
+      phase: position of the part of the row that is used, 0 (left end) to 1 (right end).
+    """
     start = (phase * (size - out * scale))[:, None] + jnp.arange(out) * scale[:, None]
     low, high = start[..., None], (start + scale[:, None])[..., None]
-    at = jnp.arange(size)
-    overlap = jnp.minimum(high, at + 1) - jnp.maximum(low, at)
+    pixel = jnp.arange(size)
+    overlap = jnp.minimum(high, pixel + 1) - jnp.maximum(low, pixel)
     return jnp.maximum(overlap, 0.0) / scale[:, None, None]
 
 
 @dataclasses.dataclass(frozen=True)
 class BitsPerSample:
-    """Bits per sample of each image after it was reduced.
+    """Bits per sample of each image after downscaling.
 
-    Photographs that were JPEG or AVIF files have lost their noise and gained blocks. Reduced by a
-    factor they are sharp and clean, sharper than most cameras' pictures; so factors begin at 1, and
-    some pictures get back a little noise.
+    The training photographs were JPEG or AVIF files, without noise and with block artefacts.
+    Downscaling removes the artefacts but makes them sharper and cleaner than most camera images; so
+    the factors start at 1, and some images get a little noise.
+
+    Metrics of an example: "loss" in bits per sample, "level_0", ... (bits per sample of each
+    level), and "mse" of the coarsest level enlarged.
 
     Args:
-      out: side of what is trained on.
-      scale: (lowest, highest) factor of reduction, drawn per image; an evaluation takes the
-        highest and adds no noise.
-      noise: share of the images that get white noise, and its highest standard deviation in
-        levels of 256.
-      gray: share of the images that lose their colour.
+      out: side of the downscaled training images in pixels.
+      scale: range from which the factor of each image is drawn; evaluations use the highest factor
+        and add no noise.
+      noise: (probability of an image to get white noise, largest standard deviation on 0..255).
+      gray: probability of an image to be made gray.
     """
 
     out: int = 96
@@ -43,7 +49,7 @@ class BitsPerSample:
     gray: float = 0.05
 
     def reduced(self, x: Float[Array, "b h w 3"], key, train: bool) -> Float[Array, "b o o 3"]:
-        """Multiples of 1/255 in [0, 1]."""
+        """Downscaled and augmented images: multiples of 1/255 in [0, 1]."""
         n, size = x.shape[:2]
         keys = jax.random.split(key, 6)
         low, high = self.scale
@@ -58,9 +64,9 @@ class BitsPerSample:
         x = jnp.einsum("boh,bhwc->bowc", rows, x, precision=precise)
         x = jnp.einsum("bow,bhwc->bhoc", columns, x, precision=precise) * 255.0
         if train:
-            share, most = self.noise
-            sigma = jax.random.uniform(keys[2], (n,), maxval=most)
-            sigma = sigma * (jax.random.uniform(keys[3], (n,)) < share)
+            probability, largest = self.noise
+            sigma = jax.random.uniform(keys[2], (n,), maxval=largest)
+            sigma = sigma * (jax.random.uniform(keys[3], (n,)) < probability)
             x = x + sigma[:, None, None, None] * jax.random.normal(keys[4], x.shape)
             gray = jax.random.uniform(keys[5], (n, 1, 1, 1)) < self.gray
             x = jnp.where(gray, x.mean(-1, keepdims=True), x)

@@ -1,7 +1,7 @@
-"""Lossless coding without a network, for drawings, screenshots, scans of text: a palette if there
-are few colours, predictors like PNG's, deflate.
+"""Lossless coding without a network, for drawings, screenshots and scans of text: the filters of
+PNG (ISO/IEC 15948) and deflate, with a palette if there are few colours.
 
-The content begins with a byte: 0 rows of samples, 1 a palette and rows of indices.
+The first byte of the content is 0 (rows of samples) or 1 (a palette and rows of indices).
 """
 
 import zlib
@@ -11,8 +11,8 @@ import numpy as np
 
 from aejax.codec.errors import CodecError
 
-FILTERS = 5
-# What is tried for a whole image: a filter (None: by row) and deflate's strategy.
+FILTERS = 5  # none, sub, up, average, Paeth
+# What is tried on an image: (filter, or None to choose one per row; strategy of deflate).
 CHOICES = (
     (0, zlib.Z_DEFAULT_STRATEGY),
     (None, zlib.Z_DEFAULT_STRATEGY),
@@ -20,56 +20,68 @@ CHOICES = (
     (2, zlib.Z_FILTERED),
     (4, zlib.Z_FILTERED),
 )
-COLOURS = 256
-STRIP = 64  # rows at a time
+COLOURS = 256  # of a palette, at most
+STRIP = 64  # rows that are processed at a time, which bounds the memory
 
 
 def _rows(image: np.ndarray) -> np.ndarray:
-    """Bytes of each row, uint8 [h, n]; 16 bits: high byte first."""
+    """The bytes of each row, uint8 [h, n]; 16-bit samples have the high byte first."""
     data = image.astype(">u2").view(np.uint8) if image.dtype == np.uint16 else image
     return np.ascontiguousarray(data).reshape(len(image), -1)
 
 
 def _paeth(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
-    """PNG's predictor of left a, above b, above left c; int16."""
+    """The Paeth predictor of left a, above b and above left c, int16."""
     pa, pb, pc = np.abs(b - c), np.abs(a - c), np.abs(a + b - 2 * c)
     return np.where((pa <= pb) & (pa <= pc), a, np.where(pb <= pc, b, c))
 
 
 def _predicted(rows: np.ndarray, above: np.ndarray, bpp: int) -> np.ndarray:
-    """All of PNG's predictions of bytes [h, n] below the row `above`: uint8 [5, h, n]."""
+    """The predictions of all filters, uint8 [FILTERS, h, n].
+
+    Args:
+      rows: bytes [h, n].
+      above: the row before them [n].
+      bpp: bytes per pixel.
+    """
     x = rows.astype(np.int16)
     left, up, corner = np.zeros_like(x), np.zeros_like(x), np.zeros_like(x)
     up[0], up[1:] = above, x[:-1]
     left[:, bpp:], corner[:, bpp:] = x[:, :-bpp], up[:, :-bpp]
-    guesses = (np.zeros_like(x), left, up, (left + up) >> 1, _paeth(left, up, corner))
-    return np.stack(guesses).astype(np.uint8)
+    predictions = (np.zeros_like(x), left, up, (left + up) >> 1, _paeth(left, up, corner))
+    return np.stack(predictions).astype(np.uint8)
 
 
 def filtered(
     rows: np.ndarray, above: np.ndarray, bpp: int, kinds: Sequence[int | None]
 ) -> list[bytes]:
-    """Rows as PNG filters them, each behind the number of its filter, by each of `kinds`: a filter,
-    or None for the one whose sum of sizes is smallest in each row."""
-    rest = rows - _predicted(rows, above, bpp)
-    size = np.abs(rest.view(np.int8).astype(np.int16)).sum(2, dtype=np.int64)
-    out = []
+    """Filtered rows, each after a byte with the number of its filter; one result for each of
+    `kinds`.
+
+    Args:
+      rows, above, bpp: as of `_predicted`.
+      kinds: a filter for all rows, or None for the filter with the smallest sum of absolute
+        differences in each row.
+    """
+    residuals = rows - _predicted(rows, above, bpp)
+    size = np.abs(residuals.view(np.int8).astype(np.int16)).sum(2, dtype=np.int64)
+    results = []
     for kind in kinds:
         chosen = size.argmin(0) if kind is None else np.full(len(rows), kind)
-        differences = rest[chosen, np.arange(len(rows))]
-        rows_of_kind = np.concatenate([chosen[:, None].astype(np.uint8), differences], 1)
-        out.append(rows_of_kind.tobytes())
-    return out
+        differences = residuals[chosen, np.arange(len(rows))]
+        with_numbers = np.concatenate([chosen[:, None].astype(np.uint8), differences], 1)
+        results.append(with_numbers.tobytes())
+    return results
 
 
 def unfiltered(data: bytes, h: int, n: int, bpp: int) -> np.ndarray:
-    """The inverse of `filtered`: uint8 [h, n].
+    """The inverse of `filtered` for an image without rows above: uint8 [h, n].
 
     Raises:
-      CodecError: it is damaged.
+      CodecError: the data are damaged.
     """
     if len(data) != h * (n + 1):
-        raise CodecError("the pixels do not fit the image; the file is damaged")
+        raise CodecError("the pixel data do not fit the image; the file is damaged")
     rows = np.frombuffer(data, np.uint8).reshape(h, n + 1)
     if h and rows[:, 0].max() >= FILTERS:
         raise CodecError("an unknown filter; the file is damaged")
@@ -87,22 +99,23 @@ def unfiltered(data: bytes, h: int, n: int, bpp: int) -> np.ndarray:
 
 
 def _sequential(row: np.ndarray, above: np.ndarray, bpp: int, kind: int) -> None:
-    """Undoes "average" and "Paeth", which need the byte before."""
+    """Undoes the filters average (3) and Paeth (4) in place; they depend on the byte to the
+    left."""
     x, up = row.tolist(), above.tolist()
     for i in range(len(x)):
         a, c = (x[i - bpp], up[i - bpp]) if i >= bpp else (0, 0)
         b = up[i]
         if kind == 3:
-            guess = (a + b) >> 1
+            prediction = (a + b) >> 1
         else:
             pa, pb, pc = abs(b - c), abs(a - c), abs(a + b - 2 * c)
-            guess = a if pa <= pb and pa <= pc else b if pb <= pc else c
-        x[i] = (x[i] + guess) & 255
+            prediction = a if pa <= pb and pa <= pc else b if pb <= pc else c
+        x[i] = (x[i] + prediction) & 255
     row[...] = x
 
 
 def _smallest(strips: Iterable[np.ndarray], bpp: int) -> bytes:
-    """Strips of rows, deflated under the best of the CHOICES."""
+    """Strips of rows, filtered and deflated with the best of CHOICES."""
     kinds = [kind for kind, _ in CHOICES]
     coders = [zlib.compressobj(9, zlib.DEFLATED, 15, 9, strategy) for _, strategy in CHOICES]
     coded: list[list[bytes]] = [[] for _ in CHOICES]
@@ -118,7 +131,7 @@ def _smallest(strips: Iterable[np.ndarray], bpp: int) -> bytes:
 
 
 def bits_of(colours: int) -> int:
-    """Bits of an index into a palette."""
+    """Bits per index of a palette of so many colours."""
     return next(b for b in (1, 2, 4, 8) if colours <= 1 << b)
 
 
@@ -128,7 +141,7 @@ def _strips(image: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def encode(image: np.ndarray) -> bytes:
-    """uint8 or uint16 [h, w, c] -> bytes."""
+    """Encodes an image, uint8 or uint16 [h, w, c]."""
     bpp = image.shape[2] * image.dtype.itemsize
     bodies = [b"\0" + _smallest(map(_rows, _strips(image)), bpp)]
     palette = _palette(image, bpp)
@@ -138,7 +151,7 @@ def encode(image: np.ndarray) -> bytes:
 
 
 def estimate(image: np.ndarray) -> float:
-    """Bytes per byte of an image, by a quick look at its middle."""
+    """Estimated size after deflate as a fraction of the image's bytes, from its middle 256x256."""
     h, w = image.shape[:2]
     top, left = max(0, (h - 256) // 2), max(0, (w - 256) // 2)
     rows = _rows(image[top : top + 256, left : left + 256])
@@ -148,7 +161,7 @@ def estimate(image: np.ndarray) -> float:
 
 
 def _keys(image: np.ndarray, bpp: int) -> np.ndarray:
-    """The bytes of each pixel as one number, uint64 [h, w]."""
+    """The bytes of each pixel as one integer, uint64 [h, w]."""
     keys = np.zeros(image.shape[:2], np.uint64)
     for column in np.moveaxis(_rows(image).reshape(*image.shape[:2], bpp), -1, 0):
         keys = keys << np.uint64(8) | column
@@ -156,7 +169,7 @@ def _keys(image: np.ndarray, bpp: int) -> np.ndarray:
 
 
 def _palette(image: np.ndarray, bpp: int) -> np.ndarray | None:
-    """The colours in order, if they are few."""
+    """The colours of the image as sorted keys, uint64; None if there are more than COLOURS."""
     colours = np.zeros(0, np.uint64)
     for strip in _strips(image):
         colours = np.union1d(colours, _keys(strip, bpp))
@@ -166,7 +179,8 @@ def _palette(image: np.ndarray, bpp: int) -> np.ndarray | None:
 
 
 def _indexed(image: np.ndarray, palette: np.ndarray, bpp: int) -> bytes:
-    """Number of colours - 1, the colours, then the deflated rows of indices."""
+    """Content of kind 1 after its first byte: number of colours - 1, the colours, deflated rows of
+    indices."""
     bits = bits_of(len(palette))
     colours = palette.astype(">u8").view(np.uint8).reshape(-1, 8)[:, 8 - bpp :]
 
@@ -177,31 +191,33 @@ def _indexed(image: np.ndarray, palette: np.ndarray, bpp: int) -> bytes:
 
 
 def _packed(index: np.ndarray, bits: int) -> np.ndarray:
-    """Indices [h, w] -> bytes [h, ceil(w bits / 8)], the leftmost in the highest bits."""
+    """Indices [h, w] -> bytes [h, ceil(w bits / 8)], the leftmost index in the highest bits."""
     digits = np.unpackbits(index[..., None], axis=2)[..., 8 - bits :]
     return np.packbits(digits.reshape(len(index), -1), axis=1)
 
 
 def _inflate(data: bytes, size: int, cut: bool) -> bytes:
+    """Inflates to `size` bytes, or fewer if the data are truncated (cut)."""
     coder = zlib.decompressobj()
     try:
         content = coder.decompress(data, size + 1)
     except zlib.error:
-        raise CodecError("the pixels are damaged") from None
-    rest = not coder.eof or bool(coder.unused_data)
-    if len(content) > size or not cut and (len(content) < size or rest):
-        raise CodecError("the pixels do not fit the image; the file is damaged")
+        raise CodecError("the pixel data are damaged") from None
+    is_incomplete = len(content) < size or not coder.eof or bool(coder.unused_data)
+    if len(content) > size or not cut and is_incomplete:
+        raise CodecError("the pixel data do not fit the image; the file is damaged")
     return content
 
 
 def decode(data: bytes, shape: tuple[int, int, int], dtype, cut: bool = False) -> np.ndarray:
-    """The image [h, w, c] of `encode`.
+    """The inverse of `encode`.
 
     Args:
-      cut: the data may end early; the rows that are not there are mid-gray.
+      shape: (h, w, c) of the image.
+      cut: the data may be truncated; missing rows are mid-gray.
 
     Raises:
-      CodecError: it is damaged.
+      CodecError: the data are damaged.
     """
     h, w, c = shape
     bpp = c * np.dtype(dtype).itemsize
@@ -210,29 +226,29 @@ def decode(data: bytes, shape: tuple[int, int, int], dtype, cut: bool = False) -
         count = data[1] + 1 if len(data) > 1 else 0
         kind, start = data[0], 2 + count * bpp
         if kind > 1 or not cut and not count:
-            raise CodecError("the pixels are damaged")
+            raise CodecError("the pixel data are damaged")
         palette, n = np.frombuffer(data[2:start], np.uint8), -(-w * bits_of(max(count, 1)) // 8)
         if len(palette) < count * bpp:
             data = b""
     content = _inflate(data[start:], h * (n + 1), cut) if data[start:] or not cut else b""
-    whole = len(content) // (n + 1)
-    rows = unfiltered(content[: whole * (n + 1)], whole, n, 1 if kind else bpp)
-    if palette is not None and kind and whole:
+    count_rows = len(content) // (n + 1)
+    rows = unfiltered(content[: count_rows * (n + 1)], count_rows, n, 1 if kind else bpp)
+    if palette is not None and kind and count_rows:
         rows = _coloured(rows, palette.reshape(-1, bpp), w)
     if np.dtype(dtype) == np.uint16:
         rows = np.ascontiguousarray(rows).view(">u2").astype(np.uint16)
-    out = np.full(shape, 1 << (8 * np.dtype(dtype).itemsize - 1), dtype)
-    out[:whole] = rows.reshape(whole, w, c)
-    return out
+    image = np.full(shape, 1 << (8 * np.dtype(dtype).itemsize - 1), dtype)
+    image[:count_rows] = rows.reshape(count_rows, w, c)
+    return image
 
 
 def _coloured(packed: np.ndarray, palette: np.ndarray, width: int) -> np.ndarray:
-    """Rows of packed indices -> rows of the palette's bytes."""
+    """Rows of packed indices -> rows of bytes of their colours."""
     bits = bits_of(len(palette))
     digits = np.unpackbits(packed, axis=1)[:, : width * bits].reshape(len(packed), width, bits)
     index = np.zeros(digits.shape[:2], np.uint8)
     for digit in np.moveaxis(digits, -1, 0):
         index = index << 1 | digit
     if index.max() >= len(palette):
-        raise CodecError("a colour that is not in the palette; the file is damaged")
+        raise CodecError("an index is not in the palette; the file is damaged")
     return palette[index].reshape(len(packed), -1)

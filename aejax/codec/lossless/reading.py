@@ -1,4 +1,4 @@
-"""Lossless files -> arrays, version 2 of the format; what the bytes are is in layout.py."""
+"""Decodes lossless files to arrays; layout.py splits the bytes into parts."""
 
 import numpy as np
 
@@ -9,16 +9,16 @@ from aejax.codec.layout import MAX_PIXELS, NO_LIMIT
 from aejax.codec.lossless import nets, plain
 from aejax.codec.lossless.installed import runtime_of
 from aejax.codec.lossless.layout import GRAY_NETWORK, PLAIN, Parsed, parse, scans_of, tiles_of
-from aejax.codec.lossless.tiles import colours_of, crc_of, each_tile
+from aejax.codec.lossless.tiles import crc_of, each_tile, without_alpha
 
-LOW_KINDS = 2  # of low bytes: as they are, minus the high byte
+LOW_KINDS = 2  # kinds of the section of low bytes, see writing._pack_low
 
 
 def read(data: bytes, max_pixels: int = MAX_PIXELS) -> Decoded:
-    """Everything a lossless file holds; a cut one gives a coarser image.
+    """Decodes a lossless file; a truncated one gives a coarser image.
 
     Raises:
-      CodecError: the file is damaged, and how.
+      CodecError: the file is damaged, larger than `max_pixels`, or its model is not installed.
     """
     parsed = parse(data, max_pixels)
     header = parsed.header
@@ -30,43 +30,45 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS) -> Decoded:
         image = plain.decode(parsed.plain or b"", shape, dtype, cut=not parsed.complete)
     else:
         of_scans, first = scans_of(header)
-        begun = zip(parsed.tiles, first, strict=True)
-        scans = min(len(chunks) + (start if chunks else 0) for chunks, start in begun)
-        image = _decoded(parsed, shape, dtype)
+        scans = min(
+            len(chunks) + (start if chunks else 0)
+            for chunks, start in zip(parsed.tiles, first, strict=True)
+        )
+        image = _decode_network(parsed, shape, dtype)
     if parsed.complete and crc_of(image) != parsed.crc:
         raise CodecError(
-            "the pixels are not those that were written; the file is damaged, or this machine "
-            "does not compute integers exactly"
+            "the pixels are not those that were encoded; the file is damaged, or this machine does "
+            "not compute integers exactly"
         )
     image = image[..., 0] if c == 1 else image
     return Decoded(image, parsed.complete, scans, parsed.metadata, header, of_scans)
 
 
-def _decoded(parsed: Parsed, shape: tuple[int, int, int], dtype) -> np.ndarray:
-    """The image of a network's file."""
-    header, places = parsed.header, tiles_of(parsed.header)
+def _decode_network(parsed: Parsed, shape: tuple[int, int, int], dtype) -> np.ndarray:
+    """The image of a file of a network mode."""
+    header, tiles = parsed.header, tiles_of(parsed.header)
     runtime = runtime_of(header.model)
     deep, gray = dtype == np.uint16, header.quality == GRAY_NETWORK
     image = np.zeros(shape, dtype)
-    colours = colours_of(image)
+    colours = without_alpha(image)
 
-    def one(n: int) -> None:
-        (i, j, h, w), name = places[n], f"tile {n + 1}" if len(places) > 1 else "the image"
+    def decode(n: int) -> None:
+        (i, j, h, w), name = tiles[n], f"tile {n + 1}" if len(tiles) > 1 else "the image"
         ycc = runtime.decode_tile(parsed.tiles[n], h, w, gray, name)
         samples = ycc[..., :1] if gray else nets.rgb(ycc)
         if parsed.complete and ((samples < 0) | (samples > 255)).any():
-            raise CodecError(f"{name} is damaged: a sample out of all bounds")
+            raise CodecError(f"{name} is damaged: a sample is out of range")
         samples = np.clip(samples, 0, 255).astype(np.uint8)
         colours[i : i + h, j : j + w] = samples.astype(dtype) << 8 if deep else samples
 
-    for _ in each_tile(len(places), one):
+    for _ in each_tile(len(tiles), decode):
         pass
     if deep:
         colours |= _low_bytes(parsed.low, (colours >> 8).astype(np.uint8))
     if header.flags & container.ALPHA:
-        top = 65535 if deep else 255
+        opaque = 65535 if deep else 255
         image[..., -1] = (
-            top
+            opaque
             if parsed.alpha is None
             else container.unpack_plane(parsed.alpha, header.height, header.width, deep)
         )
@@ -74,7 +76,8 @@ def _decoded(parsed: Parsed, shape: tuple[int, int, int], dtype) -> np.ndarray:
 
 
 def _low_bytes(section: bytes | None, high: np.ndarray) -> np.ndarray:
-    """uint8 of the shape of `high`, the high bytes, which stand for them if the file was cut."""
+    """Low bytes, uint8, of the shape of `high`, the high bytes. Without the section (the file was
+    truncated) they are taken to equal the high bytes."""
     if section is None:
         return high
     kind, low = section[0], np.frombuffer(section, np.uint8, offset=1)
@@ -84,7 +87,7 @@ def _low_bytes(section: bytes | None, high: np.ndarray) -> np.ndarray:
 
 
 def info(data: bytes) -> dict:
-    """What a lossless file says of itself, without decoding it."""
+    """Describes a lossless file without decoding it, see `api.info`."""
     parsed = parse(data, NO_LIMIT)
     header = parsed.header
     return {

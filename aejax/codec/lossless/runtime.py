@@ -1,10 +1,10 @@
-"""Frozen networks at work: tiles of whole numbers <-> chunks.
+"""Runs a frozen lossless model: tiles of integers <-> chunks of a file.
 
-A tile has levels: level 0 is the tile, each next one the even rows and columns of the one before,
-until both sides are at most COARSEST. Chunk 0 holds the samples of the last level as they are; the
-others, from coarse to fine, what each level has beyond the next: three passes, and in each Y, then
-Co, then Cg. The networks compute on grids of a few fixed sizes; what pads them is part of the
-format, as they look at neighbours: planes repeat their edges.
+A tile has levels (nets.py), until both sides are at most COARSEST. The first chunk holds the
+samples of the last level, uncompressed; each following one a level, from coarse to fine, given the
+one before: three passes, and in each Y, then Co, then Cg. The networks compute on grids of a few
+fixed sizes, padded by repeating the edges of the planes. The padding affects the predictions, so it
+is part of the format.
 """
 
 import dataclasses
@@ -20,17 +20,25 @@ from aejax.codec.container import Chunk
 from aejax.codec.errors import CodecError
 from aejax.codec.frozen import Fields, Params, as_fields, digest_of
 from aejax.codec.lossless import nets
-from aejax.codec.lossless.mixture import CodedWrong, Decoder, Encoder, Mixture
+from aejax.codec.lossless.mixture import Decoder, Encoder, Mixture
+from aejax.codec.range_coder import CorruptStream
 from aejax.codec.windows import fit
+from aejax.types import Variables
 from aejax.weights import Metadata
 
+Code = Callable[[Mixture, np.ndarray], np.ndarray]
+
 TILE = 512  # pixels per side
-SIDES = (16, 64, 128, 256)  # of a padded grid of positions
-COARSEST = 8
+SIDES = (16, 64, 128, 256)  # sides of a padded plane
+COARSEST = 8  # largest side of the last level
 
 
 def count_levels(height: int, width: int) -> int:
-    """How many levels of a tile are predicted."""
+    """The number of levels of a tile that are predicted: all but the last one.
+
+    >>> count_levels(512, 300)
+    6
+    """
     n = 0
     while max(height, width) > COARSEST:
         height, width, n = -(-height // 2), -(-width // 2), n + 1
@@ -39,12 +47,12 @@ def count_levels(height: int, width: int) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """A model whose kernels and biases are integers times powers of two, and who it is.
+    """A frozen model: kernels and biases are integers times powers of two.
 
     Attributes:
       params: of nets.Lossless(frozen=True).
-      fields: its attributes.
-      meta: where they came from.
+      fields: attributes of the Lossless.
+      meta: where the weights come from.
     """
 
     params: Params
@@ -53,7 +61,7 @@ class Weights:
 
     @functools.cached_property
     def id(self) -> bytes:
-        """4 bytes that a stream carries: of all weights and the fields."""
+        """The model id in the header of files, 4 bytes: a hash of fields and weights."""
         return digest_of(self.fields, self.params).digest()[:4]
 
     @functools.cached_property
@@ -65,105 +73,122 @@ class Weights:
 # --- compiled parts -------------------------------------------------------------------------------
 
 
-def features(model, m_vars, planes, kind, i):
-    """Known planes [1, h, w, 3] of pass i -> (features [1, h, w, n], base [1, h, w, 3])."""
+def features(model: nets.Lossless, variables: Variables, planes, kind, i: int):
+    """(features [1, h, w, n], base [1, h, w, 3]) of pass i; arguments as of `Pass.features`."""
 
     def run(m):
         base = nets.base_of(planes, i)
         return m.passes[i].features(planes, base, kind), base
 
-    return model.apply(m_vars, method=run)
+    return model.apply(variables, method=run)
 
 
-def parameters(model, m_vars, u, base, before, i):
-    """int32 [3, K, h, w]: positions in 1/16, scales' numbers, log2 weights in quarters of the
-    channel that comes after `before`, the samples [1, h, w, c] of the channels before it."""
+def parameters(model: nets.Lossless, variables: Variables, u, base, earlier_samples, i: int):
+    """The mixtures of channel c of pass i, int32 [3, K, h, w]: positions in 1/16, numbers of
+    scales, log2 weights in quarters.
+
+    Args:
+      u, base: of `features`.
+      earlier_samples: of the channels before c, [1, h, w, c].
+    """
 
     def run(m):
-        earlier = [before[..., c] - base[..., c] for c in range(before.shape[-1])]
-        at, scale, weight = m.passes[i].parameters(u, base, earlier)
-        mixture = jnp.stack([at * 16.0, scale, weight / nets.WEIGHT_UNIT])
+        channels = range(earlier_samples.shape[-1])
+        earlier = [earlier_samples[..., c] - base[..., c] for c in channels]
+        position, scale, weight = m.passes[i].parameters(u, base, earlier)
+        mixture = jnp.stack([position * 16.0, scale, weight / nets.WEIGHT_UNIT])
         return jnp.moveaxis(mixture[:, 0], -1, 1).astype(jnp.int32)
 
-    return model.apply(m_vars, method=run)
+    return model.apply(variables, method=run)
 
 
-def filled(plane: np.ndarray, shape: tuple[int, int], k: np.ndarray) -> np.ndarray:
-    """A plane [h, w, 3] as the networks take it, [1, *shape, 3]: its edges repeated. One without
-    samples is taken to be as k."""
+def padded_plane(plane: np.ndarray, shape: tuple[int, int], k: np.ndarray) -> np.ndarray:
+    """A plane [h, w, 3] padded to [1, *shape, 3] by repeating its edges; k in place of an empty
+    one."""
     plane = plane if plane.size else k
     pad = ((0, shape[0] - plane.shape[0]), (0, shape[1] - plane.shape[1]), (0, 0))
     return np.pad(plane, pad, mode="edge").astype(np.float32)[None]
 
 
 class Runtime:
-    """The compiled parts of one frozen model. jit=False runs everything eagerly, which must give
-    the same integers."""
+    """The compiled functions of one frozen model, and the coding of tiles.
+
+    Args:
+      weights: the model.
+      jit: False runs all functions eagerly, with the same integers as a result.
+    """
 
     def __init__(self, weights: Weights, jit: bool = True):
         self.weights, model = weights, weights.model
         self.variables = {"params": jax.tree.map(jnp.asarray, weights.params)}
 
-        def part(f, *static):
-            call = functools.partial(f, model)
-            return jax.jit(call, static_argnums=static) if jit else call
+        def compiled(function: Callable, *static: int) -> Callable:
+            of_model = functools.partial(function, model)
+            return jax.jit(of_model, static_argnums=static) if jit else of_model
 
-        self.features, self.parameters = part(features, 3), part(parameters, 4)
+        self.features, self.parameters = compiled(features, 3), compiled(parameters, 4)
 
-    def _level(self, planes: list[np.ndarray], level: int, gray: bool, code: Callable) -> None:
-        """Walks through the samples of one level, and writes what `code` gives into `planes`.
+    def _code_level(self, planes: list[np.ndarray], level: int, gray: bool, code: Code) -> None:
+        """Encodes or decodes the samples of one level in order.
 
         Args:
-          planes: k, t0, t1, t2, int32 [h, w, 3] each.
-          code: (mixture, samples as they stand in `planes`, int32 [n]) -> the samples.
+          planes: k, t0, t1, t2, int32 [h, w, 3] each; what `code` returns is written into the last
+            three.
+          level: its number.
+          gray: code only Y.
+          code: (mixtures, samples int32 [n], which the decoder ignores) -> samples.
         """
         k = planes[0]
         shape = fit(k.shape[0], SIDES), fit(k.shape[1], SIDES)
         kind = np.int32(min(level, nets.KINDS - 1))
-        known = [filled(k, shape, k)]
+        known = [padded_plane(k, shape, k)]
         for i in range(3):
             target = planes[i + 1]
             h, w = target.shape[:2]
             if target.size:
                 u, base = self.features(self.variables, tuple(known), kind, i)
-                whole = np.zeros((1, *shape, 3), np.float32)
+                padded = np.zeros((1, *shape, 3), np.float32)  # the samples coded so far
                 for c in range(1 if gray else 3):
-                    before = whole[..., :c].copy()
-                    mixture = np.asarray(self.parameters(self.variables, u, base, before, i))
-                    at, scale, weight = mixture[:, :, :h, :w].reshape(3, nets.K, -1)
-                    x = code(Mixture.of(at, scale, weight, c), target[..., c].reshape(-1))
+                    earlier = padded[..., :c].copy()
+                    mixture = np.asarray(self.parameters(self.variables, u, base, earlier, i))
+                    position, scale, weight = mixture[:, :, :h, :w].reshape(3, nets.K, -1)
+                    x = code(Mixture.of(position, scale, weight, c), target[..., c].reshape(-1))
                     target[..., c] = x.reshape(h, w)
-                    whole[0, :h, :w, c] = target[..., c]
-            known.append(filled(target, shape, k))
+                    padded[0, :h, :w, c] = target[..., c]
+            known.append(padded_plane(target, shape, k))
 
     def encode_tile(self, ycc: np.ndarray, gray: bool) -> list[Chunk]:
-        """int32 [h, w, 3], at most TILE x TILE; gray: only Y is coded, the rest is zero."""
+        """Y, Co, Cg of a tile, int32 [h, w, 3], at most TILE x TILE -> its chunks; gray: code only
+        Y, since Co and Cg are zero."""
         levels = [ycc]
         for _ in range(count_levels(*ycc.shape[:2])):
             levels.append(levels[-1][::2, ::2])
         coarse = packed(levels[-1], gray)
         chunks = [Chunk(coarse, container.crc16(coarse))]
         for n in reversed(range(len(levels) - 1)):
-            coder, digest = Encoder(), []
+            coder, coded = Encoder(), []
 
-            def code(mixture, x, coder=coder, digest=digest):
+            def code(mixture, x, coder=coder, coded=coded):
                 coder.write(x, mixture)
-                digest.append(x)
+                coded.append(x)
                 return x
 
             planes = [levels[n][i::2, j::2].copy() for i, j in nets.PARITY]
-            self._level(planes, n, gray, code)
-            chunks.append(Chunk(coder.bytes() or b"\0", hash_of(digest)))
+            self._code_level(planes, n, gray, code)
+            chunks.append(Chunk(coder.bytes() or b"\0", hash_of(coded)))
         return chunks
 
     def decode_tile(
         self, chunks: list[Chunk], h: int, w: int, gray: bool, name: str = "the stream"
     ) -> np.ndarray:
-        """The chunks of a tile, fewer if the file was cut -> int32 [h, w, 3]. What is not there
-        is interpolated.
+        """The chunks of a tile -> Y, Co, Cg, int32 [h, w, 3]. Levels without a chunk, in truncated
+        files, are interpolated.
+
+        Args:
+          name: of the tile, for errors.
 
         Raises:
-          CodecError: damaged, or these are not the samples that were written.
+          CodecError: a chunk is damaged, or the decoded samples are not those that were written.
         """
         sizes = [(h, w)]
         for _ in range(count_levels(h, w)):
@@ -183,37 +208,42 @@ class Runtime:
         return x
 
     def _decode_level(self, planes, n: int, gray: bool, chunk: Chunk, name: str) -> None:
-        coder, digest = Decoder(chunk.data), []
+        """Fills t0, t1, t2 of level n; planes: as of `_code_level`."""
+        coder, decoded = Decoder(chunk.data), []
 
         def code(mixture, _):
-            digest.append(coder.read(mixture))
-            return digest[-1]
+            decoded.append(coder.read(mixture))
+            return decoded[-1]
 
         try:
-            self._level(planes, n, gray, code)
-        except CodedWrong as e:
+            self._code_level(planes, n, gray, code)
+        except CorruptStream as e:
             raise CodecError(f"{name} is damaged: {e}") from None
-        if hash_of(digest) != chunk.symbols:
+        if hash_of(decoded) != chunk.symbols:
             raise CodecError(
                 f"{name} did not decode to the samples that were written; it is damaged, or "
                 "this machine does not compute integers exactly"
             )
 
 
-def hash_of(parts: list[np.ndarray]) -> int:
+def hash_of(samples: list[np.ndarray]) -> int:
     """crc16 of samples as little-endian int16."""
-    return container.crc16(np.concatenate(parts).astype("<i2").tobytes() if parts else b"")
+    return container.crc16(np.concatenate(samples).astype("<i2").tobytes() if samples else b"")
 
 
 def packed(ycc: np.ndarray, gray: bool) -> bytes:
-    """The samples of the coarsest level as they are: Y or RGB, a byte each."""
+    """The samples of the last level, uncompressed: RGB, or Y if gray, a byte each."""
     return (ycc[..., 0] if gray else nets.rgb(ycc)).astype(np.uint8).tobytes()
 
 
 def unpacked(data: bytes, h: int, w: int, gray: bool, name: str) -> np.ndarray:
-    """The inverse of `packed`."""
+    """The inverse of `packed`.
+
+    Raises:
+      CodecError: the data have another size.
+    """
     if len(data) != h * w * (1 if gray else 3):
-        raise CodecError(f"{name} is damaged: its coarsest samples are not as many as they must be")
+        raise CodecError(f"{name} is damaged: its first chunk has a wrong size")
     samples = np.frombuffer(data, np.uint8).astype(np.int32)
     if not gray:
         return np.asarray(nets.ycocg(samples.reshape(h, w, 3)))
@@ -221,7 +251,7 @@ def unpacked(data: bytes, h: int, w: int, gray: bool, name: str) -> np.ndarray:
 
 
 def interpolate(planes: list[np.ndarray]) -> None:
-    """Fills t0, t1, t2 with the mean of the nearest samples."""
+    """Fills t0, t1, t2 with the means of the nearest samples; planes: as of `_code_level`."""
     k = planes[0]
     known = [k.astype(np.float32)[None]]
     for i in range(3):

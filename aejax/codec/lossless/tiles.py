@@ -1,4 +1,4 @@
-"""Tiles of an image, two at a time; planes of an image."""
+"""Helpers for coding tiles in two threads, and for samples of an image."""
 
 import collections
 import os
@@ -14,23 +14,23 @@ from aejax.machine.allocator import release_memory
 T = TypeVar("T")
 
 
-def each_tile(count: int, one: Callable[[int], T]) -> Iterator[T]:
-    """one(0), one(1), ... in order, two tiles at a time: while one waits for the coder, which is
-    one thread's work, the other's networks have the other cores."""
+def each_tile(count: int, code: Callable[[int], T]) -> Iterator[T]:
+    """Yields code(0), code(1), ... in order, computed two at a time: while one tile is in the
+    entropy coder, which is single-threaded, the networks of another use the other cores."""
     if count == 1:
-        yield one(0)
+        yield code(0)
         return
     with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
-        ahead = collections.deque(pool.submit(one, n) for n in range(min(3, count)))
+        futures = collections.deque(pool.submit(code, n) for n in range(min(3, count)))
         for n in range(count):
-            yield ahead.popleft().result()
+            yield futures.popleft().result()
             release_memory()
             if n + 3 < count:
-                ahead.append(pool.submit(one, n + 3))
+                futures.append(pool.submit(code, n + 3))
 
 
 def crc_of(image: np.ndarray) -> int:
-    """crc32 of the samples, little-endian, in the order of the array."""
+    """crc32 of the samples as little-endian bytes, in the order of the array."""
     crc = 0
     for rows in image:
         # pyrefly: ignore [bad-argument-type]
@@ -38,6 +38,6 @@ def crc_of(image: np.ndarray) -> int:
     return crc
 
 
-def colours_of(image: np.ndarray) -> np.ndarray:
-    """[h, w, c] without alpha."""
+def without_alpha(image: np.ndarray) -> np.ndarray:
+    """A view of the colour channels of an image [h, w, 1 to 4]."""
     return image[..., :-1] if image.shape[2] in (2, 4) else image

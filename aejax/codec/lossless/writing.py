@@ -1,4 +1,4 @@
-"""Arrays -> lossless files, version 2 of the format; what the bytes are is in layout.py."""
+"""Encodes arrays to lossless files, version 2 of docs/aej-format.md."""
 
 import zlib
 from collections.abc import Callable, Mapping
@@ -11,14 +11,15 @@ from aejax.codec.lossless import nets, plain
 from aejax.codec.lossless.installed import is_installed, shipped
 from aejax.codec.lossless.layout import GRAY_NETWORK, NETWORK, PLAIN, scans_of, tiles_of
 from aejax.codec.lossless.runtime import Runtime
-from aejax.codec.lossless.tiles import colours_of, crc_of, each_tile
+from aejax.codec.lossless.tiles import crc_of, each_tile, without_alpha
 from aejax.codec.planes import flags_of
 
 NO_MODEL = bytes(4)
-# Bytes per byte by a quick deflate of a picture's middle: below, deflating the whole may pay.
-PLAIN_MAY_PAY = 0.45
-# Bytes per byte of the whole: below, a network is not tried.
-NETWORK_CANNOT_PAY = 0.02
+# If a quick deflate of the middle of an image is below this fraction of its bytes, the whole image
+# is deflated too, and the smaller file is kept.
+TRY_DEFLATE_BELOW = 0.45
+# If the deflated image is below this fraction of its bytes, the network is not tried.
+SKIP_NETWORK_BELOW = 0.02
 
 
 def lossless_file(
@@ -27,26 +28,30 @@ def lossless_file(
     runtime: Runtime | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> bytes:
-    """uint8 or uint16 [h, w, 1 to 4] -> the bytes of a file that gives it back exactly.
+    """Encodes an image, uint8 or uint16 [h, w, 1 to 4]; returns the bytes of the file.
 
-    Photographs are predicted by networks; drawings and the like, and everything in an installation
-    without the networks' weights, are deflated: whichever is smaller.
+    Photographs are coded by the network, drawings and screenshots by deflate (plain.py), whichever
+    is smaller. Without the weights of the network, all images are deflated.
 
     Args:
-      runtime: of weights of one's own, from `installed.use`.
-      progress: called with the share of the tiles that are done.
+      metadata: "icc_profile", "exif", "xmp" -> bytes.
+      runtime: of other weights, from `installed.use`.
+      progress: called with the fraction of tiles that are done.
+
+    Raises:
+      CodecError: metadata that a file cannot store.
     """
     candidates: list[tuple[int, bytes, bytes]] = []  # (mode, model, body)
     if runtime is None and is_installed():
         runtime = shipped()
-    tiny = False
-    if runtime is None or image.dtype == np.uint16 or plain.estimate(image) < PLAIN_MAY_PAY:
+    skip_network = False
+    if runtime is None or image.dtype == np.uint16 or plain.estimate(image) < TRY_DEFLATE_BELOW:
         body = plain.encode(image)
-        tiny = len(body) < NETWORK_CANNOT_PAY * image.nbytes
+        skip_network = len(body) < SKIP_NETWORK_BELOW * image.nbytes
         size = container.base128(len(body)) + zlib.crc32(body).to_bytes(4, "little")
         candidates.append((PLAIN, NO_MODEL, size + body))
-    if runtime is not None and not tiny:
-        mode, body = _predicted(image, runtime, progress)
+    if runtime is not None and not skip_network:
+        mode, body = _by_network(image, runtime, progress)
         candidates.append((mode, runtime.weights.id, body))
     mode, model, body = min(candidates, key=lambda candidate: len(candidate[2]))
     if progress:
@@ -63,11 +68,11 @@ def _front(image: np.ndarray, mode: int, model: bytes, metadata: Mapping[str, by
     return header.pack() + sections + crc_of(image).to_bytes(4, "little")
 
 
-def _predicted(
+def _by_network(
     image: np.ndarray, runtime: Runtime, progress: Callable[[float], None] | None
 ) -> tuple[int, bytes]:
-    """(mode, chunks and what is beside them)."""
-    colours = colours_of(image)
+    """(mode, body of the file: chunks, low bytes, alpha)."""
+    colours = without_alpha(image)
     gray = colours.shape[2] == 1 or all(
         (row[:, 0] == row[:, 1]).all() and (row[:, 0] == row[:, 2]).all() for row in colours
     )
@@ -75,38 +80,38 @@ def _predicted(
     tiles = tiles_of(header)
     scans, first = scans_of(header)
 
-    def one(n: int) -> list[bytes]:
+    def code(n: int) -> list[bytes]:
         i, j, h, w = tiles[n]
-        part = colours[i : i + h, j : j + w]
-        part = (part >> 8 if part.dtype == np.uint16 else part).astype(np.int32)
-        chunks = [c.pack() for c in runtime.encode_tile(_to_ycc(part), gray)]
+        samples = colours[i : i + h, j : j + w]
+        samples = (samples >> 8 if samples.dtype == np.uint16 else samples).astype(np.int32)
+        chunks = [c.pack() for c in runtime.encode_tile(_to_ycc(samples), gray)]
         return [b"\0"] * first[n] + chunks
 
     coded = []
-    for tile in each_tile(len(tiles), one):
+    for tile in each_tile(len(tiles), code):
         coded.append(tile)
         if progress:
             progress(len(coded) / len(tiles))
-    out = [tile[scan] for scan in range(scans) for tile in coded]
+    parts = [tile[scan] for scan in range(scans) for tile in coded]
     if image.dtype == np.uint16:
-        out.append(_pack_low(colours))
+        parts.append(_pack_low(colours))
     if image.shape[2] in (2, 4):
-        out.append(
-            container.pack_section(container.ALPHA_PLANE, container.pack_plane(image[..., -1]))
-        )
-    return GRAY_NETWORK if gray else NETWORK, b"".join(out)
+        alpha = container.pack_plane(image[..., -1])
+        parts.append(container.pack_section(container.ALPHA_PLANE, alpha))
+    return GRAY_NETWORK if gray else NETWORK, b"".join(parts)
 
 
-def _to_ycc(part: np.ndarray) -> np.ndarray:
-    if part.shape[2] == 1:
-        zero = np.zeros_like(part)
-        return np.concatenate([part, zero, zero], -1)
-    return np.asarray(nets.ycocg(part))
+def _to_ycc(samples: np.ndarray) -> np.ndarray:
+    """int32 [h, w, 1 or 3] -> Y, Co, Cg [h, w, 3]; gray is Y with Co = Cg = 0."""
+    if samples.shape[2] == 1:
+        zero = np.zeros_like(samples)
+        return np.concatenate([samples, zero, zero], -1)
+    return np.asarray(nets.ycocg(samples))
 
 
 def _pack_low(colours: np.ndarray) -> bytes:
-    """The section of the low bytes of 16-bit samples: a kind (0: as they are, 1: minus the high
-    byte), then the bytes; the smaller of the two."""
+    """The section of the low bytes of 16-bit samples: a byte for the kind (0: as they are, 1: minus
+    the high byte), then the bytes. The kind that deflates better is used."""
     low, high = (colours & 255).astype(np.uint8), (colours >> 8).astype(np.uint8)
     kinds = (bytes([n]) + v.tobytes() for n, v in enumerate((low, low - high)))
     return min((container.pack_section(container.LOW_BYTES, v) for v in kinds), key=len)
