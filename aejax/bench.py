@@ -239,9 +239,9 @@ def measure(name: str, size: tuple[int, int] | None = None, runs: int = 20) -> M
     from aejax.data.source import open_source
     from aejax.export.parts import stride_of
 
-    trained = None if name in CODECS else aejax.load(name)
-    has_fixed_size = trained and trained.shape and not stride_of(trained.model)
-    fixed = trained.shape[:2] if has_fixed_size else None
+    trained, fixed = None if name in CODECS else aejax.load(name), None
+    if trained is not None and trained.shape and not stride_of(trained.model):
+        fixed = trained.shape[:2]
     if fixed and size and size != fixed:
         raise UserError(f'"{name}" only takes {fixed[1]}x{fixed[0]} pictures; omit --size')
     height, width = size or fixed or DEFAULT_SIZE
