@@ -13,6 +13,8 @@ from aejax.codec.runtime import Runtime
 
 METRICS = {"mse": "codec", "ms-ssim": "codec-ms-ssim"}  # metric -> weights
 OLDER = ("codec-1",)  # weights of earlier versions, kept so that their files can be read
+# Earlier weights that are not in the package: model id -> their file in aejax's repository.
+RETIRED = {"21ba2508": "experiments/compress/weights/codec-ms-ssim-1.safetensors"}
 
 _registered: dict[bytes, Runtime] = {}  # by model id
 
@@ -67,6 +69,12 @@ def runtime_of(model: bytes) -> Runtime:
         path = stored.FOLDER / f"{name}.json"
         if path.exists() and json.loads(path.read_text())["id"] == model.hex():
             return _shipped(name)
+    if model.hex() in RETIRED:
+        raise CodecError(
+            f"the file was made with earlier weights, {model.hex()}, which are not installed; get "
+            f"{RETIRED[model.hex()]} and its .json from aejax's repository, and give --weights FILE "
+            "or call aejax.codec.use(FILE)"
+        )
     raise CodecError(
         f"the file was made with model {model.hex()}, which this installation does not have; "
         "install the version of aejax that has it, or give its weights to aejax.codec.use"

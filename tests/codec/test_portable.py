@@ -9,6 +9,7 @@ from skimage.data import astronaut
 
 from aejax.codec import api as codec
 from aejax.codec import installed
+from aejax.codec.errors import CodecError
 from aejax.codec.freeze import load
 from aejax.codec.layout import parse
 from aejax.codec.passes import checkerboard
@@ -138,5 +139,12 @@ def test_a_file_of_the_weights_before_is_read():
     assert y.shape == x.shape and np.mean(np.square(y - x.astype(float))) < 45  # 31.6 dB
 
 
-def test_the_weights_before_are_kept_for_the_ms_ssim_ones_too():
-    assert load("codec-ms-ssim").meta.base["weights"] in installed.OLDER
+def test_a_file_of_retired_weights_names_them_and_is_read_with_them(monkeypatch):
+    monkeypatch.chdir(pathlib.Path(__file__).parents[2])
+    data = (GOLDEN.parent / "codec-ms-ssim-1.aej").read_bytes()  # astronaut, quality 50
+    file = installed.RETIRED[data[9:13].hex()]
+    with pytest.raises(CodecError, match=f"get {file} .* --weights"):
+        codec.decode(data)
+    codec.use(file)  # stored as a difference to codec-1
+    y = codec.decode(data)
+    assert np.mean(np.square(y - astronaut()[0:96, 160:320].astype(float))) < 70  # 29.9 dB
