@@ -72,7 +72,7 @@ def runtime_of(model: bytes) -> Runtime:
     if model.hex() in RETIRED:
         raise CodecError(
             f"the file was made with earlier weights, {model.hex()}, which are not installed; get "
-            f"{RETIRED[model.hex()]} and its .json from aejax's repository, and give --weights FILE "
+            f"{RETIRED[model.hex()]} and its .json in its repository; give --weights FILE, "
             "or call aejax.codec.use(FILE)"
         )
     raise CodecError(
