@@ -1,20 +1,25 @@
-"""The codec that ships: one model for all rates, mean squared error.
+"""Trains the lossy codec: one model for all rates, for mean squared error or MS-SSIM.
 
     aejax train --config experiments/compress/codec.py --workdir runs/codec
+    python -m aejax.codec.freeze runs/codec -o aejax/weights/codec.safetensors
 
-with the folder of training photographs given by AEJAX_DATA: 28,000 steps of four 128x128 crops,
-18 GFLOP each with the backward pass: 0.27 s on one core of an AMD EPYC, 2.1 hours in all. Then
-`python -m aejax.codec.freeze runs/codec -o aejax/weights/codec.safetensors`. `codec.py:more`
-goes on from what ships, another 25,000 steps (1.9 hours). The one for MS-SSIM goes on from it too,
-with 192x192 crops, which have all five scales:
+AEJAX_DATA is the folder of the data sets with the training photographs. Cost: 28,000 steps on four
+128x128 crops, 18 GFLOP each with the backward pass; 0.27 s per step on one core of an AMD EPYC, 2.1
+hours in all. Variants:
 
-    aejax train --config experiments/compress/codec.py:ms-ssim --workdir runs/codec-ms-ssim
+    codec.py:more             from the shipped weights, 25,000 steps (1.9 hours)
+    codec.py:ms-ssim          from the shipped weights, for MS-SSIM, 6,000 steps on 192x192 crops,
+                              which are large enough for its five scales (23 minutes of one core)
+    codec.py:ms-ssim,more     from the shipped MS-SSIM weights, 15,000 steps (about an hour)
+    codec.py:ms-ssim,little   from them, 4,000 steps of all parameters but the large kernels, so
+                              that few bytes differ (26 minutes); the shipped weights were made so
+
+The MS-SSIM weights are stored as a difference to other weights:
+
     python -m aejax.codec.freeze runs/codec-ms-ssim --base codec \\
         -o aejax/weights/codec-ms-ssim.safetensors
 
-6,000 steps, 23 minutes of one core. On from those weights: `codec.py:ms-ssim,more`, another 15,000;
-`codec.py:ms-ssim,little`, 4,000 of all but the large kernels, which is what ships. Results:
-README.md beside this file.
+Results: README.md beside this file.
 """
 
 from ml_collections import ConfigDict
@@ -23,9 +28,8 @@ from aejax.config import base, flags
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """arg: "smoke" for a run of seconds on bundled pictures, "more" to go on from what ships,
-    "ms-ssim" for the second model ("ms-ssim,more" and "ms-ssim,little": on from its weights)."""
-    asked = flags(arg, "smoke", "more", "ms-ssim", "little")
+    """arg: "smoke" for a run of seconds on bundled photographs, or a variant above."""
+    variant = flags(arg, "smoke", "more", "ms-ssim", "little")
     c = base()
     c.task = "compress"
     c.data.source = "folder:train/photos"
@@ -52,34 +56,34 @@ def get_config(arg: str = "") -> ConfigDict:
 
     c.train.length = "28000 steps"
     c.eval.metrics = ("psnr",)
-    c.eval.crop, c.eval.batch = 256, 5  # one shape to compile, and five qualities in each batch
+    c.eval.crop, c.eval.batch = 256, 5  # one shape to compile; five qualities per batch
     c.eval.best = "-loss"
     c.checkpoint.every = "300 seconds"
     c.log.every = "30 seconds"
 
-    if "more" in asked or "ms-ssim" in asked:
+    if "more" in variant or "ms-ssim" in variant:
         c.model.start = "codec"
-        c.model.init = "random"  # what is started from replaces it
-        c.model.kwargs = {"rates": (0.0002, 0.6)}  # its dial: a quality means one lambda in both
-    if "more" in asked:
+        c.model.init = "random"  # replaced by the weights that it starts from
+        c.model.kwargs = {"rates": (0.0002, 0.6)}  # lambdas of quality 0 and 100 in those weights
+    if "more" in variant:
         c.optim.lr = 1e-3
         c.train.length = "25000 steps"
-    if "ms-ssim" in asked:
+    if "ms-ssim" in variant:
         c.objective.kwargs = {"metric": "ms-ssim"}
         c.data.crop, c.data.batch = 192, 2
         c.optim.lr = 5e-4
         c.train.length = "6000 steps"
-    if "ms-ssim" in asked and "more" in asked:
+    if "ms-ssim" in variant and "more" in variant:
         c.model.start = "codec-ms-ssim"
         c.train.length = "15000 steps"
-    if "ms-ssim" in asked and "little" in asked:
-        # All but the large kernels, so that the new file differs from the old in few bytes.
+    if "ms-ssim" in variant and "little" in variant:
+        # All parameters but the large kernels: the new weights differ from the old in few bytes.
         c.model.start = "codec-ms-ssim"
         c.optim.only = "bias|norm|depthwise|quality|gain|base|z_mean|colour|weigh"
         c.optim.lr = 1e-3
         c.train.length = "4000 steps"
 
-    if "smoke" in asked:
+    if "smoke" in variant:
         c.model.start = ""
         c.data.source = "bundled:photos"
         c.data.crop, c.data.batch = 64, 2

@@ -204,7 +204,8 @@ def test_a_silent_holder_on_another_machine_is_waited_for(tmp_path, capsys):
     other = tmp_path / "lease.0"
     other.write_text(json.dumps({"host": "far", "pid": 1, "born": "", "machine": "far"}))
     mine = lease.take_or_explain(tmp_path, timeout=2.0)
-    assert mine is not None and "waiting up to 2 s to see whether it is still alive" in capsys.readouterr().err
+    message = "waiting up to 2 s to see whether it is still alive"
+    assert mine is not None and message in capsys.readouterr().err
     mine.release()
     other.write_text(json.dumps({"host": "far", "pid": 1, "born": "", "machine": "far"}))
     ended = threading.Event()
