@@ -1,23 +1,25 @@
-"""What each part of the codec is worth: short trainings of equal budget, one change each.
+"""How much does each part of the codec contribute? Short trainings that differ in one part each.
 
     aejax study experiments/compress/ablations.py --directory runs/compress-ablations
 
-with the training photographs given by AEJAX_DATA. Eleven runs of 1,200 steps of four 128x128 crops
-of a model with a fifth of the work. Cost: two and a half minutes each on one idle core. A run's
-`test/loss` on the middles of the held-out photographs, five qualities from 0 to 100, is
-(bpp + lambda MSE) over sqrt(lambda): one per cent of it is about one per cent of bits. `loss_20`,
-`loss_50`, `loss_80` are that of one quality alone, for the models of one rate.
+AEJAX_DATA is the folder of the data sets with the training photographs. Eleven runs of 1,200 steps
+on four 128x128 crops, with a model of a fifth of the computation. Cost: two and a half minutes per
+run on one idle core. `test/loss` is (bpp + lambda MSE) / sqrt(lambda), averaged over centre crops
+of the held-out photographs and five qualities from 0 to 100; one per cent of it is about one per
+cent of bits. `loss_20`, `loss_50` and `loss_80` are the loss at that quality, to compare with the
+models of one rate.
 
-    context       z, three slices of channels, two colours of a chequerboard: as in what ships
-    mean-scale    z alone predicts mean and scale (mbt2018-mean)
-    hyperprior    z predicts the scale alone (bmshj2018-hyperprior)
+    context       z, three slices of channels, two colours of a checkerboard: as in the shipped
+                  model, which has four slices
+    mean-scale    mean and scale are predicted from z only (mbt2018-mean)
+    hyperprior    the scale is predicted from z, the mean is zero (bmshj2018-hyperprior)
     factorized    fixed scales per channel and quality (bmshj2018-factorized)
-    random        linear paths start at random instead of at the KLT
+    random        random initialisation of the linear paths instead of the KLT
     noise         the decoder is trained on noisy latents instead of rounded ones
     latent-96, latent-320
-                  narrower and wider latents than 192
+                  96 or 320 latent channels instead of 192
     only-20, only-50, only-80
-                  one model for one rate, against `context` at that rate
+                  trained for this quality only, against `context` at that quality
 
 Results: README.md beside this file.
 """
@@ -43,9 +45,9 @@ VARIANTS = {
 
 
 def get_config(arg: str = ""):
-    """The codec's own config, smaller and shorter."""
+    """The config of codec.py with a smaller model and a shorter training."""
     c = load_module(str(pathlib.Path(__file__).parent / "codec.py")).get_config(arg)
-    # What the variants change has to be there to be changed.
+    # Overrides need existing keys: set the defaults of what the variants change.
     c.model.kwargs.hyper, c.model.kwargs.rounding = "context", "straight-through"
     c.objective.kwargs = {"klt": True, "quality": (0.0, 100.0), "judged": (20, 50, 80)}
     if "smoke" in flags(arg, "smoke"):
@@ -67,6 +69,7 @@ def get_config(arg: str = ""):
 
 
 def get_study(arg: str = ""):
+    """The study; arg: "smoke" for the small form of the config."""
     variants = VARIANTS
     if "smoke" in flags(arg, "smoke"):
         variants = {name: v for name, v in VARIANTS.items() if "latent" not in name}

@@ -1,18 +1,23 @@
-"""The shipped lossy codec: one model for all rates, trained for mean squared error or for MS-SSIM.
+"""Trains the lossy codec: one model for all rates, for mean squared error or MS-SSIM.
 
     aejax train --config experiments/compress/codec.py --workdir runs/codec
-    python -m aejax.codec.freeze runs/codec -o codec.safetensors
+    python -m aejax.codec.freeze runs/codec -o aejax/weights/codec.safetensors
 
-needs the training photographs in the folder that AEJAX_DATA names: 28,000 steps of four 128x128
-crops, 18 GFLOP each with the backward pass; 0.27 s a step on one core of an AMD EPYC, 2.1 hours in
-all. `codec.py:more` continues from the shipped weights for 25,000 steps (1.9 hours).
+AEJAX_DATA is the folder of the data sets with the training photographs. Cost: 28,000 steps on four
+128x128 crops, 18 GFLOP each with the backward pass; 0.27 s per step on one core of an AMD EPYC, 2.1
+hours in all. Variants:
 
-    aejax train --config experiments/compress/codec.py:ms-ssim --workdir runs/codec-ms-ssim
-    python -m aejax.codec.freeze runs/codec-ms-ssim --base codec -o codec-ms-ssim.safetensors
+    codec.py:more           from the shipped weights, 25,000 steps (1.9 hours)
+    codec.py:ms-ssim        from the shipped weights, for MS-SSIM, 11,500 steps on 192x192 crops, which
+                            are large enough for its five scales (0.35 s of CPU per step)
+    codec.py:ms-ssim,more   from the shipped MS-SSIM weights, 15,000 steps
 
-fine-tunes the shipped weights for MS-SSIM on 192x192 crops, which have all five scales, for 11,500
-steps (0.35 s of CPU a step); `codec.py:ms-ssim,more` continues from its shipped weights for 15,000.
-README.md has the results.
+The MS-SSIM weights are stored as a difference to the others:
+
+    python -m aejax.codec.freeze runs/codec-ms-ssim --base codec \\
+        -o aejax/weights/codec-ms-ssim.safetensors
+
+Results: README.md beside this file.
 """
 
 from ml_collections import ConfigDict
@@ -21,9 +26,8 @@ from aejax.config import base, flags
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """arg: "smoke" for a run of seconds on bundled pictures, "ms-ssim" for the second model, "more"
-    to continue from the shipped weights, "ms-ssim,more" from those for MS-SSIM."""
-    asked = flags(arg, "smoke", "more", "ms-ssim")
+    """arg: "smoke" for a run of seconds on bundled photographs, or a variant above."""
+    variant = flags(arg, "smoke", "more", "ms-ssim")
     c = base()
     c.task = "compress"
     c.data.source = "folder:train/photos"
@@ -50,31 +54,29 @@ def get_config(arg: str = "") -> ConfigDict:
 
     c.train.length = "28000 steps"
     c.eval.metrics = ("psnr",)
-    c.eval.crop, c.eval.batch = 256, 5  # one shape to compile, and five qualities in each batch
+    c.eval.crop, c.eval.batch = 256, 5  # one shape to compile; five qualities per batch
     c.eval.best = "-loss"
     c.checkpoint.every = "300 seconds"
     c.log.every = "30 seconds"
 
-    if "more" in asked or "ms-ssim" in asked:
+    if "more" in variant or "ms-ssim" in variant:
         c.model.start = "codec"
-        c.model.init = "random"  # model.start replaces it
-        c.model.kwargs = {
-            "rates": (0.0002, 0.6)
-        }  # as in these weights: a quality means the same lambda
-    if "more" in asked:
+        c.model.init = "random"  # replaced by the weights that it starts from
+        c.model.kwargs = {"rates": (0.0002, 0.6)}  # lambdas of quality 0 and 100 in those weights
+    if "more" in variant:
         c.optim.lr = 1e-3
         c.train.length = "25000 steps"
-    if "ms-ssim" in asked:
+    if "ms-ssim" in variant:
         c.objective.kwargs = {"metric": "ms-ssim"}
         c.data.crop, c.data.batch = 192, 2
         c.optim.lr = 7e-4
         c.train.length = "11500 steps"
-    if "ms-ssim" in asked and "more" in asked:
+    if "ms-ssim" in variant and "more" in variant:
         c.model.start = "codec-ms-ssim"
         c.optim.lr = 5e-4
         c.train.length = "15000 steps"
 
-    if "smoke" in asked:
+    if "smoke" in variant:
         c.model.start = ""
         c.data.source = "bundled:photos"
         c.data.crop, c.data.batch = 64, 2

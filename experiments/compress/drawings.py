@@ -1,10 +1,11 @@
-"""Ten pictures that are no photographs, to measure lossless files on: plots, text, scans in two
-tones, palettes, a terminal, a screen with a photograph in it.
+"""How small are lossless files of images that are no photographs? Draws ten of them: plots, text,
+bilevel scans, a palette image, a terminal, a screenshot with a photograph in it.
 
     python experiments/compress/drawings.py FOLDER
     aejax eval-codec FOLDER --lossless
 
-Cost: drawing takes 1.5 s of one core; the second command adds the time of every codec at hand.
+Cost: drawing takes 1.5 s of one core; the second command encodes and decodes with every installed
+codec. Results: README.md beside this file.
 """
 
 import io
@@ -15,7 +16,7 @@ import numpy as np
 
 
 def plots():
-    """Four figures of matplotlib's."""
+    """Yields (name, uint8 [h, w, 3]) of four matplotlib figures."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -42,20 +43,20 @@ def plots():
 
 
 def terminal(columns: int = 100, rows: int = 40) -> np.ndarray:
-    """Text in a few colours on black."""
+    """Text in four colours on a dark background, uint8 [14 rows, 7 columns, 3]."""
     from PIL import Image, ImageDraw
 
-    words = pathlib.Path(__file__).read_text().splitlines()
+    lines = pathlib.Path(__file__).read_text().splitlines()
     image = Image.new("RGB", (columns * 7, rows * 14), (20, 20, 24))
     pen = ImageDraw.Draw(image)
     colours = [(220, 220, 220), (120, 200, 120), (220, 180, 90), (110, 160, 230)]
     for n in range(rows):
-        pen.text((4, 14 * n), words[n % len(words)][:columns], colours[n % 4])
+        pen.text((4, 14 * n), lines[n % len(lines)][:columns], colours[n % 4])
     return np.asarray(image)
 
 
 def pictures():
-    """(name, uint8 array) of all ten."""
+    """Yields (name, uint8 array) of all ten images."""
     from PIL import Image
     from skimage import data
 
@@ -74,7 +75,7 @@ def pictures():
 
 
 def main(folder: str) -> None:
-    """Writes them as PNG files."""
+    """Writes the images to `folder` as PNG files."""
     from PIL import Image
 
     pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
