@@ -1,7 +1,7 @@
-"""Distortions: how far y is from x. Each maps (x, y), both [b, h, w, c], to one value per image.
+"""Distortion losses: (x, y), both [b, h, w, c], -> one value per image [b].
 
-Means over pixels and channels, so that a loss does not depend on the size of the image; the ELBO,
-which needs sums, multiplies by h * w * c where it is written.
+They are means over pixels and channels, so that a loss does not depend on the image size. The
+likelihoods of generation, which need sums, are in `aejax.generation.likelihood`.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,8 +29,8 @@ def mae(x: Images, y: Images) -> PerImage:
 def bce(x: Images, y: Images) -> PerImage:
     """Binary cross-entropy in nats per pixel; x and y are probabilities in [0, 1].
 
-    y is held within 1e-6 of [0, 1] with the gradient passed through: an f_D without a sigmoid that
-    has left the interval is pushed back instead of getting no gradient at all.
+    y is clipped to [1e-6, 1 - 1e-6] with a straight-through gradient, so that an f_D without a
+    sigmoid still gets a gradient where its output is outside the interval.
     """
     y = y + jax.lax.stop_gradient(jnp.clip(y, 1e-6, 1 - 1e-6) - y)
     return -jnp.mean(x * jnp.log(y) + (1 - x) * jnp.log1p(-y), axis=(1, 2, 3))
@@ -49,8 +49,8 @@ def ssim(x: Images, y: Images) -> PerImage:
 def ms_ssim(x: Images, y: Images) -> PerImage:
     """1 - MS-SSIM, in [0, 1]; see `aejax.metrics.image.ms_ssim` for images below 176 pixels.
 
-    Alone it hardly feels a uniform shift, so that colours drift, to yellow for example (Zhao et
-    al. 2017, who add L1 with 0.16 to 0.84): {"ms_ssim": 1.0, "mae": 0.2}.
+    It is not sensitive to a uniform shift, so that colours can drift when it is used alone. Zhao et
+    al. 2017 (arXiv:1511.08861) add L1, here for example {"ms_ssim": 0.84, "mae": 0.16}.
     """
     return 1.0 - image.ms_ssim(x, y)
 
@@ -61,7 +61,7 @@ def mixture(weights: Mapping[str, float]) -> Loss:
     A name is one of LOSSES or "package.module:function".
 
     Raises:
-      UserError: unknown name, a weight that is not a number, or no loss at all.
+      UserError: unknown name, a weight that is not a number, or an empty mapping.
 
     >>> x = images / np.float32(255)
     >>> mixture({"mae": 1.0, "mse": 0.5})(x, 1 - x).shape

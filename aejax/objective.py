@@ -1,8 +1,8 @@
-"""What a step minimises.
+"""Training objectives.
 
-An objective is `objective(model, variables, batch, key, train) -> (loss [b], Aux)`: a pure function
-of its arguments, per example. It corrupts x, runs the model and weighs losses and terms. A task has
-its own by name ("package.module:Class"); the trainer is the same for all.
+An objective is `objective(model, variables, batch, key, train) -> (loss [b], Aux)`, a pure function
+of its arguments. It corrupts x, runs the model and sums the weighted losses and terms. Other tasks
+have their own objectives ("package.module:Class"); the trainer is the same for all.
 """
 
 import dataclasses
@@ -24,9 +24,8 @@ from aejax.types import Aux, Batch, Config, Output, Variables
 
 
 def rngs_of(key: PRNGKeyArray) -> dict[str, PRNGKeyArray]:
-    """The rngs of a model, whatever names its modules ask for: "bottleneck" is one stream, all
-    others ("dropout", ...) are drawn from "params", by which Flax replaces a stream that is not
-    there. Both follow from `key`, so that a resumed run draws the same."""
+    """The rngs of a model: "bottleneck", and "params", which Flax uses for all missing streams
+    ("dropout", ...). Both are functions of `key`, so that a resumed run gets the same ones."""
     return {"bottleneck": key, "params": jax.random.fold_in(key, 1)}
 
 
@@ -38,17 +37,23 @@ def run_model(
     key: PRNGKeyArray,
     train: bool,
 ) -> tuple[Output, Variables]:
-    """model.apply with everything an objective needs: (output, collections as they are after).
+    """Runs model.apply with the rngs of `rngs_of`: (output, updated collections).
 
-    Modules get the rngs they ask for (`rngs_of`).
+    Args:
+      x: the input images, corrupted if the objective does so.
+      cond: conditions, {name: [b]}, or None.
+      train: collections other than "params" are mutable.
+
+    Raises:
+      UserError: the model does not return an `Output`.
     """
     mutable = [name for name in variables if name != "params"] if train else []
     rngs = rngs_of(key)
     result: Any = model.apply(variables, x, cond, train=train, rngs=rngs, mutable=mutable or False)
-    rest = {name: v for name, v in variables.items() if name != "params"}
-    out, changed = result if mutable else (result, rest)
+    unchanged = {name: v for name, v in variables.items() if name != "params"}
+    out, collections = result if mutable else (result, unchanged)
     check_result(isinstance(out, Output), "model", model, out, x)
-    return out, dict(changed)
+    return out, dict(collections)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,11 +61,15 @@ class Autoencode:
     """loss(y, x) + weighted terms of the bottleneck, with y = f_D(bottleneck(f_E(corrupt(x)))).
 
     Args:
-      loss: weights of losses.LOSSES.
+      loss: {name in losses.LOSSES: weight}.
       terms: weights of the bottleneck's terms, such as {"kl": 1.0}.
-      corrupt: specs for corrupt.chain, applied to x; () leaves x_tilde = x.
-      init: "pca" starts the model at the linear optimum of the first training images.
-      tell: names of conditions (such as "sigma") that the model is told; the rest stay hidden.
+      corrupt: corruptions of x, specs of `corrupt.chain`; () = none.
+      init: "pca" initialises the model to the linear optimum (PCA) of some training images; other
+        values keep the random initialisation.
+      tell: names of conditions that the model is given, such as ("sigma",).
+
+    Raises:
+      UserError: in a call, a weight for a term that the bottleneck does not return.
     """
 
     loss: Mapping[str, float]
@@ -93,15 +102,15 @@ class Autoencode:
         return loss, Aux(metrics, collections, pictures)
 
     def conditions(self, batch: Batch, key: PRNGKeyArray, train: bool) -> dict[str, Array] | None:
-        """The conditions of each example that the model is given, {name: [b]} or None; `init` needs
-        their shapes."""
+        """The conditions that the model is given, {name: [b]} or None; their shapes are needed to
+        initialise it."""
         conditions = chain(self.corrupt)(key, batch["image"])[1] | batch
         return {name: conditions[name] for name in self.tell} or None
 
     def initialise(
         self, model: nn.Module, variables: Variables, images: Float[Array, "n h w c"]
     ) -> Variables:
-        """The variables to start from, given some training images."""
+        """The initial variables, computed from some training images (see `init`)."""
         return at_linear_optimum(model, variables, images) if self.init == "pca" else variables
 
 
@@ -116,7 +125,7 @@ def evaluated(
     key: Array,
     train: bool,
 ) -> tuple[Float[Array, " b"], Aux]:
-    """(loss [b], Aux) of an objective.
+    """Calls an objective and checks its result: (loss [b], Aux).
 
     Raises:
       UserError: it returns something else.
@@ -129,7 +138,7 @@ def evaluated(
 
 
 def build_objective(config: Config) -> Objective:
-    """The objective that a whole config describes.
+    """Builds the objective of a config.
 
     Raises:
       UserError: an unknown objective, loss, corruption or argument.

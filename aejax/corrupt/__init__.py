@@ -1,12 +1,13 @@
-"""x -> x_tilde: what is done to a clean image before the autoencoder sees it.
+"""Corruptions x -> x_tilde of clean images: noise, blur, masks, JPEG, ...
 
-Every corruption is `f(key, x, **params) -> x_tilde` on float32 images `x [b, h, w, c]` in [0, 1];
-pure, jit-able, same shape out, and *not clipped* unless it says so (clipping biases the noise, and
-the literature's protocol has none). A level (`sigma`, `peak`, `quality`, ...) may be a number, a
-pair (low, high) from which each example draws its own uniformly, or an array [b].
+A corruption is `f(key, x, **params) -> x_tilde` on float32 images `x [b, h, w, c]` in [0, 1]: a
+pure function that can be compiled and keeps the shape. The result is *not clipped* unless the
+docstring says so, because clipping biases the noise, and the usual protocol of denoising does not
+clip. A level (`sigma`, `peak`, `quality`, ...) is a number, a pair (low, high) from which each
+example draws its own uniformly, or an array [b].
 
-Standard deviations are given on the 0..255 scale, as everywhere in the literature; inside, and in
-what `chain` hands to the model, they are in the units of the image (sigma / 255).
+Standard deviations are given on the 0..255 scale, as usual in the literature; internally, and in
+the conditions that `chain` returns, they are in the units of the image (sigma / 255).
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -36,30 +37,36 @@ Spec = Mapping[str, Any]  # an entry of config.corrupt: {"name": "gaussian", "si
 
 
 def one_of(key: Array, x: Images, choices: Iterable[Spec], weights: Iterable[float]) -> Images:
-    """Each image gets one of several corruptions, drawn with `weights` (which need not sum to 1).
+    """Applies one of several corruptions, chosen at random, to each image.
+
+    Images are processed one after the other, so that only the chosen corruption is computed.
 
     Args:
-      choices: specs as `chain` takes them, one corruption each.
-
-    The images are taken one after the other, so that each pays for its own corruption alone.
+      choices: specs as of `chain`, one corruption each.
+      weights: relative probabilities.
     """
-    steps = [chain((spec,)) for spec in choices]
-    odds = jnp.log(jnp.asarray(tuple(weights), jnp.float32))
-    branches = [lambda k, v, f=f: f(k, v[None])[0][0] for f in steps]
-    which, rest = jax.random.split(key)
-    index = jax.random.categorical(which, odds, shape=(x.shape[0],))
-    keys = jax.random.split(rest, x.shape[0])
+    corruptions = [chain((spec,)) for spec in choices]
+    logits = jnp.log(jnp.asarray(tuple(weights), jnp.float32))
+    branches = [lambda k, v, f=f: f(k, v[None])[0][0] for f in corruptions]
+    key_index, key_noise = jax.random.split(key)
+    index = jax.random.categorical(key_index, logits, shape=(x.shape[0],))
+    keys = jax.random.split(key_noise, x.shape[0])
     return jax.lax.map(lambda a: jax.lax.switch(a[0], branches, a[1], a[2]), (index, keys, x))
 
 
 def chain(
     specs: Iterable[Spec],
 ) -> Callable[[Array, Images], tuple[Images, dict[str, Array]]]:
-    """Corruptions in a row, from a config: `({"name": "blur", "sigma": 1.0}, {"name": "gaussian",
-    "sigma": (0, 55)})` -> `(key, x) -> (x_tilde, cond)`.
+    """Composes corruptions, which are applied in the given order.
 
-    `cond["sigma"]` [b] is the standard deviation of all Gaussian noise in the row, in the units of
-    the image, for models that are told the noise level; absent if there is none in the row.
+    Args:
+      specs: as in config.corrupt: `({"name": "blur", "sigma": 1.0}, {"name": "gaussian", "sigma":
+        (0, 55)})`; a name is one of CORRUPTIONS or "package.module:function".
+
+    Returns:
+      A function (key, x) -> (x_tilde, cond). cond["sigma"] [b] is the standard deviation of all
+      Gaussian noise, in the units of the image, for models that take the noise level; it is absent
+      if no "gaussian" is in the specs.
 
     Raises:
       UserError: unknown corruption or parameter, or no name.
@@ -87,7 +94,7 @@ def chain(
         variance = None
         for i, (f, params) in enumerate(steps):
             k = jax.random.fold_in(key, i)
-            if f is gaussian:  # drawn here, so that the model can be told
+            if f is gaussian:  # its level is drawn here, to be returned
                 k, sub = jax.random.split(k)
                 sigma = jnp.maximum(level(sub, params.get("sigma", 25.0), x.shape[0]), 0)
                 variance = (0.0 if variance is None else variance) + (sigma / 255.0) ** 2
@@ -100,7 +107,7 @@ def chain(
 
 
 def first_level(name: str) -> str:
-    """The parameter of a corruption that says how strong it is: "sigma", "quality", ...
+    """The name of the first parameter of a corruption, its level: "sigma", "quality", ...
 
     Raises:
       UserError: no such corruption, or one without parameters.

@@ -1,12 +1,12 @@
-"""The noise of a camera's photograph: what a sensor's noise is after development and JPEG.
+"""Simulated camera noise: sensor noise after raw development and JPEG.
 
-A noisy development is n = t'(x) M g D(m): raw noise m (shot and read) demosaiced by D, balanced by
-g, saturated by the colour matrix M, and steepened by the tone curve's slope t' (Brooks et al. 2019,
-arXiv:1811.11127, to first order). Cameras then smooth it, chroma more than luma, sharpen, and
-resize, which leaves coarse blotches (Lebrun et al. 2015, "The Noise Clinic": a noise curve for each
-octave). Here the spectrum is drawn: octaves of 1, 2, 4 and 8 pixels with weights of their own in
-luma and chroma. Only the noise passes through the camera; the target stays x, so that no denoiser
-learns to demosaic.
+To first order the noise after development is n = t'(x) M g D(m): raw shot and read noise m,
+demosaiced (D), multiplied by the white balance g, the colour matrix M and the slope t' of the tone
+curve (Brooks et al. 2019, arXiv:1811.11127). Cameras then smooth, chroma more than luma, sharpen
+and resize, which leaves coarse noise (Lebrun et al. 2015, "The Noise Clinic", with a noise curve
+per octave). Here the spectrum is random: octaves of 1, 2, 4 and 8 pixels with their own weights in
+luma and chroma. Only the noise is processed, and x itself remains the target, so that a denoiser
+does not learn to demosaic.
 """
 
 import jax
@@ -21,9 +21,9 @@ from aejax.errors import UserError
 from aejax.pictures import LUMA
 
 OCTAVES = 4
-PHASES = 8  # the grids of mosaic, octaves and JPEG blocks begin anywhere within so many pixels
+PHASES = 8  # offsets, in pixels, of the grids of mosaic, octaves and JPEG blocks
 
-# Where each colour of the four Bayer patterns is measured: [pattern, row, column, colour].
+# The four Bayer patterns: 1 where a colour is measured, [pattern, row, column, colour].
 _RGGB = np.array([[[1, 0, 0], [0, 1, 0]], [[0, 1, 0], [0, 0, 1]]], np.float32)
 _PATTERNS = np.stack([np.roll(_RGGB, (i, j), (0, 1)) for i in (0, 1) for j in (0, 1)])
 _GREEN = np.array([[0, 1, 0], [1, 4, 1], [0, 1, 0]], np.float32) / 4
@@ -31,11 +31,12 @@ _RED_BLUE = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], np.float32) / 4
 
 
 def demosaiced(key: Array, mosaic: Images) -> Images:
-    """Bilinear demosaicing of an image of which each pixel keeps one colour, in a random phase."""
+    """Samples a colour image [b, h, w, 3] with a random Bayer pattern, then demosaics it with
+    bilinear interpolation."""
     b, h, w, _ = mosaic.shape
     pattern = jnp.asarray(_PATTERNS)[jax.random.randint(key, (b,), 0, 4)]
-    kept = mosaic * jnp.tile(pattern, (1, -(-h // 2), -(-w // 2), 1))[:, :h, :w]
-    p = jnp.pad(kept, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
+    sampled = mosaic * jnp.tile(pattern, (1, -(-h // 2), -(-w // 2), 1))[:, :h, :w]
+    p = jnp.pad(sampled, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
 
     def filtered(c, kernel):
         parts = (kernel[i, j] * p[:, i : i + h, j : j + w, c] for i in range(3) for j in range(3))
@@ -45,21 +46,22 @@ def demosaiced(key: Array, mosaic: Images) -> Images:
 
 
 def unit(x: Images) -> Images:
-    """Each image divided by its root mean square."""
+    """Each image divided by its RMS."""
     return x * jax.lax.rsqrt(jnp.mean(jnp.square(x), (1, 2, 3), keepdims=True) + 1e-12)
 
 
 def octaves(key: Array, shape: tuple[int, ...]) -> list[Images]:
-    """Noise of unit variance whose grain is 1, 2, 4, ... pixels; the finest one demosaiced."""
+    """OCTAVES fields of noise with unit RMS and grain sizes of 1, 2, 4, ... pixels; the finest one
+    is demosaiced."""
     b, h, w, c = shape
     fields = []
     for i, k in enumerate(jax.random.split(key, OCTAVES)):
         draw, phase = jax.random.split(k)
         size = (b, -(-h // 2**i), -(-w // 2**i), c)
         field = jax.random.normal(draw, size)
-        if i == 0:  # a good demosaicing keeps more of the grain than a bilinear one
-            mosaic, kept = jax.random.split(phase)
-            share = jax.random.uniform(kept, (b, 1, 1, 1))
+        if i == 0:  # mixed, since better demosaicing than bilinear keeps more of the fine grain
+            mosaic, mix = jax.random.split(phase)
+            share = jax.random.uniform(mix, (b, 1, 1, 1))
             field = share * field + (1 - share) * demosaiced(mosaic, field)
         else:
             field = jax.image.resize(field, (b, size[1] * 2**i, size[2] * 2**i, c), "cubic")
@@ -68,10 +70,10 @@ def octaves(key: Array, shape: tuple[int, ...]) -> list[Images]:
 
 
 def camera_noise(key: Array, x: Images) -> Images:
-    """Noise of root mean square 1 for images x [b, h, w, 3], with the camera drawn per example.
+    """Noise with RMS 1 for each image of x, with random parameters of the camera per example.
 
     Args:
-      x: clean images in [0, 1]; they decide where the noise is strong.
+      x: clean images [b, h, w, 3] in [0, 1], on which the local noise level depends.
     """
     b = x.shape[0]
     draws = iter(jax.random.split(key, 19))
@@ -80,7 +82,7 @@ def camera_noise(key: Array, x: Images) -> Images:
         shape = (b, *extra_axes, 1, 1, 1)
         return jax.random.uniform(next(draws), shape, minval=low, maxval=high)
 
-    # the sensor: variance of shot and read noise in linear light, white balance, tone curve
+    # the sensor: shot and read noise in linear light, white balance, tone curve
     gamma, contrast = uniform(1.8, 2.6), uniform(0.0, 0.7)
     v = jnp.clip(x, 0, 1)
     linear = v**gamma
@@ -91,29 +93,29 @@ def camera_noise(key: Array, x: Images) -> Images:
     slope = slope * (1 - contrast + contrast * 6 * v * (1 - v))
     saturation = uniform(0.0, 1.0)
 
-    # the spectrum: the weights of the octaves, of luma and of chroma
+    # the spectrum: weights of the octaves in luma and in chroma
     fields = octaves(next(draws), x.shape)
     softness = uniform(-1.0, 2.0)[:, 0, 0, 0]
     fields[0] = unit(blur(next(draws), fields[0], jnp.where(softness < 0.3, 0, softness), radius=6))
     jitter = jnp.exp(jax.random.normal(next(draws), (2, OCTAVES, b, 1, 1, 1)) * 0.4)
-    finest = jnp.exp(uniform(np.log(0.2), np.log(3.0), 2))  # smoothed away, or left
+    finest = jnp.exp(uniform(np.log(0.2), np.log(3.0), 2))  # cameras differ in its smoothing
     jitter = jitter.at[:, 0].multiply(finest.swapaxes(0, 1))
-    falls = uniform(-0.1, 1.9), uniform(-0.5, 1.5)
+    slopes = uniform(-0.1, 1.9), uniform(-0.5, 1.5)  # of log2 weight per octave
     strengths = 1.0, jnp.exp(uniform(np.log(0.12), np.log(1.6)))
     parts = []
-    for fall, factor, strength in zip(falls, jitter, strengths, strict=True):
+    for fall, factor, strength in zip(slopes, jitter, strengths, strict=True):
         weights = [2.0 ** (-fall * i) * factor[i] for i in range(OCTAVES)]
         norm = jnp.sqrt(sum(jnp.square(w) for w in weights))
         noise = spread * sum(w * f for w, f in zip(weights, fields, strict=True)) / norm
         noise = noise + saturation * (noise - noise.mean(-1, keepdims=True))
         parts.append(strength * slope * noise)
     luma, chroma = parts
-    # Half of the cameras sharpen, luma only: an unsharp mask, which raises the fine grain.
+    # half of the cameras sharpen: an unsharp mask on luma, which amplifies the fine grain
     amount = jnp.maximum(uniform(-2.0, 2.0), 0.0)
     luma = luma + amount * (luma - blur(next(draws), luma, uniform(0.6, 1.6)[:, 0, 0, 0], radius=4))
     noise = luma @ LUMA[:, None] + chroma - chroma @ LUMA[:, None]
 
-    # smoothing spares edges, or sharpening raises them
+    # at edges there is less noise where smoothing is weaker, more where sharpening is stronger
     steps = jnp.abs(v - jnp.roll(v, 1, 1)) + jnp.abs(v - jnp.roll(v, 1, 2))
     edges = steps.mean(-1, keepdims=True)
     edges = blur(next(draws), edges, 1.5, radius=4)
@@ -128,31 +130,36 @@ def camera(
     quality: tuple[float, float] | float = (60.0, 100.0),
     compressed: float = 0.75,
 ) -> Images:
-    """A photograph as a camera would have delivered it; clipped, rounded to 8 bits.
+    """Adds simulated camera noise, and JPEG compression to a part of the images; clipped and
+    rounded to 8 bits.
 
     Args:
-      rms: root mean square of the noise on the 0..255 scale before clipping and JPEG; of a pair the
-        logarithm is uniform.
-      quality: of the JPEG.
-      compressed: share of the images that are JPEGs.
+      x: [b, h, w, 1 or 3].
+      rms: RMS of the noise on the 0..255 scale, before clipping and JPEG; of a pair (low, high) the
+        logarithm is drawn uniformly.
+      quality: of JPEG, 1 to 100.
+      compressed: fraction of the images that are compressed.
+
+    Raises:
+      UserError: x has another number of channels than 1 or 3.
     """
     b, h, w, channels = x.shape
     if channels not in (1, 3):
-        raise UserError(f"corrupt camera: takes 1 or 3 channels, not {channels}")
+        raise UserError(f"corrupt camera: images have 1 or 3 channels, not {channels}")
     k = iter(jax.random.split(key, 6))
     low, high = rms if isinstance(rms, (tuple, list)) else (rms, rms)
-    sizes = jnp.exp(level(next(k), (np.log(low), np.log(high)), b))[:, None, None, None] / 255
-    at = jax.random.randint(next(k), (b, 2), 0, PHASES)
+    levels = jnp.exp(level(next(k), (np.log(low), np.log(high)), b))[:, None, None, None] / 255
+    offset = jax.random.randint(next(k), (b, 2), 0, PHASES)
     padded = jnp.pad(x, ((0, 0), (PHASES, PHASES), (PHASES, PHASES), (0, 0)), mode="symmetric")
 
-    def cut(image, corner, side):
+    def crop(image, corner, side):
         return jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), (*side, image.shape[-1]))
 
-    wide = jax.vmap(lambda i, c: cut(i, c, (h + PHASES, w + PHASES)))(padded, at)
-    noise = camera_noise(next(k), jnp.broadcast_to(wide, (*wide.shape[:3], 3)))
-    noisy = wide + sizes * (noise if channels == 3 else unit(noise @ LUMA[:, None]))
+    larger = jax.vmap(lambda i, c: crop(i, c, (h + PHASES, w + PHASES)))(padded, offset)
+    noise = camera_noise(next(k), jnp.broadcast_to(larger, (*larger.shape[:3], 3)))
+    noisy = larger + levels * (noise if channels == 3 else unit(noise @ LUMA[:, None]))
     noisy = jnp.round(jnp.clip(noisy, 0, 1) * 255) / 255
-    packed = jpeg(next(k), noisy, quality)
-    chosen = jax.random.uniform(next(k), (b, 1, 1, 1)) < compressed
-    noisy = jnp.where(chosen, packed, noisy)
-    return jax.vmap(lambda i, c: cut(i, PHASES - c, (h, w)))(noisy, at)
+    as_jpeg = jpeg(next(k), noisy, quality)
+    is_jpeg = jax.random.uniform(next(k), (b, 1, 1, 1)) < compressed
+    noisy = jnp.where(is_jpeg, as_jpeg, noisy)
+    return jax.vmap(lambda i, c: crop(i, PHASES - c, (h, w)))(noisy, offset)

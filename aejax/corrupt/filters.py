@@ -1,4 +1,4 @@
-"""What loses detail rather than adds noise: blur, masks, coarse values."""
+"""Corruptions that remove detail instead of adding noise: blur, masks, quantisation."""
 
 import math
 
@@ -18,8 +18,16 @@ def identity(key: Array, x: Images) -> Images:
 
 
 def blur(key: Array, x: Images, sigma: Level = 1.5, radius: int | None = None) -> Images:
-    """Gaussian blur of `sigma` *pixels*, edges repeated. `radius` (pixels; default 3 sigma) must be
-    given if sigma is a traced array, because it is a shape."""
+    """Gaussian blur with repeated edge pixels.
+
+    Args:
+      sigma: standard deviation in *pixels*.
+      radius: of the kernel in pixels, default 3 sigma. It must be given if sigma is a traced array,
+        because shapes depend on it.
+
+    Raises:
+      UserError: sigma is traced, and radius is not given.
+    """
     if radius is None:
         top = sigma[1] if isinstance(sigma, (tuple, list)) else sigma
         if isinstance(top, jax.core.Tracer):
@@ -42,37 +50,43 @@ def blur(key: Array, x: Images, sigma: Level = 1.5, radius: int | None = None) -
 
 
 def mask(key: Array, x: Images, ratio: Level = 0.5, patch: int = 1, value: float = 0.0) -> Images:
-    """Squares of `patch` x `patch` pixels set to `value`, each with probability `ratio` (masking
-    noise of Vincent 2010 with patch 1 on gray, masked autoencoders with patch 4 to 16)."""
+    """Sets each square of `patch` x `patch` pixels to `value` with probability `ratio`.
+
+    This is masking noise with patch 1 on gray images (Vincent et al. 2010), and the masking of
+    masked autoencoders with patch 4 to 16 (He et al. 2022, arXiv:2111.06377).
+    """
     key, r = drawn(key, ratio, x)
     b, h, w, _ = x.shape
     grid = jax.random.uniform(key, (b, -(-h // patch), -(-w // patch), 1))
-    gone = jnp.repeat(jnp.repeat(grid, patch, 1), patch, 2)[:, :h, :w] < r
-    return jnp.where(gone, value, x)
+    is_masked = jnp.repeat(jnp.repeat(grid, patch, 1), patch, 2)[:, :h, :w] < r
+    return jnp.where(is_masked, value, x)
 
 
 def halved_chroma(key: Array, x: Images, share: float = 1.0) -> Images:
-    """Squares of 2x2 pixels share their chroma's mean (Y'CbCr 4:2:0), in a `share` of the images:
-    what video and most JPEG files are. Noise that was white is not after it. Gray stays.
+    """Replaces the chroma of each 2x2 square by its mean (Y'CbCr 4:2:0), as in video and most JPEG
+    files; white noise becomes correlated by it. Gray images are unchanged.
+
+    Args:
+      share: fraction of the images that are changed.
 
     Raises:
-      UserError: images of 2 or more than 3 channels.
+      UserError: images with 2 or more than 3 channels.
     """
     if x.shape[-1] == 1:
         return x
     if x.shape[-1] != 3:
-        raise UserError(f"corrupt halved_chroma: images of 1 or 3 channels, not {x.shape[-1]}")
+        raise UserError(f"corrupt halved_chroma: images have 1 or 3 channels, not {x.shape[-1]}")
     b, h, w, c = x.shape
     y = x @ LUMA
     chroma = x - y[..., None]
     even = jnp.pad(chroma, ((0, 0), (0, h % 2), (0, w % 2), (0, 0)), mode="edge")
     mean = even.reshape(b, -(-h // 2), 2, -(-w // 2), 2, c).mean((2, 4))
-    shared = jnp.repeat(jnp.repeat(mean, 2, 1), 2, 2)[:, :h, :w]
-    chosen = jax.random.uniform(key, (b, 1, 1, 1)) < share
-    return jnp.where(chosen, y[..., None] + shared, x)
+    subsampled = jnp.repeat(jnp.repeat(mean, 2, 1), 2, 2)[:, :h, :w]
+    is_changed = jax.random.uniform(key, (b, 1, 1, 1)) < share
+    return jnp.where(is_changed, y[..., None] + subsampled, x)
 
 
 def quantise(key: Array, x: Images, levels: Level = 16) -> Images:
-    """Rounded to `levels` equidistant values from 0 to 1 (16 levels = 4 bits); clipped."""
+    """Rounds to `levels` equidistant values from 0 to 1 (16 levels = 4 bits); clipped."""
     top = jnp.maximum(jnp.round(level(key, levels, x.shape[0])), 2)[:, None, None, None] - 1
     return jnp.round(jnp.clip(x, 0, 1) * top) / top

@@ -1,4 +1,4 @@
-"""JPEG's artefacts without a file: nothing leaves the device."""
+"""JPEG compression artefacts, computed in JAX without writing a file."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 from aejax.corrupt.levels import Images, Level, level
 from aejax.errors import UserError
 
-# Annex K of ITU-T T.81: the tables every JPEG encoder scales by its quality.
+# Annex K of ITU-T T.81: the quantisation tables that encoders scale by the quality.
 _LUMA = np.array(
     """16 11 10 16 24 40 51 61 12 12 14 19 26 58 60 55 14 13 16 24 40 57 69 56
     14 17 22 29 51 87 80 62 18 22 37 56 68 109 103 77 24 35 55 64 81 104 113 92
@@ -25,7 +25,7 @@ _YCC = np.array(
 
 
 def _quantise_blocks(plane: Float[Array, "b h w"], table: Float[Array, "b 8 8"]):
-    """DCT of the 8x8 blocks of a plane centred on 0 (-128..127), rounded to multiples of table."""
+    """The plane (-128..127) with the DCT of its 8x8 blocks rounded to multiples of the table."""
     b, h, w = plane.shape
     padded = jnp.pad(plane, ((0, 0), (0, -h % 8), (0, -w % 8)), mode="edge")
     blocks = padded.reshape(b, padded.shape[1] // 8, 8, padded.shape[2] // 8, 8)
@@ -36,11 +36,21 @@ def _quantise_blocks(plane: Float[Array, "b h w"], table: Float[Array, "b 8 8"])
 
 
 def jpeg(key: Array, x: Images, quality: Level = 30.0, subsample: bool = True) -> Images:
-    """The artefacts of a JPEG of libjpeg's `quality` 1..100: YCbCr, 4:2:0 unless told otherwise,
-    8x8 DCT, quantised. No entropy coding, hence no host: the picture is what the file would show,
-    up to the decoder's chroma upsampling (here: repeated). Clipped and rounded to 8 bits."""
+    """JPEG compression and decompression: YCbCr, chroma subsampling, quantised 8x8 DCT.
+
+    The result is that of libjpeg up to the decoder's chroma upsampling (here: nearest neighbour).
+    There is no entropy coding. Clipped and rounded to 8 bits.
+
+    Args:
+      x: [b, h, w, 1 or 3].
+      quality: as of libjpeg, 1 to 100.
+      subsample: 4:2:0; False: 4:4:4.
+
+    Raises:
+      UserError: x has another number of channels than 1 or 3.
+    """
     if x.shape[-1] not in (1, 3):
-        raise UserError(f"corrupt jpeg: takes 1 or 3 channels, not {x.shape[-1]}")
+        raise UserError(f"corrupt jpeg: images have 1 or 3 channels, not {x.shape[-1]}")
     b, h, w, c = x.shape
     q = jnp.clip(level(key, quality, b), 1, 100)[:, None, None]
     scale = jnp.where(q < 50, 5000 / q, 200 - 2 * q)

@@ -1,4 +1,4 @@
-"""Degradations in random order: for denoisers that shall not know what they will meet."""
+"""Several degradations in random order, for blind denoisers."""
 
 import jax
 import jax.numpy as jnp
@@ -17,18 +17,18 @@ REDUCTIONS = ((1.25, "cubic"), (1.5, "linear"), (2.0, "cubic"), (3.0, "linear"))
 
 
 def resized(key: Array, x: Image) -> Image:
-    """Reduced by one of REDUCTIONS and enlarged to its size again."""
+    """x downsampled by a random one of REDUCTIONS, (factor, method), and upsampled again."""
     _, h, w, c = x.shape
 
-    def there_and_back(factor, method):
+    def down_and_up(factor, method):
         small = (1, max(1, round(h / factor)), max(1, round(w / factor)), c)
         return lambda v: jax.image.resize(jax.image.resize(v, small, method), v.shape, method)
 
-    branches = [there_and_back(*r) for r in REDUCTIONS]
+    branches = [down_and_up(*r) for r in REDUCTIONS]
     return jax.lax.switch(jax.random.randint(key, (), 0, len(branches)), branches, x)
 
 
-# Each with the probability that it takes part.
+# (degradation, probability that it is applied)
 DEGRADATIONS = (
     (lambda key, x: blur(key, x, (0.1, 2.0)), 0.7),
     (resized, 0.5),
@@ -41,29 +41,29 @@ DEGRADATIONS = (
 
 
 def shuffled(key: Array, x: Images, share: float = 1.0) -> Images:
-    """Blur, resizing, Gaussian, Poisson and speckle noise, a camera's noise and JPEG in random
-    order, each with its own probability, and a JPEG of quality 30 to 95 at the end; clipped.
+    """Blur, resizing, Gaussian, Poisson and speckle noise, camera noise and JPEG in random order,
+    each with its own probability, and JPEG of quality 30 to 95 at the end; clipped.
 
-    The degradations of SCUNet (Zhang et al. 2022, arXiv:2203.13278), once instead of twice; resized
-    images are brought back to their size at once, so that every step sees one shape.
+    The degradations of SCUNet (Zhang et al. 2022, arXiv:2203.13278), applied once instead of twice;
+    downsampled images are upsampled at once, so that the shape stays the same.
 
     Args:
-      share: 0 to 1, multiplies the probabilities; how much is done to an image.
+      share: factor of the probabilities, 0 to 1.
     """
-    odds = jnp.array([p for _, p in DEGRADATIONS]) * share
+    probabilities = jnp.array([p for _, p in DEGRADATIONS]) * share
     branches = [lambda k, v, f=f: f(k, v) for f, _ in DEGRADATIONS] + [lambda k, v: v]
 
-    def one(item: tuple[Array, Float[Array, "h w c"]]) -> Float[Array, "h w c"]:
+    def degrade(item: tuple[Array, Float[Array, "h w c"]]) -> Float[Array, "h w c"]:
         key, v = item
-        order, chosen, last, *keys = jax.random.split(key, 3 + len(DEGRADATIONS))
-        order = jax.random.permutation(order, len(DEGRADATIONS))
-        chosen = jax.random.uniform(chosen, odds.shape) < odds
-        index = jnp.where(chosen, jnp.arange(len(DEGRADATIONS)), len(DEGRADATIONS))[order]
+        k_order, k_applied, k_jpeg, *keys = jax.random.split(key, 3 + len(DEGRADATIONS))
+        order = jax.random.permutation(k_order, len(DEGRADATIONS))
+        is_applied = jax.random.uniform(k_applied, probabilities.shape) < probabilities
+        index = jnp.where(is_applied, jnp.arange(len(DEGRADATIONS)), len(DEGRADATIONS))[order]
 
-        def step(v, work):
-            return jax.lax.switch(work[0], branches, work[1], v), None
+        def step(v, branch):
+            return jax.lax.switch(branch[0], branches, branch[1], v), None
 
         v, _ = jax.lax.scan(step, v[None], (index, jnp.stack(keys)))
-        return jpeg(last, v, (30.0, 95.0))[0]
+        return jpeg(k_jpeg, v, (30.0, 95.0))[0]
 
-    return jax.lax.map(one, (jax.random.split(key, x.shape[0]), x))
+    return jax.lax.map(degrade, (jax.random.split(key, x.shape[0]), x))

@@ -1,4 +1,4 @@
-"""Noise that is independent from pixel to pixel, or nearly so: sensors, film, broken pixels."""
+"""Noise that is independent between pixels, or nearly so: sensor noise, film grain, impulses."""
 
 import jax
 import jax.numpy as jnp
@@ -9,32 +9,36 @@ from aejax.corrupt.levels import Images, Level, drawn, level
 
 
 def gaussian(key: Array, x: Images, sigma: Level = 25.0) -> Images:
-    """White Gaussian noise of standard deviation `sigma` (0..255 scale). Levels below 0 are none:
-    (-5, 55) leaves one image in 12 clean."""
+    """White Gaussian noise.
+
+    Args:
+      sigma: standard deviation (0..255 scale). Negative levels count as 0: (-5, 55) leaves one
+        image in 12 clean.
+    """
     key, s = drawn(key, sigma, x)
     return x + jnp.maximum(s, 0) / 255.0 * jax.random.normal(key, x.shape, x.dtype)
 
 
 def poisson(key: Array, x: Images, peak: Level = 30.0) -> Images:
-    """Shot noise: `peak` photons in a white pixel; the variance is x / peak."""
+    """Shot noise with a mean of `peak` photons in a white pixel; the variance is x / peak."""
     key, p = drawn(key, peak, x)
     return jax.random.poisson(key, jnp.maximum(x, 0) * p).astype(x.dtype) / p
 
 
 def poisson_gaussian(key: Array, x: Images, peak: Level = 30.0, sigma: Level = 5.0) -> Images:
-    """A sensor: shot noise, then read-out noise; the variance is x / peak + (sigma / 255)^2."""
+    """Sensor noise: shot noise and read noise; the variance is x / peak + (sigma / 255)^2."""
     shot, read = jax.random.split(key)
     return gaussian(read, poisson(shot, x, peak), sigma)
 
 
 def speckle(key: Array, x: Images, sigma: Level = 25.0) -> Images:
-    """Multiplicative noise x (1 + n) with n of standard deviation sigma / 255."""
+    """Multiplicative noise: x (1 + n) with Gaussian n of standard deviation sigma / 255."""
     key, s = drawn(key, sigma, x)
     return x * (1 + s / 255.0 * jax.random.normal(key, x.shape, x.dtype))
 
 
 def salt_and_pepper(key: Array, x: Images, p: Level = 0.1) -> Images:
-    """A fraction `p` of the pixels (all channels together) becomes 0 or 1, half each."""
+    """Sets a fraction `p` of the pixels (all channels together) to 0 or 1, half each."""
     key, p = drawn(key, p, x)
     u = jax.random.uniform(key, (*x.shape[:3], 1), x.dtype)
     return jnp.where(u < p / 2, 0.0, jnp.where(u < p, 1.0, x))
@@ -43,15 +47,14 @@ def salt_and_pepper(key: Array, x: Images, p: Level = 0.1) -> Images:
 def film_grain(
     key: Array, x: Images, sigma: Level = 10.0, size: Level = 0.7, colour: Level = 0.2
 ) -> Images:
-    """Grain of a film: strongest in the middle tones, where half of the grains are developed.
-
-    The variance of an area of which a share v is covered by grains is proportional to v (1 - v)
-    (Newson et al. 2017, "Realistic film noise generation", IPOL 7).
+    """Film grain, strongest in the mid-tones: where grains cover a fraction v of the area, the
+    variance is proportional to v (1 - v) (Newson et al. 2017, "Realistic film noise generation",
+    IPOL 7).
 
     Args:
       sigma: standard deviation at v = 0.5 (0..255 scale).
-      size: width of a grain: standard deviation of its Gaussian, in pixels.
-      colour: share of the variance that each channel has of its own.
+      size: of a grain: standard deviation of its Gaussian, in pixels, at most 2.
+      colour: fraction of the variance that is independent between channels, 0 to 1.
     """
     key, s = drawn(key, sigma, x)
     key, c = drawn(key, colour, x)

@@ -1,4 +1,4 @@
-"""`aejax.denoise(image)`: any size, gray or colour, float or integer, blind or told the level."""
+"""`aejax.denoise(image)`: any size, gray or colour, float or integer, with or without sigma."""
 
 import dataclasses
 import functools
@@ -18,13 +18,13 @@ from aejax.nets.applied import applied
 from aejax.types import Variables
 
 SMALLEST = 8  # pixels a side
-TILE = 1024  # pixels a side: about 0.6 GiB in all for the shipped models
-# Pixels around what a window keeps, at most. denoise_photo reaches further, but changes nothing by
-# more than 1e-4 from beyond (0.02 from beyond 80).
+TILE = 1024  # pixels a side: about 0.6 GiB of memory in all for the shipped models
+# Largest overlap of tiles, in pixels. The receptive field of denoise_photo is larger, but pixels
+# farther away change its output by less than 1e-4 (0.02 if cut at 80).
 MARGIN = 96
-# The level (of 255) of white noise from which pictures go to the white-noise weights by default.
-# What is estimated for other noise, and for clean texture, stays below it on training photographs:
-# see experiments/denoise/README.md.
+# Estimated white noise (of 255) from which "auto" chooses the white-noise weights. The estimates
+# for other noise and for clean texture are below it on the training photographs: see
+# experiments/denoise/README.md.
 WHITE_FROM = 13.0
 
 
@@ -49,13 +49,13 @@ class Network:
 
     @property
     def margin(self) -> int:
-        """Pixels of context around what a window keeps."""
+        """Overlap of tiles in pixels: the receptive field, but at most MARGIN."""
         return min(getattr(self.model, "reach", 64), MARGIN)
 
     @functools.cached_property
     def in_gray(self) -> "Network":
-        """This network of 3 channels as one of a single channel: the same result as for three equal
-        channels, in less time. For models whose layers are not known, itself."""
+        """A 1-channel network that gives the result of this 3-channel one for three equal channels,
+        in less time. Returns itself if it has 1 channel or its model is not one of `MODELS`."""
         from aejax.denoising.distil import in_gray
         from aejax.denoising.models import MODELS
 
@@ -81,51 +81,59 @@ class Network:
         *,
         tile: int = TILE,
         self_ensemble: bool = False,
-        progress: Callable[[float], None] = lambda done: None,
+        progress: Callable[[float], None] = lambda fraction: None,
     ) -> Float[np.ndarray, "h w c"]:
-        """y of x, float32 in the range of [0, 1] images but not clipped.
+        """Denoises one image.
 
         Args:
-          sigma: noise level on the 0..255 scale for a model that takes it; None = blind.
-          tile: side of the windows in pixels, which bounds the memory.
-          self_ensemble: mean over the 8 flips and quarter turns: 8 times the work, about 0.05 dB.
-          progress: called with the share done.
+          x: float32, black 0 and white 1; noise may leave that range.
+          sigma: noise level on the 0..255 scale, for a model that takes it; None = blind.
+          tile: side of the tiles in pixels, which bounds the memory.
+          self_ensemble: mean over the 8 flips and rotations: 8 times the work, about 0.05 dB.
+          progress: called with the completed fraction, 0 to 1.
+
+        Returns:
+          The denoised image, float32, not clipped.
         """
         level = np.float32(sigma / 255.0) if sigma is not None and self.takes_sigma else None
 
         def f(part):
             return self._run(self.variables, part, level)
 
-        def once(x, progress):
+        def run_tiled(x, progress):
             return tiled(
                 f, x, tile=tile, margin=self.margin,
                 stride=getattr(self.model, "stride", 8), progress=progress,
             )  # fmt: skip
 
         if not self_ensemble:
-            return once(x, progress)
+            return run_tiled(x, progress)
         total = np.zeros(x.shape, np.float32)
         for i in range(8):
-            turned = np.rot90(x[:, ::-1] if i & 4 else x, i & 3)
-            y = once(np.ascontiguousarray(turned), lambda d, i=i: progress((i + d) / 8))
+            rotated = np.rot90(x[:, ::-1] if i & 4 else x, i & 3)
+            y = run_tiled(np.ascontiguousarray(rotated), lambda d, i=i: progress((i + d) / 8))
             y = np.rot90(y, -(i & 3))
             total += y[:, ::-1] if i & 4 else y
         return total / 8
 
 
 def load_network(name: str) -> Network:
-    """A shipped model ("gray", "colour"), a .safetensors file beside its .json, or the folder of a
-    run (its averaged weights).
+    """Loads a denoiser; repeated calls return the cached one.
+
+    Args:
+      name: a shipped model ("gray", "colour", "photo", ...), a .safetensors file with its .json
+        beside it, or a run folder (its averaged weights).
 
     Raises:
-      UserError: there is no such model, or it is no denoiser.
+      UserError: there is no such model, or it is not a denoiser.
     """
-    saved = pathlib.Path(name, "checkpoints")  # a run that is trained on is loaded again
-    return _load_network(str(name), tuple(os.listdir(saved)) if saved.is_dir() else ())
+    # The list of checkpoints is part of the cache's key: a run that trains on is loaded again.
+    checkpoints = pathlib.Path(name, "checkpoints")
+    return _load_network(str(name), tuple(os.listdir(checkpoints)) if checkpoints.is_dir() else ())
 
 
 @functools.lru_cache(maxsize=8)
-def _load_network(name: str, saved: tuple[str, ...]) -> Network:
+def _load_network(name: str, checkpoints: tuple[str, ...]) -> Network:
     from aejax.loading import load
 
     trained = load(name)
@@ -135,36 +143,45 @@ def _load_network(name: str, saved: tuple[str, ...]) -> Network:
     return Network(trained.model, trained.variables, channels, name)
 
 
-def suited(model: str, white_level: float) -> str:
-    """`model`; or for "auto" the weights that suit a picture: "white" if its white noise is of
-    WHITE_FROM or more on the 0..255 scale (255 * `estimate_sigma`), else "photo"."""
+def weights_for_level(model: str, white_level: float) -> str:
+    """Resolves "auto" to "white" or "photo"; any other name is returned as it is.
+
+    Args:
+      white_level: estimated white noise of the image on the 0..255 scale (255 * `estimate_sigma`);
+        "white" is chosen from WHITE_FROM on.
+    """
     if model != "auto":
         return model
-    return "white" if white_level >= WHITE_FROM or not _is_there("photo") else "photo"
+    return "white" if white_level >= WHITE_FROM or not _is_installed("photo") else "photo"
 
 
-def suited_to(image: np.ndarray, model: str = "auto") -> str:
-    """`suited` for an image [h, w, c] in [0, 1], whose white noise is estimated if that decides."""
-    return suited(model, 255 * estimate_sigma(image)) if model == "auto" else model
+def weights_for_image(image: np.ndarray, model: str = "auto") -> str:
+    """`weights_for_level` with the white noise estimated from the image [h, w, c] in [0, 1]."""
+    return weights_for_level(model, 255 * estimate_sigma(image)) if model == "auto" else model
 
 
 def network_for(channels: int, model: str = "auto") -> Network:
-    """The network for images of 1 or 3 channels; a colour model is turned into one of gray images.
+    """The network for images of 1 or 3 channels.
+
+    For 1 channel, a colour model is converted to a gray one (`Network.in_gray`).
 
     Args:
-      model: "photo": that for photographs; "auto": the same, for images that are not known yet (see
-        `suited`); "white": those for the white noise of the literature; or a name, a file or a run
-        of `load_network`. What is not installed is replaced: photographs by white noise, colour by
-        gray, which takes images channel by channel.
+      model: "photo": the weights for photographs; "auto": the same, where the image is not known
+        yet (see `weights_for_image`); "white": the weights for additive white Gaussian noise; or
+        a name, file or run folder as in `load_network`. If "photo" is not installed, "white" is
+        used; if the colour weights are not, the gray ones, which denoise channel by channel.
+
+    Raises:
+      UserError: as `load_network`.
     """
-    model = suited(model, 0.0)
+    model = weights_for_level(model, 0.0)
     if model == "white":
-        model = "colour" if channels == 3 and _is_there("colour") else "gray"
+        model = "colour" if channels == 3 and _is_installed("colour") else "gray"
     network = load_network(model)
     return network.in_gray if channels == 1 else network
 
 
-def _is_there(name: str) -> bool:
+def _is_installed(name: str) -> bool:
     from aejax import weights
 
     return weights.ALIASES.get(name, name) in weights.names()
@@ -172,14 +189,14 @@ def _is_there(name: str) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """A denoised image and the levels of its noise (0..255 scale).
+    """A denoised image and its noise level (0..255 scale).
 
     Attributes:
-      image: as the input: shape, type.
-      sigma: level of the noise: root mean square of what the model takes away when it judges by
-        itself, or the estimate for white noise where that is higher and the model agrees.
-      removed: root mean square of what was taken away.
-      report: what the noise is like (see `noise.NoiseReport`), if asked for.
+      image: shape and type of the input.
+      sigma: estimated noise level: RMS of what the blind model removes, or the estimate of white
+        noise (`estimate_sigma`) if that is higher, but less than twice as high.
+      removed: RMS of the difference between input and output.
+      report: analysis of the noise, if it was requested.
     """
 
     image: np.ndarray
@@ -208,7 +225,7 @@ def _checked(image: ArrayLike) -> np.ndarray:
             raise UserError(
                 f"denoise: float images are in [0, 1], this one reaches "
                 f"{float(np.abs(x).max()):g}; "
-                "divide it by its white, or pass uint8 or uint16"
+                "divide it by its white level, or pass uint8 or uint16"
             )
     return x
 
@@ -222,12 +239,12 @@ def restore(
     self_ensemble: bool = False,
     tile: int = TILE,
     report: bool = False,
-    progress: Callable[[float], None] = lambda done: None,
+    progress: Callable[[float], None] = lambda fraction: None,
 ) -> Restored:
-    """As `denoise`, with the level of the noise.
+    """As `denoise`, but also returns the noise level.
 
     Args:
-      report: analyse the noise, too. All others are those of `denoise`.
+      report: also analyse the noise (`NoiseReport`). All others are those of `denoise`.
 
     Raises:
       UserError: as `denoise`.
@@ -241,40 +258,44 @@ def restore(
     flat = (x[..., None] if x.ndim == 2 else x).astype(np.float32)
     flat = flat / np.float32(white) if white > 1 else flat
     white_level = 255 * estimate_sigma(flat)
-    network = network_for(flat.shape[2], suited(model, white_level))
+    network = network_for(flat.shape[2], weights_for_level(model, white_level))
     if (sigma == 0 or strength == 0) and not report:
         return Restored(x.copy(), white_level, 0.0)
-    given = None  # the level that the network gets
+    input_sigma = None  # the level that is an input of the network
     if network.needs_sigma:
-        given = white_level if sigma is None else sigma
+        input_sigma = white_level if sigma is None else sigma
 
     def run(x: np.ndarray) -> np.ndarray:
-        return _through(
-            network, x, given, self_ensemble=self_ensemble, tile=tile, progress=progress
+        return _run_network(
+            network, x, input_sigma, self_ensemble=self_ensemble, tile=tile, progress=progress
         )
 
-    blind = run(flat)
-    taken = 255 * _rms(flat - blind)  # by the network's own judgement
-    amount = strength if sigma is None or given is not None else strength * sigma / max(taken, 1e-3)
-    y = _as_much(run, flat, blind, amount, None if sigma is None else sigma * strength / 255)
+    denoised = run(flat)
+    rms = 255 * _rms(flat - denoised)
+    if sigma is None or input_sigma is not None:
+        amount = strength
+    else:
+        amount = strength * sigma / max(rms, 1e-3)
+    target = None if sigma is None else sigma * strength / 255
+    y = _scale_removal(run, flat, denoised, amount, target)
     removed = 255 * _rms(y - flat)
-    level = max(taken, white_level) if taken > 0.5 * white_level else taken
-    about = noise_report(flat, blind) if report else None
+    level = max(rms, white_level) if rms > 0.5 * white_level else rms
+    analysis = noise_report(flat, denoised) if report else None
     if white > 1:
         y = np.round(np.clip(y, 0, 1) * white)
     y = x.copy() if amount == 0 else y.reshape(x.shape).astype(x.dtype)
-    return Restored(y, level, removed, about)
+    return Restored(y, level, removed, analysis)
 
 
 def _rms(v: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(v), dtype=np.float64)))
 
 
-def _through(
+def _run_network(
     network: Network, x: np.ndarray, sigma: float | None, *, progress, **options
 ) -> Float[np.ndarray, "h w c"]:
-    """x through a network for other channels, if need be: gray through colour as three equal
-    channels, colour through gray channel by channel."""
+    """The network's output, also if its number of channels differs: a gray image is given to a
+    colour network as three equal channels, a colour image to a gray network channel by channel."""
     c = x.shape[2]
     if network.channels == c:
         return network(x, sigma, progress=progress, **options)
@@ -289,18 +310,19 @@ def _through(
     return y.mean(2, keepdims=True)
 
 
-def _as_much(
+def _scale_removal(
     run: Callable[[np.ndarray], np.ndarray],
     x: Float[np.ndarray, "h w c"],
     y: Float[np.ndarray, "h w c"],
     amount: float,
     level: float | None,
 ) -> Float[np.ndarray, "h w c"]:
-    """x, of which `amount` times the noise is taken away that y lacks.
+    """x with `amount` times the noise removed that is missing from its denoised version y.
 
-    Up to 1 that is a share of it. Beyond, x is denoised as though its noise were that much
-    stronger: with so much white noise added that the total is `amount` times what x - y has, place
-    by place, or `level` everywhere. Always the same noise, so that the result is reproducible.
+    Up to 1, this interpolates between x and y. Above 1, x is denoised again as if its noise were
+    stronger: white noise is added until the total is `level` everywhere, or, if level is None,
+    `amount` times the local level of x - y. The added noise is always the same, so the result is
+    reproducible.
     """
     if amount <= 1:
         return x + np.float32(amount) * (y - x)
@@ -316,22 +338,22 @@ def denoise(image: ArrayLike, sigma: float | None = None, **options) -> np.ndarr
     """Removes noise from one image; same shape and type out.
 
     Args:
-      image: [h, w], [h, w, 1] or [h, w, 3]; float with black 0 and white 1 (values outside are
-        where noise goes: they are used, and the result is not clipped), uint8 or uint16.
-      sigma: how much to take away: a standard deviation on the 0..255 scale, whatever the type.
-        Below what the model finds by itself, so much is taken away; above, the picture is denoised
-        as though its noise were that strong. None: what the model finds.
-      model: "photo" (the noise of cameras, JPEG), "white" (the white noise of the literature),
-        "auto" (one of these: white where that much of the noise is white, see `suited`), "gray",
-        "colour", the folder of a run, a weights file.
-      strength: 0 leaves the image as it is, 1 takes away all that looks like noise, 2 denoises as
-        though there were twice as much.
-      self_ensemble: mean over 8 flips and turns: 8 times slower, a little better.
-      tile: side of the windows that bound the memory, in pixels.
-      progress: called with the share done, 0 to 1.
+      image: [h, w], [h, w, 1] or [h, w, 3]; float with black 0 and white 1 (noise may leave that
+        range; the result is not clipped), uint8 or uint16.
+      sigma: how much noise to remove: a standard deviation on the 0..255 scale, for all types.
+        If it is lower than what the model removes by itself, only that part is removed; if it is
+        higher, the image is denoised as if its noise were that strong. None: the model decides.
+      model: "photo" (camera noise, JPEG), "white" (additive white Gaussian noise), "auto" (one of
+        these two, by the estimated white noise, see `weights_for_image`), "gray", "colour", a run
+        folder, or a weights file.
+      strength: 0 leaves the image unchanged, 1 removes all noise that the model sees, 2 denoises
+        as if there were twice as much.
+      self_ensemble: mean over 8 flips and rotations: 8 times slower, a little better.
+      tile: side of the tiles in pixels, which bounds the memory.
+      progress: called with the completed fraction, 0 to 1.
 
     Raises:
-      UserError: shape, type, values or options that cannot be; no weights of that name.
+      UserError: invalid shape, type, values or options; no weights of that name.
 
     >>> clean = aejax.denoise(photo, sigma=15)
     >>> clean.shape, clean.dtype

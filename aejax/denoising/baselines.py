@@ -1,9 +1,9 @@
-"""What a denoiser has to beat: classical filters behind one call, tuned once on training photos.
+"""Classical denoisers as baselines, with one interface, tuned on training photographs.
 
-`baseline("nlm")(noisy, sigma)` takes [h, w, c] float32 and the level on the 0..255 scale, or None,
-in which case it is estimated from the image. Every filter has at most one number to tune; TUNED
-holds the best of each grid at a few levels, found by `tune` on crops of training photographs
-(never on a test set), and is interpolated in between.
+`baseline("nlm")(noisy, sigma)` takes [h, w, c] float32 and sigma on the 0..255 scale, or None, in
+which case it is estimated from the image. Every filter has at most one parameter to tune. TUNED
+holds its best value at a few levels, found by `tune` in a grid on crops of training photographs
+(never on a test set); values between levels are interpolated.
 """
 
 import importlib.util
@@ -19,8 +19,9 @@ from aejax.denoising.protocol import Method, clean_images, noisy_image, psnr, ro
 from aejax.errors import UserError
 from aejax.registry import did_you_mean
 
-# What each is tuned over, and the best at sigma 5, 15, 25, 50, 75: mean PSNR over the middle
-# 192x192 of eight held-out training photographs: `python -m aejax.denoising.baselines FOLDER`.
+# Grids of the parameters, and below (TUNED) the best values at LEVELS by the mean PSNR over the
+# middle 192x192 pixels of eight held-out training photographs:
+# `python -m aejax.denoising.baselines FOLDER`.
 LEVELS = (5.0, 15.0, 25.0, 50.0, 75.0)
 GRIDS: dict[str, Sequence[float]] = {
     "mean": (1, 3, 5, 7, 9, 11),
@@ -33,7 +34,7 @@ GRIDS: dict[str, Sequence[float]] = {
     "nlm": (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
     "linear": (0.7, 0.85, 1.0, 1.2, 1.4, 1.7, 2.0, 2.5, 3.0, 4.0),
     "pca": (2, 3, 4, 6, 8, 10, 13, 16, 20, 25, 32, 40, 52, 64, 90, 120),
-    "bm3d": (1.0,),  # it is told the true sigma and has been tuned by its authors
+    "bm3d": (1.0,),  # tuned by its authors; it takes the true sigma
 }
 BASELINES: dict[str, Callable[[Image, float, float], Image]] = {
     "mean": filters.mean,
@@ -94,21 +95,25 @@ TUNED: dict[str, dict[int, Sequence[float]]] = {
 
 
 def installed() -> list[str]:
-    """The names of all baselines that can be run here."""
+    """Names of the baselines whose libraries are installed (only bm3d may be missing)."""
     return [n for n in BASELINES if n != "bm3d" or importlib.util.find_spec("bm3d")]
 
 
 def setting(name: str, sigma: float, channels: int) -> float:
-    """The tuned number of a baseline at a level, interpolated."""
+    """The tuned parameter of a baseline at noise level sigma (0..255), interpolated."""
     table = TUNED.get(name, {}).get(channels)
     return 1.0 if table is None else float(np.interp(sigma, LEVELS, table))
 
 
 def baseline(name: str) -> Callable[[Image, float | None], Image]:
-    """(noisy [h, w, c] float32, sigma on the 0..255 scale or None) -> denoised float32.
+    """A function (noisy [h, w, c] float32, sigma on the 0..255 scale or None) -> denoised float32.
 
     Raises:
       UserError: no such baseline.
+
+    >>> noisy = np.float32(photo / 255)
+    >>> aejax.denoising.baselines.baseline("gaussian")(noisy, 15).shape
+    (64, 96, 3)
     """
     if name not in BASELINES:
         raise UserError(f'no baseline "{name}"{did_you_mean(name, BASELINES)}')
@@ -122,7 +127,7 @@ def baseline(name: str) -> Callable[[Image, float | None], Image]:
 
 
 def method(name: str) -> Method:
-    """The same as a method that is measured.
+    """`baseline` as a `Method` of the evaluation protocol.
 
     Raises:
       UserError: no such baseline.
@@ -134,9 +139,19 @@ def tune(
     images: Sequence[np.ndarray],
     names: Sequence[str],
     levels: Sequence[float] = LEVELS,
-    say: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> Mapping[str, list[float]]:
-    """The best of each grid at each level on uint8 images [h, w, c], by mean PSNR."""
+    """The best parameter value of each baseline at each level, by mean PSNR.
+
+    Args:
+      images: uint8 [h, w, c].
+      names: keys of BASELINES.
+      levels: sigma on the 0..255 scale.
+      log: called with a line per baseline and level.
+
+    Returns:
+      {name: [value at each level]}.
+    """
     best = {}
     for name in names:
         best[name] = []
@@ -147,17 +162,17 @@ def tune(
                 if name == "pca" and value > linear.PATCH**2 * images[0].shape[2]:
                     break
                 pairs = zip(images, noisy, strict=True)
-                got = [psnr(x, rounded(BASELINES[name](n, sigma, value))) for x, n in pairs]
-                scores.append(float(np.mean(got)))
-            at = int(np.argmax(scores))
-            best[name].append(float(GRIDS[name][at]))
-            say(f"{name} sigma {sigma:g}: {GRIDS[name][at]:g} ({scores[at]:.2f} dB)")
+                each = [psnr(x, rounded(BASELINES[name](n, sigma, value))) for x, n in pairs]
+                scores.append(float(np.mean(each)))
+            i = int(np.argmax(scores))
+            best[name].append(float(GRIDS[name][i]))
+            log(f"{name} sigma {sigma:g}: {GRIDS[name][i]:g} ({scores[i]:.2f} dB)")
     return best
 
 
 def _main(folder: str) -> None:
-    """Prints TUNED and writes linear.npz from a folder of training photographs."""
-    stored: dict[str, np.ndarray] = {}
+    """Computes TUNED (printed) and linear.npz (written) from a folder of training photographs."""
+    arrays: dict[str, np.ndarray] = {}
     tuned: dict[str, dict[int, tuple[float, ...]]] = {
         name: {} for name in BASELINES if len(GRIDS[name]) > 1
     }
@@ -167,16 +182,16 @@ def _main(folder: str) -> None:
         s = s.astype(np.float32)
         scale = np.abs(s).max()
         key = "gray" if channels == 1 else "colour"
-        stored |= {key: (s / scale).astype(np.float32), f"{key}_scale": scale}
+        arrays |= {key: (s / scale).astype(np.float32), f"{key}_scale": scale}
     file = pathlib.Path(__file__).with_name("linear.npz")
-    np.savez_compressed(file, **stored)  # pyrefly: ignore
+    np.savez_compressed(file, **arrays)  # pyrefly: ignore
     linear.covariance.cache_clear()
     for channels in (1, 3):
         images = [x for _, x in clean_images(folder, channels)][::20]
         images = [x for x in images if min(x.shape[:2]) >= 192][::4][:8]
         crops = [x[(x.shape[0] - 192) // 2 :][:192, (x.shape[1] - 192) // 2 :][:, :192]
                  for x in images]  # fmt: skip
-        for name, values in tune(crops, list(tuned), say=lambda s: print(s, flush=True)).items():
+        for name, values in tune(crops, list(tuned), log=lambda s: print(s, flush=True)).items():
             tuned[name][channels] = tuple(values)
     print(tuned)
 

@@ -1,4 +1,4 @@
-"""aejax denoise."""
+"""The command `aejax denoise`."""
 
 import argparse
 import pathlib
@@ -23,26 +23,28 @@ def _denoise_arguments(parser: argparse.ArgumentParser) -> None:
         "--sigma",
         type=float,
         metavar="S",
-        help="take S away (standard deviation, 0 to 255) instead of what the model finds",
+        help="remove noise of this standard deviation (0 to 255) instead of what the model detects",
     )
-    level.add_argument("--blind", action="store_true", help="let the model judge (default)")
+    level.add_argument(
+        "--blind", action="store_true", help="the model detects the noise level (default)"
+    )
     parser.add_argument(
         "--strength",
         type=float,
         default=1.0,
         metavar="A",
-        help="0 changes nothing, 1 takes all noise away (default), 2 as for twice the noise",
+        help="0 changes nothing, 1 removes all noise (default), 2 denoises as for twice the noise",
     )
     parser.add_argument(
         "--model",
         default="auto",
-        help="photo, white (noise), auto (one of these, by the noise that is found), gray, colour, "
-        "a weights file, a run's folder",
+        help="photo (camera noise), white (white noise), auto (one of these two, by the noise of "
+        "each image; default), gray, colour, a weights file, or a run folder",
     )
     parser.add_argument(
         "--self-ensemble",
         action="store_true",
-        help="mean over 8 flips and turns: slower, a little better",
+        help="mean over 8 flips and rotations: 8 times slower, a little better",
     )
     parser.add_argument(
         "--compare",
@@ -52,37 +54,50 @@ def _denoise_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--report",
         action="store_true",
-        help="say what the noise is like, and draw it where in OUT.noise.png",
+        help="print an analysis of the noise, and draw its map in OUT.noise.png",
     )
     parser.add_argument(
         "--tile",
         type=int,
         metavar="N",
-        help="side of the windows in pixels (default 1024): bounds the memory",
+        help="side of the tiles in pixels (default 1024), which bounds the memory",
     )
-    parser.add_argument("--quality", type=int, default=95, help="of JPEG, WebP, AVIF (default 95)")
-    parser.add_argument("--quiet", action="store_true", help="no progress, no report")
+    parser.add_argument(
+        "--quality",
+        type=int,
+        default=95,
+        metavar="Q",
+        help="quality of written JPEG, WebP and AVIF files, 1 to 100 (default 95)",
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bar, no line per image")
 
 
 def jobs(inputs: list[str], output: str | None) -> list[tuple[pathlib.Path, pathlib.Path]]:
-    """(image to read, image to write) for what the command line names; folders keep their shape.
+    """(image to read, image to write) for each input; folders keep their structure.
+
+    Args:
+      inputs: images and folders; files that this command wrote (NAME.denoised.EXT, ...) are left
+        out of folders.
+      output: --output.
 
     Raises:
-      UserError: nothing to do, an input that is not there, one file for several images.
+      UserError: no images, a missing input, or one output file for several images.
     """
     from aejax.data.images import SUFFIXES
     from aejax.data.walk import images_in
 
     def inside(folder: pathlib.Path) -> list[pathlib.Path]:
-        made = (".denoised", ".compare", ".noise")
-        return [f for f in images_in(folder, deep=True) if not f.stem.endswith(made)]
+        written = (".denoised", ".compare", ".noise")
+        return [f for f in images_in(folder, deep=True) if not f.stem.endswith(written)]
 
     def suffix(file: pathlib.Path) -> str:
         return file.suffix if file.suffix.lower() in SUFFIXES else ".png"
 
     named = files.named_files(inputs, inside)
-    made = files.targets(named, output, lambda f: f"{f.stem}.denoised{suffix(f)}", suffix, SUFFIXES)
-    return list(zip((file for file, _ in named), made, strict=True))
+    outputs = files.targets(
+        named, output, lambda f: f"{f.stem}.denoised{suffix(f)}", suffix, SUFFIXES
+    )
+    return list(zip((file for file, _ in named), outputs, strict=True))
 
 
 def _beside(target: pathlib.Path, what: str) -> pathlib.Path:
@@ -90,28 +105,36 @@ def _beside(target: pathlib.Path, what: str) -> pathlib.Path:
 
 
 def check_jobs(todo: list[tuple[pathlib.Path, pathlib.Path]], args: argparse.Namespace) -> None:
-    """Refuses what would destroy a file.
+    """Checks that no existing file would be overwritten.
 
     Raises:
-      UserError: see `files.check_outputs`.
+      UserError: as `files.check_outputs`.
     """
     sources = [source for source, _ in todo]
     outputs = [target for _, target in todo]
-    asked = ["compare"] * args.compare + ["noise"] * args.report
-    outputs += [_beside(target, what) for target in outputs for what in asked]
-    files.check_outputs(outputs, [*sources, args.model], args.force, sources * (1 + len(asked)))
+    extras = ["compare"] * args.compare + ["noise"] * args.report
+    outputs += [_beside(target, extra) for target in outputs for extra in extras]
+    files.check_outputs(outputs, [*sources, args.model], args.force, sources * (1 + len(extras)))
 
 
 def denoise_file(source: pathlib.Path, target: pathlib.Path, *, quality: int = 95,
                  compare: bool = False, **options) -> dict:  # fmt: skip
-    """One photograph: alpha, 16 bits, ICC profile, EXIF and XMP are kept as far as the format of
-    the target holds them; what it does not hold is said on stderr.
+    """Denoises one image file.
+
+    Alpha, 16 bits, ICC profile, EXIF and XMP are kept if the output format supports them; what it
+    does not support is reported on stderr.
+
+    Args:
+      quality: of JPEG, WebP and AVIF, 1 to 100.
+      compare: also write TARGET.compare.png.
+      options: of `restore`.
 
     Returns:
-      {"sigma": level, "removed": rms of what was taken away, "shape", "written", "report": text}.
+      {"sigma": estimated noise level, "removed": RMS of the removed noise, "shape": [h, w, c] of
+      the input, "written": path, "report": text of the noise report or ""}.
 
     Raises:
-      UserError: it cannot be read, denoised or written.
+      UserError: the file cannot be read, denoised or written.
     """
     import numpy as np
 
@@ -130,7 +153,7 @@ def denoise_file(source: pathlib.Path, target: pathlib.Path, *, quality: int = 9
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as e:
-        raise UserError(f"cannot make {target.parent}: {e.strerror}") from e
+        raise UserError(f"cannot create {target.parent}: {e.strerror}") from e
     files.say(source, meta.notes)
     files.say(target, write_image(target, y, meta, quality))
     if compare:
@@ -145,19 +168,17 @@ def denoise_file(source: pathlib.Path, target: pathlib.Path, *, quality: int = 9
 
 
 def before_after(x, y, side: int = 640):
-    """uint8 sheet: the middle of x beside the middle of y, pixel for pixel."""
+    """A uint8 image: the centre crop of x (at most side x side pixels) left of that of y."""
     import numpy as np
 
     from aejax.data.images import to_uint8
 
     h, w = x.shape[:2]
     top, left = max(0, (h - side) // 2), max(0, (w - side) // 2)
-    parts = [
-        to_uint8(v) if v.dtype == np.uint16 else v
-        for v in (p[top : top + side, left : left + side] for p in (x, y))
-    ]
-    gap = np.full((parts[0].shape[0], 8, parts[0].shape[2]), 255, np.uint8)
-    return np.concatenate([parts[0], gap, parts[1]], 1)
+    crops = [v[top : top + side, left : left + side] for v in (x, y)]
+    before, after = (to_uint8(v) if v.dtype == np.uint16 else v for v in crops)
+    gap = np.full((before.shape[0], 8, before.shape[2]), 255, np.uint8)
+    return np.concatenate([before, gap, after], 1)
 
 
 def _denoise(args: argparse.Namespace) -> int:
@@ -192,7 +213,7 @@ def _denoise(args: argparse.Namespace) -> int:
             try:
                 summary = denoise_file(
                     source, target, **options,
-                    progress=lambda done, n=number: bar.update(task, completed=n + done),
+                    progress=lambda fraction, n=number: bar.update(task, completed=n + fraction),
                 )  # fmt: skip
             except BrokenPipeError:
                 raise
@@ -205,7 +226,7 @@ def _denoise(args: argparse.Namespace) -> int:
                 h, w = summary["shape"][:2]
                 bar.console.print(
                     f"{summary['written']}: {w}x{h}, noise sigma about {summary['sigma']:.1f}, "
-                    f"removed {summary['removed']:.1f} rms, {time.perf_counter() - start:.1f} s",
+                    f"removed {summary['removed']:.1f} RMS, {time.perf_counter() - start:.1f} s",
                     highlight=False, soft_wrap=True, markup=False,
                 )  # fmt: skip
             if summary["report"]:
@@ -213,8 +234,8 @@ def _denoise(args: argparse.Namespace) -> int:
     if failed:
         for line in failed:
             print(f"aejax: {line}", file=sys.stderr)
-        print(f"aejax: {len(todo) - len(failed)} of {len(todo)} images done, {len(failed)} failed",
-              file=sys.stderr)  # fmt: skip
+        print(f"aejax: {len(todo) - len(failed)} of {len(todo)} images denoised, "
+              f"{len(failed)} failed", file=sys.stderr)  # fmt: skip
         return 2
     return 0
 

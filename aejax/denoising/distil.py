@@ -1,4 +1,4 @@
-"""A small denoiser learns from a large one (`Distilled`); one network for both uses (`in_gray`)."""
+"""Distillation of a large denoiser into a small one, and colour parameters converted to gray."""
 
 import dataclasses
 import functools
@@ -18,34 +18,42 @@ from aejax.types import Aux, Batch, Variables
 
 @functools.cache
 def _teacher(name: str):
-    """The model and the variables of a teacher, loaded once."""
+    """(model, variables) of a teacher, loaded once."""
     from aejax.loading import load
 
     trained = load(name)
     return trained.model, jax.device_get(trained.variables)
 
 
-def taught(name: str, x_tilde: Images) -> Images:
-    """What the denoiser `name` makes of noisy images, without a gradient."""
+def teacher_output(name: str, x_tilde: Images) -> Images:
+    """y [b, h, w, c] of the denoiser `name` (as `aejax.load` takes) for noisy images, without a
+    gradient."""
     model, variables = _teacher(name)
-    variables = jax.lax.optimization_barrier(variables)  # or XLA folds its transforms for minutes
+    # without the barrier XLA spends minutes on folding the constant weights
+    variables = jax.lax.optimization_barrier(variables)
     return jax.lax.stop_gradient(applied(model, variables, x_tilde, None, train=False).y)
 
 
 @dataclasses.dataclass(frozen=True)
 class Distilled(Supervised):
-    """`Supervised`, with a part of the target taken from a larger denoiser (Hinton et al. 2015,
-    arXiv:1503.02531), example by example only where the teacher is nearer to the clean picture than
-    the student (Chen et al. 2017, "Learning efficient object detection models with knowledge
-    distillation"): a teacher of white noise has nothing to say about a camera's.
+    """`Supervised`, with a part of the loss against the output of a larger denoiser (Hinton et al.
+    2015, arXiv:1503.02531).
 
-    What the teacher gives is smoother than the clean picture: what cannot be known from the noisy
-    one is gone from it, and with it most of the gradient's variance.
+        loss = (1 - s) distance(x, y) + s distance(y_teacher, y)
+
+    s = `share` for examples on which the teacher's MSE is lower than the student's, else 0 (Chen et
+    al. 2017, "Learning efficient object detection models with knowledge distillation"): a teacher
+    trained on white noise would only harm on camera noise. The teacher's output lacks the detail
+    that cannot be recovered from x_tilde, which lowers the variance of the gradient.
 
     Args:
-      teacher: of colour images; gray_teacher: of gray ones. Names or paths as `aejax.load` takes.
-      share: of the loss that is to the teacher's output; the rest is to the clean picture.
-      gray: as of `Supervised` (`in_gray` makes a gray network of the one for both).
+      teacher, gray_teacher: denoisers of colour and of gray images; names or paths as `aejax.load`
+        takes.
+      share: weight of the loss against the teacher's output, 0 to 1.
+      gray: as of `Supervised` (`in_gray` converts the trained network for gray images).
+
+    Raises:
+      UserError: `share` is not between 0 and 1.
     """
 
     teacher: str = "colour"
@@ -79,37 +87,35 @@ class Distilled(Supervised):
         return loss, Aux({"loss": loss, "mse": mse(out.y)}, collections, pictures)
 
     def _targets(self, x_tilde: Images) -> Images:
-        """The teachers' outputs; one that is gray by chance is the colour teacher's."""
-        grays = int(self._grays(x_tilde))
+        """The teachers' outputs. The example that is gray in some batches only (see
+        `Supervised.gray`) goes to the colour teacher."""
         if x_tilde.shape[-1] == 1:
-            return taught(self.gray_teacher, x_tilde)
+            return teacher_output(self.gray_teacher, x_tilde)
+        grays = int(self._grays(x_tilde))
         parts = []
         if grays:
-            parts.append(_spread(taught(self.gray_teacher, x_tilde[:grays, ..., :1])[..., 0]))
+            gray = teacher_output(self.gray_teacher, x_tilde[:grays, ..., :1])
+            parts.append(jnp.repeat(gray, 3, -1))
         if grays < x_tilde.shape[0]:
-            parts.append(taught(self.teacher, x_tilde[grays:]))
+            parts.append(teacher_output(self.teacher, x_tilde[grays:]))
         return jnp.concatenate(parts)
 
 
-def _spread(x: Float[Array, "b h w"]) -> Images:
-    """Gray images as three equal channels."""
-    return jnp.repeat(x[..., None], 3, -1)
-
-
 def in_gray(params: Variables) -> Variables:
-    """Parameters of a colour model as those of a gray one that computes the same as the colour
-    model does of three equal channels, averaged: a third of the first and of the last layer.
+    """Converts the parameters of a colour denoiser to those of a gray one, whose output is the mean
+    of the colour model's output for three equal channels. Only the first and the last layer change,
+    to a third of their size.
 
     Args:
-      params: of a denoiser of `models` with 3 channels.
+      params: of a 3-channel model of `models.MODELS`.
     """
     head, tail = params["head"]["kernel"], params["tail"]["kernel"]
-    pixels = tail.shape[-1]  # what follows them in the head's input is the noise level
+    pixels = tail.shape[-1]  # input channels of the head beyond these are the noise level
 
     def summed(w: Array, axis: int) -> Array:
         shape = (*w.shape[:axis], w.shape[axis] // 3, 3, *w.shape[axis + 1 :])
         return w.reshape(shape).sum(axis + 1)
 
-    seen = jnp.concatenate([summed(head[:, :, :pixels], 2), head[:, :, pixels:]], 2)
-    made = {name: summed(v, v.ndim - 1) / 3 for name, v in params["tail"].items()}
-    return {**params, "head": {**params["head"], "kernel": seen}, "tail": made}
+    gray_head = jnp.concatenate([summed(head[:, :, :pixels], 2), head[:, :, pixels:]], 2)
+    gray_tail = {name: summed(v, v.ndim - 1) / 3 for name, v in params["tail"].items()}
+    return {**params, "head": {**params["head"], "kernel": gray_head}, "tail": gray_tail}

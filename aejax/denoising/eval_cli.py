@@ -1,4 +1,5 @@
-"""aejax eval-denoise: denoisers on clean images made noisy, or on pairs of real photographs."""
+"""The command `aejax eval-denoise`: measures denoisers with synthetic noise added to clean images,
+or on pairs of real photographs."""
 
 import argparse
 import os
@@ -18,59 +19,80 @@ def _eval_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "set",
         metavar="SET",
-        help="folder of clean images; also NAME or test/NAME of the data folder",
+        help="folder of clean images: a path, or NAME for the folder NAME or test/NAME of the "
+        "data folder",
     )
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--sigma", type=float, nargs="+", default=[15.0, 25.0, 50.0], metavar="S")
+    what.add_argument(
+        "--sigma",
+        type=float,
+        nargs="+",
+        default=[15.0, 25.0, 50.0],
+        metavar="S",
+        help="levels of white noise, 0 to 255 (default 15 25 50)",
+    )
     what.add_argument(
         "--corrupt",
         nargs="+",
         metavar="NAME:LEVEL",
-        help="other than white noise: jpeg:10 jpeg:20 (real files), camera:6, ...; one name",
+        help="another corruption at one or several levels, such as jpeg:10 jpeg:20 or camera:6",
     )
     what.add_argument(
         "--pairs",
         nargs="?",
         const="",
         metavar="CLEAN",
-        help="SET holds real noise: NAME_real beside NAME_mean, or the truth is in folder CLEAN",
+        help="SET has real noise: it holds NAME_real and NAME_mean, or the ground truth is in "
+        "folder CLEAN",
     )
     parser.add_argument(
-        "--out", metavar="FILE.json", help="rows as JSON; FILE.png beside it: a figure, or crops"
+        "--out",
+        metavar="FILE.json",
+        help="write the rows as JSON, and FILE.png: a figure, or crops of --pairs",
     )
     files.add_force(parser)
     parser.add_argument(
         "--model",
         nargs="+",
         default=["auto"],
-        help="ours: auto, gray, colour, weights files, folders of runs",
+        help="networks: auto (default), photo, white, gray, colour, weights files, run folders",
     )
     parser.add_argument(
         "--methods",
         nargs="+",
         metavar="M",
-        help="which baselines (default: all installed; for pairs bm3d nlm tv apart), or none",
+        help="baselines (default: all installed; with --pairs bm3d nlm tv apart), or none",
     )
     parser.add_argument(
         "--channels",
         type=int,
         choices=(0, 1, 3),
         default=0,
-        help="1 gray, 3 RGB, 0 as stored (default)",
+        help="convert images to 1 (gray) or 3 (RGB) channels; 0 as stored (default)",
     )
-    parser.add_argument("--limit", type=int, help="only the first images, or pairs")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N images or pairs")
     parser.add_argument(
-        "--every", type=int, default=1, metavar="N", help="only every N-th image, or pair"
+        "--every", type=int, default=1, metavar="N", help="only every N-th image or pair"
     )
-    parser.add_argument("--told", action="store_true", help="also ours when told sigma")
-    parser.add_argument("--self-ensemble", action="store_true", help="also ours over 8 flips")
+    parser.add_argument(
+        "--told", action="store_true", help="also run networks that accept sigma with it"
+    )
+    parser.add_argument(
+        "--self-ensemble",
+        action="store_true",
+        help="also run networks as the mean over 8 flips and rotations",
+    )
     parser.add_argument("--no-ssim", action="store_true", help="PSNR only, which is faster")
     parser.add_argument("--data-dir", help="the data folder (default: AEJAX_DATA)")
-    parser.add_argument("--no-figure", action="store_true", help="no FILE.png")
+    parser.add_argument("--no-figure", action="store_true", help="do not write FILE.png")
 
 
 def find_set(name: str, data_dir: str | None = None) -> pathlib.Path:
-    """The folder a user means by a set's name: a path, or within the data folder, or its test/."""
+    """The folder of a set: `name` as a path, or NAME or test/NAME of the data folder.
+
+    Raises:
+      UserError: there is no such folder.
+    """
     root = data_dir or os.environ.get("AEJAX_DATA")
     options = [pathlib.Path(name)]
     if root:
@@ -84,16 +106,17 @@ def find_set(name: str, data_dir: str | None = None) -> pathlib.Path:
 def our_methods(
     names: list[str], channels: int, with_sigma: bool = False, ensemble: bool = False
 ) -> "dict[str, Method]":
-    """label -> method, for networks by name.
+    """{label: method} of networks, given by name.
 
     Args:
-      with_sigma: also those that take sigma with it.
-      ensemble: also over the 8 flips and turns.
+      channels: of the images, 1 or 3.
+      with_sigma: add a method with sigma as input for each network that accepts it.
+      ensemble: add a method with the mean over 8 flips and rotations for each network.
 
     Raises:
-      UserError: no such network, or one for other channels.
+      UserError: no such network, or one for another number of channels.
     """
-    from aejax.denoising.api import network_for, suited_to
+    from aejax.denoising.api import network_for, weights_for_image
     from aejax.denoising.cost import macs_per_pixel
     from aejax.denoising.protocol import Method
 
@@ -113,7 +136,7 @@ def our_methods(
             note = "photo, or white where the noise is white"
 
             def run(x, s, **kwargs):
-                return network_for(channels, suited_to(x))(x, s, **kwargs)
+                return network_for(channels, weights_for_image(x))(x, s, **kwargs)
 
         def add(label, factor=1, *, run=run, params=params, macs=macs, note=note, **kwargs):
             blind = not kwargs.pop("with_sigma", False)
@@ -131,10 +154,13 @@ def our_methods(
 
 
 def corruption_of(specs: list[str]) -> tuple[str, list[float]]:
-    """("jpeg", [10.0, 20.0]) of ["jpeg:10", "jpeg:20"].
+    """Parses --corrupt: (name, levels).
 
     Raises:
-      UserError: not NAME:LEVEL, or two names.
+      UserError: not NAME:LEVEL, two names, or a corruption without a level.
+
+    >>> aejax.denoising.eval_cli.corruption_of(["jpeg:10", "jpeg:20"])
+    ('jpeg', [10.0, 20.0])
     """
     names, levels = [], []
     for spec in specs:
@@ -158,7 +184,7 @@ def _checked_out(args: argparse.Namespace, inputs: list[pathlib.Path], picture: 
     """The path of --out, or None.
 
     Raises:
-      UserError: it cannot be written, or something is there already.
+      UserError: it cannot be written, or it exists.
     """
     if not args.out:
         return None
@@ -183,7 +209,7 @@ def _eval(args: argparse.Namespace) -> int:
 
 
 def _eval_clean(args: argparse.Namespace) -> int:
-    """Clean images, made noisy at each level."""
+    """Evaluates on clean images with noise added at each level."""
     from aejax.data.walk import images_in
     from aejax.denoising import baselines, protocol, tables
 
@@ -215,16 +241,16 @@ def _eval_clean(args: argparse.Namespace) -> int:
             marks = ("BM3D", "CBM3D", "DnCNN", "FFDNet", "DRUNet", "SwinIR", "Restormer")
             shown = [p for p in shown if p.method.startswith(marks)]
             with files.replacing(out.with_suffix(".png")) as part:
-                tables.figure(rows, part, f"{folder.name}, blind unless told", shown)
+                tables.figure(rows, part, f'{folder.name}, blind unless "told"', shown)
     return 0
 
 
-PAIRED = ("bm3d", "nlm", "tv")  # the baselines beside real photographs
-EVERY = 5  # their level is chosen on every fifth pair
+PAIRED = ("bm3d", "nlm", "tv")  # the default baselines of --pairs
+EVERY = 5  # their noise level is chosen on every fifth pair
 
 
 def _eval_pairs(args: argparse.Namespace) -> int:
-    """Real noise beside the truth."""
+    """Evaluates on real noisy photographs with ground truth."""
     from aejax.denoising import baselines, tables
     from aejax.denoising import pairs as real
 
@@ -238,13 +264,13 @@ def _eval_pairs(args: argparse.Namespace) -> int:
     if names is None:
         names = [name for name in PAIRED if name in baselines.installed()] + ["apart"]
     for name in names if names != ["none"] else []:
-        if name == "apart":  # the white-noise model, on pictures of every second pixel
-            methods["white, apart"] = real.white_model_apart(channels)
+        if name == "apart":  # the white-noise model on subsampled images
+            methods["white, apart"] = real.white_model_subsampled(channels)
             continue
         method = baselines.method(name)
-        tried = [pair.read() for pair in pairs[::EVERY]]
-        level = real.best_level(tried, method)
-        _say(f"{name}: best level {level:g}, on {len(tried)} of the {len(pairs)} pairs")
+        subset = [pair.read() for pair in pairs[::EVERY]]
+        level = real.best_level(subset, method)
+        _say(f"{name}: best level {level:g}, on {len(subset)} of the {len(pairs)} pairs")
         methods[name] = real.with_level(method, level)
     rows = real.evaluate_pairs(pairs, methods, with_ssim=not args.no_ssim, progress=_say)
     print(real.table(rows))

@@ -1,5 +1,5 @@
-"""Classical denoisers of other libraries: (noisy [h, w, c] float32, sigma on the 0..255 scale, one
-number that is tuned) -> [h, w, c]."""
+"""Classical denoisers of other libraries, with one signature: (noisy [h, w, c] float32, sigma on
+the 0..255 scale, one tuned parameter) -> denoised [h, w, c]."""
 
 import numpy as np
 from jaxtyping import Float
@@ -36,7 +36,7 @@ def bilateral(x: Image, sigma: float, factor: float) -> Image:
 
     gray = x.shape[2] == 1
     low, high = float(x.min()), float(x.max())
-    scaled = (x - low) / max(high - low, 1e-6)  # it clips; the noise goes beyond [0, 1]
+    scaled = (x - low) / max(high - low, 1e-6)  # scikit-image clips to [0, 1]
     y = denoise_bilateral(
         scaled[..., 0] if gray else scaled, sigma_color=factor * sigma / 255 / (high - low + 1e-6),
         sigma_spatial=2, channel_axis=None if gray else 2,
@@ -45,7 +45,7 @@ def bilateral(x: Image, sigma: float, factor: float) -> Image:
 
 
 def wiener(x: Image, sigma: float, side: float) -> Image:
-    """scipy's adaptive local Wiener filter over a square of `side` pixels."""
+    """SciPy's adaptive local Wiener filter over a square of `side` pixels."""
     from scipy.signal import wiener as run
 
     side, noise = round(side), (sigma / 255.0) ** 2
@@ -61,7 +61,8 @@ def tv(x: Image, sigma: float, factor: float) -> Image:
 
 
 def wavelet(x: Image, sigma: float, factor: float) -> Image:
-    """BayesShrink in the db2 wavelet basis (in YCbCr for colour), told factor * sigma."""
+    """BayesShrink (Chang et al. 2000) in the db2 wavelet basis (in YCbCr for colour), with noise
+    level factor * sigma."""
     from skimage.restoration import denoise_wavelet
 
     gray = x.shape[2] == 1
@@ -76,7 +77,7 @@ def wavelet(x: Image, sigma: float, factor: float) -> Image:
 
 
 def nlm(x: Image, sigma: float, factor: float) -> Image:
-    """Non-local means (Buades et al. 2005), fast form of scikit-image, h = factor * sigma."""
+    """Non-local means (Buades et al. 2005), scikit-image's fast mode, h = factor * sigma."""
     from skimage.restoration import denoise_nl_means
 
     s, gray = sigma / 255, x.shape[2] == 1
@@ -88,7 +89,12 @@ def nlm(x: Image, sigma: float, factor: float) -> Image:
 
 
 def bm3d(x: Image, sigma: float, factor: float) -> Image:
-    """BM3D (Dabov et al. 2007) and CBM3D, the authors' binary `bm3d` (non-commercial licence)."""
+    """BM3D (Dabov et al. 2007), or CBM3D for colour: the authors' package `bm3d` (non-commercial
+    licence), with noise level factor * sigma.
+
+    Raises:
+      UserError: bm3d is not installed.
+    """
     try:
         import bm3d as package
     except ImportError as e:

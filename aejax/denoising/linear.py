@@ -1,9 +1,9 @@
-"""The linear autoencoder as a denoiser, in closed form: patches of 8x8 pixels, over all overlaps.
+"""Linear denoising autoencoders of 8x8 patches in closed form.
 
-    x --patch--> W patch --mean over the 64 patches of each pixel--> y, which is one convolution
+    x --8x8 patches--> W patch --mean over the 64 patches that contain a pixel--> y
 
-W of rank k is the PCA of clean patches; with as many latents as pixels the best W is Wiener's,
-S (S + sigma^2 I)^-1 for patches of covariance S.
+The mapping is one convolution. The best W of rank k for clean patches is PCA; the best W of full
+rank for noisy ones is the Wiener filter S (S + sigma^2 I)^-1 for patches with covariance S.
 """
 
 import functools
@@ -21,17 +21,17 @@ PATCH = 8
 
 @functools.cache
 def covariance(channels: int) -> Float[np.ndarray, "d d"]:
-    """Of 8x8 patches (d = 64 channels) of clean training photographs about 0.5; stored in
-    linear.npz beside this file."""
+    """E[(p - 0.5)(p - 0.5)^T] of 8x8 patches p in [0, 1] of clean training photographs, d = 64
+    channels; read from linear.npz beside this file."""
     file = pathlib.Path(__file__).with_name("linear.npz")
-    with np.load(file) as kept:
+    with np.load(file) as arrays:
         name = "gray" if channels == 1 else "colour"
-        return kept[name].astype(np.float64) * kept[f"{name}_scale"].astype(np.float64)
+        return arrays[name].astype(np.float64) * arrays[f"{name}_scale"].astype(np.float64)
 
 
 def fit_covariance(images: Sequence[np.ndarray], seed: int = 0) -> Float[np.ndarray, "d d"]:
-    """The covariance from uint8 images [h, w, c], made invariant to flips and turns: 500 patches
-    from each."""
+    """`covariance` from 500 patches of each uint8 image [h, w, c], made invariant to flips and
+    rotations."""
     rng = np.random.default_rng(seed)
     total, count = np.zeros(()), 0
     for x in images:
@@ -41,18 +41,19 @@ def fit_covariance(images: Sequence[np.ndarray], seed: int = 0) -> Float[np.ndar
         ys = rng.integers(windows.shape[0], size=500)
         xs = rng.integers(windows.shape[1], size=500)
         patches = windows[ys, xs].transpose(0, 2, 3, 1)  # [n, 8, 8, c]
-        for turn in range(4):
+        for quarter_turns in range(4):
             for flip in (False, True):
-                p = np.rot90(patches, turn, (1, 2))
+                p = np.rot90(patches, quarter_turns, (1, 2))
                 p = (p[:, ::-1] if flip else p).reshape(len(patches), PATCH * PATCH * c)
-                p = p - 0.5  # a fixed centre keeps the filter linear without an offset to learn
+                p = p - 0.5  # a fixed mean, so that the filter needs no bias
                 total = total + p.T @ p
                 count += len(p)
     return total / count
 
 
 def filter_of(w: np.ndarray, channels: int) -> Float[np.ndarray, "15 15 c c"]:
-    """Overlapping patches, each mapped by w [d, d], averaged: one convolution. Its kernel."""
+    """The kernel of the convolution that maps each overlapping patch by w [d, d], d = 64 channels,
+    and averages the results at each pixel."""
     d = PATCH
     w = w.reshape(d, d, channels, d, d, channels)
     kernel = np.zeros((2 * d - 1, 2 * d - 1, channels, channels))
@@ -65,7 +66,7 @@ def filter_of(w: np.ndarray, channels: int) -> Float[np.ndarray, "15 15 c c"]:
 
 
 def convolve(x: Image, kernel: Float[np.ndarray, "k k c c"]) -> Image:
-    """x about 0.5 through a kernel, its border mirrored."""
+    """Convolves x - 0.5, its border mirrored, and adds 0.5 again."""
     from scipy.signal import oaconvolve
 
     r = kernel.shape[0] // 2
@@ -79,13 +80,13 @@ def convolve(x: Image, kernel: Float[np.ndarray, "k k c c"]) -> Image:
 
 
 def linear(x: Image, sigma: float, factor: float) -> Image:
-    """The best linear autoencoder of 8x8 patches, W = S (S + sigma^2 I)^-1, over all overlaps."""
+    """The best linear autoencoder of overlapping 8x8 patches: W = S (S + (factor sigma)^2 I)^-1."""
     s = covariance(x.shape[2])
     noise = (factor * sigma / 255) ** 2 * np.eye(len(s))
     return convolve(x, filter_of(s @ np.linalg.inv(s + noise), x.shape[2]))
 
 
 def pca(x: Image, sigma: float, keep: float) -> Image:
-    """An autoencoder of `keep` principal components of 8x8 patches, over all overlaps."""
+    """The projection of overlapping 8x8 patches on their first `keep` principal components."""
     axes = principal_axes(covariance(x.shape[2]))[1][:, : max(1, round(keep))]
     return convolve(x, filter_of(axes @ axes.T, x.shape[2]))

@@ -1,12 +1,12 @@
-"""Denoisers: autoencoders whose f_D also sees f_E's features, and whose y = x_tilde + a correction.
+"""Denoising networks: autoencoders with skip connections and a residual output, y = x_tilde + r.
 
-All are fully convolutional, take images of any size [b, h, w, c] (mirrored up to the stride, then
-cut), return `Output` with h the deepest features, and serve 1 or 3 channels alike: the number is
-that of the image they are initialised with. Nothing pools over the whole picture, so that crops in
-training and photos in use see the same network (0.6 dB on GoPro, Chu et al. 2022). Bias-free by
-default: y(a x) = a y(x), so noise beyond the trained range is a bright image, not a new problem
-(Mohan et al. 2020, arXiv:1906.05478). The dense and convolutional denoising autoencoders are the
-plain `AutoEncoder` with a corruption: see experiments/denoise/fashion.py.
+All are fully convolutional. They take images [b, h, w, c] of any size (padded by mirroring to a
+multiple of the stride, then cropped) and return `Output` with h = the deepest features. The number
+of channels, 1 or 3, is that of the images at initialisation. There is no global pooling, whose
+statistics differ between training crops and whole photographs (0.6 dB on GoPro, Chu et al. 2022).
+Bias-free by default: y(a x) = a y(x), which generalises to noise levels outside the trained range
+(Mohan et al. 2020, arXiv:1906.05478). Dense and convolutional denoising autoencoders are the plain
+`AutoEncoder` with a corruption: see experiments/denoise/fashion.py.
 """
 
 import flax.linen as nn
@@ -27,24 +27,28 @@ BLOCKS = {"res": ResBlock, "plain": PlainBlock, "gated": GatedBlock}
 
 
 def mirrored(x: Images, multiple: int) -> Images:
-    """x continued below and to the right by its mirror image to multiples of `multiple`."""
+    """x, padded by mirroring at the bottom and the right so that `multiple` divides its sides."""
     h, w = x.shape[1:3]
     pads = ((0, 0), (0, -h % multiple), (0, -w % multiple), (0, 0))
     return x if not (h % multiple or w % multiple) else jnp.pad(x, pads, mode="symmetric")
 
 
-TOLD = ("never", "always", "sometimes")
-TOLD_SHARE = 0.3  # of the examples, when told sometimes
+TOLD = ("never", "always", "sometimes")  # values of the models' attribute `told`
+TOLD_SHARE = 0.3  # fraction of training examples that get the noise level with "sometimes"
 
 
 def with_level(module: nn.Module, x: Images, cond: Cond, train: bool) -> Images:
-    """x with cond["sigma"] [b] (in units of the image) as one more channel (FFDNet), or x.
+    """x with the noise level as one more channel (FFDNet), or just x if module.told = "never".
 
-    A module told "sometimes" learns both: in training it sees the level of some examples and a 0
-    for the others, and in use a 0 if it is not given. (A true level of 0 needs no denoising.)
+    With "sometimes" the level is replaced by 0, which stands for "unknown", in a part of the
+    training examples and wherever it is not given. (An image of level 0 needs no denoising.)
+
+    Args:
+      module: has the attribute `told`, one of TOLD.
+      cond: {"sigma": [b]}, in the units of the image ([0, 1]), or None.
 
     Raises:
-      UserError: no noise level for a module that always needs one.
+      UserError: no noise level for a module with "always", or an unknown value of `told`.
     """
     if module.told not in TOLD:
         raise UserError(f'told = "{module.told}": one of {", ".join(TOLD)}')
@@ -53,7 +57,7 @@ def with_level(module: nn.Module, x: Images, cond: Cond, train: bool) -> Images:
     sigma = (cond or {}).get("sigma")
     if sigma is None and module.told == "always":
         raise UserError(
-            "this denoiser is told the noise level: give sigma, or in a config "
+            "this denoiser needs the noise level: give sigma, or in a config "
             'objective.kwargs.tell = ("sigma",) with a gaussian corruption'
         )
     if sigma is None:
@@ -66,7 +70,7 @@ def with_level(module: nn.Module, x: Images, cond: Cond, train: bool) -> Images:
 
 
 class UNetDenoiser(nn.Module):
-    """Pixels unshuffled, then a U of residual blocks; skips are added, y = x_tilde + correction.
+    """A U-Net of residual blocks behind a pixel unshuffle; skips are added.
 
         x_tilde --unshuffle, 3x3--> blocks ------ skip ------ + --> blocks --3x3, shuffle--> + --> y
                                       | down                  | up                           |
@@ -74,23 +78,26 @@ class UNetDenoiser(nn.Module):
                                       | down          | up
                                     blocks = h -------+
 
-    (with three levels). x_tilde, y: [b, H, W, c] of any size, mirrored up to `stride` and cut.
+    (with three levels). x_tilde, y: [b, H, W, c] of any size, padded to a multiple of `stride`.
 
-    DRUNet's shape (Zhang et al. 2021, arXiv:2008.13751) behind FFDNet's unshuffling (Zhang et al.
-    2018, arXiv:1710.04026), which costs 0.1 dB and saves three quarters of the work. Doubled widths
-    make every level cost the same: 9 width^2 / unshuffle^2 multiply-adds per pixel of the image
-    and 3x3 convolution.
+    The architecture of DRUNet (Zhang et al. 2021, arXiv:2008.13751) with the pixel unshuffle of
+    FFDNet (Zhang et al. 2018, arXiv:1710.04026), which costs 0.1 dB and saves three quarters of the
+    MACs. If each level doubles the width, all cost the same: 9 width^2 / unshuffle^2 MACs per image
+    pixel and 3x3 convolution, width of the first level.
 
     Attributes:
-      widths: channels of each level, from fine to coarse; each level halves the side.
-      blocks: blocks on the way down, at the bottom, and on the way up: 2 len(widths) - 1 numbers.
+      widths: channels of each level, from fine to coarse; each level halves height and width.
+      blocks: number of blocks per level: down, bottom, up; 2 len(widths) - 1 numbers.
       block: "res" (3x3, relu, 3x3), "plain" (relu, 3x3) or "gated" (see nets/blocks.py).
-      unshuffle: side of the squares of pixels that become channels at the input.
+      unshuffle: factor of the pixel unshuffle at the input.
       told: whether the model is given the noise level, cond["sigma"] [b] in units of the image:
-        "never" (blind), "always", or "sometimes", which serves both ways.
+        "never" (blind), "always", or "sometimes" (trained for both).
       residual: y = x_tilde + output; False: y = output.
-      bias_free: no layer adds a constant.
+      bias_free: no layer has a bias.
       head_kernel: side of the first convolution's kernel.
+
+    Raises:
+      UserError: the length of `blocks` does not fit `widths`, or see `with_level`.
     """
 
     widths: tuple[int, ...] = (64, 128, 256)
@@ -105,12 +112,12 @@ class UNetDenoiser(nn.Module):
 
     @property
     def stride(self) -> int:
-        """Image sides are mirrored up to a multiple of this."""
+        """Image sides are padded to a multiple of this."""
         return self.unshuffle * 2 ** (len(self.widths) - 1)
 
     @property
     def reach(self) -> int:
-        """How far, in pixels, an input can influence an output."""
+        """Radius of the receptive field in pixels."""
         n, convs = len(self.widths), 2 if self.block == "res" else 1
         level = [self.blocks[i] + (self.blocks[2 * (n - 1) - i] if i < n - 1 else 0)
                  for i in range(n)]  # fmt: skip
@@ -151,12 +158,12 @@ class UNetDenoiser(nn.Module):
 
 
 class ResidualDenoiser(nn.Module):
-    """The fast one: residual blocks at one resolution behind an unshuffling.
+    """A small, fast denoiser: residual blocks at one resolution behind a pixel unshuffle.
 
         x_tilde --unshuffle, 3x3--> `blocks` residual blocks = h --3x3, shuffle--> + x_tilde --> y
 
-    A receptive field of 4 * blocks * unshuffle pixels and little memory; 50 k parameters with
-    width 32 and 2 blocks. Attributes as of UNetDenoiser.
+    The receptive field is about 4 * blocks * unshuffle pixels wide. 50 k parameters with width 32
+    and 2 blocks. The attributes are those of UNetDenoiser.
     """
 
     width: int = 64
@@ -169,12 +176,12 @@ class ResidualDenoiser(nn.Module):
 
     @property
     def stride(self) -> int:
-        """Image sides are mirrored up to a multiple of this."""
+        """Image sides are padded to a multiple of this."""
         return self.unshuffle
 
     @property
     def reach(self) -> int:
-        """How far, in pixels, an input can influence an output."""
+        """Radius of the receptive field in pixels."""
         return self.unshuffle * (2 * self.blocks + 3)
 
     @nn.compact
@@ -191,13 +198,15 @@ class ResidualDenoiser(nn.Module):
 
 
 class DnCNN(nn.Module):
-    """The reference of the literature: plain 3x3 convolutions with batch normalisation at full
-    resolution, predicting the noise (Zhang et al. 2017, arXiv:1608.03981).
+    """DnCNN: 3x3 convolutions with batch normalisation at full resolution that predict the noise
+    (Zhang et al. 2017, arXiv:1608.03981).
 
         x_tilde --3x3, relu--> (depth - 2) x (3x3, batch norm, relu) = h --3x3--> + x_tilde --> y
 
-    depth 17 is DnCNN-S (one sigma), 20 DnCNN-B (blind). `norm=False` leaves the normalisation out,
-    which single-image training needs.
+    Attributes:
+      depth: number of convolutions: 17 for DnCNN-S (one sigma), 20 for DnCNN-B (blind).
+      width: channels.
+      norm: batch normalisation; training on a single image needs False.
     """
 
     depth: int = 20
@@ -205,11 +214,11 @@ class DnCNN(nn.Module):
     norm: bool = True
     dtype: DTypeLike = jnp.float32
 
-    stride = 1  # not a field: any size is taken as it is
+    stride = 1  # not a field: images need no padding
 
     @property
     def reach(self) -> int:
-        """How far, in pixels, an input can influence an output."""
+        """Radius of the receptive field in pixels."""
         return self.depth
 
     @nn.compact
@@ -227,10 +236,14 @@ class DnCNN(nn.Module):
 
 
 def in_colour(params: Variables) -> Variables:
-    """Parameters of a gray model as those of the same model in colour: it sees the mean of the
-    three channels and corrects all of them alike, a start from which colour is learned fast."""
+    """Converts the parameters of a gray model to those of the same model for colour images, as a
+    start for training: it sees the mean of the three channels and corrects them all equally.
+
+    Args:
+      params: of a 1-channel model of MODELS.
+    """
     head, tail = params["head"]["kernel"], params["tail"]["kernel"]
-    pixels = tail.shape[-1]  # what follows them in the head's input is the noise level
+    pixels = tail.shape[-1]  # input channels of the head beyond these are the noise level
     of_pixels = jnp.repeat(head[:, :, :pixels] / 3.0, 3, axis=2)
     out = {
         **params,
@@ -241,18 +254,18 @@ def in_colour(params: Variables) -> Variables:
 
 
 def with_one_more_level(params: Variables, width: int) -> Variables:
-    """Parameters of a bias-free U as those of a blind one with a coarser level below it.
+    """Converts the parameters of a bias-free UNetDenoiser to those of a blind one with one more
+    level, as a start for training.
 
-    The same function at first: the two bottom blocks become the last one on the way down and the
-    first one on the way up, and what comes up from the new level is zero. The head's kernel of the
-    noise level is dropped.
+    The function stays the same: the two bottom blocks become the last one down and the first one
+    up, and the output of the new level is zero. The head's kernel for the noise level is dropped.
 
     Args:
       params: of a UNetDenoiser with two blocks at the bottom.
-      width: channels of the new level, which gets two blocks of its own.
+      width: channels of the new level, which has two blocks.
     """
     n = max(int(name[4]) for name in params if name.startswith("down")) + 1
-    above = params["bottom_0"]["Conv_0"]["kernel"].shape[-1]
+    old_width = params["bottom_0"]["Conv_0"]["kernel"].shape[-1]
     make, keys = nn.initializers.he_normal(), jax.random.split(jax.random.key(0), 3)
 
     def block(key):
@@ -264,13 +277,13 @@ def with_one_more_level(params: Variables, width: int) -> Variables:
     renamed = {moved.get(name, name): v for name, v in params.items()}
     new = {
         "head": {"kernel": params["head"]["kernel"][:, :, :pixels]},
-        f"down{n}_to": {"Conv_0": {"kernel": make(keys[0], (1, 1, 4 * above, width))}},
-        f"up{n}_from": {"Conv_0": {"kernel": jnp.zeros((1, 1, width, 4 * above))}},
+        f"down{n}_to": {"Conv_0": {"kernel": make(keys[0], (1, 1, 4 * old_width, width))}},
+        f"up{n}_from": {"Conv_0": {"kernel": jnp.zeros((1, 1, width, 4 * old_width))}},
         "bottom_0": block(keys[1]),
         "bottom_1": block(keys[2]),
     }
     return jax.tree.map(jnp.asarray, renamed | new)
 
 
-# Whose layers are known: what takes a model apart (`distil.in_gray`) takes these alone.
+# Functions that convert parameters layer by layer (`distil.in_gray`) accept these models only.
 MODELS = {"unet": UNetDenoiser, "residual": ResidualDenoiser, "dncnn": DnCNN}

@@ -1,4 +1,5 @@
-"""How noisy is it? From the image alone, and from what a denoiser took away."""
+"""Estimation of the noise level from the image alone, and analysis of the noise that a denoiser
+removed."""
 
 import dataclasses
 import pathlib
@@ -15,11 +16,18 @@ def estimate_sigma(x: np.ndarray, patches: int = 20000) -> float:
     """Standard deviation of the white noise in x [h, w] or [h, w, c], in x's own units.
 
     Chen, Zhu and Heng, "An efficient statistical method for image noise level estimation" (ICCV
-    2015): the eigenvalues of the covariance of 8x8 patches are noise alone but for the first few,
-    which hold the picture; the largest set of small ones whose mean is their median is the noise.
-    Channels are estimated apart and their variances averaged. Within 1 (of 255) of the truth
-    from sigma 15 up on most photographs; busy texture makes it too high.
-    Images with a side below 16 give the median absolute deviation of diagonal differences.
+    2015): all but the largest eigenvalues of the covariance of 8x8 patches are due to noise; the
+    noise variance is the mean of the largest set of small eigenvalues whose mean equals its median.
+    Variances of the channels are averaged. Within 1 (of 255) of the truth from sigma 15 up on most
+    photographs; dense texture gives too high a value. For images with a side below 16: the median
+    absolute deviation of diagonal differences.
+
+    Args:
+      patches: maximum number of patches, drawn at random with a fixed seed.
+
+    >>> noisy = photo / 255 + np.random.default_rng(0).normal(0, 25 / 255, photo.shape)
+    >>> 20 < 255 * aejax.denoising.noise.estimate_sigma(noisy) < 30
+    True
     """
     x = np.asarray(x)
     x = x[..., None] if x.ndim == 2 else x
@@ -44,15 +52,15 @@ def _variance(x: np.ndarray, patches: int) -> float:
     values = np.sort(np.linalg.eigvalsh(np.cov(flat, rowvar=False)))[::-1]
     values = np.maximum(values, 0)
     for i in range(len(values)):
-        rest = values[i:]
-        mean = rest.mean()
-        if np.sum(rest > mean) >= np.sum(rest < mean):
+        smallest = values[i:]
+        mean = smallest.mean()
+        if np.sum(smallest > mean) >= np.sum(smallest < mean):
             return float(mean)
     return float(values[-1])
 
 
 def local_level(removed: Image, width: float = 8.0) -> Float[np.ndarray, "h w 1"]:
-    """Root mean square of noise [h, w, c] around each pixel: a Gaussian of `width` pixels."""
+    """RMS of noise [h, w, c] around each pixel, in a Gaussian window of `width` pixels."""
     from scipy.ndimage import gaussian_filter
 
     power = np.mean(np.square(removed, dtype=np.float32), axis=2)
@@ -61,15 +69,16 @@ def local_level(removed: Image, width: float = 8.0) -> Float[np.ndarray, "h w 1"
 
 @dataclasses.dataclass(frozen=True)
 class NoiseReport:
-    """What the noise of a photograph is like, from what a denoiser took away (0..255 scale).
+    """Properties of a photograph's noise, measured on what a denoiser removed (0..255 scale).
 
     Attributes:
-      level: root mean square of all channels.
-      luma, chroma: of the two parts; chroma is 0 for a gray image.
-      by_brightness: (brightness in [0, 1], level there) in the tenths that hold 1 % of the pixels.
-      correlation: (distance in pixels, correlation of the luma noise), 1, 2, 4 and 8 apart; white
-        noise has none.
-      map: [h, w], the level around each pixel.
+      level: RMS over all channels.
+      luma, chroma: RMS of the two components; chroma is 0 for a gray image.
+      by_brightness: (mean brightness in [0, 1], RMS) of each tenth of the brightness range that has
+        at least 1 % of the pixels.
+      correlation: (distance in pixels, correlation of the luma noise) at distances 1, 2, 4 and 8;
+        0 for white noise.
+      map: [h, w], RMS around each pixel (`local_level`).
     """
 
     level: float
@@ -80,19 +89,19 @@ class NoiseReport:
     map: Float[np.ndarray, "h w"]
 
     def text(self) -> str:
-        """The numbers in lines."""
-        tones = ", ".join(f"{s:.1f} at {v:.2f}" for v, s in self.by_brightness)
-        near = ", ".join(f"{r:.2f} at {d}" for d, r in self.correlation)
+        """The numbers as text of several lines."""
+        levels = ", ".join(f"{s:.1f} at {v:.2f}" for v, s in self.by_brightness)
+        correlations = ", ".join(f"{r:.2f} at {d}" for d, r in self.correlation)
         return (
             f"noise level {self.level:.1f} of 255: luma {self.luma:.1f}, chroma {self.chroma:.1f}\n"
-            f"by brightness (0 to 1): {tones}\n"
-            f"correlation by distance in pixels (white noise: 0): {near}\n"
-            f"from place to place: {np.percentile(self.map, 5):.1f} to "
+            f"by brightness (0 to 1): {levels}\n"
+            f"correlation by distance in pixels (white noise: 0): {correlations}\n"
+            f"from place to place (5 % to 95 %): {np.percentile(self.map, 5):.1f} to "
             f"{np.percentile(self.map, 95):.1f}\n"
         )
 
     def draw(self, path: str | pathlib.Path) -> None:
-        """The map, and the level against brightness, as a picture file."""
+        """Writes an image file with the map and a plot of the level against brightness."""
         import matplotlib
 
         matplotlib.use("Agg")
@@ -112,31 +121,32 @@ class NoiseReport:
 
 
 def noise_report(x: Image, y: Image) -> NoiseReport:
-    """The report on x [h, w, c] in [0, 1], of which y is the denoised version."""
+    """Analyses the noise x - y of an image x in [0, 1] with denoised version y."""
     removed = 255 * (np.asarray(x, np.float32) - np.asarray(y, np.float32))
     gray = removed.shape[2] == 1
     luma = removed[..., 0] if gray else removed @ LUMA
-    bright = np.clip(np.asarray(y)[..., 0] if gray else np.asarray(y) @ LUMA, 0, 1)
+    brightness = np.clip(np.asarray(y)[..., 0] if gray else np.asarray(y) @ LUMA, 0, 1)
     power = np.mean(np.square(removed), axis=2)
-    tones = []
+    by_brightness = []
     for k in range(10):
-        here = (bright >= k / 10) & (bright < (k + 1) / 10 + (k == 9))
-        if here.mean() >= 0.01:
-            tones.append((float(bright[here].mean()), float(np.sqrt(power[here].mean()))))
+        mask = (brightness >= k / 10) & (brightness < (k + 1) / 10 + (k == 9))
+        if mask.mean() >= 0.01:
+            rms = float(np.sqrt(power[mask].mean()))
+            by_brightness.append((float(brightness[mask].mean()), rms))
     centred = luma - luma.mean()
     variance = float(np.mean(np.square(centred))) + 1e-12
-    near = []
+    correlation = []
     for d in (1, 2, 4, 8):
         if min(centred.shape) > d:
             products = np.mean(centred[d:] * centred[:-d]) + np.mean(
                 centred[:, d:] * centred[:, :-d]
             )
-            near.append((d, float(products) / 2 / variance))
+            correlation.append((d, float(products) / 2 / variance))
     return NoiseReport(
         level=float(np.sqrt(power.mean())),
         luma=float(np.sqrt(np.mean(np.square(luma)))),
         chroma=0.0 if gray else float(np.sqrt(np.mean(np.square(removed - luma[..., None])))),
-        by_brightness=tuple(tones),
-        correlation=tuple(near),
+        by_brightness=tuple(by_brightness),
+        correlation=tuple(correlation),
         map=local_level(removed)[..., 0],
     )

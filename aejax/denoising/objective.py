@@ -1,11 +1,11 @@
-"""What a denoiser minimises: with clean images (supervised), and without (self-supervised).
+"""Training objectives of denoisers: supervised (with clean images) and self-supervised (without).
 
-    x = batch["image"] --corrupt--> x_tilde --model--> y --loss--> to x, or to parts of x_tilde
+    x = batch["image"] --corrupt--> x_tilde --model--> y --> loss against x, or parts of x_tilde
 
-Each is an objective (see aejax/objective.py). `batch["image"]` [b, h, w, c] in [0, 1] is what the
-user has. In an experiment it is clean and `corrupt` makes it noisy first, so that methods can be
-compared; on the user's own noisy images `corrupt = ()`. The metric "mse" is to batch["image"],
-which is the truth only in the first case.
+Each is an objective (see aejax/objective.py). `batch["image"]` [b, h, w, c] is in [0, 1]. In an
+experiment that compares methods it is clean, and `corrupt` adds the noise; to train on noisy images
+set `corrupt = ()`. The metric "mse" is measured against batch["image"], so it is the error to the
+ground truth only if that is clean.
 """
 
 import dataclasses
@@ -33,11 +33,12 @@ class _Denoiser:
     """Base of the objectives.
 
     Args:
-      loss: weights of losses.LOSSES; corrupt: specs for corrupt.chain.
-      deepen: width of the coarsest level, if the UNetDenoiser here has one level more than that of
-        model.start; 0 for the same model.
-      part: name of the part of this model that model.start is ("first" of a SimilarDenoiser, with
-        model.start_only = "^first/"); "" for the whole.
+      loss: {name in losses.LOSSES: weight}.
+      corrupt: corruptions, specs of `corrupt.chain`.
+      deepen: width of the coarsest level, if this UNetDenoiser has one level more than the model
+        in model.start; 0 if they are the same.
+      part: name of the submodule that model.start initialises ("first" of a SimilarDenoiser, with
+        model.start_only = "^first/"); "" for the whole model.
     """
 
     loss: Mapping[str, float]
@@ -46,8 +47,11 @@ class _Denoiser:
     part: str = ""
 
     def adapt_start(self, start: Trained, shape: Sequence[int]) -> Variables:
-        """The variables of model.start for images of `shape` (h, w, c): the model must be the same,
-        but one in colour may start from a gray one, and a U from one with a level less."""
+        """The variables of model.start, converted to this model for images of `shape` (h, w, c).
+
+        The model must be the same, except that a colour model may start from a gray one, and a
+        UNetDenoiser from one with one level less (`deepen`).
+        """
         channels = start.shape[-1] if start.shape else start.config.data.channels
         params = start.variables["params"]
         if shape[-1] == 3 and channels == 1:
@@ -59,25 +63,30 @@ class _Denoiser:
         return {**start.variables, "params": params}
 
 
-FLOOR = 3.0 / 255  # levels below this weigh no more than this one
+FLOOR = 3.0 / 255  # added to the noise level, so that the weight of a level near 0 is bounded
 
 
 @dataclasses.dataclass(frozen=True)
 class Supervised(_Denoiser):
-    """The loss to the clean picture, levels balanced.
+    """The loss against the clean image, weighted by noise level.
 
-    The error falls with the noise, roughly as sigma^0.7 for MAE: in a plain mean over levels the
-    strong ones dominate, and nearly clean pictures are denoised badly. Each example is weighed by
-    (sigma + 3)^-balance (1 at sigma 25): a decibel then counts about as much at every level.
+    The error grows with the noise, roughly as sigma^0.7 for MAE: in a plain mean over levels the
+    high ones dominate, and weak noise is removed badly. Each example has the weight
+    ((sigma + 3) / 28)^-balance, sigma on the 0..255 scale: a difference in dB then counts about the
+    same at every level.
 
     Args:
       tell: names of conditions that the model is given, such as ("sigma",).
-      balance: 0 = all examples alike; 0.7 for MAE, 1.4 for MSE.
-      measured: the level of an example is the root mean square of x_tilde - x; for corruptions
-        that report no sigma.
-      gray: share of each batch that is gray, of pictures of 3 channels: three equal channels, each
-        with the noise of the green one. So one model for colour serves gray images too. They come
-        first: of 8 examples and a share of 0.3 two, and a third one in 4 of 10 batches.
+      balance: 0 = equal weights; 0.7 for MAE, 1.4 for MSE.
+      measured: take the RMS of x_tilde - x as the level of an example; for corruptions that report
+        no sigma.
+      gray: fraction of each batch of 3-channel images that is converted to gray (three equal
+        channels, each with the noise of the green one), so that a colour model also denoises gray
+        images. These examples come first; a fractional number is rounded at random per batch: of 8
+        examples with gray = 0.3, two are gray, and a third one in 40 % of the batches.
+
+    Raises:
+      UserError: `gray` is not between 0 and 1.
     """
 
     tell: Sequence[str] = ()
@@ -94,8 +103,8 @@ class Supervised(_Denoiser):
     ) -> tuple[Float[Array, " b"], Aux]:
         noise, inner = jax.random.split(key)
         x, x_tilde, cond = self._pair(noise, batch["image"])
-        given = {name: cond[name] for name in self.tell} or None
-        out, collections = run_model(model, variables, x_tilde, given, inner, train)
+        inputs = {name: cond[name] for name in self.tell} or None
+        out, collections = run_model(model, variables, x_tilde, inputs, inner, train)
         loss = mixture(dict(self.loss))(x, out.y)
         sigma = cond.get("sigma")
         if self.measured:
@@ -105,34 +114,34 @@ class Supervised(_Denoiser):
         return loss, Aux(metrics, collections, {"x": x, "x_tilde": x_tilde, "y": out.y})
 
     def _balanced(self, loss: Array, sigma: Array | None) -> Array:
-        """The loss of each example weighed by its level (that of the image's units), if known."""
+        """The loss [b], weighted by the noise level [b] (in units of the image) if it is known."""
         if not self.balance or sigma is None:
             return loss
         return loss * ((25 / 255 + FLOOR) / (sigma + FLOOR)) ** self.balance
 
     def _grays(self, x: Images) -> float:
-        """How many of a batch are gray, in the mean of many batches."""
+        """Expected number of gray examples in a batch."""
         return self.gray * len(x) if x.shape[-1] == 3 else 0.0
 
     def _pair(self, key: Array, x: Images) -> tuple[Images, Images, Mapping[str, Array]]:
-        """x, x_tilde and what is known of the noise; the first ones of both are turned gray."""
+        """(x, x_tilde, conditions); the first examples of both are converted to gray."""
         if not self._grays(x):
             return x, *chain(self.corrupt)(key, x)
-        chance = jax.random.uniform(jax.random.fold_in(key, 1))
-        chosen = (chance < self._grays(x) - jnp.arange(len(x)))[:, None, None, None]
-        x = jnp.where(chosen, jnp.sum(x * LUMA, -1, keepdims=True), x)
+        u = jax.random.uniform(jax.random.fold_in(key, 1))
+        is_gray = (u < self._grays(x) - jnp.arange(len(x)))[:, None, None, None]
+        x = jnp.where(is_gray, jnp.sum(x * LUMA, -1, keepdims=True), x)
         x_tilde, cond = chain(self.corrupt)(key, x)
-        return x, jnp.where(chosen, x_tilde[..., 1:2], x_tilde), cond
+        return x, jnp.where(is_gray, x_tilde[..., 1:2], x_tilde), cond
 
     def conditions(self, batch: Batch, key: Array, train: bool) -> dict[str, Array] | None:
-        """What the model is given of each example, [b] each."""
+        """The conditions that the model is given, {name: [b]}, or None."""
         cond = chain(self.corrupt)(key, batch["image"])[1]
         return {name: cond[name] for name in self.tell} or None
 
 
 @dataclasses.dataclass(frozen=True)
 class _SelfSupervised(_Denoiser):
-    """Base of the objectives on single noisy images, or on pairs of them."""
+    """Base of the objectives on single noisy images or pairs of them."""
 
     def _noisy(self, key: Array, x: Images) -> Images:
         return chain(self.corrupt)(key, x)[0]
@@ -141,8 +150,8 @@ class _SelfSupervised(_Denoiser):
         """None: these models are blind."""
         return None
 
-    def _measured(self, model, variables, batch, key, x_tilde, loss, collections, train):
-        """(loss, Aux) with y = the whole network on the whole noisy image."""
+    def _with_metrics(self, model, variables, batch, key, x_tilde, loss, collections, train):
+        """(loss, Aux); in evaluation with y, the output for the whole noisy image, and its MSE."""
         x = batch["image"]
         metrics, pictures = {"loss": loss}, {}
         if not train:
@@ -154,11 +163,15 @@ class _SelfSupervised(_Denoiser):
 
 @dataclasses.dataclass(frozen=True)
 class Noise2Noise(_SelfSupervised):
-    """Two noisy versions of each picture, one the target of the other (Lehtinen et al. 2018,
-    arXiv:1803.04189): right in expectation for noise of mean zero.
+    """One noisy version of an image as input, another one as target (Lehtinen et al. 2018,
+    arXiv:1803.04189). For an MSE loss and zero-mean noise the minimiser is that of clean targets.
 
-    `pairs=True` takes batch["image"] [b, h, w, 2 c] as the two versions stacked in channels;
-    otherwise both are made from it by `corrupt`, which then must be random.
+    Args:
+      pairs: batch["image"] [b, h, w, 2 c] holds the two versions, concatenated in channels. If
+        False, `corrupt` is applied twice, and must be random.
+
+    Raises:
+      UserError: neither `pairs` nor `corrupt`.
     """
 
     pairs: bool = False
@@ -178,29 +191,37 @@ class Noise2Noise(_SelfSupervised):
             a, b = self._noisy(first, batch["image"]), self._noisy(second, batch["image"])
         out, collections = run_model(model, variables, a, None, inner, train)
         loss = mixture(dict(self.loss))(b, out.y)
-        return self._measured(model, variables, batch, inner, a, loss, collections, train)
+        return self._with_metrics(model, variables, batch, inner, a, loss, collections, train)
 
 
 def blind_spots(
     key: Array, x: Images, share: float, radius: int
 ) -> tuple[Images, Bool[Array, "b h w 1"]]:
-    """x with a `share` of its pixels replaced by another pixel of their neighbourhood (a square of
-    2 radius + 1, itself never), and where that was done."""
+    """Replaces a random `share` of the pixels by another pixel of their neighbourhood.
+
+    Args:
+      x: [b, h, w, c].
+      share: fraction of replaced pixels.
+      radius: the neighbourhood is a square of side 2 radius + 1 without its centre.
+
+    Returns:
+      (x with replaced pixels, mask of the replaced pixels).
+    """
     b, h, w, _ = x.shape
     where, which = jax.random.split(key)
     hidden = jax.random.uniform(where, (b, h, w, 1)) < share
     side = 2 * radius + 1
     n = jax.random.randint(which, (b, h, w), 0, side**2 - 1)
-    n = n + (n >= side**2 // 2)  # the middle is left out
+    n = n + (n >= side**2 // 2)  # never the centre
     rows = jnp.arange(h)[None, :, None] + n // side - radius
     cols = jnp.arange(w)[None, None, :] + n % side - radius
     rows, cols = (_reflected(i, m) for i, m in ((rows, h), (cols, w)))
-    taken = x[jnp.arange(b)[:, None, None], rows, cols]
-    # reflection at a border can lead back (row and column alike): then the pixel below or beside
+    replacement = x[jnp.arange(b)[:, None, None], rows, cols]
+    # reflection at the border can lead back to the pixel itself: then take its horizontal neighbour
     same = (rows == jnp.arange(h)[None, :, None]) & (cols == jnp.arange(w)[None, None, :])
     beside = jnp.concatenate([x[:, :, 1:], x[:, :, -2:-1]], 2)
-    taken = jnp.where(same[..., None], beside, taken)
-    return jnp.where(hidden, taken, x), hidden
+    replacement = jnp.where(same[..., None], beside, replacement)
+    return jnp.where(hidden, replacement, x), hidden
 
 
 def _reflected(i: Array, n: int) -> Array:
@@ -210,13 +231,15 @@ def _reflected(i: Array, n: int) -> Array:
 
 @dataclasses.dataclass(frozen=True)
 class Noise2Void(_SelfSupervised):
-    """Single noisy pictures: some pixels are replaced by neighbours and must be guessed (Krull et
-    al. 2019, arXiv:1811.10980). For noise that is independent from pixel to pixel.
+    """Blind-spot training on single noisy images: some pixels are replaced by neighbours, and the
+    loss is over these pixels alone (Krull et al. 2019, arXiv:1811.10980). For noise that is
+    independent between pixels.
 
-    A network with y = x_tilde + correction works: at a hidden pixel its x_tilde is a neighbour's.
+    Networks with a residual output work too: at a replaced pixel the input is a neighbour's value.
 
     Args:
-      share: of pixels hidden at once; radius: of the neighbourhood the replacement comes from.
+      share: fraction of pixels that are replaced.
+      radius: of the neighbourhood from which the replacement is drawn (see `blind_spots`).
     """
 
     share: float = 0.02
@@ -227,20 +250,23 @@ class Noise2Void(_SelfSupervised):
     ) -> tuple[Float[Array, " b"], Aux]:
         noise, hide, inner = jax.random.split(key, 3)
         x_tilde = self._noisy(noise, batch["image"])
-        seen, hidden = blind_spots(hide, x_tilde, self.share, self.radius)
-        out, collections = run_model(model, variables, seen, None, inner, train)
-        loss = _on(hidden, self.loss, x_tilde, out.y)
-        return self._measured(model, variables, batch, inner, x_tilde, loss, collections, train)
+        masked, hidden = blind_spots(hide, x_tilde, self.share, self.radius)
+        out, collections = run_model(model, variables, masked, None, inner, train)
+        loss = _masked_loss(hidden, self.loss, x_tilde, out.y)
+        return self._with_metrics(model, variables, batch, inner, x_tilde, loss, collections, train)
 
 
 @dataclasses.dataclass(frozen=True)
 class Noise2Self(_SelfSupervised):
-    """J-invariance (Batson and Royer 2019, arXiv:1901.11365): the pixels of a grid, one in side^2,
-    are replaced by random values; the loss is over them alone.
+    """J-invariant training on single noisy images (Batson and Royer 2019, arXiv:1901.11365): the
+    pixels of a grid, one in side^2, are replaced by random values; the loss is over them alone.
 
-    The grid's offset changes from example to example, so that every pixel is in one of the sets J.
-    Random values, not means of neighbours: with those the network learns to trust the pixel itself,
-    and is wrong to as soon as it sees a whole image.
+    The grid's offset is random per example. The replacement is random and not the mean of the
+    neighbours, because with the mean the network learns to rely on the pixel's own value, which in
+    evaluation is the noisy one.
+
+    Args:
+      side: distance of the grid's pixels.
     """
 
     side: int = 4
@@ -251,34 +277,41 @@ class Noise2Self(_SelfSupervised):
         noise, where, value, inner = jax.random.split(key, 4)
         x_tilde = self._noisy(noise, batch["image"])
         b, h, w, _ = x_tilde.shape
-        at = jax.random.randint(where, (2, b, 1, 1), 0, self.side)
-        rows = (jnp.arange(h)[None, :, None] + at[0]) % self.side == 0
-        cols = (jnp.arange(w)[None, None, :] + at[1]) % self.side == 0
+        offset = jax.random.randint(where, (2, b, 1, 1), 0, self.side)
+        rows = (jnp.arange(h)[None, :, None] + offset[0]) % self.side == 0
+        cols = (jnp.arange(w)[None, None, :] + offset[1]) % self.side == 0
         hidden = (rows & cols)[..., None]
         low, high = x_tilde.min((1, 2, 3), keepdims=True), x_tilde.max((1, 2, 3), keepdims=True)
-        drawn = low + (high - low) * jax.random.uniform(value, x_tilde.shape)
-        seen = jnp.where(hidden, drawn, x_tilde)
-        out, collections = run_model(model, variables, seen, None, inner, train)
-        loss = _on(hidden, self.loss, x_tilde, out.y)
-        return self._measured(model, variables, batch, inner, x_tilde, loss, collections, train)
+        random = low + (high - low) * jax.random.uniform(value, x_tilde.shape)
+        masked = jnp.where(hidden, random, x_tilde)
+        out, collections = run_model(model, variables, masked, None, inner, train)
+        loss = _masked_loss(hidden, self.loss, x_tilde, out.y)
+        return self._with_metrics(model, variables, batch, inner, x_tilde, loss, collections, train)
 
 
-def _on(hidden: Bool[Array, "b h w 1"], loss: Mapping[str, float], x: Images, y: Images):
-    """The loss over the hidden pixels alone, as a mean over them. y is x elsewhere, so that any
-    loss that is a mean over pixels of a function that is 0 at equality can be used."""
+def _masked_loss(hidden: Bool[Array, "b h w 1"], loss: Mapping[str, float], x: Images, y: Images):
+    """The mean loss over the hidden pixels, [b]. It sets y = x elsewhere, so the loss must be a
+    mean over pixels of a function that is 0 where they are equal."""
     y = jnp.where(hidden, y, x)
     share = jnp.maximum(jnp.mean(hidden, (1, 2, 3)), 1.0 / (x.shape[1] * x.shape[2]))
     return mixture(dict(loss))(x, y) / share
 
 
 def neighbours(key: Array, x: Images) -> tuple[Images, Images, Array]:
-    """Two half-size pictures from neighbouring pixels of each 2x2 cell, and the choice made:
-    (g1, g2, index [b, h/2, w/2, 2]). The two are never the same pixel."""
-    beside = [[0, 1], [0, 2], [1, 3], [2, 3]]  # cells are 0 1 over 2 3
-    pairs = jnp.array(beside + [p[::-1] for p in beside])
+    """Two half-size images: in each 2x2 cell, two different adjacent pixels are chosen at random.
+
+    Args:
+      x: [b, h, w, c]; an odd last row or column is left out.
+
+    Returns:
+      (g1, g2, index): images [b, h/2, w/2, c], and the positions of both in the cell, [b, h/2, w/2,
+      2], 0 to 3 in reading order.
+    """
+    adjacent = [[0, 1], [0, 2], [1, 3], [2, 3]]  # positions in a cell: 0 1 above 2 3
+    pairs = jnp.array(adjacent + [p[::-1] for p in adjacent])
     cells = _cells(x)
     index = pairs[jax.random.randint(key, cells.shape[:3], 0, 8)]
-    return *_taken(cells, index), index
+    return *_select(cells, index), index
 
 
 def _cells(x: Images) -> Float[Array, "b h/2 w/2 4 c"]:
@@ -287,19 +320,19 @@ def _cells(x: Images) -> Float[Array, "b h/2 w/2 4 c"]:
     return x.swapaxes(2, 3).reshape(b, h // 2, w // 2, 4, c)
 
 
-def _taken(cells, index) -> tuple[Images, Images]:
-    chosen = jnp.take_along_axis(cells, index[..., None], axis=3)
-    return chosen[..., 0, :], chosen[..., 1, :]
+def _select(cells, index) -> tuple[Images, Images]:
+    pixels = jnp.take_along_axis(cells, index[..., None], axis=3)
+    return pixels[..., 0, :], pixels[..., 1, :]
 
 
 @dataclasses.dataclass(frozen=True)
 class Neighbor2Neighbor(_SelfSupervised):
-    """Single noisy pictures: two neighbouring pixels of each 2x2 cell make two small noisy pictures
-    of nearly the same thing (Huang et al. 2021, arXiv:2101.02824); a regulariser takes off the
-    difference between what they show.
+    """Training on single noisy images: adjacent pixels of each 2x2 cell give two half-size noisy
+    images of nearly the same content, one as input, the other as target (Huang et al. 2021,
+    arXiv:2101.02824). A regulariser corrects for the difference of their content.
 
     Args:
-      gamma: weight of the regulariser (2 in the paper for Gaussian noise).
+      gamma: weight of the regulariser (2 in the paper for Gaussian noise); 0 leaves it out.
     """
 
     gamma: float = 2.0
@@ -315,10 +348,10 @@ class Neighbor2Neighbor(_SelfSupervised):
         if self.gamma:
             fixed = jax.lax.stop_gradient(variables)
             whole, _ = run_model(model, fixed, x_tilde, None, inner, False)
-            y1, y2 = _taken(_cells(whole.y), index)
+            y1, y2 = _select(_cells(whole.y), index)
             d = out.y - g2 - jax.lax.stop_gradient(y1 - y2)
             loss = loss + self.gamma * jnp.mean(jnp.square(d), (1, 2, 3))
-        return self._measured(model, variables, batch, inner, x_tilde, loss, collections, train)
+        return self._with_metrics(model, variables, batch, inner, x_tilde, loss, collections, train)
 
 
 OBJECTIVES = {

@@ -1,9 +1,9 @@
-"""Real noise: photographs beside the truth, measured before and after.
+"""Evaluation on real noise: photographs with ground truth.
 
-A pair is a noisy photograph and the mean of many shots of the same scene, taken as it is: nothing
-is added, and no method is told a level by an oracle. A baseline that must be told one is given one
-level for all pairs, the best of LEVELS on every `every`-th pair of the same set, which favours it.
-PSNR and SSIM as in `protocol`, over whole images of 8 bits.
+A pair is a noisy photograph and its ground truth, the mean of many shots of the same scene. No
+noise is added, and the noise level is unknown. A baseline that needs a level gets one for all
+pairs: that of LEVELS with the best PSNR on a subset of the same pairs, which favours the baseline.
+PSNR and SSIM are those of `protocol`, over whole 8-bit images.
 """
 
 import dataclasses
@@ -22,10 +22,13 @@ LEVELS = (2.0, 3.0, 5.0, 7.0, 10.0, 15.0, 20.0)
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """Files of one scene: `noisy` and, as the truth, `clean`.
+    """The two image files of a scene.
 
     Attributes:
-      channels: 1 or 3 converts both; 0 takes them as stored.
+      name: of the scene.
+      noisy: the noisy photograph.
+      clean: the ground truth.
+      channels: 1 or 3 converts both images; 0 reads them as stored.
     """
 
     name: str
@@ -54,14 +57,16 @@ class Pair:
 def find_pairs(
     folder: str | pathlib.Path, clean: str | pathlib.Path | None = None, channels: int = 0
 ) -> list[Pair]:
-    """The pairs of one folder with names that end in one of ENDINGS, or of two folders with equal
-    names but for the suffix, sorted.
+    """All pairs in one or two folders, sorted by name.
 
     Args:
+      folder: the noisy images, or all images if `clean` is None; these have names that end in one
+        of ENDINGS.
+      clean: folder of the ground truth, with the same file names up to the extension.
       channels: as in `Pair`.
 
     Raises:
-      UserError: no such folder, no pairs, or a file without its partner.
+      UserError: no such folder, no pairs, or a file without a partner.
     """
     from aejax.data.walk import images_in
 
@@ -92,33 +97,36 @@ def find_pairs(
     return sorted(pairs, key=lambda p: p.name)
 
 
-def shuffled_apart(run: Denoiser, step: int = 2) -> Denoiser:
-    """A denoiser of white noise for correlated noise: on the `step`^2 pictures of every step-th
-    pixel, in which neighbours are nearly independent (Zhou et al. 2020, "When AWGN-based denoiser
-    meets real noises", arXiv:1904.03485; without its refinement)."""
+def subsampled(run: Denoiser, step: int = 2) -> Denoiser:
+    """Pixel-shuffle down-sampling: makes a denoiser of white noise usable on correlated noise.
 
-    def apart(x: np.ndarray, sigma: float | None) -> np.ndarray:
+    The denoiser is applied to each of the step^2 images of every step-th pixel, in which the noise
+    of neighbours is nearly independent (Zhou et al. 2020, "When AWGN-based denoiser meets real
+    noises", arXiv:1904.03485; without its refinement).
+    """
+
+    def run_subsampled(x: np.ndarray, sigma: float | None) -> np.ndarray:
         y = np.empty_like(x)
         for i in range(step):
             for j in range(step):
                 y[i::step, j::step] = run(np.ascontiguousarray(x[i::step, j::step]), sigma)
         return y
 
-    return apart
+    return run_subsampled
 
 
-def white_model_apart(channels: int) -> Method:
-    """The shipped model for white noise behind `shuffled_apart`."""
+def white_model_subsampled(channels: int) -> Method:
+    """The shipped model for white noise, with `subsampled`."""
     from aejax.denoising.api import network_for
 
     network = network_for(channels, "white")
-    note = f"{network.name}, on the 4 pictures of every second pixel"
-    return Method(shuffled_apart(network), blind=True, note=note)
+    note = f"{network.name}, on the 4 images of every second pixel"
+    return Method(subsampled(network), blind=True, note=note)
 
 
 def with_level(method: Method, sigma: float) -> Method:
-    """The method with one level for all pictures."""
-    note = f"told {sigma:g}, the best single level on these pairs; {method.note}"
+    """The method with the same noise level for all images."""
+    note = f"sigma {sigma:g}, the best single level on these pairs; {method.note}"
     return dataclasses.replace(method, run=lambda x, _: method.run(x, sigma), note=note)
 
 
@@ -127,8 +135,10 @@ def best_level(
     method: Method,
     levels: Sequence[float] = LEVELS,
 ) -> float:
-    """The level with which the mean PSNR of (noisy, clean) uint8 [h, w, c] is highest. Levels are
-    tried upwards until it falls."""
+    """The level (0..255) with the highest mean PSNR on pairs (noisy, clean), uint8 [h, w, c].
+
+    Levels are tried in order until the PSNR decreases.
+    """
     scores: list[float] = []
     for sigma in levels:
         outputs = [method.run(x.astype(np.float32) / 255, sigma) for x, _ in pictures]
@@ -142,11 +152,11 @@ def best_level(
 
 @dataclasses.dataclass(frozen=True)
 class PairRow:
-    """A method on real noise, the mean over the pairs; attributes as of `tables.Row`.
+    """Result of a method on real noise, mean over the pairs; attributes as of `tables.Row`.
 
     Attributes:
-      worst: the smallest gain over the untouched picture, dB.
-      seconds_per_mp: None for the untouched pictures.
+      worst: the smallest gain in PSNR over the noisy image, dB; negative if one became worse.
+      seconds_per_mp: None for the row of the unprocessed images.
     """
 
     method: str
@@ -167,7 +177,7 @@ class PairRow:
         return f"{self.method:<20} {self.psnr:6.2f} dB  ssim {similar}  worst {self.worst:+.2f}"
 
     def to_dict(self) -> JsonObject:
-        """The row as a result file has it."""
+        """The row as it is written to a result file."""
         return dataclasses.asdict(self)
 
 
@@ -178,31 +188,36 @@ def evaluate_pairs(
     with_ssim: bool = True,
     progress: Callable[[str], None] = lambda line: None,
 ) -> list[PairRow]:
-    """One row per method, the untouched pictures first.
+    """One row per method; the first one, "untouched", is that of the noisy images.
+
+    Args:
+      with_ssim: also measure SSIM, which takes longer.
+      progress: called with a line per method.
 
     Raises:
-      UserError: a pair cannot be read; a method returned a wrong shape or values not finite.
+      UserError: a pair cannot be read, or a method returned a wrong shape or values that are not
+        finite.
     """
     rows = []
     base: list[float] = []
     for name, method in {"untouched": Method(lambda x, _: x, blind=True), **methods}.items():
-        values, similar, seconds, pixels = [], [], 0.0, 0
+        values, ssims, seconds, pixels = [], [], 0.0, 0
         compiled: set[tuple[int, ...]] = set()  # shapes
         for pair in pairs:
             noisy, clean = pair.read()
             x = noisy.astype(np.float32) / 255
-            y, took = timed_run(method, x, None, f"{name} on {pair.name}", compiled)
-            seconds += took
+            y, elapsed = timed_run(method, x, None, f"{name} on {pair.name}", compiled)
+            seconds += elapsed
             pixels += x.shape[0] * x.shape[1]
             values.append(psnr(clean, y))
             if with_ssim:
-                similar.append(ssim(clean, y))
+                ssims.append(ssim(clean, y))
         base = base or values
         rows.append(
             PairRow(
                 method=name,
                 psnr=float(np.mean(values)),
-                ssim=float(np.mean(similar)) if similar else None,
+                ssim=float(np.mean(ssims)) if ssims else None,
                 worst=float(np.min(np.subtract(values, base))),
                 seconds_per_mp=seconds / pixels * 1e6 if name != "untouched" else None,
                 params=method.params,
@@ -217,7 +232,7 @@ def evaluate_pairs(
 
 
 def table(rows: Sequence[PairRow]) -> str:
-    """Markdown, a line per method."""
+    """A Markdown table with a line per method."""
     lines = [
         "| method | PSNR, dB | SSIM | worst gain, dB | s/MP | settings |",
         "|---|---|---|---|---|---|",
@@ -237,14 +252,20 @@ def sheet(
     count: int = 6,
     side: int = 160,
 ) -> None:
-    """A picture of crops: a row per scene (`count` of them, evenly spaced); untouched, each method,
-    the truth. Crops are the middle, 2 screen pixels for each of theirs."""
+    """Writes an image of centre crops, enlarged twice, with a row per scene: noisy, the result of
+    each method, ground truth.
+
+    Args:
+      path: image file to write.
+      count: number of scenes, evenly spaced in `pairs`.
+      side: of a crop in image pixels.
+    """
     from PIL import Image, ImageDraw
 
     names = ["untouched", *methods, "mean of many shots"]
-    chosen = [pairs[i] for i in np.linspace(0, len(pairs) - 1, min(count, len(pairs))).astype(int)]
+    indices = np.linspace(0, len(pairs) - 1, min(count, len(pairs))).astype(int)
     rows = []
-    for pair in chosen:
+    for pair in (pairs[i] for i in indices):
         noisy, clean = pair.read()
         x = noisy.astype(np.float32) / 255
         views = [noisy, *(rounded(m.run(x, None)) for m in methods.values()), clean]
@@ -254,8 +275,8 @@ def sheet(
         for view in views:
             crop = view[top : top + side, left : left + side]
             crop = np.repeat(crop, 3, 2) if crop.shape[2] == 1 else crop
-            room = ((0, side - crop.shape[0]), (0, side - crop.shape[1]), (0, 0))
-            crops.append(np.pad(crop, room, constant_values=255))
+            pads = ((0, side - crop.shape[0]), (0, side - crop.shape[1]), (0, 0))
+            crops.append(np.pad(crop, pads, constant_values=255))
         rows.append(np.concatenate(crops, 1).repeat(2, 0).repeat(2, 1))
     picture = np.concatenate([np.full((24, rows[0].shape[1], 3), 255, np.uint8), *rows])
     image = Image.fromarray(picture)

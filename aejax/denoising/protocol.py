@@ -1,11 +1,11 @@
-"""How denoisers are measured, to the last rounding, so that a table can be reproduced.
+"""The evaluation protocol for denoisers, specified completely so that tables can be reproduced.
 
 White Gaussian noise of standard deviation sigma / 255 is added to the float image, neither clipped
 nor rounded, drawn by NumPy's `default_rng(1000 * sigma + index)` with the index of the image in the
-sorted list of its folder. Every method of a run gets the same noisy arrays. The output is clipped
-to [0, 1] and rounded to 8 bits; PSNR is over the whole image and all channels, no border cropped,
-and the mean of the images' PSNR is reported. SSIM is scikit-image's with Gaussian weights of sigma
-1.5. Gray sets are taken as stored. Blind methods are never given sigma.
+sorted list of its folder. All methods get the same noisy arrays. The output is clipped to [0, 1]
+and rounded to 8 bits. PSNR is over the whole image and all channels, without cropping of borders;
+the mean of the per-image PSNR is reported. SSIM is scikit-image's with Gaussian weights of sigma
+1.5. Gray images are read as stored. Blind methods are never given sigma.
 """
 
 import dataclasses
@@ -26,11 +26,11 @@ Denoiser = Callable[[np.ndarray, float | None], np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """What is measured.
+    """A denoiser to be measured.
 
     Attributes:
-      run: (noisy, sigma or None) -> denoised.
-      blind: it is never given sigma.
+      run: (noisy, sigma or None) -> denoised, see `Denoiser`.
+      blind: whether it is never given sigma.
       params: number of trained parameters; 0 if none.
       macs: multiply-accumulates per pixel; 0 if unknown.
       note: where its settings or weights come from.
@@ -47,10 +47,10 @@ def clean_images(folder: str | pathlib.Path, channels: int = 0) -> list[tuple[st
     """(name, uint8 [h, w, c]) of the images of a folder, sorted by file name.
 
     Args:
-      channels: 1 or 3 converts; 0 takes them as stored.
+      channels: 1 or 3 converts; 0 reads them as stored.
 
     Raises:
-      UserError: no such folder or no images in it; a file that is no picture.
+      UserError: no such folder, no images in it, or a file that is not an image.
     """
     from aejax.data.decode import flatten
     from aejax.data.images import read_image
@@ -60,7 +60,20 @@ def clean_images(folder: str | pathlib.Path, channels: int = 0) -> list[tuple[st
 
 
 def noisy_image(x: np.ndarray, sigma: float, index: int) -> Float[np.ndarray, "h w c"]:
-    """The noisy float32 image of the protocol from a clean uint8 one [h, w, c]."""
+    """Adds the protocol's white Gaussian noise to a clean image.
+
+    Args:
+      x: uint8 [h, w, c].
+      sigma: standard deviation on the 0..255 scale.
+      index: of the image in its set; with sigma the seed of the noise.
+
+    Returns:
+      float32, not clipped.
+
+    >>> noisy = aejax.denoising.protocol.noisy_image(photo, 25, index=0)
+    >>> noisy.shape, noisy.dtype
+    ((64, 96, 3), dtype('float32'))
+    """
     rng = np.random.default_rng(int(round(1000 * sigma)) + index)
     noise = rng.standard_normal(x.shape) * (sigma / 255.0)
     return (x.astype(np.float64) / 255.0 + noise).astype(np.float32)
@@ -69,10 +82,16 @@ def noisy_image(x: np.ndarray, sigma: float, index: int) -> Float[np.ndarray, "h
 def corrupted_image(
     x: np.ndarray, corruption: str, value: float, index: int
 ) -> Float[np.ndarray, "h w c"]:
-    """A float32 image from a clean uint8 one [h, w, c] by a corruption of `aejax.corrupt`.
+    """Applies a corruption of `aejax.corrupt` to a clean uint8 image [h, w, c].
 
-    Its first parameter is `value`: "gaussian" is `noisy_image`, "jpeg" a real file (libjpeg's
-    quality, 4:2:0), the others are drawn with a key of `value` and `index`.
+    Args:
+      corruption: "gaussian" is `noisy_image`; "jpeg" encodes with libjpeg (4:2:0); any other name
+        is that of `aejax.corrupt`, with a key from `value` and `index`.
+      value: the level: the corruption's first parameter, or the quality of "jpeg".
+      index: of the image in its set.
+
+    Returns:
+      float32 [h, w, c].
 
     Raises:
       UserError: no such corruption, or one without a parameter.
@@ -103,7 +122,7 @@ def _jpeg(x: np.ndarray, quality: int) -> Float[np.ndarray, "h w c"]:
 
 
 def rounded(y: np.ndarray) -> np.ndarray:
-    """Clipped to [0, 1] and rounded to 8 bits: uint8."""
+    """y, a float image, clipped to [0, 1] and rounded to uint8."""
     return np.round(np.clip(np.asarray(y, np.float64), 0, 1) * 255).astype(np.uint8)
 
 
@@ -116,12 +135,17 @@ def evaluate(
     with_ssim: bool = True,
     progress: Callable[[str], None] = lambda line: None,
 ) -> list[Row]:
-    """One row per method and sigma, each method on the same noisy arrays; each new image shape is
-    run once unmeasured, so that compilation is not in the time.
+    """Measures all methods on the same noisy images: one row per method and level.
+
+    Each new image shape is first run once without timing, so that compilation is not measured.
 
     Args:
-      corruption: other than "gaussian", `sigmas` are its levels (see `corrupted_image`) and no
-        method is given them.
+      images: (name, uint8 [h, w, c]) as of `clean_images`.
+      methods: {label: method}.
+      sigmas: noise levels (0..255), or the levels of `corruption` (see `corrupted_image`).
+      corruption: a method that is not blind gets the level only if this is "gaussian".
+      with_ssim: also measure SSIM, which takes longer.
+      progress: called with a line per row.
 
     Raises:
       UserError: a method returned a wrong shape or values that are not finite.
@@ -142,11 +166,12 @@ def timed_run(
     what: str,
     compiled: set[tuple[int, ...]],
 ) -> tuple[np.ndarray, float]:
-    """(uint8 [h, w, c], seconds) of a method on an image.
+    """Runs a method on an image and measures the time: (result uint8 [h, w, c], seconds).
 
     Args:
-      what: the method and the image, for the error.
-      compiled: shapes that have been run; another one is run once more first, and added.
+      what: names the method and the image in the error message.
+      compiled: shapes that were run before. An image of a new shape is first run once without
+        timing, and its shape is added.
 
     Raises:
       UserError: the result has a wrong shape or values that are not finite.
@@ -158,7 +183,9 @@ def timed_run(
     y = np.asarray(method.run(noisy, sigma))
     seconds = time.perf_counter() - start
     if y.shape != noisy.shape or not np.isfinite(y).all():
-        raise UserError(f"{what}: shape {y.shape} or values not finite")
+        raise UserError(
+            f"{what}: the result has shape {y.shape}, not {noisy.shape}, or NaN or infinite values"
+        )
     return rounded(y), seconds
 
 
@@ -171,31 +198,31 @@ def _row(
     with_ssim: bool,
     compiled: set[tuple[int, ...]],
 ) -> Row:
-    """A row of `evaluate`; shapes that are not in `compiled` are run once more and added."""
-    given = None if method.blind or corruption != "gaussian" else float(sigma)
-    values, similar, noisy_values, noisy_similar, seconds, pixels = [], [], [], [], 0.0, 0
+    """A row of `evaluate`; `compiled` as of `timed_run`."""
+    level = None if method.blind or corruption != "gaussian" else float(sigma)
+    psnrs, ssims, noisy_psnrs, noisy_ssims, seconds, pixels = [], [], [], [], 0.0, 0
     for index, (file, x) in enumerate(images):
         noisy = corrupted_image(x, corruption, sigma, index)
-        y, took = timed_run(method, noisy, given, f"{name} on {file}", compiled)
-        seconds += took
+        y, elapsed = timed_run(method, noisy, level, f"{name} on {file}", compiled)
+        seconds += elapsed
         pixels += x.shape[0] * x.shape[1]
-        values.append(psnr(x, y))
-        noisy_values.append(psnr(x, rounded(noisy)))
+        psnrs.append(psnr(x, y))
+        noisy_psnrs.append(psnr(x, rounded(noisy)))
         if with_ssim:
-            similar.append(ssim(x, y))
-            noisy_similar.append(ssim(x, rounded(noisy)))
+            ssims.append(ssim(x, y))
+            noisy_ssims.append(ssim(x, rounded(noisy)))
     return Row(
         method=name,
         sigma=float(sigma),
-        psnr=float(np.mean(values)),
-        ssim=float(np.mean(similar)) if similar else None,
-        noisy_psnr=float(np.mean(noisy_values)),
-        noisy_ssim=float(np.mean(noisy_similar)) if noisy_similar else None,
+        psnr=float(np.mean(psnrs)),
+        ssim=float(np.mean(ssims)) if ssims else None,
+        noisy_psnr=float(np.mean(noisy_psnrs)),
+        noisy_ssim=float(np.mean(noisy_ssims)) if noisy_ssims else None,
         seconds_per_mp=seconds / pixels * 1e6,
         params=method.params,
         kmac_per_px=method.macs / 1e3,
         blind=method.blind,
         note=method.note,
-        per_image=[round(v, 4) for v in values],
+        per_image=[round(v, 4) for v in psnrs],
         corruption=corruption,
     )

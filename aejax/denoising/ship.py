@@ -1,4 +1,4 @@
-"""From the folder of a run to weights that ship: packed, with where they came from.
+"""Converts a run to weights that ship with the package, with their provenance.
 
 python -m aejax.denoising.ship runs/denoise_gray denoise_gray
 """
@@ -15,14 +15,18 @@ KEPT = ("command", "versions", "machine", "date", "git", "data", "seconds", "ste
 
 
 def ship(workdir: str, name: str, which: str = "last") -> Metadata:
-    """Writes weights NAME (of the package, or a path) from the averaged weights of a run, finished
-    or not.
+    """Writes the averaged weights of a run, which need not be finished, as shipped weights.
+
+    Args:
+      workdir: folder of the run.
+      name: of the weights in the package, or a path.
+      which: checkpoint, as of `aejax.load`.
 
     Returns:
-      what was written beside them.
+      The metadata that is written beside them.
 
     Raises:
-      UserError: no run there, or no checkpoint yet.
+      UserError: no run in that folder, or no checkpoint yet.
     """
     import jax
 
@@ -32,27 +36,31 @@ def ship(workdir: str, name: str, which: str = "last") -> Metadata:
 
     trained = aejax.load(workdir, which)
     folder = pathlib.Path(workdir)
-    about: JsonObject = {}
+    provenance: JsonObject = {}
     for file in ("provenance.json", "result.json"):
         if (folder / file).is_file():
             record = json.loads((folder / file).read_text())
             record = record[-1] if isinstance(record, list) else record
-            about |= {k: record[k] for k in KEPT if k in record}
+            provenance |= {k: record[k] for k in KEPT if k in record}
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     steps = [row for row in lines if row.get("step", 0) <= trained.step and "time" in row]
-    about |= {"steps": trained.step, "wall_seconds": round(_worked([r["time"] for r in steps]))}
+    provenance |= {
+        "steps": trained.step,
+        "wall_seconds": round(_active([r["time"] for r in steps])),
+    }
     meta = Metadata(
         config=json.loads(to_json(trained.config)),
         parameters=sum(v.size for v in jax.tree.leaves(trained.variables["params"])),
         storage=weights.storage(),
-        extra=about,
+        extra=provenance,
     )
     weights.save(name, weights.packed(trained.variables), meta)
     return meta
 
 
-def _worked(times: list[float], pause: float = 600.0) -> float:
-    """Seconds between the first and the last log line without the pauses of stopped runs."""
+def _active(times: list[float], pause: float = 600.0) -> float:
+    """Seconds between the first and the last log line, without gaps of `pause` seconds or more, in
+    which the run was stopped."""
     gaps = [b - a for a, b in zip(times, times[1:], strict=False)]
     return float(sum(g for g in gaps if 0 < g < pause))
 

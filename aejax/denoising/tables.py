@@ -1,5 +1,5 @@
-"""What is printed and written of a measurement: lines, Markdown, a figure, JSON; and the figures of
-the literature beside it."""
+"""Output of an evaluation: text lines, Markdown tables, a figure, JSON; and published results for
+comparison."""
 
 import csv
 import dataclasses
@@ -19,16 +19,21 @@ from aejax.files import JsonObject
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A method at one level, the mean over the images of a set.
+    """Result of a method at one level, mean over the images of a set.
 
     Attributes:
-      sigma: the level, of 0..255, or that of `corruption`.
-      psnr, noisy_psnr: dB, after and before; ssim, noisy_ssim: None if not measured.
-      seconds_per_mp: wall time per million pixels, compilation left out.
-      params: trained parameters; kmac_per_px: thousand multiply-accumulates; 0 if unknown.
-      blind: it is never given the level.
+      method: its label.
+      sigma: the noise level (0..255), or the level of `corruption`.
+      psnr: of the denoised images, dB.
+      ssim: of the denoised images; None if not measured.
+      noisy_psnr, noisy_ssim: the same of the noisy images.
+      seconds_per_mp: wall time per million pixels, without compilation.
+      params: number of trained parameters; 0 if there are none.
+      kmac_per_px: thousand multiply-accumulates per pixel; 0 if unknown.
+      blind: whether the method is never given the level.
       note: where its settings or weights come from.
       per_image: PSNR of each image.
+      corruption: "gaussian" (white noise) or another name in `aejax.corrupt`.
     """
 
     method: str
@@ -47,7 +52,7 @@ class Row:
 
     @property
     def level(self) -> str:
-        """What `sigma` is a level of."""
+        """Name of the quantity `sigma`, for tables."""
         return "sigma" if self.corruption == "gaussian" else self.corruption
 
     @property
@@ -60,7 +65,7 @@ class Row:
         )
 
     def to_dict(self) -> JsonObject:
-        """The row as a result file has it: a corruption is named if it is no white noise."""
+        """The row as it is written to a result file; "corruption" is left out for white noise."""
         values = dataclasses.asdict(self)
         if self.corruption == "gaussian":
             del values["corruption"]
@@ -69,7 +74,7 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """A figure of the literature, as a `Row` has them; `source` says whose."""
+    """A published result; `source` is the paper, the other attributes are those of `Row`."""
 
     method: str
     sigma: float
@@ -83,12 +88,12 @@ class Published:
     seconds_per_mp: ClassVar[None] = None
 
     def to_dict(self) -> JsonObject:
-        """The figure as a result file has it."""
+        """The result as it is written to a result file."""
         return dataclasses.asdict(self)
 
 
 def machine() -> JsonObject:
-    """What a measured time depends on."""
+    """Hardware, load, versions and date, on which measured times depend."""
     import jax
 
     model = platform.processor() or platform.machine()
@@ -109,18 +114,21 @@ def machine() -> JsonObject:
 
 
 def published(images: str, channels: int) -> list[Published]:
-    """Figures from the literature for a set ("BSD68", "Set12", "CBSD68", ...), see
-    published.csv beside this file: same noise convention, marked as published."""
+    """Published results for a set ("BSD68", "Set12", "CBSD68", ...) with the noise of `protocol`.
+
+    They are read from published.csv beside this file. If several sources have a method, the first
+    one is taken.
+    """
     file = pathlib.Path(__file__).with_name("published.csv")
     kind = "gray" if channels == 1 else "colour"
     with file.open(newline="") as f:
         rows = [r for r in csv.DictReader(f) if r["set"].lower() == images.lower()]
-    figures: dict[tuple[str, float], Published] = {}  # by method and sigma: the first source counts
+    results: dict[tuple[str, float], Published] = {}  # by method and sigma
     for r in rows:
         if r["colour_or_gray"] != kind or not r["sigma"].replace(".", "").isdigit():
             continue
         key = (r["method"], float(r["sigma"]))
-        figures.setdefault(
+        results.setdefault(
             key,
             Published(
                 method=f"{r['method']} (published)",
@@ -132,36 +140,41 @@ def published(images: str, channels: int) -> list[Published]:
                 source=r["source"],
             ),
         )
-    return list(figures.values())
+    return list(results.values())
 
 
 def table(rows: Sequence[Row], printed: Sequence[Published] = ()) -> str:
-    """Markdown: a line per method, PSNR / SSIM at each sigma, time, size; published ones below."""
+    """A Markdown table with a line per method: PSNR / SSIM at each sigma, time, parameters, MACs.
+
+    Args:
+      rows: as of `protocol.evaluate`.
+      printed: published results, appended below.
+    """
     sigmas = sorted({r.sigma for r in rows})
     level = rows[0].level
     head = ["method", *[f"{level} {s:g}: dB / SSIM" for s in sigmas], "s/MP", "params", "kMAC/px"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     if level != "sigma":
-        first = [r for r in rows if r.method == rows[0].method]
         noisy = {
             r.sigma: f"{r.noisy_psnr:.2f}" + (f" / {r.noisy_ssim:.4f}" if r.noisy_ssim else "")
-            for r in first
+            for r in rows
+            if r.method == rows[0].method
         }
         lines.append("| " + " | ".join(["untouched", *[noisy[s] for s in sigmas]]) + " | | | |")
     for group in (rows, [r for r in printed if r.sigma in sigmas]):
         names = dict.fromkeys(r.method for r in group)
         for name in names:
-            mine = {r.sigma: r for r in group if r.method == name}
-            cells = [name + (" (blind)" if next(iter(mine.values())).blind else "")]
+            by_sigma = {r.sigma: r for r in group if r.method == name}
+            first = next(iter(by_sigma.values()))
+            cells = [name + (" (blind)" if first.blind else "")]
             for s in sigmas:
-                r = mine.get(s)
+                r = by_sigma.get(s)
                 text = "" if r is None else f"{r.psnr:.2f}"
                 cells.append(text + (f" / {r.ssim:.4f}" if r and r.ssim else ""))
-            times = [r.seconds_per_mp for r in mine.values() if r.seconds_per_mp]
-            one = next(iter(mine.values()))
+            times = [r.seconds_per_mp for r in by_sigma.values() if r.seconds_per_mp]
             cells.append(f"{np.mean(times):.3f}" if times else "")
-            cells.append(f"{one.params:,}" if one.params else "")
-            cells.append(f"{one.kmac_per_px:.1f}" if one.kmac_per_px else "")
+            cells.append(f"{first.params:,}" if first.params else "")
+            cells.append(f"{first.kmac_per_px:.1f}" if first.kmac_per_px else "")
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -172,8 +185,12 @@ def figure(
     title: str = "",
     printed: Sequence[Published] = (),
 ) -> None:
-    """Quality against time, one panel per sigma; published methods (no time) as levels, their names
-    beside the panel in order, apart from each other."""
+    """Draws PSNR against time, one panel per sigma. Published results have no time: they are
+    horizontal lines with their names at the right.
+
+    Args:
+      path: image file to write.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -195,8 +212,8 @@ def figure(
         ax.set_xscale("log")
         low, high = ax.get_ylim()
         levels = [(r.psnr - low) / (high - low) for r in known]
-        for r, level, at in zip(known, levels, apart(levels), strict=True):
-            ax.annotate(r.method.removesuffix(" (published)"), (1, level), (1.06, at),
+        for r, level, place in zip(known, levels, separated(levels), strict=True):
+            ax.annotate(r.method.removesuffix(" (published)"), (1, level), (1.06, place),
                         "axes fraction", "axes fraction", fontsize=6, va="center",
                         color="tab:blue", arrowprops={"arrowstyle": "-", "color": "tab:blue",
                                                       "lw": 0.4, "alpha": 0.7, "shrinkA": 1,
@@ -214,19 +231,28 @@ def figure(
     plt.close(fig)
 
 
-def apart(levels: Sequence[float], gap: float = 0.036) -> list[float]:
-    """Places near falling `levels` in 0 to 1, at least `gap` from each other if there is room."""
+def separated(levels: Sequence[float], gap: float = 0.036) -> list[float]:
+    """Positions of labels in [0, 1] near decreasing `levels`, at least `gap` apart if possible.
+
+    >>> aejax.denoising.tables.separated([0.5, 0.5, 0.5], gap=0.25)
+    [0.5, 0.25, 0.0]
+    """
     gap = min(gap, 1.0 / max(1, len(levels)))
     places: list[float] = []
     for i, level in enumerate(levels):
-        room = gap * (len(levels) - 1 - i)  # what must still fit below
+        lowest = gap * (len(levels) - 1 - i)  # leaves room for the labels below
         highest = places[-1] - gap if places else 1.0
-        places.append(min(max(level, room), highest))
+        places.append(min(max(level, lowest), highest))
     return places
 
 
 def write_json(path: str | pathlib.Path, rows: Sequence[object], **about: object) -> None:
-    """Rows (what has a `to_dict`) and what they depend on, as committed beside an experiment."""
+    """Writes rows as JSON, with the machine and further entries.
+
+    Args:
+      rows: objects with a method `to_dict`.
+      about: entries of the file, such as the command.
+    """
     values = {**about, "machine": machine(), "rows": rows}
     text = json.dumps(values, indent=1, default=lambda row: row.to_dict())
     files.write_atomically(path, text + "\n")

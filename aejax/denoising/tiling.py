@@ -1,9 +1,9 @@
-"""Images of any size through a network in bounded memory.
+"""Runs a network on images of any size in bounded memory, tile by tile.
 
-A tile is cut with a margin, at multiples of the network's stride, and only the inside is kept. With
-a margin as wide as the network reaches the result is that of the whole picture at once, away from
-the outer border and up to float rounding. All tiles have one shape, so there is one compilation
-whatever the photo.
+Tiles start at multiples of the network's stride and overlap; a margin of each is discarded. If the
+margin is at least the radius of the receptive field, the result equals that of the whole image,
+away from its border and up to float rounding. All tiles have the same shape, so the network is
+compiled once for all large images.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,13 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Sides of small images are mirrored up to the next of these, or to the tile: a new shape costs
-# seconds of compilation, more than the pixels added.
+# The sides of small images are padded (mirrored) to the next of these, or to the tile: compiling
+# for a new shape takes seconds, longer than computing the additional pixels.
 SIDES = (64, 128, 256, 384, 512, 768)
 
 
 class Tile(NamedTuple):
-    """A window [y0, y1) x [x0, x1) to be computed, of which [ky0, ky1) x [kx0, kx1) is kept."""
+    """A tile [y0, y1) x [x0, x1), of whose output [ky0, ky1) x [kx0, kx1) is kept (coordinates of
+    the image)."""
 
     y0: int
     y1: int
@@ -30,42 +31,48 @@ class Tile(NamedTuple):
 
 
 def _axis(n: int, tile: int, margin: int, stride: int) -> list[tuple[int, int, int, int]]:
-    """(from, to, keep from, keep to) of the windows along one axis of n pixels."""
+    """(start, end, start of the kept part, its end) of the tiles along an axis of n pixels."""
     if n <= tile:
         return [(0, n, 0, n)]
     step = (tile - 2 * margin) // stride * stride
-    windows, kept, start = [], 0, 0
+    intervals, keep_start, start = [], 0, 0
     while True:
         start = min(start, n - tile)
         last = start + tile >= n
-        to = n if last else start + tile - margin
-        windows.append((start, start + tile, kept, to))
+        keep_end = n if last else start + tile - margin
+        intervals.append((start, start + tile, keep_start, keep_end))
         if last:
-            return windows
-        kept, start = to, start + step
+            return intervals
+        keep_start, start = keep_end, start + step
 
 
 def tiles(h: int, w: int, tile: int, margin: int, stride: int) -> Iterator[Tile]:
-    """Windows of side `tile` that cover h x w (both multiples of `stride`), each pixel kept once.
+    """Tiles that cover h x w pixels (both multiples of `stride`); each pixel is kept once.
 
-    Windows start at multiples of `stride`; at the image's own border there is no margin.
+    Args:
+      tile: side of a tile in pixels, a multiple of `stride`.
+      margin: discarded pixels at each side of a tile, except at the border of the image.
+      stride: tiles start at multiples of it.
+
+    Raises:
+      ValueError: `tile` is no multiple of `stride` or not larger than 2 * margin.
     """
     if tile % stride or tile <= 2 * margin:
-        raise ValueError(f"tile {tile}: a multiple of {stride} above {2 * margin}")
+        raise ValueError(f"tile = {tile} is not a multiple of {stride} above {2 * margin}")
     for y0, y1, ky0, ky1 in _axis(h, tile, margin, stride):
         for x0, x1, kx0, kx1 in _axis(w, tile, margin, stride):
             yield Tile(y0, y1, x0, x1, ky0, ky1, kx0, kx1)
 
 
-def _up(n: int, multiple: int) -> int:
+def _round_up(n: int, multiple: int) -> int:
     return -(-n // multiple) * multiple
 
 
-def _side(n: int, tile: int, stride: int) -> int:
-    """What n pixels are mirrored up to."""
+def _padded_side(n: int, tile: int, stride: int) -> int:
+    """The length that an axis of n pixels is padded to."""
     if n > tile:
-        return _up(n, stride)
-    return min(s for s in (*(_up(s, stride) for s in SIDES), tile) if n <= s)
+        return _round_up(n, stride)
+    return min(s for s in (*(_round_up(s, stride) for s in SIDES), tile) if n <= s)
 
 
 def tiled(
@@ -75,32 +82,39 @@ def tiled(
     tile: int,
     margin: int,
     stride: int,
-    progress: Callable[[float], None] = lambda done: None,
+    progress: Callable[[float], None] = lambda fraction: None,
 ) -> np.ndarray:
-    """f over an image [h, w, c] of any size, window by window.
+    """f applied to an image [h, w, c] of any size, tile by tile.
 
     Args:
       f: [h', w', c] -> [h', w', c] for sides among SIDES, rounded up to multiples of `stride`, and
         `tile` itself.
-      tile: side of a window in pixels; what bounds the memory.
-      margin: pixels of context around what is kept; the network's reach for an exact result.
-      progress: called with the share of windows done.
+      tile: side of a tile in pixels, which bounds the memory.
+      margin: pixels discarded at each side of a tile; the result is exact if it is at least the
+        radius of the receptive field.
+      stride: of the network, in pixels.
+      progress: called with the completed fraction of the tiles, 0 to 1.
+
+    >>> x = np.random.default_rng(0).random((100, 150, 3), np.float32)
+    >>> y = aejax.denoising.tiling.tiled(lambda part: 2 * part, x, tile=64, margin=8, stride=4)
+    >>> bool((y == 2 * x).all())
+    True
     """
     h, w = x.shape[:2]
-    margin = _up(margin, stride)
-    tile = max(tile // stride * stride, 2 * margin + stride, _up(SIDES[0], stride))
-    pads = [(0, _side(n, tile, stride) - n) for n in (h, w)]
+    margin = _round_up(margin, stride)
+    tile = max(tile // stride * stride, 2 * margin + stride, _round_up(SIDES[0], stride))
+    pads = [(0, _padded_side(n, tile, stride) - n) for n in (h, w)]
     padded = np.pad(x, (*pads, (0, 0)), mode="symmetric") if any(p for _, p in pads) else x
-    windows = list(tiles(padded.shape[0], padded.shape[1], tile, margin, stride))
-    if len(windows) == 1:
+    parts = list(tiles(padded.shape[0], padded.shape[1], tile, margin, stride))
+    if len(parts) == 1:
         y = np.asarray(f(padded))
         progress(1.0)
         return y[:h, :w]
     y = np.empty(padded.shape, np.float32)
-    for done, t in enumerate(windows):
-        part = np.asarray(f(np.ascontiguousarray(padded[t.y0 : t.y1, t.x0 : t.x1])))
-        y[t.ky0 : t.ky1, t.kx0 : t.kx1] = part[
+    for i, t in enumerate(parts):
+        out = np.asarray(f(np.ascontiguousarray(padded[t.y0 : t.y1, t.x0 : t.x1])))
+        y[t.ky0 : t.ky1, t.kx0 : t.kx1] = out[
             t.ky0 - t.y0 : t.ky1 - t.y0, t.kx0 - t.x0 : t.kx1 - t.x0
         ]
-        progress((done + 1) / len(windows))
+        progress((i + 1) / len(parts))
     return y[:h, :w]

@@ -1,8 +1,8 @@
-"""Adversarial losses: a GAN as the baseline, and a patch discriminator for autoencoders.
+"""Adversarial losses: a GAN as a baseline, and a patch discriminator for autoencoders.
 
-Generator and discriminator are one model, trained by one objective in the one train step: the loss
-is the sum of both losses, with a stop_gradient wherever one must not change the other's parameters.
-Adam normalises each gradient separately, so no second optimiser is needed.
+Generator and discriminator are one module, trained with one objective by the package's train step.
+The loss is the sum of both losses, with a stop_gradient wherever one must not change the other's
+parameters. Adam normalises each gradient separately, so no second optimiser is needed.
 """
 
 import dataclasses
@@ -23,11 +23,14 @@ from aejax.types import Aux, Batch, Cond, Config, Label, Output, Variables
 
 
 class Discriminator(nn.Module):
-    """Logits of being real, of each patch [b, i, j, 1] (Isola et al. 2017, arXiv 1611.07004), or of
-    the whole image [b, 1] with patches=False.
+    """A discriminator: logits of x being real.
 
         x -> one 3x3 convolution of stride 2 for each width -> 3x3 -> 1x1 -> [b, i, j, 1]  (patches)
                                                            -> Dense, Dense -> [b, 1]
+
+    Attributes:
+      widths: channels of the convolutions.
+      patches: one logit per patch (Isola et al. 2017, arXiv 1611.07004); False: one per image.
     """
 
     widths: Sequence[int] = (32, 64)
@@ -51,24 +54,30 @@ def _mean(logits):
 
 
 def discriminator_loss(real: Array, fake: Array) -> Float[Array, " b"]:
-    """softplus(-D(x)) + softplus(D(y)) from logits, mean over patches, in nats (Goodfellow et al.
-    2014, arXiv 1406.2661)."""
+    """softplus(-D(x)) + softplus(D(y)) from logits [b, ...], mean over patches, in nats (Goodfellow
+    et al. 2014, arXiv 1406.2661).
+
+    >>> aejax.generation.adversarial.discriminator_loss(np.zeros((2, 1)), np.zeros((2, 1))).shape
+    (2,)
+    """
     return _mean(softplus(-real)) + _mean(softplus(fake))
 
 
 def generator_loss(fake: Array) -> Float[Array, " b"]:
-    """softplus(-D(y)), the non-saturating loss; as `discriminator_loss`."""
+    """The non-saturating loss softplus(-D(y)), mean over patches, in nats (Goodfellow et al.
+    2014)."""
     return _mean(softplus(-fake))
 
 
 def r1(discriminate: Callable[[Array], Array], x: Float[Array, "b h w c"]) -> Float[Array, " b"]:
-    """|dD(x)/dx|^2 at real images (Mescheder et al. 2018, arXiv 1801.04406), per example."""
+    """The R1 penalty |dD(x)/dx|^2 at real images, per example (Mescheder et al. 2018, arXiv
+    1801.04406)."""
     grad = jax.grad(lambda x: jnp.sum(_mean(discriminate(x))))(x)
     return jnp.sum(jnp.square(grad), axis=(1, 2, 3))
 
 
 def frozen(variables: Variables, part: str) -> Variables:
-    """`variables`, with a stop_gradient on the parameters of `part`."""
+    """The variables, with a stop_gradient on the parameters of the submodule `part`."""
     params = dict(variables["params"])
     params[part] = jax.lax.stop_gradient(params[part])
     return {**variables, "params": params}
@@ -84,7 +93,9 @@ class GAN(nn.Module):
                                                 x ------------------^
 
     Attributes:
-      shape: (h, w, c) of the images. latent: numbers in z. widths: channels of both nets.
+      shape: (h, w, c) of the images.
+      latent: number of elements of z.
+      widths: channels of both networks.
     """
 
     shape: Sequence[int]
@@ -106,7 +117,7 @@ class GAN(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w c"], cond: Cond = None, train: bool = False
     ) -> Output:
-        """As many samples y as images; extra has the logits "real" of x and "fake" of y."""
+        """b samples y; extra has the logits "real" of x and "fake" of y."""
         key = self.make_rng("bottleneck") if self.has_rng("bottleneck") else jax.random.key(0)
         z = jax.random.normal(key, (x.shape[0], self.latent))
         y = self.generate(z)
@@ -124,10 +135,10 @@ class GAN(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class Adversarial:
-    """The losses of generator and discriminator with the R1 penalty, as one.
+    """The sum of the losses of generator and discriminator, and the R1 penalty.
 
     Args:
-      r1: weight of the penalty (half of it times |grad|^2).
+      r1: weight of the penalty: 0.5 * r1 * |dD(x)/dx|^2 is added.
     """
 
     r1: float = 1.0
@@ -157,13 +168,15 @@ class Adversarial:
 
 
 class AutoEncoderWithOpponent(nn.Module):
-    """An autoencoder and a patch discriminator, as VQGAN (Esser et al. 2021, arXiv 2012.09841).
+    """An autoencoder and a patch discriminator, as in VQGAN (Esser et al. 2021, arXiv 2012.09841);
+    the objective is `tokenizer.Tokenize`.
 
         x -> autoencoder -> y -> discriminator -> logits [b, i, j, 1]
         x ---------------------------^
 
     Attributes:
-      shape: (h, w, c) of the images. autoencoder: its `config.model`.
+      shape: (h, w, c) of the images.
+      autoencoder: the `config.model` of the autoencoder.
       widths: channels of the discriminator.
     """
 

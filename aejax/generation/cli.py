@@ -1,4 +1,4 @@
-"""The verbs of generation: sample, interpolate, edit, extend, inpaint."""
+"""The commands `aejax sample`, `interpolate`, `edit`, `extend` and `inpaint`."""
 
 import argparse
 import pathlib
@@ -19,13 +19,18 @@ if TYPE_CHECKING:
 def _add_generator(parser: argparse.ArgumentParser) -> None:
     """The options that choose the generator."""
     parser.add_argument("--model", default="", help="a shipped generator: fashion-mnist, digits")
-    parser.add_argument("--workdir", default="", help="of a trained model instead")
+    parser.add_argument("--workdir", default="", help="the folder of a run, instead of --model")
     parser.add_argument(
-        "--prior", default="", help="for an autoencoder without one: mixture (fitted now), normal"
+        "--prior",
+        default="",
+        help="prior for a run of a plain autoencoder: mixture (fitted to its training set now) or "
+        "normal",
     )
-    parser.add_argument("--components", type=int, default=10, help="of --prior mixture")
+    parser.add_argument(
+        "--components", type=int, default=10, help="of --prior mixture (default 10)"
+    )
     parser.add_argument("--data-dir", help="the data folder (default: AEJAX_DATA)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
 
 
 def _generator(args: argparse.Namespace) -> "Generator":
@@ -43,10 +48,11 @@ def _add_output(parser: argparse.ArgumentParser, what: str) -> None:
 
 
 def outputs(path: str, count: int, labels: Sequence[str] = ()) -> list[pathlib.Path]:
-    """The files that `write` makes of `count` pictures.
+    """The files that `write` creates for `count` pictures.
 
     Args:
-      labels: of the pictures: a folder then gets a sub-folder for each.
+      path: --out: a .png, a .npy or a folder.
+      labels: of the pictures, if they are written to sub-folders by label.
 
     Raises:
       UserError: another suffix than .png and .npy.
@@ -61,17 +67,18 @@ def outputs(path: str, count: int, labels: Sequence[str] = ()) -> list[pathlib.P
 
 
 def write(pictures, path: str, columns: int | None = None, labels: Sequence[str] = ()) -> str:
-    """Writes uint8 [n, h, w, c] as a sheet (.png), an array (.npy, [n, h, w(, 3)]) or a folder of
-    files.
+    """Writes uint8 pictures [n, h, w, c] as a grid (.png), an array (.npy, [n, h, w(, 3)]) or a
+    folder of .png files.
 
     Args:
-      columns: of the sheet. labels: as in `outputs`.
+      columns: of the grid.
+      labels: as in `outputs`.
 
     Returns:
-      a line that says what was written.
+      A line of text that says what was written.
 
     Raises:
-      UserError: another suffix, or a place that cannot be written.
+      UserError: another suffix, or a path that cannot be written.
     """
     import numpy as np
 
@@ -102,23 +109,23 @@ def read(
     shape: Sequence[int],
     failed: dict[pathlib.Path, Exception] | None = None,
 ) -> "np.ndarray":
-    """Picture files as uint8 [n, h, w, c] of the model's `shape` (h, w, c).
+    """Reads image files as uint8 [n, h, w, c] of the model's `shape` (h, w, c).
 
-    Pictures of another size are cropped to the model's proportions and resized, those with other
-    channels converted; one line on stderr says so.
+    Images of another size are cropped to the model's aspect ratio and resized, those with other
+    channels are converted; a line on stderr says so.
 
     Args:
-      failed: if given, a file that is no picture is left out, and its error is put here.
+      failed: if given, files that cannot be read are left out, and their errors are added to it.
 
     Raises:
-      UserError: a file that is no picture, if `failed` is not given.
+      UserError: a file that is not an image, if `failed` is not given.
     """
     import numpy as np
 
     from aejax.data import decode, images
 
     height, width, channels = shape
-    pictures, unlike = [], []
+    pictures, converted = [], []
     for path in paths:
         try:
             stored, meta = images.read_image(path)
@@ -132,13 +139,13 @@ def read(
         if x.shape != stored.shape or x.shape[:2] != (height, width):
             kind = "gray" if stored.shape[2] < 3 else "colour"
             alpha = " with transparency" if meta.has_alpha else ""
-            unlike.append(f"{path} ({stored.shape[1]}x{stored.shape[0]}, {kind}{alpha})")
+            converted.append(f"{path} ({stored.shape[1]}x{stored.shape[0]}, {kind}{alpha})")
         pictures.append(decode.resize(x, (height, width)))
-    if unlike:
-        others = f" and {len(unlike) - 1} more" if len(unlike) > 1 else ""
+    if converted:
+        others = f" and {len(converted) - 1} more" if len(converted) > 1 else ""
         kind = "gray" if channels == 1 else "colour"
-        fitted = f"cropped and resized to the model's {width}x{height}, {kind}"
-        print(f"aejax: {fitted}: {unlike[0]}{others}", file=sys.stderr)
+        how = f"cropped and resized to the model's {width}x{height}, {kind}"
+        print(f"aejax: {how}: {converted[0]}{others}", file=sys.stderr)
     return np.stack(pictures) if pictures else np.zeros((0, *shape), np.uint8)
 
 
@@ -148,12 +155,15 @@ def read(
 def _sample_arguments(parser):
     _add_generator(parser)
     parser.add_argument("--n", type=int, default=64, help="number of pictures (default 64)")
-    parser.add_argument("--class", dest="label", type=int, help="of this class only, from 0")
+    parser.add_argument("--class", dest="label", type=int, help="sample this class only, from 0")
     parser.add_argument(
-        "--guidance", type=float, help="1 = plain, above 1 = nearer to the class and less varied"
+        "--guidance",
+        type=float,
+        help="scale of classifier-free guidance: 1 = none, above 1 = closer to the class and less "
+        "varied",
     )
-    parser.add_argument("--steps", type=int, help="of the sampler, for priors that have steps")
-    parser.add_argument("--temperature", type=float, help="of priors that have one")
+    parser.add_argument("--steps", type=int, help="steps of the sampler, for priors that have them")
+    parser.add_argument("--temperature", type=float, help="for priors that have a temperature")
     parser.add_argument("--score", metavar="SOURCE", default="",
                         help="print FD, KID, PRDC of the samples against the test split of this "
                         "source, such as tfds:fashion_mnist; use --n 10000")  # fmt: skip
@@ -190,7 +200,7 @@ def _interpolate_arguments(parser):
     parser.add_argument("a", help="first picture")
     parser.add_argument("b", help="last picture")
     _add_generator(parser)
-    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=10, help="number of pictures (default 10)")
     _add_output(parser, "strip.png, frames.npy or a folder")
 
 
@@ -206,16 +216,26 @@ def _edit_arguments(parser):
     parser.add_argument("image", help="the picture to start from")
     _add_generator(parser)
     parser.add_argument(
-        "--count", type=int, default=8, help="coordinates, those with the largest effect first"
+        "--count",
+        type=int,
+        default=8,
+        help="number of coordinates, those with the largest effect first (default 8)",
     )
-    parser.add_argument("--reach", type=float, default=3.0, help="standard deviations to each side")
-    parser.add_argument("--steps", type=int, default=9)
+    parser.add_argument(
+        "--reach",
+        type=float,
+        default=3.0,
+        help="largest change of a coordinate in standard deviations (default 3)",
+    )
+    parser.add_argument(
+        "--steps", type=int, default=9, help="number of pictures per coordinate (default 9)"
+    )
     _add_output(parser, "walks.png, walks.npy or a folder")
 
 
 def _edit(args) -> int:
-    made = outputs(args.out, args.count * args.steps)
-    files.check_outputs(made, [args.image], args.force)
+    targets = outputs(args.out, args.count * args.steps)
+    files.check_outputs(targets, [args.image], args.force)
     generator = _generator(args)
     (x,) = read([args.image], generator.shape)
     pictures, chosen = generator.edit(x, args.count, args.reach, args.steps)
@@ -230,9 +250,12 @@ def _edit(args) -> int:
 def _extend_arguments(parser):
     parser.add_argument("input", help="a picture, or a folder whose sub-folders are classes")
     _add_generator(parser)
-    parser.add_argument("--n", type=int, default=8, help="variants of each picture")
+    parser.add_argument("--n", type=int, default=8, help="variants of each picture (default 8)")
     parser.add_argument(
-        "--strength", type=float, default=0.5, help="0 = the same picture, 1 = a new one"
+        "--strength",
+        type=float,
+        default=0.5,
+        help="0 = the same picture, 1 = a new one (default 0.5)",
     )
     parser.add_argument(
         "--classes", default="", help="sub-folders in the order of the generator's classes: a,b,..."
@@ -248,30 +271,31 @@ def _extend(args) -> int:
     sources = [file for file, _ in named]
     names = [f.parent.name if root.is_dir() and f.parent != root else "" for f in sources]
     folders = [n for n in names for _ in range(args.n)] if any(names) else []
-    made = outputs(args.out, args.n * len(sources), folders)
-    files.check_outputs(made, sources, args.force)
+    targets = outputs(args.out, args.n * len(sources), folders)
+    files.check_outputs(targets, sources, args.force)
     generator = _generator(args)
     failed: dict[pathlib.Path, Exception] | None = {} if len(sources) > 1 else None
     pictures = read(sources, generator.shape, failed)
     names = [n for f, n in zip(sources, names, strict=True) if f not in (failed or {})]
     labels = _labels(names, generator.classes, args.classes)
     if len(pictures):
-        made = generator.extend(pictures, args.n, args.strength, labels, args.seed)
+        variants = generator.extend(pictures, args.n, args.strength, labels, args.seed)
         folders = [n for n in names for _ in range(args.n)] if any(names) else ()
-        print(write(made, args.out, columns=args.n, labels=folders))
+        print(write(variants, args.out, columns=args.n, labels=folders))
     if labels is None and generator.classes:
-        print("the generator is not told the classes of the input; see --classes")
+        print("the variants are drawn without the classes of the input; see --classes")
     for file, error in (failed or {}).items():
         print(f"aejax: {files.failure(file, error)}", file=sys.stderr)
     return 2 if failed else 0
 
 
 def _labels(names: Sequence[str], classes: int, order_of_classes: str):
-    """The generator's class of each picture, [n], by the name of its sub-folder; None if the
-    sub-folders are not the generator's classes.
+    """The generator's class of each picture, [n], from the name of its sub-folder; None if there
+    are not as many sub-folders as the generator has classes.
 
     Args:
-      names: sub-folder of each picture. classes: number of the generator's.
+      names: sub-folder of each picture.
+      classes: number of the generator's classes.
       order_of_classes: --classes.
 
     Raises:
@@ -288,17 +312,23 @@ def _labels(names: Sequence[str], classes: int, order_of_classes: str):
 
 
 def box_mask(box: str, shape: Sequence[int]):
-    """Bool [h, w], true inside "top,left,height,width".
+    """The mask of --box: bool [h, w], true inside "top,left,height,width".
+
+    Args:
+      shape: (h, w, c) of the picture.
 
     Raises:
-      UserError: not four whole numbers, or a box that is not within the picture.
+      UserError: not four integers, or a box that is not within the picture.
+
+    >>> int(aejax.generation.cli.box_mask("0,2,3,4", (28, 28, 1)).sum())
+    12
     """
     import numpy as np
 
     try:
         top, left, height, width = map(int, box.split(","))
     except ValueError:
-        raise UserError(f'--box "{box}": top,left,height,width in pixels') from None
+        raise UserError(f'--box "{box}": give top,left,height,width in pixels') from None
     if min(top, left) < 0 or min(height, width) < 1:
         raise UserError(f"--box {box}: top and left are 0 or more, height and width 1 or more")
     if top + height > shape[0] or left + width > shape[1]:
@@ -309,14 +339,18 @@ def box_mask(box: str, shape: Sequence[int]):
 
 
 def _inpaint_arguments(parser):
-    parser.add_argument("image")
+    parser.add_argument("image", help="the picture to fill")
     _add_generator(parser)
     region = parser.add_mutually_exclusive_group(required=True)
     region.add_argument("--mask", help="a picture that is white where pixels are to be filled")
-    region.add_argument("--box", help="top,left,height,width in pixels of the model's picture")
-    parser.add_argument("--n", type=int, default=1, help="number of fillings")
-    parser.add_argument("--class", dest="label", type=int)
-    _add_output(parser, "whole.png, fillings.npy or a folder")
+    region.add_argument(
+        "--box",
+        metavar="TOP,LEFT,HEIGHT,WIDTH",
+        help="region to fill, in pixels of the model's size",
+    )
+    parser.add_argument("--n", type=int, default=1, help="number of results (default 1)")
+    parser.add_argument("--class", dest="label", type=int, help="class of the picture, from 0")
+    _add_output(parser, "filled.png, filled.npy or a folder")
 
 
 def _inpaint(args) -> int:

@@ -1,4 +1,4 @@
-"""New pictures, drawn by the shipped generators: a section of the quickstart's report."""
+"""A section of the quickstart's report: samples of the shipped generators."""
 
 import json
 import pathlib
@@ -8,9 +8,9 @@ RIVALS = pathlib.Path(__file__).parent / "rivals"
 
 
 def rivals() -> dict[str, dict[str, Any]]:
-    """{name: {"pictures": uint8 [12, 28, 28, 1], "fd": ...}} of other models of Fashion-MNIST, to
-    compare with. They are stored as pictures, not as weights; rivals.json says how they were
-    made."""
+    """Samples of other models of Fashion-MNIST for comparison, {name: {"pictures": uint8 [12, 28,
+    28, 1], "fd": Frechet distance, ...}}. Pictures are stored, not weights; rivals.json has their
+    provenance."""
     import numpy as np
 
     models = json.loads(RIVALS.with_suffix(".json").read_text())["models"]
@@ -21,9 +21,9 @@ def rivals() -> dict[str, dict[str, Any]]:
 def drawn_pictures(directory: str | pathlib.Path, n: int = 12) -> dict[str, str]:
     """A section for a study's report: {"title", "text", "picture": file in `directory`}.
 
-    n pictures of each generator, and below them those of a GAN and a plain VAE. The distances were
-    measured when the models were made, on 10,000 samples against the test split, which is not in
-    the package.
+    It shows n samples of each generator, and below them those of a GAN and a plain VAE. The Frechet
+    distances were measured when the models were trained, with 10,000 samples against the test
+    split, which is not in the package.
     """
     from aejax import weights
     from aejax.generation.generator import load_generator, names
@@ -45,8 +45,8 @@ def drawn_pictures(directory: str | pathlib.Path, n: int = 12) -> dict[str, str]
             f"Samples of {' and '.join(names())}: the prior turns noise into a code h, f_D turns h "
             "into a picture. Below them samples of other models trained on fashion-mnist: "
             f"{' and '.join(others)}. FD: the Frechet distance of 10,000 samples from the 10,000 "
-            "pictures of the test split, and that of as many real pictures (measured when the "
-            "models were made)."
+            "pictures of the test split; real: that of as many training pictures (both measured "
+            "when the models were trained)."
         ),
         "picture": path.name,
     }

@@ -1,20 +1,20 @@
-"""A trained generator as functions: sample, interpolate, edit, extend, inpaint.
+"""Trained generators: sample, interpolate, edit, extend, inpaint.
 
-Pictures in and out are uint8 [n, h, w, c]; z is the standardised latent of `LatentModel`, which all
-but `sample` need. Results depend on the arguments and the seed alone.
+Pictures are uint8 [n, h, w, c]. z is the standardised latent of a `LatentModel`; all functions but
+`sample` need one. Results depend only on the arguments and the seed.
 """
 
 import dataclasses
 import functools
 import math
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from aejax import weights
 from aejax.config import plain
@@ -22,7 +22,6 @@ from aejax.contracts import Generative
 from aejax.errors import UserError
 from aejax.generation.latent import LatentModel, fit_prior
 from aejax.generation.priors import FlowMatching
-from aejax.generation.samplers import guided
 from aejax.loading import load
 from aejax.nets.applied import Applies, applied
 from aejax.registry import did_you_mean
@@ -32,7 +31,7 @@ Pictures = UInt8[np.ndarray, "n h w c"]
 
 
 class GenerativeModel(Generative, Applies, Protocol):
-    """A module that makes pictures of `shape` (h, w, c)."""
+    """A module that generates pictures of `shape` (h, w, c)."""
 
     @property
     def shape(self) -> Sequence[int]: ...
@@ -40,11 +39,12 @@ class GenerativeModel(Generative, Applies, Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Generator:
-    """A model that makes pictures, with its variables.
+    """A generative model with its variables.
 
     Attributes:
       model: fulfils `contracts.Generative` (LatentModel, HierarchicalVAE, VampAutoEncoder, GAN).
-      name: for captions. class_names: of the labels, if known.
+      name: for captions.
+      class_names: of the labels, if known.
     """
 
     model: GenerativeModel
@@ -60,7 +60,7 @@ class Generator:
 
     @property
     def classes(self) -> int:
-        """Number of labels that can be asked for; 0 = none."""
+        """Number of classes that can be sampled; 0 = unconditional."""
         return getattr(self.model, "classes", 0)
 
     @functools.cached_property
@@ -98,21 +98,21 @@ class Generator:
         if label is None:
             return None
         if not 0 <= label < self.classes:
-            known = f"0 to {self.classes - 1}" if self.classes else "none: it knows no classes"
+            known = f"0 to {self.classes - 1}" if self.classes else "no classes"
             raise UserError(f"class {label}: this generator has {known}")
         return jnp.full(n, label)
 
     def _check_continuous(self, what: str) -> None:
-        """Refuses a model without continuous latents."""
+        """Raises UserError if the model has no continuous latents."""
         if self._prior is None or self._prior.discrete:
             has = "codes" if self._prior else "no prior over latents"
             raise UserError(f"{what} needs continuous latents; this model has {has}")
 
     def encode(self, pictures: Pictures) -> np.ndarray:
-        """Pictures of this generator's shape -> z.
+        """Pictures [n, h, w, c] -> z [n, *s], standardised latents, or codes.
 
         Raises:
-          UserError: pictures of another shape.
+          UserError: pictures of another shape than the generator's.
         """
         pictures = np.asarray(pictures)
         if pictures.shape[1:] != self.shape:
@@ -120,7 +120,7 @@ class Generator:
         return np.asarray(self._encode(self.variables, pictures.astype(np.float32)))
 
     def decode(self, z: Float[np.ndarray, " n *s"]) -> Pictures:
-        """z -> pictures."""
+        """z [n, *s] -> pictures."""
         return np.asarray(self._decode(self.variables, jnp.asarray(z)))
 
     def sample(
@@ -129,11 +129,12 @@ class Generator:
         """n new pictures, drawn in batches.
 
         Args:
-          label: class of all of them; None = random classes.
+          label: class of all pictures; None = random classes.
+          batch: pictures per call of the compiled function; it changes the result, like the seed.
           options: of the prior (guidance, steps, temperature, ...).
 
         Raises:
-          UserError: a class that it does not know, or an option that its prior does not have.
+          UserError: an unknown class, or an option that the prior does not have.
 
         >>> from aejax.generation.generator import load_generator
         >>> load_generator("fashion-mnist").sample(2, seed=1, label=3, steps=2).shape
@@ -159,8 +160,13 @@ class Generator:
         return np.concatenate(pictures)[:n]
 
     def interpolate(self, a: np.ndarray, b: np.ndarray, steps: int = 10) -> Pictures:
-        """From picture a to b [h, w, c] in `steps` pictures, along a great circle through their z.
-        A straight line would pass through small z, where a normal prior has little mass."""
+        """`steps` pictures from a to b [h, w, c], by spherical interpolation of their z (White
+        2016, arXiv 1609.04468). A straight line would pass through z of small norm, which are
+        unlikely under a normal prior in many dimensions.
+
+        Raises:
+          UserError: a model without continuous latents, pictures of another shape, or steps < 1.
+        """
         self._check_continuous("interpolate")
         _check(steps=steps)
         za, zb = self.encode(np.stack([a, b]))
@@ -177,16 +183,28 @@ class Generator:
     def edit(
         self, picture: np.ndarray, count: int = 8, reach: float = 3.0, steps: int = 9
     ) -> tuple[Pictures, Int[np.ndarray, " count"]]:
-        """The picture with one coordinate of z set from -reach to +reach standard deviations, for
-        the `count` coordinates that change it most: ([count * steps, h, w, c], the coordinates)."""
+        """Varies one coordinate of z at a time, for the `count` coordinates that change the picture
+        most.
+
+        Args:
+          picture: [h, w, c].
+          reach: a coordinate goes from -reach to +reach standard deviations.
+          steps: values of each coordinate.
+
+        Returns:
+          (pictures [count * steps, h, w, c], indices of the coordinates).
+
+        Raises:
+          UserError: a model without continuous latents, or invalid arguments.
+        """
         self._check_continuous("edit")
         _check(count=count, steps=steps)
         if not math.isfinite(reach):
             raise UserError(f"reach {reach}: give a finite number of standard deviations")
         z = self.encode(picture[None])
         flat, d = z.reshape(-1), z.size
-        pushed = self.decode((flat + 2.0 * np.eye(d)).reshape(d, *z.shape[1:]).astype(np.float32))
-        effect = np.abs(pushed.astype(float) - self.decode(z)).reshape(d, -1).mean(1)
+        changed = self.decode((flat + 2.0 * np.eye(d)).reshape(d, *z.shape[1:]).astype(np.float32))
+        effect = np.abs(changed.astype(float) - self.decode(z)).reshape(d, -1).mean(1)
         chosen = np.argsort(-effect)[:count]
         walks = np.repeat(flat[None, None], steps, axis=1).repeat(len(chosen), axis=0)
         walks[np.arange(len(chosen)), :, chosen] = np.linspace(-reach, reach, steps)
@@ -202,16 +220,21 @@ class Generator:
         seed: int = 0,
         steps: int = 16,
     ) -> Pictures:
-        """n variants of each picture, [b * n, h, w, c], those of one picture together.
+        """n variants of each picture, [b * n, h, w, c]; those of one picture are consecutive.
 
-        With a flow, z is mixed with noise to t = 1 - strength, and the flow is followed from there
-        to t = 1, for the picture's class if given (after SDEdit, Meng et al. 2022, arXiv
-        2108.01073).
-        With other priors, noise of `strength` standard deviations is added to z.
+        With a flow prior, z is mixed with noise to the state at t = 1 - strength, and the ODE is
+        solved from there to t = 1, for the picture's class if given (after SDEdit, Meng et al.
+        2022, arXiv 2108.01073). With other priors, noise of `strength` standard deviations is added
+        to z.
 
         Args:
+          pictures: [b, h, w, c].
           strength: 0 = the reconstruction, 1 = a new sample of the class.
           labels: class of each picture, [b].
+          steps: of the ODE solver.
+
+        Raises:
+          UserError: a model without continuous latents, or invalid arguments.
         """
         self._check_continuous("extend")
         _check(n=n, steps=steps)
@@ -220,13 +243,14 @@ class Generator:
         z = np.repeat(self.encode(pictures), n, axis=0)
         label = None if labels is None or not self.classes else np.repeat(labels, n)
         noise = jax.random.normal(jax.random.key(seed), z.shape)
-        if not isinstance(self._prior, FlowMatching):
+        prior, density = self._prior, self._density
+        if not isinstance(prior, FlowMatching):
             return self.decode(z + strength * noise)
         begin, variants = 1.0 - strength, []
 
         @jax.jit
-        def follow_flow(z, label):
-            velocity = self._velocity(len(z), label)
+        def solve(z, label):
+            velocity = prior.guided_velocity(density, len(z), label)
 
             def body(z, i):
                 t, h = begin + strength * i / steps, strength / steps
@@ -238,7 +262,7 @@ class Generator:
         mixed = strength * noise + begin * z
         for i in range(0, len(z), 500):
             part = None if label is None else jnp.asarray(label[i : i + 500])
-            variants.append(self.decode(follow_flow(mixed[i : i + 500], part)))
+            variants.append(self.decode(solve(mixed[i : i + 500], part)))
         return np.concatenate(variants)
 
     def inpaint(
@@ -251,23 +275,30 @@ class Generator:
         steps: int = 48,
         inner: int = 4,
     ) -> Pictures:
-        """n fillings of the region where mask [h, w] is true; the other pixels stay as they are.
+        """n pictures [n, h, w, c] in which the region where mask [h, w] is true is filled.
 
-        At each step of the flow, the latent that it predicts for t = 1 is moved by `inner` gradient
-        steps towards one that decodes to the known pixels; the noise stays the same (after DPS,
-        Chung et al. 2023, arXiv 2209.14687).
+        At each step of the ODE solver, the predicted latent at t = 1 is moved by `inner` gradient
+        steps towards one that decodes to the known pixels; the predicted noise stays the same
+        (after DPS, Chung et al. 2023, arXiv 2209.14687).
+
+        Args:
+          picture: [h, w, c]; pixels outside the mask are kept.
+          label: class of the pictures; None = the prior is used without a class.
+          steps: of the ODE solver.
 
         Raises:
-          UserError: the prior is no flow_matching; a mask of another shape, all true or all false.
+          UserError: another prior than flow_matching; a mask of another shape, or all true or all
+            false.
         """
-        if not isinstance(self._prior, FlowMatching):
+        prior = self._prior
+        if not isinstance(prior, FlowMatching):
             raise UserError("inpaint needs a generator with a flow_matching prior")
         _check(n=n, steps=steps)
         mask = np.asarray(mask, bool)
         if mask.shape != self.shape[:2]:
             raise UserError(f"a mask of {mask.shape}; the pictures are {self.shape[:2]}")
         if mask.all() or not mask.any():
-            raise UserError("the mask is all true or all false; it is true where pixels are filled")
+            raise UserError("the mask is all true or all false; it must be true where to fill only")
         known = jnp.asarray(~mask, jnp.float32)[..., None]
         x = jnp.asarray(picture, jnp.float32) / 255.0
         labels = self._label(label, n)
@@ -279,12 +310,12 @@ class Generator:
 
         @jax.jit
         def run(noise):
-            velocity = self._velocity(n, labels)
+            velocity = prior.guided_velocity(self._density, n, labels)
 
             def body(z, i):
                 t, t_next = i / steps, (i + 1.0) / steps
                 v = velocity(z, t)
-                end, epsilon = z + (1.0 - t) * v, z - t * v  # the flow's at t = 1 and at t = 0
+                end, epsilon = z + (1.0 - t) * v, z - t * v  # predictions for t = 1 and t = 0
 
                 def descend(_, end):
                     g = jax.grad(misfit)(end)
@@ -297,39 +328,32 @@ class Generator:
 
             return jax.lax.scan(body, noise, jnp.arange(steps, dtype=jnp.float32))[0]
 
-        noise = jax.random.normal(jax.random.key(seed), (n, *self._prior.shape))
+        noise = jax.random.normal(jax.random.key(seed), (n, *prior.shape))
         filled = self.decode(run(noise))
         return np.where(mask[None, ..., None], filled, np.asarray(picture)[None])
-
-    def _velocity(self, n: int, label: Label) -> Callable[[Array, Array], Array]:
-        prior = self._prior
-        assert prior is not None  # checked by the callers
-
-        def velocity(z, t, c):
-            return applied(prior, self._density, z, jnp.full(n, t), c, method="velocity")
-
-        return guided(velocity, label, self.classes, 1.0)
 
 
 def _check(**counts: int) -> None:
     for name, count in counts.items():
         if count < 1:
-            raise UserError(f"{name} {count}: ask for at least one")
+            raise UserError(f"{name} = {count} is below 1")
 
 
 def load_generator(
     model: str = "", workdir: str = "", prior: str = "", data_dir: str | None = None, **arguments
 ) -> Generator:
-    """A shipped generator by name, or that of a workdir.
+    """Loads a shipped generator, or that of a run.
 
     Args:
-      workdir: of a generative model, or of a plain autoencoder.
+      model: name of shipped weights.
+      workdir: folder of a run of a generative model or of a plain autoencoder.
       prior: for a plain autoencoder: "normal", or "mixture", which is fitted to the latents of its
-        training set here (arguments: components).
+        training set now.
+      arguments: of the prior ("mixture": components).
 
     Raises:
-      UserError: neither or both of model and workdir; no such generator; an autoencoder without
-        `prior`, or `prior` for a model that has its own.
+      UserError: neither or both of model and workdir; no such generator; a plain autoencoder
+        without `prior`, or `prior` for a model that has its own.
     """
     if bool(model) == bool(workdir):
         raise UserError("give either --model NAME or --workdir DIR")
@@ -356,7 +380,7 @@ def load_generator(
     train = decoded(open_source(data.source, data.split, data_dir=data_dir))
     shape = train.source.shape
     if shape is None:
-        raise UserError(f"{data.source}: its images have several sizes; a prior takes one")
+        raise UserError(f"{data.source}: its images have several sizes; a prior needs one size")
     images = np.asarray(train.data).reshape(-1, *shape)
     latent_model = LatentModel(
         shape=shape,
@@ -386,5 +410,5 @@ def _shipped(name: str) -> Generator:
         raise UserError(f'no generator "{name}"{did_you_mean(name, known)}')
     trained = load(name)
     if not isinstance(trained.model, Generative):
-        raise UserError(f'"{name}" is no generator{did_you_mean(name, known)}')
+        raise UserError(f'"{name}" is not a generator{did_you_mean(name, known)}')
     return Generator(trained.model, trained.variables, name, trained.class_names)

@@ -1,8 +1,9 @@
-"""An autoencoder and a prior over its latents as one model, so that one file is a generator.
+"""An autoencoder and a prior over its latents as one model, so that one weights file is a
+generator.
 
-The prior is trained by the package's one loop, on the same images as the autoencoder, which is
-frozen and encodes each batch inside the step. So there is no cache of latents to write, invalidate
-or ship, and the prior sees augmented images too.
+The prior is trained on images by the package's training loop; the autoencoder is frozen and encodes
+each batch inside the step. So there is no cache of latents to write or invalidate, and the prior
+sees augmented images too.
 """
 
 import functools
@@ -54,14 +55,15 @@ class LatentModel(nn.Module):
     """A frozen autoencoder and a prior over its latents.
 
         training   x -> f_E -> bottleneck -> h -> z = (h - mean) / std -> prior -> loss
-        drawing    prior -> z -> h = mean + std z -> f_D -> y
+        sampling   prior -> z -> h = mean + std z -> f_D -> y
 
-    For a prior over codes z are the codes of the bottleneck, without mean and std.
+    For a prior over codes, z are the codes of the bottleneck; there is no mean and std.
 
     Attributes:
       shape: (h, w, c) of the images.
-      autoencoder: its `config.model`. prior: {"name": one of PRIORS, its arguments}.
-      classes: number of labels that the prior is given; 0 = none.
+      autoencoder: the `config.model` of the autoencoder.
+      prior: {"name": one of PRIORS, its arguments}.
+      classes: number of classes that the prior is conditioned on; 0 = unconditional.
       statistics_steps: training steps over which mean and std of h per channel are measured; they
         are stored with the weights.
       joint: train the autoencoder too, with "kl" against this prior instead of N(0, I); the prior
@@ -102,7 +104,7 @@ class LatentModel(nn.Module):
 
     @nn.nowrap
     def make_prior(self) -> Prior:
-        """The prior as a module; in `setup` a part of this model."""
+        """The prior as a module; called in `setup` it is a submodule."""
         arguments = dict(plain(self.prior))
         cls = lookup(arguments.pop("name"), PRIORS, "prior")
         shape, codes = self._shapes
@@ -110,8 +112,8 @@ class LatentModel(nn.Module):
         if cls.discrete:
             if codes is None:
                 raise UserError(
-                    f'prior "{self.prior["name"]}" is over codes; the bottleneck has none: '
-                    "take vq, residual_vq, fsq or lfq, or another prior"
+                    f'prior "{self.prior["name"]}" needs codes, which the bottleneck does not '
+                    "have: use vq, residual_vq, fsq or lfq, or another prior"
                 )
             bottleneck = build_model(plain(self.autoencoder), self.shape).clone(parent=None)
             arguments |= {"shape": codes, "vocabulary": bottleneck.bottleneck.vocabulary}
@@ -119,12 +121,12 @@ class LatentModel(nn.Module):
 
     @nn.nowrap
     def unbound_prior(self) -> Prior:
-        """The prior as a module of its own, to be used with variables."""
+        """The prior as an unbound module, to be used with `apply`."""
         return self.make_prior().clone(parent=None, name=None)
 
     @property
     def std(self) -> Float[Array, " k"]:
-        """Standard deviation of h per channel, as measured so far."""
+        """Standard deviation of h per channel, from the running statistics."""
         return jnp.sqrt(jnp.maximum(self.square.value - self.mean.value**2, 1e-8))
 
     def to_z(self, x: Float[Array, "b h w c"]) -> Array:
@@ -150,8 +152,8 @@ class LatentModel(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w c"], cond: Cond = None, train: bool = False
     ) -> Output:
-        """h, z, the reconstruction y, and the terms. While only the prior trains y is x itself,
-        which saves the decoder."""
+        """Output of h, z, the reconstruction y, and the terms. If train and not joint, y is x
+        itself, which saves running the decoder."""
         label = (cond or {}).get("label")
         if self.joint:
             return self._jointly(x, label, train)
@@ -182,20 +184,20 @@ class LatentModel(nn.Module):
         if not train or self.is_initializing() or not self.is_mutable_collection("latent"):
             return
         count = self.count.value
-        share = jnp.where(count < self.statistics_steps, 1.0 / (count + 1.0), 0.0)
+        rate = jnp.where(count < self.statistics_steps, 1.0 / (count + 1.0), 0.0)
         flat = h.reshape(-1, h.shape[-1]).astype(jnp.float32)
-        for running, of_batch in (
+        for running, batch_mean in (
             (self.mean, flat.mean(0)),
             (self.square, jnp.square(flat).mean(0)),
         ):
-            running.value = running.value + share * (of_batch - running.value)
+            running.value = running.value + rate * (batch_mean - running.value)
         self.count.value = count + 1.0
 
     @nn.nowrap
     def draw_z(
         self, variables: Variables, key: PRNGKeyArray, n: int, label: Label = None, **options: Any
     ) -> Array:
-        """n samples of the prior, [n, *z]; options are the prior's own (guidance, steps, ...)."""
+        """n samples of the prior, z [n, *s]; options are those of its `draw` (guidance, ...)."""
         prior = self.unbound_prior()
         params = variables["params"].get("density", {})
         return prior.draw({"params": params}, key, n, label, **options)
@@ -209,7 +211,7 @@ class LatentModel(nn.Module):
         label: Label = None,
         **options: Any,
     ) -> Float[Array, "n h w c"]:
-        """n new images in [0, 1]; options are the prior's own."""
+        """n new images in [0, 1]; options are those of the prior's `draw`."""
         z = self.draw_z(variables, key, n, label, **options)
         h = applied(self, variables, z, method="to_h")
         return jnp.clip(applied(self, variables, h, method="decode"), 0.0, 1.0)
@@ -218,32 +220,32 @@ class LatentModel(nn.Module):
 def latents(
     model: LatentModel, variables: Variables, images: Images, batch: int = 500
 ) -> np.ndarray:
-    """z of uint8 images [n, h, w, c], as NumPy, in batches."""
+    """z [n, *s] of uint8 images [n, h, w, c], computed in batches."""
     run = jax.jit(lambda v, x: model.apply(v, x.astype(jnp.float32) / 255.0, method="to_z"))
     z = [np.asarray(run(variables, x))[:count] for x, count in padded_batches(images, batch)]
     return np.concatenate(z)
 
 
 def with_autoencoder(variables: Variables, trained: Variables, start: str) -> Variables:
-    """The variables of a LatentModel, with the autoencoder's replaced by `trained`.
+    """The variables of a LatentModel, with those of the autoencoder replaced by `trained`.
 
     Args:
-      start: where `trained` comes from, for the message.
+      start: where `trained` comes from, for the error message.
 
     Raises:
       UserError: `trained` is of another architecture.
     """
-    mine = {name: tree["ae"] for name, tree in variables.items() if "ae" in tree}
-    common = {name: tree for name, tree in trained.items() if name in mine}
-    remedy = "model.kwargs.autoencoder is the config.model it was trained with"
-    check_fit(common, mine, f"objective.kwargs.autoencoder: {start}", remedy)
-    placed = {n: {**variables.get(n, {}), "ae": tree} for n, tree in trained.items()}
-    return {**variables, **jax.tree.map(jnp.asarray, placed)}
+    current = {name: tree["ae"] for name, tree in variables.items() if "ae" in tree}
+    common = {name: tree for name, tree in trained.items() if name in current}
+    remedy = "model.kwargs.autoencoder must be the config.model it was trained with"
+    check_fit(common, current, f"objective.kwargs.autoencoder: {start}", remedy)
+    replaced = {n: {**variables.get(n, {}), "ae": tree} for n, tree in trained.items()}
+    return {**variables, **jax.tree.map(jnp.asarray, replaced)}
 
 
 def measure_statistics(model: LatentModel, variables: Variables, images: Images) -> Variables:
-    """The variables, with mean and std of h over uint8 images, for priors that are fitted without
-    training."""
+    """The variables with mean and std of h over uint8 images [n, h, w, c], for priors that are
+    fitted without training."""
     if model.unbound_prior().discrete:
         return variables
     k = model.latent_shape[-1]
@@ -266,8 +268,17 @@ def fit_prior(
     labels: np.ndarray | None = None,
     seed: int = 0,
 ) -> Variables:
-    """The variables, with the statistics of h over uint8 images and, for a prior that can be fitted
-    (`contracts.FittedPrior`), its parameters."""
+    """Fits a prior without training steps.
+
+    Args:
+      images: uint8 [n, h, w, c].
+      labels: class of each image, [n], for a prior with classes.
+      seed: of the fit.
+
+    Returns:
+      The variables with the statistics of h over the images and, if the prior is a
+      `contracts.FittedPrior`, its fitted parameters.
+    """
     variables = measure_statistics(model, variables, images)
     prior = model.unbound_prior()
     if isinstance(prior, FittedPrior):

@@ -1,12 +1,12 @@
-"""log p(x | z), in nats, summed over the pixels of each image.
+"""Likelihoods log p(x | z) in nats, summed over the pixels of each image.
 
-All but the first need parameters from the decoder: `LikelihoodDecoder` wraps any f_D, widens its
-output to what the likelihood needs, and returns the parameters beside the picture y (the mean).
-
-    normal     y with a fixed sigma, or (sigma = 0) the best one for the batch: the sigma-VAE
-    gaussian   y and a log variance per pixel or for the whole set: density of x in [0, 1]
-    bernoulli  logits; x in {0, 1} (or in [0, 1], then an improper score)
+    normal     y with a fixed sigma, or (sigma = 0) the optimal one of the batch: the sigma-VAE
+    gaussian   y and a log variance per pixel, or one for all pixels: density of x in [0, 1]
+    bernoulli  logits; for x in {0, 1} (x in [0, 1] is accepted, but then it is no likelihood)
     mixture    discretised logistics over 256 (`levels`) values: probability of 8-bit images
+
+All but the first need parameters from the decoder: `LikelihoodDecoder` wraps any f_D, gives it the
+output channels that the likelihood needs, and returns the parameters and the mean y.
 """
 
 import math
@@ -34,8 +34,14 @@ def _sum(v):
 
 
 def normal(x: Images, y: Images, sigma: float = 0.0) -> PerImage:
-    """log N(x; y, sigma^2). With sigma = 0 it is the maximum-likelihood sigma of the batch, one
-    number, with a gradient through it (Rybkin et al. 2021, arXiv 2006.13202): no beta to tune."""
+    """log N(x; y, sigma^2). With sigma = 0, sigma is the maximum-likelihood value of the batch,
+    with a gradient through it, so that there is no beta to tune (Rybkin et al. 2021, arXiv
+    2006.13202).
+
+    >>> x = images / np.float32(255)
+    >>> aejax.generation.likelihood.normal(x, x + np.float32(0.1)).shape
+    (8,)
+    """
     if sigma:
         logvar = 2.0 * math.log(sigma)
     else:
@@ -54,15 +60,18 @@ def bernoulli(x: Images, logits: Images) -> PerImage:
 
 
 def mixture_parameters(channels: int, mixtures: int) -> int:
-    """Numbers per pixel of a mixture: weights, means, log scales, and coefficients between
-    channels."""
+    """Parameters per pixel of a mixture: weights, means, log scales, and coefficients between
+    channels.
+
+    >>> aejax.generation.likelihood.mixture_parameters(3, 5)
+    50
+    """
     return mixtures * (1 + 2 * channels + channels * (channels - 1) // 2)
 
 
 def _mixture(params: Float[Array, "b h w p"], c: int, m: int):
     """(log weights [.., m], means, log scales [.., m, c], coefficients [.., m, c(c-1)/2])."""
-    weights, rest = params[..., :m], params[..., m:]
-    means, scales, coefs = jnp.split(rest, [m * c, 2 * m * c], axis=-1)
+    weights, means, scales, coefs = jnp.split(params, [m, m + m * c, m + 2 * m * c], axis=-1)
     shape = params.shape[:-1]
     return (
         jax.nn.log_softmax(weights, axis=-1),
@@ -90,9 +99,12 @@ def logistic_mixture(
     """Discretised mixture of logistics with linear dependence between channels (PixelCNN++,
     Salimans et al. 2017, arXiv 1701.05517).
 
-    x in [0, 1] is rounded to its `levels` values. log(F(b) - F(a)) of the logistic distribution F
-    is computed as -softplus(a) - softplus(-b) + log(1 - exp(a - b)), which needs no floor in the
-    tails.
+    log(F(b) - F(a)) of the logistic distribution F is computed as -softplus(a) - softplus(-b) +
+    log(1 - exp(a - b)), which is accurate in the tails without a lower bound.
+
+    Args:
+      x: images in [0, 1], rounded to `levels` values.
+      params: p = `mixture_parameters(c, mixtures)` numbers per pixel.
     """
     v = jnp.round(x * (levels - 1)) / (levels - 1) * 2.0 - 1.0
     weights, means, scales, coefs = _mixture(params, x.shape[-1], mixtures)
@@ -108,17 +120,19 @@ def logistic_mixture(
 
 
 class LikelihoodDecoder(nn.Module):
-    """Any f_D as the parameters of a likelihood.
+    """Any f_D, whose output are the parameters of a likelihood.
 
-        h -> f_D with more output channels -> logits | y, logvar | mixture -> y, the mean picture
+        h -> f_D with more output channels -> logits | y, logvar | mixture -> y, the mean
 
     Attributes:
       latent, shape, dtype: filled from the config, as for every f_D.
-      decoder: name in F_D; arguments: of that decoder.
+      decoder: name in F_D.
+      arguments: of that decoder.
       likelihood: "bernoulli", "gaussian" (log variance per pixel), "gaussian_shared" (one learned
-        number) or "mixture" (of `mixtures` logistics).
+        log variance) or "mixture" (of `mixtures` logistics).
 
-    Returns a dict with y in [0, 1] (the mean) and "logits", "logvar" or "mixture".
+    Returns a dict with "y" (the mean, in [0, 1] except for "gaussian...") and "logits", "logvar" or
+    "mixture".
     """
 
     latent: int
@@ -158,19 +172,24 @@ class LikelihoodDecoder(nn.Module):
         if self.likelihood == "gaussian":  # within e^-7 .. e^1: sigma of 0.03 to 1.6
             return {"y": out[..., :c], "logvar": 4.0 * jnp.tanh(out[..., c:] / 4.0) - 3.0}
         weights, means, _, coefs = _mixture(out, c, self.mixtures)
-        # the mean of each channel, given the means of the channels before it
+        # the mean of each channel, conditioned on the means of the channels before it
         v = jnp.zeros(out.shape[:-1] + (c,))
         for i in range(c):
-            given = _means_given(means, coefs, v)[..., i]
-            v = v.at[..., i].set(jnp.sum(jnp.exp(weights) * given, axis=-1))
+            conditional = _means_given(means, coefs, v)[..., i]
+            v = v.at[..., i].set(jnp.sum(jnp.exp(weights) * conditional, axis=-1))
         return {"y": jnp.clip(v / 2.0 + 0.5, 0.0, 1.0), "mixture": out}
 
 
 def log_likelihood(name: str, x: Images, out: Output, **kwargs) -> PerImage:
     """log p(x | out) in nats per image.
 
+    Args:
+      name: one of LIKELIHOODS.
+      out: output of a model whose f_D gives the parameters (`LikelihoodDecoder`).
+      kwargs: of the likelihood.
+
     Raises:
-      UserError: unknown name, or a decoder that does not give this likelihood's parameters.
+      UserError: unknown name, or a decoder that does not return this likelihood's parameters.
     """
     function, needs = lookup(name, LIKELIHOODS, "likelihood")
     if needs is None:
@@ -186,14 +205,14 @@ def log_likelihood(name: str, x: Images, out: Output, **kwargs) -> PerImage:
 
 
 def log_weight(name: str, x: Images, out: Output, **kwargs) -> PerImage:
-    """log p(x | z) + log p(z) - log q(z | x) of the z that was drawn, in nats per image: the
-    importance weight of Burda et al. 2016, arXiv 1509.00519.
+    """The log importance weight log p(x | z) + log p(z) - log q(z | x) of a sampled z, in nats per
+    image (Burda et al. 2016, arXiv 1509.00519). Arguments as of `log_likelihood`.
 
     Raises:
-      UserError: the model draws no latents; and those of `log_likelihood`.
+      UserError: the model samples no latents; or as `log_likelihood`.
     """
     if "log_q" not in out.terms:
-        raise UserError("this model draws no latents; the likelihood needs a gaussian bottleneck")
+        raise UserError("this model samples no latents; the likelihood needs a gaussian bottleneck")
     return log_likelihood(name, x, out, **kwargs) + out.terms["log_p"] - out.terms["log_q"]
 
 

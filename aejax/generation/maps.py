@@ -1,4 +1,4 @@
-"""Pictures of where latents lie, in two dimensions."""
+"""Scatter plots of latents, projected to two dimensions."""
 
 import pathlib
 
@@ -10,10 +10,15 @@ from aejax.nets.linear import principal_components
 
 
 def project(z: Float[np.ndarray, " n *s"], method: str = "pca", seed: int = 0) -> np.ndarray:
-    """z -> [n, 2]: "pca", the two directions of most variance, or "umap" if it is installed.
+    """Projects latents to two dimensions, [n, 2].
+
+    Args:
+      method: "pca" (the first two principal components), or "umap" (McInnes et al. 2018, arXiv
+        1802.03426), if it is installed.
+      seed: of UMAP.
 
     Raises:
-      UserError: unknown method, or UMAP without its package.
+      UserError: unknown method, or UMAP is not installed.
     """
     flat = np.asarray(z, np.float64).reshape(len(z), -1)
     if method == "pca":
@@ -22,11 +27,11 @@ def project(z: Float[np.ndarray, " n *s"], method: str = "pca", seed: int = 0) -
         axes = axes * np.sign(axes[np.abs(axes).argmax(0), [0, 1]])
         return (flat - mean) @ axes
     if method != "umap":
-        raise UserError(f'latent map "{method}": pca or umap')
+        raise UserError(f'latent map "{method}": use pca or umap')
     try:
         import umap
     except ImportError:
-        raise UserError("umap is not installed; pip install umap-learn, or take pca") from None
+        raise UserError("umap is not installed; pip install umap-learn, or use pca") from None
     return umap.UMAP(random_state=seed).fit_transform(flat)
 
 
@@ -41,15 +46,15 @@ def draw(
     format."""
     from matplotlib.figure import Figure
 
-    at = project(z, method)
+    points = project(z, method)
     figure = Figure(figsize=(6, 6), layout="constrained")
     axes = figure.add_subplot()
     if labels is None:
-        axes.scatter(*at.T, s=4, alpha=0.6)
+        axes.scatter(*points.T, s=4, alpha=0.6)
     else:
         labels = np.asarray(labels)
         for k in np.unique(labels):
-            axes.scatter(*at[labels == k].T, s=4, alpha=0.6, label=str(k))
+            axes.scatter(*points[labels == k].T, s=4, alpha=0.6, label=str(k))
         axes.legend(markerscale=3, fontsize=8, frameon=False)
     axes.set_xticks([])
     axes.set_yticks([])

@@ -1,8 +1,8 @@
-"""Distances between a set of samples and a set of real images, on features [n, d].
+"""Metrics of generative models: distances between samples and real images, on features [n, d].
 
-NumPy in float64, on the host: they run once per evaluation and must be right to many digits. A
-distance means little without n, the split, the extractor and what real data reach: `score.score`
-reports all of them together.
+They use NumPy in float64 on the host, since they run once per evaluation and must be accurate. A
+Frechet distance can be judged only with n, the split, the extractor and the distance of real data:
+`score.score` reports them together.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ Features = Float[np.ndarray, "n d"]
 
 @dataclasses.dataclass(frozen=True)
 class Moments:
-    """Mean [d] and covariance [d, d] of a feature set of n."""
+    """Mean [d] and covariance [d, d] of n feature vectors."""
 
     mean: np.ndarray
     cov: np.ndarray
@@ -29,7 +29,7 @@ class Moments:
 
 
 def moments(features: Features) -> Moments:
-    """Moments in float64; the covariance is the unbiased one, as in published FIDs.
+    """Mean and covariance in float64; the covariance is the unbiased one, as in published FIDs.
 
     Raises:
       UserError: fewer than two examples, or values that are not finite.
@@ -43,11 +43,16 @@ def moments(features: Features) -> Moments:
 
 
 def frechet(a: Moments | Features, b: Moments | Features) -> float:
-    """Frechet distance of two normals: |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)).
+    """Frechet distance of two normal distributions, |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a
+    C_b)^(1/2)) (Dowson and Landau 1982; Heusel et al. 2017, arXiv 1706.08500).
 
-    (Dowson and Landau 1982; Heusel et al. 2017, arXiv 1706.08500). The root's trace is taken from
-    the eigenvalues of C_a^(1/2) C_b C_a^(1/2), which is symmetric: no complex numbers and no offset
-    for singular covariances. Biased upwards by about d^2 / n: compare equal n only.
+    The trace of the root is computed from the eigenvalues of C_a^(1/2) C_b C_a^(1/2), which is
+    symmetric: no complex numbers, and no offset for singular covariances. The estimate is biased
+    upwards by about d^2 / n: compare values of equal n only.
+
+    >>> features = np.random.default_rng(0).normal(size=(100, 4))
+    >>> round(aejax.generation.metrics.frechet(features, features + 1.0), 6)
+    4.0
     """
     a = a if isinstance(a, Moments) else moments(a)
     b = b if isinstance(b, Moments) else moments(b)
@@ -62,8 +67,12 @@ def frechet(a: Moments | Features, b: Moments | Features) -> float:
 def kid(
     real: Features, fake: Features, subsets: int = 100, size: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
-    """Kernel distance: (mean, standard deviation) over random subsets of the unbiased squared MMD
-    with the kernel (x.y / d + 1)^3 (Binkowski et al. 2018, arXiv 1801.01401).
+    """Kernel Inception distance: (mean, standard deviation) over random subsets of the unbiased
+    squared MMD with the kernel (x.y / d + 1)^3 (Binkowski et al. 2018, arXiv 1801.01401).
+
+    Args:
+      subsets: number of random subsets.
+      size: examples per subset, at most those available.
 
     Raises:
       UserError: fewer than two examples on a side.
@@ -107,12 +116,16 @@ def _steps(f, block):
 
 def prdc(real: Features, fake: Features, k: int = 5, block: int = 1000) -> dict[str, float]:
     """Precision, recall (Kynkaanniemi et al. 2019, arXiv 1904.06991), density and coverage (Naeem
-    et al. 2020, arXiv 2002.09797) by the k nearest neighbours, in blocks of rows.
+    et al. 2020, arXiv 2002.09797).
+
+    Args:
+      k: the neighbourhood of a point is the ball up to its k-th nearest neighbour in its own set.
+      block: rows of the distance matrix that are in memory at once.
 
     Returns:
-      "precision": share of samples inside the neighbourhood of some real point; "recall": the
-      reverse; "density": in how many neighbourhoods a sample is, over k (can be above 1);
-      "coverage": share of real points with a sample in their neighbourhood.
+      "precision": fraction of samples in the neighbourhood of some real point; "recall": the
+      reverse; "density": mean number of neighbourhoods that a sample is in, over k (can be above
+      1); "coverage": fraction of real points with a sample in their neighbourhood.
 
     Raises:
       UserError: no more than k examples on a side.
@@ -121,41 +134,43 @@ def prdc(real: Features, fake: Features, k: int = 5, block: int = 1000) -> dict[
     if min(len(real), len(fake)) <= k:
         raise UserError(f"prdc with k = {k} needs more than {k} examples on both sides")
     r_real, r_fake = _radii(real, k, block), _radii(fake, k, block)
-    precise, inside = np.zeros(len(fake), bool), np.zeros(len(fake))
+    precise, neighbourhoods = np.zeros(len(fake), bool), np.zeros(len(fake))
     recalled, covered = [], []
     for i in _steps(real, block):
         d2 = _squared(real[i : i + block], fake)
-        near = d2 < r_real[i : i + block, None]
-        precise |= near.any(0)
-        inside += near.sum(0)
+        is_inside = d2 < r_real[i : i + block, None]
+        precise |= is_inside.any(0)
+        neighbourhoods += is_inside.sum(0)
         recalled.append((d2 < r_fake[None]).any(1))
         covered.append(d2.min(1) < r_real[i : i + block])
     return {
         "precision": float(precise.mean()),
         "recall": float(np.concatenate(recalled).mean()),
-        "density": float(inside.mean() / k),
+        "density": float(neighbourhoods.mean() / k),
         "coverage": float(np.concatenate(covered).mean()),
     }
 
 
 def nearest(queries: Features, data: Features, block: int = 500) -> tuple[np.ndarray, np.ndarray]:
-    """(distance [n], index [n]) of each query's nearest neighbour in data, Euclidean."""
+    """(Euclidean distance [n], index [n]) of the nearest neighbour of each query in data."""
     queries, data = np.asarray(queries, np.float32), np.asarray(data, np.float32)
     distance, index = [], []
     for i in _steps(queries, block):
         q = queries[i : i + block]
         j = _squared(q, data).argmin(1)
-        index.append(j)  # the expanded square is inexact where it matters most, near zero
+        index.append(j)
+        # computed again: |a|^2 + |b|^2 - 2 ab is inexact for small distances
         distance.append(np.sqrt(np.square(q.astype(np.float64) - data[j]).sum(1)))
     return np.concatenate(distance), np.concatenate(index)
 
 
 def memorisation(train: Features, held_out: Features, fake: Features) -> dict[str, float]:
-    """Are samples closer to training images than unseen real images are?
+    """Tests whether samples are closer to training images than held-out real images are.
 
-    "nn_ratio": median distance to the nearest training image, of samples over that of held-out
-    images (about 1 is healthy, far below 1 is copying); "copies": share of samples nearer than the
-    nearest 1 % of held-out images (healthy: about 0.01).
+    Returns:
+      "nn_ratio": median distance to the nearest training image of the samples, over that of
+      held-out images (about 1 without memorisation, far below 1 with copies); "copies": fraction of
+      samples that are closer than the closest 1 % of held-out images (0.01 without memorisation).
     """
     of_held_out, of_samples = nearest(held_out, train)[0], nearest(fake, train)[0]
     return {
@@ -170,15 +185,15 @@ def memorisation(train: Features, held_out: Features, fake: Features) -> dict[st
 def sliced_wasserstein(
     real: Features, fake: Features, projections: int = 512, p: int = 2, seed: int = 0
 ) -> float:
-    """(mean over random directions of W_p^p)^(1/p), each exact from sorted values (Bonneel et al.
-    2015). Of sets of unequal size the larger is thinned at random."""
+    """Sliced Wasserstein distance: (mean over random directions of W_p^p)^(1/p), exact in each
+    direction (Bonneel et al. 2015). If the sets differ in size, the larger is subsampled."""
     rng, n = np.random.default_rng(seed), min(len(real), len(fake))
 
-    def thinned(f):
+    def subsample(f):
         f = np.asarray(f, np.float64)
         return f if len(f) == n else f[rng.choice(len(f), n, replace=False)]
 
-    real, fake = thinned(real), thinned(fake)
+    real, fake = subsample(real), subsample(fake)
     theta = rng.normal(size=(real.shape[1], projections))
     theta /= np.linalg.norm(theta, axis=0)
     gap = np.sort(real @ theta, axis=0) - np.sort(fake @ theta, axis=0)
@@ -186,29 +201,33 @@ def sliced_wasserstein(
 
 
 def class_histogram(labels: Int[np.ndarray, " n"], classes: int) -> np.ndarray:
-    """Share of each class, [classes]."""
+    """Fraction of each class, [classes]."""
     return np.bincount(np.asarray(labels), minlength=classes) / max(len(labels), 1)
 
 
 def class_gap(real: Int[np.ndarray, " n"], fake: Int[np.ndarray, " m"], classes: int) -> float:
-    """Total variation between the class shares of two sets: 0 = equal, 1 = disjoint."""
+    """Total variation distance of the class distributions of two sets: 0 = equal, 1 = disjoint."""
     gap = class_histogram(real, classes) - class_histogram(fake, classes)
     return float(np.abs(gap).sum() / 2.0)
 
 
 def iwae_nll(log_weights: Float[np.ndarray, "k b"]) -> np.ndarray:
-    """-log mean_k w_k in nats for each of b examples, from log w = log p(x|z) p(z) / q(z|x)
-    (Burda et al. 2016, arXiv 1509.00519): an upper bound in expectation, tighter with k."""
+    """-log mean_k w_k in nats, [b], from log w = log p(x|z) p(z) / q(z|x) (Burda et al. 2016, arXiv
+    1509.00519): in expectation an upper bound of -log p(x), tighter for larger k."""
     log_w = np.asarray(log_weights, np.float64)
     top = log_w.max(0)
     return -(top + np.log(np.exp(log_w - top).mean(0)))
 
 
 def bits_per_dim(nats: float, dims: int, levels: int = 1) -> float:
-    """Nats per image -> bits per dimension.
+    """Converts nats per image to bits per dimension.
 
     Args:
-      levels: 1 for a probability of discrete values; for a density over [0, 1], the number of steps
-        in it (256 after dequantisation), whose log2 is added.
+      dims: number of elements of an image.
+      levels: 1 for a probability of discrete values; for a density over [0, 1], the number of
+        values in it (256 for 8 bits), whose log2 is added.
+
+    >>> round(aejax.generation.metrics.bits_per_dim(784 * np.log(2), 784), 6)
+    1.0
     """
     return nats / (dims * math.log(2.0)) + math.log2(levels)

@@ -1,4 +1,4 @@
-"""Networks of the priors: a residual MLP for vectors, a transformer for everything else."""
+"""Networks of the priors: a residual MLP for vectors, a transformer for sequences and maps."""
 
 import jax
 import jax.numpy as jnp
@@ -13,16 +13,17 @@ Cache = list[tuple[Array, Array]]
 
 
 def sinusoids(t: Float[Array, " b"], width: int, fastest: float = 1000.0) -> Float[Array, "b w"]:
-    """Sines and cosines of t in [0, 1] at geometric frequencies from 1 to `fastest`."""
+    """Sines and cosines of t in [0, 1] at `width` / 2 frequencies, a geometric series from 1 to
+    `fastest`."""
     frequency = jnp.exp(jnp.linspace(0.0, jnp.log(fastest), width // 2))
     angle = t[:, None] * frequency
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
 
 
 class Condition(nn.Module):
-    """Time t and class as one vector [b, width]; class number `classes` means "any class".
+    """Embeds time t and class in one vector; class number `classes` stands for "any class".
 
-    t -> sinusoids -> Dense, silu, Dense --+--> c
+    t -> sinusoids -> Dense, silu, Dense --+--> c [b, width]
     label -> embedding --------------------+
     """
 
@@ -47,14 +48,18 @@ def modulate(x, shift, scale):
 
 
 class Block(nn.Module):
-    """Attention and a two-layer network, modulated by c, zero at the start (adaLN-Zero, Peebles and
-    Xie 2023, arXiv 2212.09748).
+    """A transformer block with adaptive layer norm, the identity at initialisation (adaLN-Zero,
+    Peebles and Xie 2023, arXiv 2212.09748).
 
         x -> norm, modulate -> attention -> * gate -> + x -> norm, modulate -> MLP -> * gate -> + x
         c -> silu, Dense -> two shifts, two scales, two gates
 
-    Returns x and its keys and values. With a cache (those of all positions) x is one position,
-    whose keys and values are put into it.
+    Attributes:
+      heads: of the attention.
+      expand: hidden channels of the MLP, as a multiple of w.
+
+    Returns x and (keys, values). With a `cache` of the keys and values of all positions, x is the
+    single `position`, and its keys and values are written to the cache.
     """
 
     heads: int
@@ -94,9 +99,16 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """[b, l, w] -> [b, l, outputs] with learned positions.
+    """A transformer with learned positions.
 
-    x + positions -> `depth` blocks -> norm, modulate -> Dense -> [b, l, outputs]
+        x [b, l, w] + positions -> `depth` blocks -> norm, modulate -> Dense -> [b, l, outputs]
+
+    Attributes:
+      width: channels w.
+      depth: number of blocks.
+      heads: of the attention.
+      length: maximum l.
+      outputs: channels of the output.
     """
 
     width: int
@@ -118,10 +130,11 @@ class Transformer(nn.Module):
         c: Float[Array, "b w"],
         causal: bool = False,
     ) -> Float[Array, "b l o"]:
-        """All positions -> their outputs.
+        """The outputs of all positions.
 
         Args:
-          causal: each position sees only itself and those before.
+          c: condition, see `Condition`.
+          causal: each position attends only to itself and those before it.
         """
         x = x + self.positions[: x.shape[1]]
         for block in self.blocks:
@@ -135,11 +148,11 @@ class Transformer(nn.Module):
         cache: Cache,
         position: Int[Array, ""],
     ) -> tuple[Float[Array, "b 1 o"], Cache]:
-        """The position after those in the cache -> (its output, the cache with it)."""
+        """The output of one position, given the cache of those before it; and the new cache."""
         x = x + jax.lax.dynamic_slice_in_dim(self.positions, position, 1)
         new_cache = []
-        for block, earlier in zip(self.blocks, cache, strict=True):
-            x, keys_values = block(x, c, False, earlier, position)
+        for block, block_cache in zip(self.blocks, cache, strict=True):
+            x, keys_values = block(x, c, False, block_cache, position)
             new_cache.append(keys_values)
         return self._output(x, c), new_cache
 
@@ -148,16 +161,17 @@ class Transformer(nn.Module):
         return self.head(modulate(self.norm(x), shift, scale))
 
     def empty_cache(self, b: int) -> Cache:
-        """The cache before the first position."""
+        """The cache for b sequences before the first position."""
         shape = (b, self.length, self.heads, self.width // self.heads)
         return [(jnp.zeros(shape), jnp.zeros(shape)) for _ in range(self.depth)]
 
 
 class MLP(nn.Module):
-    """[b, d] -> [b, d], zero at the start.
+    """A residual MLP [b, d] -> [b, d] with adaptive layer norm, zero at initialisation.
 
-    z -> Dense -> `depth` times: x + gate * Dense(silu(Dense(modulate(norm(x))))) -> norm,
-    modulate -> Dense;  c -> silu, Dense -> shift, scale, gate of each
+    z -> Dense -> `depth` residual blocks -> norm, modulate -> Dense
+    block: x + gate * Dense(silu(Dense(modulate(norm(x)))))
+    c -> silu, Dense -> shift, scale, gate of each block
     """
 
     width: int

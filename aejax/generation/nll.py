@@ -1,4 +1,4 @@
-"""Negative log-likelihood of a latent-variable model by importance sampling, on a whole set."""
+"""Negative log-likelihood of a latent-variable model on a test set, by importance sampling."""
 
 from collections.abc import Mapping
 
@@ -33,20 +33,23 @@ def importance_nll(
     et al. 2016, arXiv 1509.00519).
 
     Args:
-      model: one whose output, with train=True, has the terms "log_q" and "log_p" of the drawn z.
-      likelihood, arguments: as in objective.Evidence. binarised: as `binarise`'s `how`.
-      samples: of z for each image, `chunk` of them at once.
+      model: its output, with train=True, has the terms "log_q" and "log_p" of the sampled z.
+      likelihood, arguments: as of `objective.Evidence`.
+      binarised: as `how` of `binarise`.
+      samples: number of z for each image.
+      batch: images at once.
+      chunk: samples of z at once.
 
     Returns:
-      "nll", "elbo" (nats per image; the latter is -mean_k of the log weights, an upper bound of the
-      former), "bits_per_dim", "stderr" of nll over images, "n", "samples".
+      "nll" and "elbo" (nats per image; elbo is the negative ELBO, -mean_k of the log weights, an
+      upper bound of nll), "bits_per_dim", "stderr" of nll over images, "n" images, "samples".
 
     Raises:
-      UserError: the model draws no latents.
+      UserError: the model samples no latents.
     """
     images = np.asarray(images)
     chunk = min(chunk, samples)
-    rounds = -(-samples // chunk)
+    chunks = -(-samples // chunk)
 
     @jax.jit
     def log_weights(variables, x, key):
@@ -61,7 +64,7 @@ def importance_nll(
 
     nlls, bounds, key = [], [], jax.random.key(seed)
     for i, (x, count) in enumerate(padded_batches(images, batch)):
-        keys = jax.random.split(jax.random.fold_in(key, i * batch), rounds)
+        keys = jax.random.split(jax.random.fold_in(key, i * batch), chunks)
         log_w = np.concatenate([log_weights(variables, x, k) for k in keys])[:samples]
         nlls.append(iwae_nll(log_w)[:count])
         bounds.append(-np.asarray(log_w, np.float64).mean(0)[:count])

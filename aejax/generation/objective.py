@@ -1,8 +1,5 @@
-"""Objectives of generation: the evidence lower bound, a prior over latents, a classifier.
-
-All are `objective(model, variables, batch, key, train) -> (loss [b], Aux)`, as everywhere in the
-package, and are minimised by its one training loop.
-"""
+"""Objectives of generative models: the evidence lower bound, the loss of a prior over latents, and
+the cross-entropy of a classifier. All fulfil `contracts.Objective`."""
 
 import dataclasses
 import math
@@ -23,11 +20,12 @@ from aejax.types import Aux, Batch, Variables
 
 
 def binarise(x: Float[Array, "b h w c"], how: str, key: PRNGKeyArray) -> Float[Array, "b h w c"]:
-    """Black and white images, drawn with the gray values as probabilities of 1.
+    """Binary images, sampled with the gray values in [0, 1] as probabilities of 1.
 
     Args:
-      how: "dynamic" draws anew each time; "static" draws once per image (the random numbers follow
-        from its pixels, so that they are the same in every epoch); "" returns x.
+      how: "dynamic" samples anew in each call; "static" samples once per image (the key is a hash
+        of its pixels, so that the result is the same in every epoch); "" returns x.
+      key: of "dynamic".
 
     Raises:
       UserError: another `how`.
@@ -37,31 +35,34 @@ def binarise(x: Float[Array, "b h w c"], how: str, key: PRNGKeyArray) -> Float[A
     if how == "dynamic":
         return jax.random.bernoulli(key, x).astype(x.dtype)
     if how != "static":
-        raise UserError(f'binarise "{how}": static, dynamic or ""')
+        raise UserError(f'binarise "{how}": use static, dynamic or ""')
 
-    def statically_drawn(image):
+    def sample_static(image):
         values = jnp.round(image.reshape(-1) * 255).astype(jnp.uint32)
         weights = jnp.arange(values.size, dtype=jnp.uint32) * jnp.uint32(2654435761)
         seed = jnp.sum((values + 1) * (weights ^ (weights >> 15)), dtype=jnp.uint32)  # a hash
         return jax.random.bernoulli(jax.random.fold_in(jax.random.key(0), seed), image)
 
-    return jax.vmap(statically_drawn)(x).astype(x.dtype)
+    return jax.vmap(sample_static)(x).astype(x.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """-log p(x | z) + weighted terms of the bottleneck, in nats per image; {"kl": 1} is the VAE.
+    """-log p(x | z) + weighted terms of the bottleneck, in nats per image; with {"kl": 1} this is
+    the negative ELBO of a VAE (Kingma and Welling 2014, arXiv 1312.6114).
 
     Args:
       terms: weights of the bottleneck's terms: kl (beta), free, capacity, tc, mmd, l2, commit, ...
-      likelihood: one of likelihood.LIKELIHOODS; arguments: its own (sigma, mixtures, levels).
+      likelihood: one of likelihood.LIKELIHOODS.
+      arguments: of the likelihood (sigma, mixtures, levels).
       samples: above 1, training minimises the importance-weighted bound of that many samples
         instead (IWAE, Burda et al. 2016, arXiv 1509.00519); the terms must be {"kl": 1}.
       binarise: "", "static" or "dynamic", see `binarise`.
       perceptual: weight of the distance between features of a classifier
-        (`features.classifier.perceptual`); perceptual_model: the name of its shipped weights, never
-        those that score the samples.
-      perceptual_share: the part of each batch it is computed on; it costs more than a small model.
+        (`features.classifier.perceptual`).
+      perceptual_model: name of its shipped weights; not those of a classifier that scores samples.
+      perceptual_share: fraction of each batch on which that distance is computed; it costs more
+        than a small model.
 
     Raises:
       UserError: in training, a weight for a term that the bottleneck does not have; samples > 1
@@ -108,7 +109,10 @@ class Evidence:
 
     def _importance(self, model, variables, x, key):
         if dict(self.terms) != {"kl": 1.0}:
-            raise UserError("samples > 1 needs objective.terms = {kl: 1} and a gaussian bottleneck")
+            raise UserError(
+                'objective.kwargs.samples > 1 needs objective.terms = {"kl": 1} and a gaussian '
+                "bottleneck"
+            )
 
         def one_sample(key):
             out, collections = run_model(model, variables, x, None, key, True)
@@ -151,8 +155,8 @@ class LatentPrior:
     """The loss of a prior on the latents of a frozen, trained autoencoder (a `LatentModel`).
 
     Args:
-      autoencoder: workdir of its training, or the name of shipped weights; the averaged weights are
-        used. "": those that the model was initialised with.
+      autoencoder: folder of its run, or the name of shipped weights; the averaged weights are used.
+        "": keep the initial weights of the model.
     """
 
     autoencoder: str = ""
@@ -160,7 +164,8 @@ class LatentPrior:
     def __call__(
         self, model: nn.Module, variables: Variables, batch: Batch, key: PRNGKeyArray, train: bool
     ) -> tuple[Float[Array, " b"], Aux]:
-        """Loss in nats if the prior is exact, else in its own unit; metrics "prior", "mse"."""
+        """Loss in nats if the prior has an exact density, else without a unit; metrics "prior",
+        and in evaluation "mse"."""
         cond = self.conditions(batch, key, train)
         out, collections = run_model(model, variables, batch["image"], cond, key, train)
         loss, x = out.terms["prior"], batch["image"]
@@ -170,11 +175,11 @@ class LatentPrior:
         return loss, Aux(metrics, collections, {"x": x, "y": out.y})
 
     def conditions(self, batch: Batch, key: PRNGKeyArray, train: bool) -> dict[str, Array] | None:
-        """{"label": ...} if the data have labels."""
+        """{"label": [b]} if the data have labels, else None."""
         return {"label": batch["label"]} if "label" in batch else None
 
     def initialise(self, model: nn.Module, variables: Variables, images: Array) -> Variables:
-        """The variables, with the trained autoencoder's in place.
+        """The variables, with those of the trained autoencoder loaded.
 
         Raises:
           UserError: no such run or weights, or another architecture.
@@ -192,7 +197,7 @@ class Classification:
     """Cross-entropy of a classifier's logits (h_hat), for the extractors in `features`.
 
     Args:
-      smoothing: share of the target spread over all classes.
+      smoothing: label smoothing in training (Szegedy et al. 2016, arXiv 1512.00567).
     """
 
     smoothing: float = 0.05
@@ -206,7 +211,7 @@ class Classification:
           UserError: the data have no labels.
         """
         if "label" not in batch:
-            raise UserError("a classifier needs labels; choose a data.source that has them")
+            raise UserError("a classifier needs labels; use a data.source that has them")
         x = batch["image"]
         out, collections = run_model(model, variables, x, None, key, train)
         log_p = jax.nn.log_softmax(out.h_hat, axis=-1)

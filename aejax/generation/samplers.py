@@ -1,4 +1,4 @@
-"""From noise to samples: an ODE solver, guidance, unmasking in rounds. Pure functions."""
+"""Sampling: an ODE solver, classifier-free guidance, iterative unmasking. Pure functions."""
 
 from collections.abc import Callable
 
@@ -13,14 +13,14 @@ from aejax.types import Label
 def guided(
     f: Callable[[Array, Array, Label], Array], label: Label, any_class: int, guidance: float
 ) -> Callable[[Array, Array], Array]:
-    """Classifier-free guidance: (z, t) -> f(any) + guidance * (f(label) - f(any)).
-
-    Ho and Salimans 2022, arXiv 2207.12598.
+    """Classifier-free guidance: (z, t) -> f(any) + guidance * (f(label) - f(any)) (Ho and Salimans
+    2022, arXiv 2207.12598).
 
     Args:
-      f: (z, t, label) -> an array. label: [n], or None for a model without labels.
+      f: (z, t, label) -> an array (velocity, logits).
+      label: [n], or None for a model without labels.
       any_class: the label that stands for "any class".
-      guidance: 1 = plain, above 1 = nearer to the class and less varied, 0 = without a class.
+      guidance: 1 = none, above 1 = closer to the class and less varied, 0 = without a class.
     """
     if label is None:
         return lambda z, t: f(z, t, None)
@@ -28,11 +28,11 @@ def guided(
     if guidance == 1.0:
         return lambda z, t: f(z, t, label)
 
-    def both(z, t):
-        without = f(z, t, any_label)
-        return without + guidance * (f(z, t, label) - without)
+    def guided_f(z, t):
+        unconditional = f(z, t, any_label)
+        return unconditional + guidance * (f(z, t, label) - unconditional)
 
-    return both
+    return guided_f
 
 
 def ode(
@@ -44,13 +44,18 @@ def ode(
     """The solution at t = 1 of dz/dt = velocity(z, t) from `noise` at t = 0, in equal steps.
 
     Args:
-      solver: "euler" (one evaluation a step) or "heun" (two, second order).
+      steps: number of steps.
+      solver: "euler" (one evaluation per step) or "heun" (two, second order).
 
     Raises:
-      UserError: another solver, or no step.
+      UserError: another solver, or steps < 1.
+
+    >>> z = aejax.generation.samplers.ode(lambda z, t: z, np.ones((1, 1), np.float32), steps=50)
+    >>> round(float(z[0, 0]), 2)  # e
+    2.72
     """
     if solver not in ("euler", "heun") or steps < 1:
-        raise UserError(f'solver "{solver}" with {steps} steps: euler or heun, at least 1')
+        raise UserError(f'solver "{solver}" with {steps} steps: use euler or heun, 1 step or more')
     h = 1.0 / steps
 
     def body(z, i):
@@ -72,30 +77,35 @@ def unmask(
     steps: int,
     choice_temperature: float,
 ) -> Int[Array, "n l"]:
-    """Codes [n, length], starting with all masked, in `steps` rounds (Chang et al. 2022, arXiv
-    2202.04200). Each round draws every masked code and keeps as many as the cosine schedule says,
-    the most likely first, after Gumbel noise that falls to zero was added to their log p.
+    """Samples codes [n, length] by iterative unmasking (MaskGIT, Chang et al. 2022, arXiv
+    2202.04200).
+
+    All codes are masked at first. Each step samples every masked code and keeps those with the
+    highest log p plus Gumbel noise, as many as the cosine schedule says. The noise decreases
+    linearly to zero.
 
     Args:
-      logits: codes -> [n, length, vocabulary]. mask: the code that stands for "masked".
-      choice_temperature: of the Gumbel noise in the first round.
+      logits: codes -> [n, length, vocabulary].
+      mask: the code that stands for "masked".
+      steps: number of steps.
+      choice_temperature: scale of the Gumbel noise at the start.
     """
 
     def body(carry, i):
         codes, key = carry
         key, k1, k2 = jax.random.split(key, 3)
         predicted = logits(codes)
-        drawn = jax.random.categorical(k1, predicted)
+        sampled = jax.random.categorical(k1, predicted)
         log_p = jax.nn.log_softmax(predicted)
-        log_p = jnp.take_along_axis(log_p, drawn[..., None], axis=-1)[..., 0]
+        log_p = jnp.take_along_axis(log_p, sampled[..., None], axis=-1)[..., 0]
         known = codes != mask
-        drawn = jnp.where(known, codes, drawn)
+        sampled = jnp.where(known, codes, sampled)
         progress = (i + 1.0) / steps
         noise = choice_temperature * (1.0 - progress) * jax.random.gumbel(k2, log_p.shape)
         confidence = jnp.where(known, jnp.inf, log_p + noise)
         hidden = jnp.floor(jnp.cos(jnp.pi / 2.0 * progress) * length + 1e-4).astype(jnp.int32)
         rank = jnp.argsort(jnp.argsort(confidence, axis=1), axis=1)
-        return (jnp.where((rank < hidden) & ~known, mask, drawn), key), None
+        return (jnp.where((rank < hidden) & ~known, mask, sampled), key), None
 
     start = (jnp.full((n, length), mask), key)
     return jax.lax.scan(body, start, jnp.arange(steps, dtype=jnp.float32))[0][0]

@@ -1,4 +1,5 @@
-"""Every metric of a set of samples against real images, with what the figures rest on."""
+"""All metrics of a set of samples against real images, with the extractor and sets they depend
+on."""
 
 import dataclasses
 
@@ -9,7 +10,7 @@ from aejax.errors import UserError
 from aejax.files import JsonObject
 from aejax.generation import features
 from aejax.generation.features.batches import Extract
-from aejax.generation.features.classifier import JUDGES
+from aejax.generation.features.classifier import SCORING_CLASSIFIERS
 from aejax.generation.metrics import (
     class_gap,
     frechet,
@@ -24,14 +25,17 @@ Images = UInt8[np.ndarray, "n h w c"]
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
-    """Real images and their features, loaded once and used for every model of a table.
+    """Real images and their features, computed once for all models of a table.
 
     Attributes:
       name: of the set and split, "fashion_mnist test".
-      extractor: name and hash of the extractor. extract: the extractor itself.
-      features, labels: of the real images, [n, d] and [n].
-      train_images: for the floor and the check of memorisation. images: the real images.
-      floors: of `floor`, as they are computed.
+      extractor: name and hash of the extractor.
+      extract: the extractor.
+      features: of the real images, [n, d].
+      labels: of the real images as the extractor predicts them, [n].
+      train_images: for the floor and the test of memorisation.
+      images: the real images.
+      floors: cached results of `floor`.
     """
 
     name: str
@@ -44,32 +48,35 @@ class Reference:
     floors: dict[tuple[int, int], float] = dataclasses.field(default_factory=dict, repr=False)
 
     def floor(self, n: int, seed: int = 0) -> float:
-        """Frechet distance of n training images, drawn by the seed: what real data reach.
+        """Frechet distance of n random training images: the value that real data reach.
 
         Raises:
-          ValueError: a reference without training images.
+          ValueError: the reference has no training images.
         """
         if self.train_images is None:
             raise ValueError(f"{self.name} has no training images")
         n = min(n, len(self.train_images))
         if (n, seed) not in self.floors:
-            pick = np.random.default_rng(seed).choice(len(self.train_images), n, False)
-            drawn = self.extract(self.train_images[pick])[0]
-            self.floors[n, seed] = frechet(self.features, drawn)
+            indices = np.random.default_rng(seed).choice(len(self.train_images), n, False)
+            train_features = self.extract(self.train_images[indices])[0]
+            self.floors[n, seed] = frechet(self.features, train_features)
         return self.floors[n, seed]
 
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """The metrics of one set of samples; definitions in metrics.py.
+    """The metrics of one set of samples; see metrics.py for definitions.
 
     Attributes:
-      fd, fd_floor: Frechet distance of the samples, and of as many training images.
+      fd: Frechet distance of the samples.
+      fd_floor: Frechet distance of as many training images.
       kid, kid_std: kernel distance, mean and standard deviation over subsets.
-      precision, recall, density, coverage: by nearest neighbours.
-      swd: sliced Wasserstein distance. class_gap: total variation of the class shares.
-      nn_ratio, copies: the check of memorisation, on pixels.
-      n, n_real: samples and real images. reference, extractor: names.
+      precision, recall, density, coverage: see `metrics.prdc`.
+      swd: sliced Wasserstein distance.
+      class_gap: total variation distance of the predicted class distributions.
+      nn_ratio, copies: see `metrics.memorisation`; on pixels.
+      n, n_real: number of samples and of real images.
+      reference, extractor: names.
     """
 
     fd: float
@@ -90,11 +97,11 @@ class Score:
     fd_floor: float | None = None
 
     def to_dict(self) -> JsonObject:
-        """The values that were measured, for JSON."""
+        """The measured values, for JSON."""
         return {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
 
     def caption(self) -> str:
-        """One line with the Frechet distance and all it rests on."""
+        """A line with the Frechet distance, n, reference, extractor and floor."""
         floor = "" if self.fd_floor is None else f", real data {self.fd_floor:.3f}"
         return (
             f"FD {self.fd:.3f} (n = {self.n} against {self.n_real} of {self.reference}, "
@@ -102,7 +109,7 @@ class Score:
         )
 
     def other_figures(self) -> str:
-        """One line with the other metrics, for below the caption."""
+        """A line with the other metrics."""
         names = ("precision", "recall", "density", "coverage", "nn_ratio", "copies")
         values = ((name, getattr(self, name)) for name in names)
         figures = ", ".join(f"{name} {value:.3f}" for name, value in values if value is not None)
@@ -110,14 +117,14 @@ class Score:
 
 
 def score(reference: Reference, samples: Images, k: int = 5, seed: int = 0) -> Score:
-    """Every metric of uint8 samples against the reference.
+    """All metrics of uint8 samples [n, h, w, c] against the reference.
 
     Args:
-      k: neighbours of precision, recall, density and coverage.
-      seed: of the random subsets, directions and training images.
+      k: number of nearest neighbours in `metrics.prdc`.
+      seed: of random subsets, directions and training images.
 
     Raises:
-      UserError: samples of another shape than the real images, or too few of them.
+      UserError: the samples have another shape than the real images, or are too few.
     """
     if reference.images is not None and samples.shape[1:] != reference.images.shape[1:]:
         raise UserError(
@@ -145,14 +152,14 @@ def score(reference: Reference, samples: Images, k: int = 5, seed: int = 0) -> S
     def pixels(images: Images) -> Float[np.ndarray, "n d"]:
         return images.reshape(len(images), -1).astype(np.float32) / 255.0
 
-    few = min(2000, len(samples), len(reference.images))
-    memory = memorisation(
-        pixels(reference.train_images), pixels(reference.images[:few]), pixels(samples[:few])
+    n = min(2000, len(samples), len(reference.images))
+    nearest_training = memorisation(
+        pixels(reference.train_images), pixels(reference.images[:n]), pixels(samples[:n])
     )
     return dataclasses.replace(
         result,
-        nn_ratio=memory["nn_ratio"],
-        copies=memory["copies"],
+        nn_ratio=nearest_training["nn_ratio"],
+        copies=nearest_training["copies"],
         fd_floor=reference.floor(len(samples), seed),
     )
 
@@ -160,24 +167,27 @@ def score(reference: Reference, samples: Images, k: int = 5, seed: int = 0) -> S
 def open_reference(
     source: str, name: str = "", data_dir: str | None = None, any_hash: bool = False
 ) -> Reference:
-    """Test and training split of `source`, with the features of the test split.
+    """Reads the test and training split of `source`, and computes the features of the test split.
 
     Args:
-      name, any_hash: of the extractor, as in `features.extractor`; default the shipped classifier
-        of this source.
+      source: a data.source, such as "tfds:fashion_mnist".
+      name: of the extractor, as of `features.extractor`; default: the shipped classifier of this
+        source.
+      any_hash: as of `features.extractor`.
 
     Raises:
-      UserError: no shipped classifier was trained on this source, and no extractor is named.
+      UserError: no extractor is given, and no shipped classifier was trained on this source.
     """
     from aejax.data.decoded import decoded
     from aejax.data.source import open_source
 
-    if not name and source not in JUDGES:
+    if not name and source not in SCORING_CLASSIFIERS:
         raise UserError(
-            f"no shipped classifier was trained on {source} (only on {', '.join(JUDGES)}); name "
-            "the file of Inception's weights with --fid-weights"
+            f"no shipped classifier was trained on {source} (only on "
+            f"{', '.join(SCORING_CLASSIFIERS)}); give the file of Inception's weights with "
+            "--fid-weights"
         )
-    extract, name_with_hash = features.extractor(name or JUDGES[source], any_hash)
+    extract, name_with_hash = features.extractor(name or SCORING_CLASSIFIERS[source], any_hash)
     splits = [decoded(open_source(source, s, data_dir=data_dir)) for s in ("train", "test")]
     train, test = (np.asarray(s.data).reshape(-1, *(s.source.shape or ())) for s in splits)
     test_features, labels = extract(test)

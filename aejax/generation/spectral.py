@@ -1,4 +1,4 @@
-"""A decoder with bounded gain, the regulariser of RAE-SN."""
+"""A decoder with spectrally normalised kernels, the regulariser of RAE-SN."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,9 +15,14 @@ from aejax.types import Cond
 
 
 def spectral_norm(kernel: Float[Array, "..."], iterations: int = 8) -> Float[Array, ""]:
-    """The largest singular value of a kernel, taken as a matrix [inputs, outputs].
+    """The largest singular value of a kernel, reshaped to a matrix [inputs, outputs].
 
-    By power iteration from a fixed start; the gradient goes through the kernel only.
+    It is approximated by power iteration from a fixed vector; the gradient flows through the kernel
+    only.
+
+    >>> w = np.diag([3.0, 1.0]).astype(np.float32)
+    >>> round(float(aejax.generation.spectral.spectral_norm(w)), 4)
+    3.0
     """
     w = kernel.reshape(-1, kernel.shape[-1])
     u, v = jnp.zeros(w.shape[0]), jnp.ones(w.shape[1]) / math.sqrt(w.shape[1])
@@ -31,15 +36,16 @@ def spectral_norm(kernel: Float[Array, "..."], iterations: int = 8) -> Float[Arr
 
 
 class SpectralDecoder(nn.Module):
-    """Any f_D with kernels whose largest singular value is at most `bound` (RAE-SN, Ghosh et al.
-    2020, arXiv 1903.12436; Miyato et al. 2018, arXiv 1802.05957).
+    """Any f_D, with the largest singular value of each kernel limited to `bound` (RAE-SN, Ghosh et
+    al. 2020, arXiv 1903.12436; spectral normalisation: Miyato et al. 2018, arXiv 1802.05957).
 
         h -> f_D with each kernel divided by max(its largest singular value / bound, 1) -> y
 
     Attributes:
       latent, shape, dtype: filled from the config, as for every f_D.
-      decoder: name of the f_D. arguments: of that f_D.
-      bound: largest singular value that a kernel keeps.
+      decoder: name of the f_D.
+      bound: largest singular value of a kernel.
+      arguments: of that f_D.
     """
 
     latent: int

@@ -1,8 +1,9 @@
-"""The objective of image tokenizers: pixels, perception, an opponent and the bottleneck's terms.
+"""The objective of image tokenizers: distortion, LPIPS, an adversarial loss and the bottleneck's
+terms, as in VQGAN (Esser et al. 2021, arXiv 2012.09841) and latent diffusion (Rombach et al. 2022,
+arXiv 2112.10752).
 
-As VQGAN (Esser et al. 2021, arXiv 2012.09841) and latent diffusion (Rombach et al. 2022, arXiv
-2112.10752) train f_E and f_D; the model is `adversarial:AutoEncoderWithOpponent`, or any
-autoencoder if there is no opponent.
+The model is `adversarial:AutoEncoderWithOpponent`, or any autoencoder if there is no adversarial
+loss.
 """
 
 import dataclasses
@@ -25,16 +26,27 @@ from aejax.types import Aux, Batch, Variables
 
 @dataclasses.dataclass(frozen=True)
 class Tokenize:
-    """loss(y, x) + perceptual * LPIPS(y, x) + adversarial * generator + terms, + discriminator.
+    """The sum of
+
+        loss(y, x) + perceptual * LPIPS(y, x) + adversarial * balance * generator loss(y)
+        + terms / (h w c) + discriminator loss(x, y)
 
     Args:
-      loss: weights of losses.LOSSES, means over pixels. terms: of the bottleneck's terms, which are
-        sums over h; they are divided by the numbers of x, so that weights are those in print.
-      perceptual: weight of LPIPS. lpips: the user's weights file (see metrics/lpips.py); sha256:
-        its hash, checked if given. A file without a weight measures and does not train.
-      adversarial: weight of the opponent's loss on y; 0 = no opponent. begin: steps without it,
-        while the discriminator learns already; adaptive: scale it by the ratio of both gradients
-        at y, at most 1e4. penalty: of R1 on the discriminator.
+      loss: {name in losses.LOSSES: weight}, means over pixels.
+      terms: weights of the bottleneck's terms. These are sums over h; they are divided by the
+        number of elements of x, so that weights are those of the papers.
+      perceptual: weight of LPIPS.
+      lpips: file of LPIPS weights (see metrics/lpips.py). If it is given and `perceptual` is 0,
+        LPIPS is only a metric.
+      sha256: hash of that file, checked if given.
+      adversarial: weight of the generator loss; 0 = no discriminator.
+      begin: steps before the generator loss is used; the discriminator is trained from step 0.
+      adaptive: balance = ratio of the norms of the gradients of both losses at y, at most 1e4;
+        False: balance = 1.
+      penalty: weight of the R1 penalty of the discriminator.
+
+    Raises:
+      UserError: `perceptual` without `lpips`.
     """
 
     loss: Mapping[str, float]
@@ -57,21 +69,21 @@ class Tokenize:
     def __call__(
         self, model: nn.Module, variables: Variables, batch: Batch, key: PRNGKeyArray, train: bool
     ) -> tuple[Float[Array, " b"], Aux]:
-        """Metrics: "mse", "lpips", every term per number of x, "discriminator", "generator"."""
+        """Metrics: "mse", "lpips", the terms per element of x, "discriminator", "generator"."""
         x = batch["image"]
         out, collections = run_model(model, variables, x, None, key, train)
-        numbers = x[0].size
-        terms = {name: v / numbers for name, v in out.terms.items()}
+        elements = x[0].size
+        terms = {name: v / elements for name, v in out.terms.items()}
         distance, metrics = self._distance(x, out.y)
         total = distance + weighted(self.terms, terms, train)
         metrics |= {"mse": jnp.mean(jnp.square(out.y - x), (1, 2, 3)), **terms}
         if self.adversarial and train:
-            adversarial, of_opponent = self._opponent(model, variables, x, out.y)
-            total, metrics = total + adversarial, metrics | of_opponent
+            adversarial, more_metrics = self._adversarial(model, variables, x, out.y)
+            total, metrics = total + adversarial, metrics | more_metrics
         return total, Aux({"loss": total, **metrics}, collections, {"x": x, "y": out.y})
 
     def _distance(self, x: Array, y: Array) -> tuple[Array, dict[str, Array]]:
-        """([b]: the loss of the pixels, with the weighted LPIPS if asked for; metrics)."""
+        """(distortion and weighted LPIPS [b], metrics)."""
         distance = mixture(dict(self.loss))(x, y)
         if not self.lpips:
             return distance, {}
@@ -80,21 +92,26 @@ class Tokenize:
             distance = distance + self.perceptual * lpips
         return distance, {"lpips": lpips}
 
-    def _opponent(
+    def _adversarial(
         self, model: nn.Module, variables: Variables, x: Array, y: Array
     ) -> tuple[Array, dict[str, Array]]:
-        """(the adversarial part of the loss [b], metrics)."""
-        discriminate = lambda v, x: applied(model, v, x, method="discriminate")  # noqa: E731
+        """(weighted losses of generator and discriminator [b], metrics)."""
+
+        def discriminate(v, x):
+            return applied(model, v, x, method="discriminate")
+
+        def norm(g):
+            return jnp.sqrt(jnp.sum(jnp.square(g)))
+
         fixed = frozen(variables, "discriminator")
         generator = generator_loss(discriminate(fixed, y))
         balance = jnp.ones(())
         if self.adaptive:
-            length = lambda g: jnp.sqrt(jnp.sum(jnp.square(g)))  # noqa: E731
-            of_distance = jax.grad(lambda y: jnp.sum(self._distance(x, y)[0]))(y)
-            of_generator = jax.grad(lambda y: jnp.sum(generator_loss(discriminate(fixed, y))))(y)
-            balance = jnp.clip(length(of_distance) / (length(of_generator) + 1e-6), 0.0, 1e4)
+            g_distance = jax.grad(lambda y: jnp.sum(self._distance(x, y)[0]))(y)
+            g_generator = jax.grad(lambda y: jnp.sum(generator_loss(discriminate(fixed, y))))(y)
+            balance = jnp.clip(norm(g_distance) / (norm(g_generator) + 1e-6), 0.0, 1e4)
             balance = jax.lax.stop_gradient(balance)
-        begun = (variables["adversarial"]["steps"] >= self.begin).astype(jnp.float32)
+        has_begun = (variables["adversarial"]["steps"] >= self.begin).astype(jnp.float32)
         discriminator = discriminator_loss(
             discriminate(variables, x), discriminate(variables, jax.lax.stop_gradient(y))
         )
@@ -103,4 +120,4 @@ class Tokenize:
         if self.penalty:
             penalty = r1(lambda x: discriminate(variables, x), x)
             discriminator = discriminator + 0.5 * self.penalty * penalty
-        return begun * self.adversarial * balance * generator + discriminator, metrics
+        return has_begun * self.adversarial * balance * generator + discriminator, metrics

@@ -1,4 +1,4 @@
-"""Multiply-accumulates of a function, counted from what it computes rather than from a formula."""
+"""Counts the multiply-accumulates (MACs) of a function in its jaxpr."""
 
 import math
 from collections.abc import Callable
@@ -11,8 +11,15 @@ from aejax.nets import ops
 
 
 def macs(function: Callable, *arguments: PyTree) -> float:
-    """Multiply-accumulates of the convolutions and dense layers of `function(*arguments)`, whose
-    arrays may be `jax.ShapeDtypeStruct`; nothing is computed."""
+    """MACs of the convolutions and matrix products of `function(*arguments)`; nothing is computed.
+
+    Args:
+      arguments: arrays or `jax.ShapeDtypeStruct`.
+
+    >>> from aejax.metrics.cost import macs
+    >>> macs(lambda a, b: a @ b, np.zeros((2, 3)), np.zeros((3, 4)))
+    24.0
+    """
     with ops.forms(all="plain"):
         return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
 

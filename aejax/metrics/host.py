@@ -1,4 +1,4 @@
-"""PSNR and SSIM of two pictures in memory, without JAX: any size, nothing is compiled."""
+"""PSNR and SSIM of two uint8 images in NumPy: any size, without compilation."""
 
 import math
 
@@ -9,7 +9,7 @@ Picture = UInt8[np.ndarray, "h w c"]
 
 
 def psnr(x: Picture, y: Picture) -> float:
-    """dB; infinite if they are equal.
+    """Peak signal-to-noise ratio in dB over all pixels and channels; infinite for equal images.
 
     >>> psnr(np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 255, np.uint8))
     0.0
@@ -19,8 +19,8 @@ def psnr(x: Picture, y: Picture) -> float:
 
 
 def ssim(x: Picture, y: Picture) -> float:
-    """Structural similarity (Wang et al. 2004) as scikit-image has it: Gaussian windows of 1.5
-    pixels, the mean over the channels. Both sides of a picture have 11 pixels at least."""
+    """Structural similarity (Wang et al. 2004), at most 1, computed by scikit-image: Gaussian
+    window with sigma 1.5, mean over channels. Height and width must be at least 11."""
     from skimage.metrics import structural_similarity
 
     return float(

@@ -1,6 +1,7 @@
-"""Image quality: x the original, y the reconstruction, both [b, h, w, c] in [0, 1] -> [b].
+"""Image quality metrics: (x, y) -> [b], where x is the original and y the reconstruction, both
+[b, h, w, c] in [0, 1].
 
-Everything runs under jit and has a quick backward pass on a CPU, because SSIM is a loss too.
+All can be compiled and have a fast backward pass on a CPU, because SSIM is also used as a loss.
 """
 
 from collections.abc import Callable, Iterable
@@ -40,10 +41,13 @@ def psnr(x: Images, y: Images) -> PerImage:
 def ssim(x: Images, y: Images) -> PerImage:
     """Structural similarity, at most 1 (Wang, Bovik, Sheikh, Simoncelli 2004).
 
-    Gaussian window of 11 taps, sigma 1.5, population covariances, every window inside the image,
+    Gaussian window of 11 taps, sigma 1.5, population covariances, only windows inside the image,
     mean over channels: scikit-image's `structural_similarity(gaussian_weights=True, sigma=1.5,
-    use_sample_covariance=False, data_range=1)`. Images narrower than 11 pixels, on which that one
-    is undefined, get the largest odd window that fits: compare those figures only to each other.
+    use_sample_covariance=False, data_range=1)`. For images narrower than 11 pixels, where that is
+    undefined, the window is the largest odd one that fits: compare these values only to each other.
+
+    Raises:
+      UserError: x and y have different shapes.
     """
     luminance, contrast = _similarities(x, y)
     return jnp.mean(luminance * contrast, axis=(1, 2, 3))
@@ -52,11 +56,14 @@ def ssim(x: Images, y: Images) -> PerImage:
 def ms_ssim(x: Images, y: Images) -> PerImage:
     """Multi-scale structural similarity, 0 to 1 (Wang, Simoncelli, Bovik 2003).
 
-    Scales are halved by 2x2 means (an odd last row or column counts twice, as in the authors'
-    code). Five scales need 176 pixels on the shorter side; smaller images use the first
-    `ms_ssim_scales(h, w)` weights, rescaled to sum 1 (one scale, below 22 pixels, is SSIM):
-    compare such figures only at equal size. Per channel, then the mean over channels. Terms are
-    held above 1e-6, because a fractional power of a negative contrast is undefined.
+    Each scale is half the previous one by 2x2 means (an odd last row or column counts twice, as in
+    the authors' code). Five scales need 176 pixels on the shorter side; smaller images use the
+    first `ms_ssim_scales(h, w)` weights, normalised to sum 1 (one scale, below 22 pixels, is SSIM):
+    compare such values only at equal size. It is computed per channel, then averaged. Terms are
+    at least 1e-6, because a fractional power of a negative contrast is undefined.
+
+    Raises:
+      UserError: x and y have different shapes.
     """
     scales = ms_ssim_scales(*x.shape[1:3])
     weights = np.array(MS_WEIGHTS[:scales])
@@ -75,7 +82,8 @@ def ms_ssim(x: Images, y: Images) -> PerImage:
 
 
 def ms_ssim_scales(h: int, w: int) -> int:
-    """How many of the five scales hold a whole window: 5 from 176 pixels, 1 below 22."""
+    """How many of the five scales are at least as large as a window: 5 from 176 pixels on the
+    shorter side, 1 below 22."""
     return sum(min(h, w) >= TAPS * 2**s for s in range(1, len(MS_WEIGHTS))) + 1
 
 
@@ -109,11 +117,11 @@ def _similarities(x: Images, y: Images) -> tuple[Array, Array]:
 
 
 def _blur(x: Images) -> Images:
-    """Gaussian means of the windows that lie inside the image.
+    """Gaussian means of the windows inside the image.
 
-    A sum of shifted products along each axis: `lax.conv` is many times slower on a CPU here, and
-    a banded matrix wins only below 64 pixels. The barriers keep XLA from recomputing what enters
-    once per tap (2 times faster forward, 6 to 9 backward).
+    It is a sum of shifted products along each axis: `lax.conv` is many times slower on a CPU here,
+    and a banded matrix is faster only below 64 pixels. The barriers keep XLA from recomputing the
+    input for each tap (2 times faster forward, 6 to 9 backward).
     """
     for axis in (1, 2):
         x = _correlate(jax.lax.optimization_barrier(x), axis, window(x.shape[axis]))
@@ -132,8 +140,8 @@ def _correlate_forward(x, axis, taps):
 
 
 def _correlate_backward(axis, taps, _, g):
-    """The taps are symmetric, so the transpose is the same filter on g with a border of zeros;
-    left alone, XLA adds eleven padded arrays instead (4 times slower in jax 0.10)."""
+    """The taps are symmetric, so the transpose is the same filter on g with a border of zeros. The
+    automatic gradient adds eleven padded arrays instead (4 times slower in jax 0.10)."""
     border = [(0, 0)] * 4
     border[axis] = (len(taps) - 1,) * 2
     return (_correlate(jnp.pad(jax.lax.optimization_barrier(g), border), axis, taps),)
@@ -144,7 +152,7 @@ _correlate.defvjp(_correlate_forward, _correlate_backward)
 
 @lru_cache
 def window(side: int) -> tuple[float, ...]:
-    """The Gaussian taps that sum to 1: 11, or the largest odd number that fits in `side`."""
+    """Gaussian taps with sum 1: 11 of them, or the largest odd number that fits in `side`."""
     taps = min(TAPS, side - 1 + side % 2)
     g = np.exp(-0.5 * np.square((np.arange(taps) - taps // 2) / SIGMA))
     return tuple(float(t) for t in g / g.sum())
@@ -153,11 +161,18 @@ def window(side: int) -> tuple[float, ...]:
 def metric_functions(
     names: Iterable[str], shape: tuple[int, int, int] | None = None
 ) -> dict[str, Callable[[Images, Images], PerImage]]:
-    """name -> function, of METRICS or "package.module:function"; with the `shape` of an example,
-    what each returns for it is checked too, without computing it.
+    """{name: function} of metrics.
+
+    Args:
+      names: of METRICS, or "package.module:function".
+      shape: (h, w, c) of an example. If given, the result of each function of the user is checked,
+        without computing it.
 
     Raises:
-      UserError: an unknown metric, or one that does not fit contracts.Metric.
+      UserError: an unknown metric, or one that does not fulfil `contracts.Metric`.
+
+    >>> sorted(metric_functions(["psnr", "ssim"]))
+    ['psnr', 'ssim']
     """
     functions = {name: lookup(name, METRICS, "metric") for name in names}
     for name in functions:

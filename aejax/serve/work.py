@@ -109,14 +109,14 @@ class Models:
 
     def denoise(self, items: Sequence[tuple[Picture, float]]) -> list[Denoised]:
         """Denoises pictures of one shape, each with a strength from 0 (unchanged) to 1."""
-        from aejax.denoising.api import TILE, restore, suited_to
+        from aejax.denoising.api import TILE, restore, weights_for_image
 
         if max(items[0][0].shape[:2]) > TILE:  # tile by tile
             restored = (restore(x, strength=s, model=self._denoiser) for x, s in items)
             return [Denoised(r.image, r.removed) for r in restored]
         x = np.stack([x for x, _ in items]).astype(np.float32) / 255
         strengths = np.array([s for _, s in items], np.float32)
-        names = np.array([suited_to(image, self._denoiser) for image in x])
+        names = np.array([weights_for_image(image, self._denoiser) for image in x])
         denoised = np.empty_like(x)
         for name in set(names):
             denoised[names == name] = self._denoised(x[names == name], str(name))

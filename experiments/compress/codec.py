@@ -8,8 +8,8 @@ AEJAX_DATA is the folder of the data sets with the training photographs. Cost: 2
 hours in all. Variants:
 
     codec.py:more           from the shipped weights, 25,000 steps (1.9 hours)
-    codec.py:ms-ssim        from the shipped weights, for MS-SSIM, 11,500 steps on 192x192 crops, which
-                            are large enough for its five scales (0.35 s of CPU per step)
+    codec.py:ms-ssim        from the shipped weights, for MS-SSIM, 11,500 steps on 192x192 crops,
+                            which are large enough for its five scales (0.35 s of CPU per step)
     codec.py:ms-ssim,more   from the shipped MS-SSIM weights, 15,000 steps
 
 The MS-SSIM weights are stored as a difference to the others:

@@ -1,17 +1,17 @@
-"""What each decision about a denoiser is worth, in short runs of equal budgets.
+"""How much does each choice in a denoiser contribute? Short runs with equal budgets.
 
     aejax study experiments/denoise/ablations.py --data-dir DATA
     aejax study experiments/denoise/ablations.py:supervision --data-dir DATA     (one question)
 
-Gray, 1,500 steps of 8 crops of 64 pixels, a U of 32 / 64 / 128 channels (30 kMAC/pixel) unless the
-question is its size. Every run is then measured by the protocol at sigma 15, 25 and 50 on the
-middle 192x192 of the held-out photographs. Asked one by one each question has its complete table;
-asked together, a run that answers two of them is done once and stands under the first. They are:
+Gray images, 1,500 steps of 8 crops of 64 pixels, a UNetDenoiser of 32 / 64 / 128 channels (30
+kMAC/pixel) except in `size`. Each run is measured by the protocol at sigma 5, 15, 25, 50 and 75 on
+the middle 192x192 pixels of the held-out photographs. If all questions are run together, a run that
+belongs to two of them is done once and is listed under the first. The questions:
 
-    told         blind against told the level, always or sometimes
-    range        trained on sigma 0 to 55, 0 to 30, only 25; measured at 75 as well
+    told         blind, or with the noise level as input, always or in a part of the examples
+    range        trained on sigma 0 to 55, 0 to 30, or only 25; measured at 75 as well
     size         depth and width against quality and time; DnCNN; blocks; unshuffling
-    balance      levels weighed alike against by (sigma + 3)^-0.7 (MAE), with clean ones
+    balance      equal weights of noise levels, or (sigma + 3)^-0.7 (MAE), with clean images
     residual     y = x_tilde + f against y = f, with and without biases
     optimiser    Muon against Adam
     supervision  clean targets against Noise2Noise, Noise2Void, Noise2Self, Neighbor2Neighbor at 25
@@ -141,7 +141,8 @@ def get_config(arg: str = ""):
 
 
 def protocol_of(workdir, images, sigmas):
-    """The protocol on (name, image) pairs: {"test/psnr@25": dB, ...}, and the cost."""
+    """Measures a run by the protocol on (name, image) pairs: {"test/psnr@25": dB, ..., and the
+    cost}."""
     from aejax.denoising.api import load_network
     from aejax.denoising.cost import macs_per_pixel
     from aejax.denoising.protocol import Method, evaluate
@@ -156,7 +157,7 @@ def protocol_of(workdir, images, sigmas):
 
 
 def on_held_out(run):
-    """The protocol on the held-out photographs."""
+    """Measures a run by the protocol on the held-out photographs."""
     from aejax.data.source import open_source
 
     data = run.config.data
@@ -174,17 +175,17 @@ def on_held_out(run):
 
 
 def get_study(arg: str = ""):
-    """All questions, or those that `arg` names; "smoke" with two runs of each."""
+    """All questions, or those that `arg` names; "smoke": two short runs of each."""
     words = flags(arg, "smoke", *QUESTIONS)
-    asked = [q for q in QUESTIONS if q in words] or list(QUESTIONS)
+    selected = [q for q in QUESTIONS if q in words] or list(QUESTIONS)
     smoke, runs = "smoke" in words, []
-    for question in asked:
+    for question in selected:
         members = QUESTIONS[question]
         if smoke:
             members = dict(list(members.items())[:2])
         runs += [{"@question": question} | r for r in named("answer", members)]
     return Study(
-        name="denoise_ablations" + "".join(f"_{q}" for q in asked if len(asked) < len(QUESTIONS)),
+        name="_".join(["denoise_ablations", *(selected if len(selected) < len(QUESTIONS) else [])]),
         title="What each decision about a denoiser is worth",
         config=lambda: get_config("smoke" if smoke else ""),
         runs=runs,

@@ -1,20 +1,20 @@
-"""Clean pictures to learn camera noise from: versions of train/photos without grain.
+"""Prepares clean targets for training on camera noise: versions of train/photos without grain.
 
     python experiments/denoise/clean_photos.py $AEJAX_DATA/train/photos OUT
 
-A picture that holds grain teaches a denoiser to keep grain. OUT/train gets, of all photographs but
-every 20th (those go to OUT/test, the split of `data.holdout = 20`):
+With grain in the targets, a denoiser learns to keep grain. OUT/train gets these versions of all
+photographs but every 20th (those go to OUT/test, the split of `data.holdout = 20`):
 
-    NAME.half.png     the 293 larger ones reduced to a half: sharp and clean
-    NAME.full.png     the 293 larger ones as they are (45 dB from lossless sources)
-    NAME.less.png     the 400 of BSDS reduced to two thirds: most of their JPEG noise is gone
-    NAME.soft.png     all of them reduced by 1.5 to 2.5 and enlarged again: clean, and as soft as
-                      the pixels of a camera with many megapixels
+    NAME.half.png     the 293 larger ones downsampled to 1/2: sharp and clean
+    NAME.full.png     the 293 larger ones unchanged (45 dB from lossless sources)
+    NAME.less.png     the 400 of BSDS downsampled to 2/3, which removes most of their JPEG artefacts
+    NAME.soft.png     all of them downsampled by 1.5 to 2.5 and upsampled again: clean, and as soft
+                      as the pixels of a camera with many megapixels
     NAME.softer.png   the same by 2.5 to 3.5
 
-OUT/test gets the halves, and BSDS in two thirds.
+OUT/test gets the versions "half" and "less".
 
-Cost: measured on 20 of the 693 photographs, 1.3 s of one core and 17 MB: about 45 s and 600 MB.
+Cost: about 45 s of one core and 600 MB (20 of the 693 photographs took 1.3 s and 17 MB).
 """
 
 import pathlib
@@ -25,7 +25,12 @@ from PIL import Image
 
 
 def versions(picture: Image.Image, small: bool, factor: float) -> dict[str, Image.Image]:
-    """{version: picture} of one photograph; `small` ones are reduced less."""
+    """{version: picture} of one photograph.
+
+    Args:
+      small: one of BSDS, which is downsampled less.
+      factor: of the version "soft".
+    """
 
     def to(scale, of=picture):
         size = tuple(round(n * scale) for n in picture.size)

@@ -1,24 +1,24 @@
-"""The colour denoiser for photographs: camera noise, JPEG blocks and white noise, blind.
+"""Trains the shipped denoiser for photographs: camera noise, JPEG artefacts and white noise, blind.
 
     python experiments/denoise/clean_photos.py $AEJAX_DATA/train/photos photos_clean
     aejax train --config experiments/denoise/colour_real.py --workdir runs/denoise_colour_real \\
         --config.data.source=folder:photos_clean
 
-Started from the shipped colour weights, with one level more below for noise of 8 to 16 pixels.
-The rate stays constant, so that the run can be stopped and go on for as long as there is time;
-"finish" decays it from a run's weights:
+It starts from the shipped colour weights, with one more coarse level for noise of 8 to 16 pixels.
+The learning rate is constant, so that the run can be stopped and resumed at any time; "finish"
+decays it, from the weights of a run:
 
     aejax train --config experiments/denoise/colour_real.py:finish --workdir runs/finish \\
         --config.model.start=runs/denoise_colour_real
 
-"cameras" goes on from that with fewer pictures of white noise, which has weights of its own, and
-sharpened noise in the camera's:
+"cameras" continues from that with less white noise, for which there are separate weights, and more
+camera noise:
 
     aejax train --config experiments/denoise/colour_real.py:cameras --workdir runs/cameras \\
         --config.data.source=folder:photos_soft --config.model.start=runs/finish
 
-Cost, on one core of an AMD EPYC with AVX-512 BF16: 5,225 steps at the constant rate took 2 hours
-beside other work, "finish" 70 minutes, "cameras" 48 minutes (0.6 s a step).
+Cost on one core of an AMD EPYC with AVX-512 BF16: 2 hours for 5,225 steps at the constant rate
+(beside other work), "finish" 70 minutes, "cameras" 48 minutes (0.6 s per step).
 """
 
 from gray import get_config as gray
@@ -32,7 +32,8 @@ JPEG = {"name": "jpeg", "quality": (5.0, 95.0)}
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """`arg` "smoke" shrinks it to seconds on the bundled photos; "flat" has the shipped shape."""
+    """`arg` "smoke": seconds on the bundled photos; "flat": the architecture of the white-noise
+    weights; "finish", "cameras": see above."""
     words = flags(arg, "smoke", "flat", "finish", "cameras")
     c = gray("smoke" if "smoke" in words else "", channels=3)
     c.corrupt = (

@@ -1,4 +1,4 @@
-"""The picture of docs/corruptions.md: every corruption on one crop.
+"""Draws the picture of docs/corruptions.md: every corruption on one crop.
 
     python experiments/denoise/corruption_sheet.py PHOTO docs/corruptions.jpg
 

@@ -1,4 +1,4 @@
-"""Pairs of noisy and clean developments, to choose a training by: no test set is looked at.
+"""Simulates pairs of noisy and clean photographs, to choose between trainings without a test set.
 
     python experiments/denoise/developed_pairs.py CLEAN OUT
     aejax eval-denoise OUT --pairs --model runs/denoise_colour_real

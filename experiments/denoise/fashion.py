@@ -1,10 +1,10 @@
-"""The denoising autoencoder of the textbooks on Fashion-MNIST: how many numbers should h have?
+"""How large should h be in a denoising autoencoder? Dense and convolutional ones on Fashion-MNIST.
 
     aejax study experiments/denoise/fashion.py --data-dir DATA
 
-Dense and convolutional autoencoders of images with Gaussian noise of sigma 50 (Vincent et al.
-2010), trained for the clean image, against the size of h. PCA beside them is of clean images and
-has nothing to remove: what so many numbers of a linear code can hold, no rival.
+Images have Gaussian noise of sigma 50, targets are clean (Vincent et al. 2010). PCA beside them
+encodes clean images, without noise to remove: it shows how much a linear code of that size can
+represent, and is no competitor.
 
 Cost: 43 minutes on one core of an AMD EPYC without AVX-512, part of them beside other work.
 Results: README.md beside this file.

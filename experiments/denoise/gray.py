@@ -1,17 +1,17 @@
-"""The gray denoiser that ships: a U of 3x3 residual blocks, blind over sigma 0 to 55.
+"""Trains the shipped gray denoiser: a UNetDenoiser for white noise of sigma 0 to 55.
 
     aejax train --config experiments/denoise/gray.py --workdir runs/denoise_gray
 
 Data: folder:train/photos of the data folder (693 photographs), every 20th held out; gray is the
 luma of the decoded RGB. Crops of 80 pixels, all flips and quarter turns, white Gaussian noise of
-sigma drawn from 0 to 55 per crop (one in 15 stays clean), mean absolute error with the levels
-balanced, Muon. The model is told the level of 3 crops in 10 and works
-with and without. Stop it whenever you like: the same command goes on. Then a second round from the
-weights that ship:
+sigma drawn from 0 to 55 per crop (one in 15 stays clean), mean absolute error weighted by level,
+Muon. The model gets the noise level of 3 in 10 crops, and works with and without it. The run can be
+stopped at any time; the same command resumes it. Then a second round from the shipped weights:
 
     aejax train --config experiments/denoise/gray.py:more --workdir runs/denoise_gray_more
 
-Cost: 3.4 M parameters, 120 kMAC/pixel. Result: README.md beside this file.
+Cost: 16,000 steps took 1.5 h on 2 Xeon cores, 13,500 steps of the second round 1.9 h on one core of
+an AMD EPYC; 3.4 M parameters, 120 kMAC/pixel. Result: README.md beside this file.
 """
 
 from ml_collections import ConfigDict

@@ -1,15 +1,15 @@
-"""The gray denoiser with a second pass over what resembles each place elsewhere in the image.
+"""Does self-similarity improve the gray denoiser? A refinement that also sees non-local means.
 
     aejax train --config experiments/denoise/similar.py --workdir runs/denoise_similar
 
-The shipped gray weights, frozen, give the pilot; the refinement (164,000 parameters) learns
-from non-local averages of the noisy image. "control" is the same refinement without them; "joint"
-trains both networks together from a run's weights:
+The shipped gray weights, frozen, give the pilot; the refinement (164,000 parameters) is trained.
+"control" is the same refinement without non-local means; "joint" trains both networks together,
+from the weights of a run:
 
     aejax train --config experiments/denoise/similar.py:joint --workdir runs/similar_joint \\
         --config.model.start=runs/denoise_similar
 
-Results: README.md beside this file.
+Its cost in full is not known: no complete run was done yet.
 """
 
 from gray import get_config as gray

@@ -1,14 +1,14 @@
-"""What is each choice in a generator worth? One change at a time, on Fashion-MNIST.
+"""How much does each choice in a generative model contribute? One change at a time, Fashion-MNIST.
 
     aejax study experiments/generate/ablations.py:WHICH --directory runs/generate-WHICH
 
 WHICH is one of
 
     prior       one autoencoder (noisy latents) under N(0, I), a Gaussian, GMM-10, GMM-100, a flow
-    latent      4, 8, 16, 32 numbers in h, under GMM-10
+    latent      h of size 4, 8, 16, 32, under GMM-10
     beta        the rate-distortion curve of the VAE: KL weight 1/4, 1, 4, 16, own prior and GMM-10
-    bits        48 bits a picture: KL held at 33.3 nats, VQ (8 of 64 codes), FSQ (8 of 4x4x4)
-    likelihood  normal with sigma 0.15 or of maximum likelihood, a variance for each pixel,
+    bits        48 bits per picture: KL held at 33.3 nats, VQ (8 of 64 codes), FSQ (8 of 4x4x4)
+    likelihood  normal with sigma 0.15 or the maximum-likelihood sigma, a variance per pixel,
                 Bernoulli, a mixture of logistics
     ema         decay 0, 0.99, 0.999 of the averaged weights, of autoencoder and flow
 

@@ -1,10 +1,12 @@
-"""How are samples judged? Classifiers of digits (MNIST) and of Fashion-MNIST, whose features do it.
+"""Trains the classifiers of MNIST and Fashion-MNIST whose features are used to score samples.
 
     aejax train --config experiments/generate/classifier.py:fashion --workdir runs/fashion-judge
     python experiments/generate/ship.py classifier runs/fashion-judge fashion-classifier
 
 Arguments: digits | fashion, perceptual (another net and seed, for the perceptual loss), smoke.
-Cost and result: aejax/weights/fashion-classifier.json and README.md.
+Cost on 2 cores of an Intel Xeon: "fashion" 38 minutes (22 of them training steps), "digits" 45
+(11),
+"fashion,perceptual" 11. Results: aejax/weights/fashion-classifier.json and README.md.
 """
 
 from aejax.config import base, flags

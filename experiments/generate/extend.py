@@ -1,9 +1,9 @@
-"""Does `aejax extend` help a classifier? It is trained on 500 labels, with and without variants.
+"""Does `aejax extend` improve a classifier with 500 labelled images? With and without variants.
 
     python experiments/generate/extend.py runs/extend --seeds 3
 
 Per seed, 50 images of each class are drawn from Fashion-MNIST's training split and written as a
-folder. `extend` adds n variants of each *without* being told the classes. The same classifier is
+folder. `extend` adds n variants of each *without* the class labels. The same classifier is
 trained for the same number of steps on both folders and measured on the whole test split. (The
 shipped generator was trained with the labels of all 60,000 images, but its classes are not used.)
 

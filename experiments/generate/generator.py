@@ -1,4 +1,4 @@
-"""The generators that ship: an autoencoder with noisy latents, then flow matching over them.
+"""Trains the shipped generators: an autoencoder with noisy latents, then flow matching over them.
 
     aejax train --config experiments/generate/classifier.py:fashion,perceptual --workdir runs/eye
     python experiments/generate/ship.py classifier runs/eye fashion-perceptual

@@ -1,4 +1,4 @@
-"""How many nats does MNIST cost? A convolutional VAE under three priors, and a ladder of latents.
+"""Which log-likelihood do VAEs reach on MNIST? Three priors, and a hierarchical VAE.
 
     aejax train --config experiments/generate/likelihood.py:vae --workdir runs/nll-vae
     python experiments/generate/likelihood.py runs/nll-vae --samples 500 --out runs/nll-vae/nll.json
@@ -7,8 +7,9 @@ Arguments: vae | iwae | flow (a coupling flow is the prior, learned with it) | v
 dynamic (trained on fresh binary draws), start=DIR (continue from the weights of that run at half
 the learning rate), smoke.
 
-The static draw follows from each image's own pixels (see objective.binarise): Larochelle's files
-are another draw of the same kind. Every model is measured on the static draw of the test images.
+Static binarisation depends on each image's pixels (see objective.binarise); Larochelle's files are
+another sample of the same distribution. Every model is measured on the statically binarised test
+images.
 
 Cost on one core of an AMD EPYC: "flow" 39 minutes of training and 38 of importance sampling with
 500 samples, "ladder" 50 and 16 (100 samples). Results: README.md.

@@ -1,16 +1,16 @@
-"""Puts a run into the package's weights.
+"""Converts a run to shipped weights, and scores them.
 
     python experiments/generate/ship.py classifier|generator|mixture RUN NAME
     python experiments/generate/ship.py score NAME digits|fashion
     python experiments/generate/ship.py rivals STUDY
 
-"mixture" is for the run of an autoencoder: mixtures of ten normals are fitted to the latents of
-each class, which takes seconds. NAME may be a path. "score" measures a generator on 10,000 samples
-and writes the figures into its .json. "rivals" keeps some pictures of the VAE and the GAN of
-table.py:fashion, for the quickstart.
+"mixture" is for the run of an autoencoder: a Gaussian mixture of ten components is fitted to the
+latents of each class, which takes seconds. NAME may be a path. "score" measures a generator on
+10,000 samples and writes the metrics to its .json. "rivals" stores some samples of the VAE and the
+GAN of table.py:fashion, for the quickstart.
 
-Weights are stored as float16, large kernels of generators in 6 bits; the .json holds what made
-them: config, command, versions, machine, wall time.
+Weights are stored as float16, large kernels of generators in 6 bits; the .json holds config,
+command, versions, machine and wall time.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Which autoencoder and which prior draw the best samples? Every pair, a GAN and PCA: one study.
+"""Which autoencoder and which prior give the best samples? All pairs, a GAN and PCA in one study.
 
     aejax study experiments/generate/table.py:fashion --directory runs/table
     aejax study experiments/generate/table.py:digits,rae-paper --directory runs/rae
@@ -10,14 +10,14 @@ flow and transformer are trained by the package's loop), and 10,000 samples of e
 the test split: FD, KID, PRDC, class gap, memorisation, with the features of the shipped classifier
 or (fid=PATH) of Inception. The floor is the FD of as many training images.
 
-Arguments: names of models and priors select those; "rae-paper" selects those of the RAE paper's
-ablation, whose published column stands in rows.md; seeds=1 runs the first of three seeds, and a
-later run of all three does not repeat it.
+Arguments: names of models and priors select them; "rae-paper" selects those of the RAE paper's
+ablation, whose published values are a column of rows.md; seeds=1 runs the first of three seeds, and
+a later run of all three does not repeat it.
 
-Cost on one core of an AMD EPYC without AVX-512: 5 to 7 minutes a dense autoencoder with its five
-priors, 12 VQ or FSQ with its transformer, 20 to 30 the GAN, 1 PCA with its mixtures; 100 minutes a
-seed in all. The RAE paper's ablation: 2 minutes a model and seed. fid=PATH: 19 minutes for each of
-40 sets and their floor. Results: README.md.
+Cost on one core of an AMD EPYC without AVX-512: 5 to 7 minutes for a dense autoencoder with its
+five priors, 12 for VQ or FSQ with a transformer, 20 to 30 for the GAN, 1 for PCA with mixtures; 100
+minutes per seed in all. The RAE paper's ablation: 2 minutes per model and seed. fid=PATH: 19
+minutes for each of 40 sets and their floor. Results: README.md.
 """
 
 import functools

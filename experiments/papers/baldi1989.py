@@ -5,11 +5,11 @@
 P. Baldi and K. Hornik, "Neural networks and principal component analysis: learning from examples
 without local minima", Neural Networks 2 (1989) 53-58: of all critical points of the squared error
 only the projection on the first p principal components is a minimum; all others (projections on
-other components) are saddles. The paper proves it and measures nothing. Here it is measured: one
-matrix in, one out, from random starts on Fashion-MNIST, p = 2, 8 and 32, 2 seeds. No minimum but
-one is not the same as soon there: the saddles are slow to leave, and that is what optimisers differ
-in (gradient descent with momentum at 0.03 had 6 times PCA's loss after 10 epochs with p = 32, and
-at 0.3 it diverged; it is left out).
+other components) are saddles. The paper has a proof, and no experiments. Here it is measured: one
+matrix for f_E and one for f_D, random initialisation, Fashion-MNIST, p = 2, 8 and 32, 2 seeds. A
+single minimum does not mean fast convergence: optimisers differ in how fast they leave the saddles
+(gradient descent with momentum at 0.03 had 6 times PCA's loss after 10 epochs with p = 32, and at
+0.3 it diverged; it is left out).
 
     loss over PCA's   squared error on the training set (outputs not clipped) over that of PCA;
                       the theorem says 1

@@ -1,10 +1,10 @@
-"""Balle et al. 2018: what is it worth to send the scales of the latents along?
+"""Balle et al. 2018: how many bits does a scale hyperprior save?
 
     aejax study experiments/papers/balle2018.py --data-dir DATA
 
 J. Balle, D. Minnen, S. Singh, S. J. Hwang, N. Johnston, "Variational image compression with a scale
-hyperprior", ICLR 2018 (arXiv:1802.01436), figure 7, Kodak: with the hyperprior fewer bits at equal
-PSNR than with a factorized prior (Balle 2017). From the points that the authors gave (CompressAI,
+hyperprior", ICLR 2018 (arXiv:1802.01436), figure 7, Kodak: the hyperprior needs fewer bits at equal
+PSNR than a factorized prior (Balle 2017). For the authors' points (CompressAI,
 results/image/kodak/paper-bmshj2018-*.json) the saving is 18.3 % (BD-rate), computed by `finish`
 below with the function that measures this package's codec.
 

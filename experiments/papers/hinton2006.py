@@ -1,4 +1,4 @@
-"""Hinton and Salakhutdinov 2006: 30 numbers for a digit, by PCA and by a deep autoencoder.
+"""Hinton and Salakhutdinov 2006: is a deep autoencoder better than PCA at 30 numbers per digit?
 
     aejax study experiments/papers/hinton2006.py --data-dir DATA
 

@@ -1,4 +1,4 @@
-"""Vincent et al. 2010: how much of the input should a denoising autoencoder have to guess?
+"""Vincent et al. 2010: how much of the input should be masked for a denoising autoencoder?
 
     aejax study experiments/papers/vincent2010.py --data-dir DATA
 

@@ -124,7 +124,7 @@ def test_real_sets_are_those_of_the_literature(data_dir):
 
 def test_names_of_published_levels_do_not_cover_each_other():
     for levels in ([0.9, 0.9, 0.89, 0.5], [0.02, 0.01, 0.0], [0.5] * 60):
-        places = tables.apart(levels)
+        places = tables.separated(levels)
         gaps = -np.diff(places)
         assert min(places) > -1e-9 and max(places) <= 1
         assert gaps.min() > min(0.035, 0.9 / len(levels))

@@ -41,5 +41,5 @@ def test_against_the_known_density():
 
 
 def test_without_latents_there_is_none():
-    with pytest.raises(UserError, match="draws no latents"):
+    with pytest.raises(UserError, match="samples no latents"):
         importance_nll(Conjugate(False), {}, np.zeros((1, 1, 1, 1), np.uint8), "normal", samples=2)

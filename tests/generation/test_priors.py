@@ -119,7 +119,7 @@ def test_mixture_draws_what_it_was_fitted_to_and_the_class_asked_for():
 
 
 def test_mixture_needs_examples():
-    with pytest.raises(UserError, match="cannot fit 10 normals"):
+    with pytest.raises(UserError, match="too few for 10 components"):
         Mixture(shape=(2,), components=10).fit(np.zeros((5, 2)))
 
 

@@ -18,14 +18,14 @@ from aejax.generation.score import Reference, open_reference, score
 
 def test_perceptual_loss_refuses_the_judge_under_any_name(tmp_path):
     x = np.zeros((1, 28, 28, 1), np.float32)
-    for name in classifier.JUDGES.values():
-        with pytest.raises(UserError, match="judge the samples; take another"):
+    for name in classifier.SCORING_CLASSIFIERS.values():
+        with pytest.raises(UserError, match="scores the samples; use another"):
             perceptual(name, x, x)
     for suffix in (".safetensors", ".json"):
         shutil.copy(weights.FOLDER / f"fashion-classifier{suffix}", tmp_path / f"mine{suffix}")
-    with pytest.raises(UserError, match="judge the samples"):
+    with pytest.raises(UserError, match="scores the samples"):
         perceptual(str(tmp_path / "mine"), x, x)
-    classifier.refuse_judge("fashion-perceptual")  # that one is for it
+    classifier.check_perceptual_model("fashion-perceptual")  # that one is for it
     with pytest.raises(UserError, match="no weights"):
         perceptual("fashion-perceptul", x, x)
 

@@ -1,4 +1,4 @@
-"""Large sets of images through a compiled function, in batches of one size."""
+"""Runs a compiled function over a large set of images, in batches of one size."""
 
 from collections.abc import Callable, Iterator
 
@@ -10,8 +10,8 @@ Extract = Callable[[Images], tuple[Float[np.ndarray, "n d"], Int[np.ndarray, " n
 
 
 def padded_batches(images: np.ndarray, batch: int) -> Iterator[tuple[np.ndarray, int]]:
-    """(`batch` images, how many of them count): the last batch repeats its last image, so that a
-    compiled function sees one shape only.
+    """Pairs (images [batch, ...], number of valid ones). The last batch is padded with copies of
+    its last image, so that a compiled function sees one shape only.
 
     >>> [(len(x), count) for x, count in padded_batches(np.zeros((5, 2, 2, 1)), 3)]
     [(3, 3), (3, 2)]

@@ -1,9 +1,9 @@
-"""A small classifier whose last hidden layer is compared, instead of Inception's.
+"""A small classifier whose last hidden layer gives the features, instead of Inception.
 
 Inception was not trained on digits or clothes: published FIDs on Fashion-MNIST range from 1 to 196.
-A classifier of the same domain needs no download, and its weights are shipped with the config that
-trained them. Features are divided by one number, so that over real images their mean variance is 1:
-a Frechet distance equal to the number of features is then as large as the whole variance.
+A classifier of the same set needs no download, and its weights are shipped with the config that
+trained them. Features are scaled so that their mean variance over real images is 1: a Frechet
+distance equal to the number of features is then as large as the total variance.
 """
 
 import functools
@@ -26,22 +26,29 @@ from aejax.nets.blocks import Conv, Dense, Downsample
 from aejax.types import Cond, Output, Variables
 from aejax.weights import Metadata
 
-# data.source -> the shipped classifier, trained on its training split, that scores samples
-JUDGES = {"tfds:mnist": "digits-classifier", "tfds:fashion_mnist": "fashion-classifier"}
+# data.source -> shipped classifier that scores samples, trained on the training split
+SCORING_CLASSIFIERS = {
+    "tfds:mnist": "digits-classifier",
+    "tfds:fashion_mnist": "fashion-classifier",
+}
 
 
 class Classifier(nn.Module):
-    """Features and class logits of images, [b, h, w, c].
+    """A small residual CNN: features and class logits of images.
 
-        x -> level 1 -> ... -> level n -> mean over pixels -> Dense -> features -> Dense -> logits
+        x [b, h, w, c] -> level 1 -> ... -> level n -> mean over pixels -> layer norm
+          -> Dense, relu -> features -> Dense -> logits
         level: 3x3, stride 2, relu -> u;  u + two 3x3 convolutions of u
 
     Output: h = features [b, features], h_hat = logits [b, classes], y = x, and in `extra` the maps
     of the levels, "level0", "level1", ...
 
     Attributes:
+      shape: (h, w, c) of the images.
+      classes: number of classes.
       widths: channels of each level.
-      dropout: share of the features set to zero in training, before the last layer.
+      features: number of features.
+      dropout: dropout rate of the features before the last layer.
     """
 
     shape: Sequence[int]
@@ -76,13 +83,13 @@ class Classifier(nn.Module):
 
 @functools.lru_cache(4)
 def shipped(name: str) -> tuple[nn.Module, Variables, Metadata]:
-    """(module, variables, meta) of a shipped classifier: "digits-classifier", ..."""
+    """(module, variables, metadata) of a shipped classifier: "digits-classifier", ..."""
     trained = load(name)
     return trained.model, trained.variables, weights.metadata(name)
 
 
 def extractor(name: str, batch: int = 500) -> Extract:
-    """The extractor of a shipped classifier: its scaled features and the predicted classes."""
+    """The extractor of a shipped classifier: (scaled features, predicted classes)."""
     model, variables, meta = shipped(name)
     scale = meta.feature_scale
 
@@ -99,32 +106,35 @@ def scale_of(features: Float[np.ndarray, "n d"]) -> float:
     return float(np.sqrt(np.asarray(features, np.float64).var(0).mean()))
 
 
-def refuse_judge(name: str) -> None:
-    """Refuses a perceptual loss on a classifier that also scores the samples: a model trained
-    towards its features would get a better score without better pictures.
+def check_perceptual_model(name: str) -> None:
+    """Checks that a perceptual loss does not use a classifier that also scores samples: a model
+    trained on its features would get a better score without better pictures.
 
     Raises:
-      UserError: `name` is in JUDGES, or is a file with the weights of one of them.
+      UserError: `name` is one of SCORING_CLASSIFIERS, or a file with the weights of one of them.
     """
     sha256 = weights.metadata(name).sha256
-    for known in JUDGES.values():
-        if pathlib.Path(name).stem == known or weights.metadata(known).sha256 == sha256:
+    for classifier in SCORING_CLASSIFIERS.values():
+        if pathlib.Path(name).stem == classifier or weights.metadata(classifier).sha256 == sha256:
             raise UserError(
-                f'perceptual_model "{name}" is the classifier whose features judge the samples; '
-                f"take another, such as {known.replace('classifier', 'perceptual')}"
+                f'perceptual_model "{name}" is the classifier that scores the samples; '
+                f"use another one, such as {classifier.replace('classifier', 'perceptual')}"
             )
 
 
 def perceptual(
     name: str, x: Float[Array, "b h w c"], y: Float[Array, "b h w c"]
 ) -> Float[Array, " b"]:
-    """Sum over the levels of a shipped classifier of the mean squared distance between features of
-    unit length (after LPIPS, Zhang et al. 2018, arXiv 1801.03924); no unit.
+    """A perceptual distance: the mean squared distance of the normalised feature maps of a shipped
+    classifier, summed over its levels (after LPIPS, Zhang et al. 2018, arXiv 1801.03924).
+
+    Args:
+      name: of the classifier.
 
     Raises:
       UserError: `name` is a classifier that scores samples.
     """
-    refuse_judge(name)
+    check_perceptual_model(name)
     model, variables, _ = shipped(name)
     levels_x, levels_y = (applied(model, variables, v).extra for v in (x, y))
 
@@ -139,6 +149,6 @@ def perceptual(
 
 
 def as_meta(model: Classifier) -> JsonObject:
-    """The arguments that make this module, for the .json beside its weights."""
+    """The arguments of this module, for the .json beside its weights."""
     names = ("shape", "classes", "widths", "features", "dropout")
     return {n: list(v) if isinstance(v := getattr(model, n), tuple | list) else v for n in names}

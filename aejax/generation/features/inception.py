@@ -1,8 +1,9 @@
-"""Inception-v3's last pooled features, which published FIDs use; weights from the user's file.
+"""The last pooled features of Inception-v3 (Szegedy et al. 2016, arXiv 1512.00567), which published
+FIDs use; the user provides the weights, nothing is downloaded.
 
 The network is TensorFlow's graph of 2015-12-05 in its PyTorch port (github.com/mseitzer/
-pytorch-fid, `pt_inception-2015-12-05-6726825d.pth`): its average pools do not count the padding,
-and the pool of the last block takes the maximum. Nothing is downloaded.
+pytorch-fid, `pt_inception-2015-12-05-6726825d.pth`): average pools do not count the padding, and
+the pool of the last block is a max pool.
 """
 
 import hashlib
@@ -30,7 +31,7 @@ SIDE = 299
 
 
 class Unit(nn.Module):
-    """Convolution, bias, relu. `fold` puts the original's batch norm into kernel and bias."""
+    """Convolution, bias, relu. The batch norm of the original is in kernel and bias (`fold`)."""
 
     features: int
     kernel: tuple[int, int]
@@ -50,12 +51,16 @@ class Unit(nn.Module):
 
 
 class InceptionV3(nn.Module):
-    """[b, h, w, 3] in [0, 1] -> (features [b, 2048], logits [b, 1008]).
+    """Images [b, h, w, 3] in [0, 1] -> (features [b, 2048], logits [b, 1008]).
 
         x -> 299x299 -> stem -> 3 of block A -> B -> 4 of C -> D -> 2 of E -> mean -> features
              [-1, 1]    35x35                  17x17         8x8
 
-    Units have the names of the port ("Mixed_5b.branch1x1"). `narrow` divides all widths, for tests.
+    Units have the names of the port ("Mixed_5b.branch1x1").
+
+    Attributes:
+      narrow: divides all widths, for tests.
+      classes: number of logits.
     """
 
     narrow: int = 1
@@ -158,7 +163,7 @@ def _max(x):
 
 
 def fold(state: Mapping[str, np.ndarray]) -> Variables:
-    """The variables of `InceptionV3` from the port's state dict, with its batch norms (eps 1e-3)
+    """Converts the port's state dict to variables of `InceptionV3`, with batch norms (eps 1e-3)
     folded into kernels and biases.
 
     Raises:
@@ -179,15 +184,19 @@ def fold(state: Mapping[str, np.ndarray]) -> Variables:
             params[unit] = {"kernel": kernel, "bias": bias - mean * gain}
         params["fc"] = {"kernel": np.asarray(state["fc.weight"]).T, "bias": state["fc.bias"]}
     except KeyError as e:
-        raise UserError(f"the Inception weights lack {e}; take {FILE}") from None
+        raise UserError(f"the Inception weights lack {e}; use {FILE}") from None
     return {"params": jax.tree.map(lambda a: np.asarray(a, np.float32), params)}
 
 
 def load(path: str | pathlib.Path, any_hash: bool = False) -> tuple[Variables, str]:
-    """(variables, name for captions) of a .pth or .safetensors with the port's names.
+    """Reads Inception's weights: (variables, name for captions).
+
+    Args:
+      path: a .pth or .safetensors with the names of the port.
+      any_hash: accept another file than the published one.
 
     Raises:
-      UserError: no such file; another file than the published one and not any_hash; or a file that
+      UserError: no such file; another file than the published one without any_hash; or a file that
         does not hold this network.
     """
     path = pathlib.Path(path)
@@ -212,11 +221,11 @@ def load(path: str | pathlib.Path, any_hash: bool = False) -> tuple[Variables, s
         else:
             state = read_pth(data)
     except Exception as e:  # a damaged file can make the parser raise anything
-        raise UserError(f"{path} is no .pth or .safetensors of tensors: {e}") from None
+        raise UserError(f"{path} is not a .pth or .safetensors file of tensors: {e}") from None
     variables = fold(state)
     shapes = jax.tree.map(lambda a: a.shape, variables["params"])
     if shapes != expected():
-        raise UserError(f"{path} holds another network than Inception-v3; take {FILE}")
+        raise UserError(f"{path} holds another network than Inception-v3; use {FILE}")
     kind = "inception-2015-12-05" if digest == SHA256 else f"inception of {path.name} (not the FID)"
     return variables, f"{kind} {digest[:8]}"
 
@@ -231,10 +240,11 @@ def expected() -> dict[str, dict[str, tuple[int, ...]]]:
 
 
 def extractor(variables: Variables, batch: int = 50, narrow: int = 1) -> Extract:
-    """uint8 images [n, h, w, 1 or 3] -> (features float64 [n, 2048], ImageNet classes int [n]).
+    """The extractor: uint8 images [n, h, w, 1 or 3] -> (features float64 [n, 2048], ImageNet
+    classes int [n]).
 
-    Gray is repeated to three channels, as the reference's `convert("RGB")` does. An image costs
-    11.4 GFLOP: 10,000 of them take 19 minutes at 100 GFLOP/s.
+    Gray images are repeated to three channels, as pytorch-fid's `convert("RGB")` does. An image
+    costs 11.4 GFLOP: 10,000 of them take 19 minutes at 100 GFLOP/s.
     """
     variables = jax.device_put(variables)
 

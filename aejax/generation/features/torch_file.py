@@ -1,7 +1,6 @@
-"""State dicts of torch.save, read without torch.
+"""Reads state dicts written by torch.save, without torch.
 
-The unpickler knows tensors and plain containers; any other name in a file is refused, so that
-reading a file never runs code from it.
+The unpickler accepts tensors and plain containers only, so reading a file never runs code from it.
 """
 
 import collections
@@ -13,15 +12,19 @@ from typing import Any
 
 import numpy as np
 
-MAGIC = 0x1950A86A20F9469CFC6C  # first pickle of a file of torch.save before its zip format
+MAGIC = 0x1950A86A20F9469CFC6C  # first pickle of a file in torch.save's format before zip files
 STORAGES = {"Float": "<f4", "Double": "<f8", "Half": "<f2", "Long": "<i8", "Int": "<i4"}
 
 
 class _Unpickler(pickle.Unpickler):
-    """Reads the pickle of a state dict; `storage`(dtype, key, device, count) -> its numbers.
+    """Reads the pickle of a state dict.
+
+    Args:
+      storage: (dtype, key, device, count) -> the elements of a tensor's storage; None refuses
+        tensors.
 
     Raises:
-      pickle.UnpicklingError: a name in it that is not part of a state dict.
+      pickle.UnpicklingError: the pickle has a name that is not part of a state dict.
     """
 
     def __init__(self, file: io.BytesIO, storage: Callable[..., np.ndarray] | None):
@@ -30,7 +33,7 @@ class _Unpickler(pickle.Unpickler):
 
     def persistent_load(self, pid: tuple) -> np.ndarray:
         if self._storage is None:
-            raise pickle.UnpicklingError("a tensor where none can be")
+            raise pickle.UnpicklingError("an unexpected tensor")
         return self._storage(*pid[1:5])  # type, key, device, count
 
     def find_class(self, module: str, name: str) -> object:
@@ -43,10 +46,10 @@ class _Unpickler(pickle.Unpickler):
 
 
 def rebuilt_tensor(storage: np.ndarray, offset: int, size: tuple, stride: tuple, *_: object):
-    """The array that a tensor of `size` and `stride` (in numbers) shows of its storage.
+    """The array of a tensor: a view of its storage with shape `size` and `stride` (in elements).
 
     Raises:
-      pickle.UnpicklingError: it reaches beyond the storage.
+      pickle.UnpicklingError: the tensor reaches beyond its storage.
     """
     end = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True)) + 1
     if min(offset, *stride, 0) < 0 or end > len(storage):
@@ -56,13 +59,13 @@ def rebuilt_tensor(storage: np.ndarray, offset: int, size: tuple, stride: tuple,
 
 
 def read_pth(data: bytes) -> dict[str, np.ndarray]:
-    """{name: array} of a state dict in the bytes of a file of `torch.save`.
+    """{name: array} of a state dict, from the bytes of a file of `torch.save`.
 
-    Two formats: a zip file, or that of before 2020: four pickles, the keys of the storages, then
+    There are two formats: a zip file, or, before 2020, four pickles, the keys of the storages, then
     each storage after its length.
 
     Raises:
-      pickle.UnpicklingError: it is no such file, or holds something else than tensors.
+      pickle.UnpicklingError: it is not such a file, or it holds something else than tensors.
     """
     if zipfile.is_zipfile(io.BytesIO(data)):
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -75,13 +78,13 @@ def read_pth(data: bytes) -> dict[str, np.ndarray]:
             return dict(_Unpickler(io.BytesIO(archive.read(top)), member).load())
     file, storages = io.BytesIO(data), {}
 
-    def later(dtype, key, _, n):
+    def empty_storage(dtype, key, _, n):  # filled below
         return storages.setdefault(key, np.zeros(n, dtype))
 
     if _plain(file) != MAGIC:
-        raise pickle.UnpicklingError("no file of torch.save")
+        raise pickle.UnpicklingError("not a file of torch.save")
     _plain(file), _plain(file)  # version and byte order, which is little-endian
-    state = _Unpickler(file, later).load()
+    state = _Unpickler(file, empty_storage).load()
     for key in _plain(file):
         n = int(np.frombuffer(file.read(8), "<i8")[0])
         storages[key][:] = np.frombuffer(file.read(n * storages[key].itemsize), storages[key].dtype)

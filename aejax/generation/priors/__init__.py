@@ -1,4 +1,4 @@
-"""Priors p(z): what a decoder is given to make new pictures.
+"""Priors p(z), from which new latents are sampled.
 
 Each is a Linen module over one example's latent z of `shape`. A continuous z is standardised per
 channel; a discrete one holds integers below `vocabulary`.
@@ -8,12 +8,12 @@ channel; a discrete one holds integers below `vocabulary`.
     prior.fit(z, label, seed)                     -> variables    (those fitted in closed form)
 
     base.py      Prior: the base class, with the labels
-    fitted.py    Normal, Mixture: no gradient steps, fitted by scikit-learn
+    fitted.py    Normal, Mixture: no gradient steps; Mixture is fitted by scikit-learn
     coupling.py  CouplingFlow: exact density, trained
-    flow.py      FlowMatching: trained, drawn by an ODE solver
+    flow.py      FlowMatching: trained, sampled by an ODE solver
     codes.py     Autoregressive, MaskGIT: transformers over codes
 
-All but those of fitted.py are trained by the package's one loop, see `latent.LatentModel`.
+All but those of fitted.py are trained by the package's training loop, see `latent.LatentModel`.
 """
 
 from aejax.generation.priors.base import Prior

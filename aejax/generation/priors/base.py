@@ -1,4 +1,4 @@
-"""What all priors share: the shape of z, and the labels."""
+"""Base class of the priors: the shape of z, and labels."""
 
 import math
 from typing import ClassVar
@@ -10,20 +10,20 @@ from jaxtyping import Array, PRNGKeyArray
 
 from aejax.types import Label
 
-FORGOTTEN = 0.1  # share of the labels that training replaces by "any class"
+LABEL_DROPOUT = 0.1  # fraction of the labels that training replaces by "any class"
 
 
 class Prior(nn.Module):
     """Base class of priors p(z); a subclass adds `__call__` and `draw` (see `contracts.Prior`).
 
-    Class number `classes` stands for "any class". It replaces a tenth of the labels in training,
-    which is what guidance needs (Ho and Salimans 2022, arXiv 2207.12598).
+    Class number `classes` stands for "any class". It replaces a tenth of the labels in training, so
+    that classifier-free guidance is possible (Ho and Salimans 2022, arXiv 2207.12598).
 
     Attributes:
-      shape: of one example's z.
-      classes: number of labels; 0 = z is modelled without labels.
-      exact (of the class): the loss is -log p(z) in nats.
-      discrete (of the class): z are codes, integers below `vocabulary`.
+      shape: of the z of one example.
+      classes: number of classes; 0 = unconditional.
+      exact: class attribute: the loss is -log p(z) in nats.
+      discrete: class attribute: z are codes, integers below `vocabulary`.
     """
 
     shape: tuple[int, ...]
@@ -34,7 +34,7 @@ class Prior(nn.Module):
 
     @property
     def size(self) -> int:
-        """Numbers or codes in one z."""
+        """Number of elements of one z."""
         return math.prod(self.shape)
 
     def flat(self, z: Array) -> Array:
@@ -47,12 +47,12 @@ class Prior(nn.Module):
             return None
         if not train:
             return label
-        forget = jax.random.bernoulli(self.make_rng("bottleneck"), FORGOTTEN, label.shape)
-        return jnp.where(forget, self.classes, label)
+        dropped = jax.random.bernoulli(self.make_rng("bottleneck"), LABEL_DROPOUT, label.shape)
+        return jnp.where(dropped, self.classes, label)
 
     @nn.nowrap
     def drawing_labels(self, key: PRNGKeyArray, n: int, label: Label) -> tuple[PRNGKeyArray, Label]:
-        """How `draw` begins: (the key for z, the labels of the n samples: random if not given)."""
+        """(key for z, labels [n] or None) of n samples; labels are random if not given."""
         key, key_label = jax.random.split(key)
         if not self.classes:
             return key, None

@@ -1,4 +1,4 @@
-"""Priors over codes: transformers that predict each code from others."""
+"""Priors over codes: transformers that predict codes from other codes."""
 
 from typing import Any, ClassVar
 
@@ -15,10 +15,10 @@ from aejax.types import Label, Variables
 
 
 class CodePrior(Prior):
-    """What priors over codes share: an embedding, a transformer, and the likelihood of codes.
+    """Base class of priors over codes: an embedding and a transformer.
 
     Attributes:
-      vocabulary: values of one code; embedding number `vocabulary` stands for "begin" or "masked".
+      vocabulary: number of values of a code; code `vocabulary` stands for "begin" or "masked".
       width, depth, heads: size of the transformer.
     """
 
@@ -55,10 +55,11 @@ class CodePrior(Prior):
 
 
 class Autoregressive(CodePrior):
-    """One code after another, each given all before it, by a causal transformer.
+    """Autoregressive prior: a causal transformer predicts each code from all before it (as van den
+    Oord et al. 2017, arXiv 1711.00937, with a PixelCNN).
 
-    begin, code 1, ..., code l-1 -> embedding -> causal transformer -> logits of code 1, ..., l
-                                                      + label
+        begin, code 1, ..., code l-1 -> embedding -> causal transformer -> logits of code 1, ..., l
+                                                          + label
     """
 
     exact: ClassVar[bool] = True
@@ -72,7 +73,8 @@ class Autoregressive(CodePrior):
     def step(
         self, code: Int[Array, " b"], position: Int[Array, ""], cache: Cache, label: Label = None
     ) -> tuple[Float[Array, "b v"], Cache]:
-        """(logits [b, v] of the code at `position`, cache) given the code before it."""
+        """(logits [b, v] of the code at `position`, new cache), from the code before it and the
+        cache of the others."""
         x, c = self.embed(code)[:, None], self.condition(len(code), None, label)
         out, cache = self.field.step(x, c, cache, position)
         return out[:, 0], cache
@@ -98,12 +100,13 @@ class Autoregressive(CodePrior):
         """n samples, code by code; keys and values of earlier codes are cached.
 
         Args:
-          guidance: 1 = plain, above 1 = nearer to the class and less varied (two passes a code).
-          temperature: below 1 = more likely codes.
+          label: classes [n]; None = random classes.
+          guidance: as of `samplers.guided`; other values than 1 cost two passes per code.
+          temperature: divides the logits; below 1, likely codes are preferred.
         """
         key, label = self.drawing_labels(key, n, label)
         guided = guidance != 1.0 and label is not None
-        if guided:  # each sample twice: with its label, and with that for "any class"
+        if guided:  # each sample twice: with its label, and with "any class"
             label = jnp.concatenate([label, jnp.full(n, self.classes)])
         rows = 2 * n if guided else n
         net = Transformer(**self.transformer, parent=None)
@@ -124,14 +127,14 @@ class Autoregressive(CodePrior):
 
 
 class MaskGIT(CodePrior):
-    """Masked codes, all predicted at once; the most certain are kept, the others predicted again
-    (Chang et al. 2022, arXiv 2202.04200).
+    """A bidirectional transformer predicts masked codes; samples are unmasked in a few steps
+    (MaskGIT, Chang et al. 2022, arXiv 2202.04200).
 
-        codes with a random share masked -> embedding -> transformer -> logits of the masked codes
-                                                           + label
+        partly masked codes -> embedding -> transformer -> logits of the masked codes
+                                               + label
 
-    The loss is the mean of -log p over the masked codes, times the number of codes in z: no bound
-    on -log p(z), but in its unit.
+    The loss is the mean of -log p over the masked codes, times the number of codes in z. It has the
+    unit of -log p(z), but is no bound of it.
     """
 
     def logits(self, codes: Int[Array, "b l"], label: Label = None) -> Float[Array, "b l v"]:
@@ -145,14 +148,14 @@ class MaskGIT(CodePrior):
         codes = self.flat(z)
         key = self.make_rng("bottleneck") if self.has_rng("bottleneck") else jax.random.key(0)
         k1, k2 = jax.random.split(key)
-        share = jnp.cos(jnp.pi / 2.0 * jax.random.uniform(k1, (len(codes), 1)))
-        score = jax.random.uniform(k2, codes.shape)
-        # the lowest score of each row is always masked, so that there is at least one
-        masked = (score < share) | (score == score.min(axis=1, keepdims=True))
-        unmasked = jnp.where(masked, self.vocabulary, codes)
-        logits = self.logits(unmasked, self.training_labels(label, train))
+        ratio = jnp.cos(jnp.pi / 2.0 * jax.random.uniform(k1, (len(codes), 1)))
+        u = jax.random.uniform(k2, codes.shape)
+        # the lowest u of each row is always masked, so that there is at least one
+        is_masked = (u < ratio) | (u == u.min(axis=1, keepdims=True))
+        masked_codes = jnp.where(is_masked, self.vocabulary, codes)
+        logits = self.logits(masked_codes, self.training_labels(label, train))
         nll = self.nll_of_codes(logits, codes)
-        return jnp.sum(nll * masked, axis=-1) / jnp.sum(masked, axis=-1) * codes.shape[1]
+        return jnp.sum(nll * is_masked, axis=-1) / jnp.sum(is_masked, axis=-1) * codes.shape[1]
 
     @nn.nowrap
     def draw(
@@ -166,7 +169,14 @@ class MaskGIT(CodePrior):
         temperature: float = 1.0,
         choice_temperature: float = 4.0,
     ) -> Int[Array, " n *s"]:
-        """n samples in `steps` rounds, see `samplers.unmask`."""
+        """n samples by iterative unmasking.
+
+        Args:
+          label: classes [n]; None = random classes.
+          guidance: as of `samplers.guided`.
+          steps, choice_temperature: as of `samplers.unmask`.
+          temperature: divides the logits; below 1, likely codes are preferred.
+        """
         key, label = self.drawing_labels(key, n, label)
 
         def logits(codes, _, c):

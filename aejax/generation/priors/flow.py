@@ -1,4 +1,6 @@
-"""Flow matching: a learned velocity carries noise to latents."""
+"""Flow matching: a learned velocity field carries noise to latents."""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -15,20 +17,24 @@ from aejax.types import Label, Variables
 
 
 class FlowMatching(Prior):
-    """A velocity field from noise at t = 0 to latents at t = 1 along straight lines (Lipman et al.
-    2023, arXiv 2210.02747), t logit-normal (Esser et al. 2024, arXiv 2403.03206).
+    """Flow matching with straight paths: a velocity field that carries noise at t = 0 to latents at
+    t = 1 (Lipman et al. 2023, arXiv 2210.02747), with logit-normal t in training (Esser et al.
+    2024, arXiv 2403.03206).
 
         training   z, noise -> (1 - t) noise + t z --> net(., t, label) -> velocity;
                    the loss is |velocity - (z - noise)|^2
         drawing    noise -> dz/dt = velocity(z, t) from t = 0 to 1 -> z
 
     Attributes:
-      net: "mlp" on vectors, "dit" on maps (a transformer over patches, Peebles and Xie 2023).
-      width, depth: size of the net; heads, patch: of "dit" alone.
+      net: "mlp" for vectors, "dit" for maps (a transformer over patches, Peebles and Xie 2023).
+      width: channels of the network.
+      depth: number of blocks.
+      heads: attention heads of "dit".
+      patch: side of the patches of "dit", in positions of the latent.
       t_mean, t_std: mean and standard deviation of logit t in training.
 
     Raises:
-      UserError: another net, or a latent that the patch does not divide.
+      UserError: another net, or a latent that `patch` does not divide.
     """
 
     net: str = "mlp"
@@ -76,9 +82,20 @@ class FlowMatching(Prior):
             k1, k2 = jax.random.split(self.make_rng("bottleneck"))
         t = jax.nn.sigmoid(self.t_mean + self.t_std * jax.random.normal(k1, z.shape[:1]))
         noise = jax.random.normal(k2, z.shape)
-        at = t.reshape(-1, *(1,) * (z.ndim - 1))
-        v = self.velocity((1.0 - at) * noise + at * z, t, self.training_labels(label, train))
+        s = t.reshape(-1, *(1,) * (z.ndim - 1))
+        v = self.velocity((1.0 - s) * noise + s * z, t, self.training_labels(label, train))
         return jnp.mean(jnp.square(self.flat(v - (z - noise))), axis=-1)
+
+    @nn.nowrap
+    def guided_velocity(
+        self, variables: Variables, n: int, label: Label, guidance: float = 1.0
+    ) -> Callable[[Array, Array], Array]:
+        """(z [n, *shape], t) -> dz/dt for labels [n] or None, see `samplers.guided`."""
+
+        def velocity(z, t, c):
+            return applied(self, variables, z, jnp.full(n, t), c, method="velocity")
+
+        return samplers.guided(velocity, label, self.classes, guidance)
 
     @nn.nowrap
     def draw(
@@ -91,18 +108,15 @@ class FlowMatching(Prior):
         steps: int = 24,
         solver: str = "heun",
     ) -> Float[Array, " n *s"]:
-        """n samples by `steps` steps of "euler" or "heun" (two evaluations a step).
+        """n samples by solving the ODE.
 
         Args:
-          guidance: 1 = plain, above 1 = nearer to the class and less varied.
+          label: classes [n]; None = random classes.
+          guidance: of `samplers.guided`; 1 = none.
+          steps, solver: of `samplers.ode`.
         """
         key, label = self.drawing_labels(key, n, label)
-
-        def velocity(z, t, c):
-            return applied(self, variables, z, jnp.full(n, t), c, method="velocity")
-
         noise = jax.random.normal(key, (n, *self.shape))
         return samplers.ode(
-            samplers.guided(velocity, label, self.classes, guidance),
-            noise, steps, solver,
-        )  # fmt: skip
+            self.guided_velocity(variables, n, label, guidance), noise, steps, solver
+        )

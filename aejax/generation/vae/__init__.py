@@ -1,7 +1,7 @@
-"""Variational autoencoders whose prior needs more than a bottleneck.
+"""Variational autoencoders that are more than an `AutoEncoder` with a bottleneck.
 
-vamp.py    VampAutoEncoder: a prior that is a mixture of the model's own posteriors
-ladder.py  HierarchicalVAE: latents at several resolutions, each given those above it
+vamp.py    VampAutoEncoder: the prior is a mixture of the model's own posteriors
+ladder.py  HierarchicalVAE: latents at several resolutions, each conditioned on the coarser ones
 """
 
 from aejax.generation.vae.ladder import HierarchicalVAE

@@ -1,4 +1,4 @@
-"""A ladder of latents: a small VD-VAE."""
+"""A hierarchical VAE with latents at several resolutions: a small VD-VAE."""
 
 import math
 from collections.abc import Sequence
@@ -24,7 +24,11 @@ class ResidualBranch(nn.Module):
 
         x [b, i, j, k] -> silu, 1x1 -> silu, 3x3 -> silu, 3x3 -> silu, 1x1 -> [b, i, j, out]
 
-    Maps of at most 2x2 leave the 3x3 out. `scale` is that of the last layer at the start.
+    For maps of at most 2x2 the 3x3 convolutions are left out.
+
+    Attributes:
+      out: channels of the output.
+      scale: of the variance of the last kernel at initialisation.
     """
 
     out: int
@@ -42,7 +46,7 @@ class ResidualBranch(nn.Module):
 
 
 def prime_factors(n: int) -> tuple[int, ...]:
-    """The prime factors of n in rising order; (1,) for 1.
+    """The prime factors of n in ascending order; (1,) for 1.
 
     >>> prime_factors(12)
     (2, 2, 3)
@@ -52,42 +56,44 @@ def prime_factors(n: int) -> tuple[int, ...]:
 
 
 def soft_clipped(logvar: Array) -> Array:
-    """A log variance within -6 and 6."""
+    """The log variance, smoothly limited to (-6, 6)."""
     return 6.0 * jnp.tanh(logvar / 6.0)
 
 
 def per_image(v: Map) -> Float[Array, " b"]:
-    """The sum over all numbers of each image."""
+    """The sum over all elements of each image."""
     return jnp.sum(v, axis=(1, 2, 3))
 
 
 class HierarchicalVAE(nn.Module):
     """A small VD-VAE (Child 2021, arXiv 2011.10650): latents at several resolutions, coarse first,
-    each drawn given all above it; the posterior sees the encoder's map of the same size.
+    each conditioned on all before it; the posterior also sees the encoder's map of the same size.
 
         x -> stem -> map at the finest level -> ... -> map at the coarsest        (bottom up)
                             |                               |
         y <- head <- level n: blocks <- ... <- level 1: blocks <- 0               (top down)
 
-    One block of a level, u being what the blocks above have made:
+    One block of a level, where u is the output of the blocks before it:
 
         u -+-> prior(u) ----------> p(z | u), and an update of u
            |
            +-> posterior(u, map) -> q(z | u, x) -> z
         u <- u + update + project(z), then u <- u + top_down(u)
 
-    Without an image z is drawn from p instead of q.
+    To generate, z is sampled from p instead of q.
 
     Attributes:
       shape: (h, w, c) of the images.
-      sides: height and width of each level's maps, coarse first; the last divides the image's side
-        (after padding).
-      blocks, widths, zdims: of each level: number of blocks, channels, latent channels per block.
-      fine: channels of the maps between the last side and the image's.
-      likelihood: "bernoulli" (y = sigmoid of the logits) or "normal" (y as it is).
+      sides: height and width of the maps of each level, coarse first. The image is padded to a
+        multiple of the last one.
+      blocks: number of blocks of each level.
+      widths: channels of each level.
+      zdims: latent channels per block of each level.
+      fine: channels of the maps that are larger than the last side.
+      likelihood: "bernoulli" (y = sigmoid of the logits) or "normal" (y = output).
 
-    Output: h and h_hat are empty, [b, 0]: `draw` makes pictures. Terms in nats: "kl" (analytic),
-    and where z is drawn "log_q", "log_p" for importance weights. extra["logits"] for "bernoulli".
+    Output: h and h_hat are empty, [b, 0]. Terms in nats: "kl" (analytic), and, where z is sampled,
+    "log_q" and "log_p" for importance weights. extra["logits"] for "bernoulli".
 
     Raises:
       UserError: another likelihood.
@@ -103,7 +109,7 @@ class HierarchicalVAE(nn.Module):
 
     def setup(self):
         lookup(self.likelihood, {"bernoulli": 0, "normal": 0}, "likelihood")
-        step = 1.0 / sum(self.blocks)  # the deeper, the smaller each branch's last layer starts
+        step = 1.0 / sum(self.blocks)  # deeper models initialise the last layers smaller
         levels = list(zip(self.blocks, self.widths, self.zdims, strict=True))
 
         def branches(outputs, scale):
@@ -163,7 +169,7 @@ class HierarchicalVAE(nn.Module):
         b, side = len(u), self.sides[level]
         if side > 1:
             u = jax.image.resize(u, (b, side, side, u.shape[-1]), "linear")
-        else:  # a mean would forget where things are
+        else:  # a mean would lose the positions
             u = u.reshape(b, 1, 1, -1)
         return self.pool[level](u)
 
@@ -187,12 +193,13 @@ class HierarchicalVAE(nn.Module):
         key: PRNGKeyArray | None,
         temperature: float = 1.0,
     ) -> tuple[Float[Array, "b h w c"], dict[str, Float[Array, " b"]]]:
-        """Through all levels: (logits or pixels, terms summed over the blocks).
+        """Runs all levels: (logits or pixels, terms summed over the blocks).
 
         Args:
-          maps: the encoder's; None draws from the prior, and leaves the terms at zero.
-          key: of the draws; None takes the means.
-          temperature: of the standard deviations of the prior, without maps.
+          maps: of the encoder; None samples from the prior, and the terms are zero.
+          b: batch size.
+          key: of the samples; None uses the means instead.
+          temperature: factor of the prior's standard deviations, if `maps` is None.
         """
         u = jnp.zeros((b, *self.bias[0].shape))
         total = {name: jnp.zeros(b) for name in ("kl", "log_q", "log_p")}
@@ -243,7 +250,8 @@ class HierarchicalVAE(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w c"], cond: Cond = None, train: bool = False
     ) -> Output:
-        """Through the posterior; z is drawn if there is an rng "bottleneck", else the mean."""
+        """Encodes and decodes x; z is sampled from the posterior if there is an rng "bottleneck",
+        else it is the mean."""
         key = self.make_rng("bottleneck") if self.has_rng("bottleneck") else None
         raw, terms = self.top_down_pass(self.encoder_maps(x), x.shape[0], key)
         if key is None:
@@ -269,5 +277,9 @@ class HierarchicalVAE(nn.Module):
         label: Label = None,
         temperature: float = 1.0,
     ) -> Float[Array, "n h w c"]:
-        """n pictures in [0, 1], drawn from the top down; the label is not used."""
+        """n pictures in [0, 1]; the label is not used.
+
+        Args:
+          temperature: factor of the prior's standard deviations.
+        """
         return applied(self, variables, key, n, temperature, method="from_prior")

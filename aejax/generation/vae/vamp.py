@@ -29,8 +29,8 @@ class VampAutoEncoder(nn.Module):
       components: number of pseudo-inputs.
 
     Terms: in training "kl" is one sample's log q(z | x) - log p(z), which can be negative, and
-    "log_q", "log_p" are its two parts, for importance weights; nats. Otherwise no z is drawn, and
-    "kl" is the bottleneck's, against N(0, I).
+    "log_q", "log_p" are its two parts, for importance weights; nats. In evaluation no z is sampled,
+    and "kl" is that of the bottleneck, against N(0, I).
     """
 
     shape: Sequence[int]
@@ -46,11 +46,11 @@ class VampAutoEncoder(nn.Module):
         self.pseudo = self.param("pseudo", gray_noise, (self.components, *self.shape))
 
     def encode(self, x: Float[Array, "b h w c"], cond: Cond = None) -> Float[Array, "b *s k"]:
-        """x -> the mean of the posterior."""
+        """The mean of the posterior of x."""
         return self.ae.encode(x, cond)
 
     def decode(self, h: Float[Array, "b *s k"], cond: Cond = None) -> Float[Array, "b h w c"]:
-        """h -> y, as the autoencoder does."""
+        """y of h."""
         return self.ae.decode(h, cond)
 
     def log_prior(self, z: Float[Array, "b *s k"]) -> Float[Array, " b"]:
@@ -79,8 +79,8 @@ class VampAutoEncoder(nn.Module):
     def from_prior(self, key: PRNGKeyArray, n: int) -> Float[Array, "n h w c"]:
         """n pictures in [0, 1]; `draw` calls this with variables."""
         k1, k2 = jax.random.split(key)
-        chosen = jax.random.randint(k1, (n,), 0, self.components)
-        mean, logvar = self._posterior(self.pseudo[chosen])
+        component = jax.random.randint(k1, (n,), 0, self.components)
+        mean, logvar = self._posterior(self.pseudo[component])
         z = mean + jnp.exp(0.5 * logvar) * jax.random.normal(k2, mean.shape)
         return jnp.clip(self.ae.decode(z), 0.0, 1.0)
 
@@ -88,6 +88,6 @@ class VampAutoEncoder(nn.Module):
     def draw(
         self, variables: Variables, key: PRNGKeyArray, n: int, label: Label = None
     ) -> Float[Array, "n h w c"]:
-        """n pictures in [0, 1], each from the posterior at a random pseudo-input; the label is not
+        """n pictures in [0, 1], with z from the posterior of random pseudo-inputs; the label is not
         used."""
         return applied(self, variables, key, n, method="from_prior")
