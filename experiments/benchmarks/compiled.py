@@ -10,12 +10,16 @@ on a TPU. Needs `pip install "aejax[aot]"`.
 
 import argparse
 import dataclasses
+import datetime
 import json
 import pathlib
 import shlex
 import subprocess
 import sys
 import tempfile
+import time
+
+from common import machine
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STORE, PAGE = ROOT / "docs" / "compiled", ROOT / "docs" / "tpu-tables.md"
@@ -84,7 +88,11 @@ ROWS = SMOKE | FULL
 
 
 def compile_row(name: str) -> None:
-    """Runs the row's command in a process of its own and keeps its table.json."""
+    """Runs the row's command in a process of its own and keeps its table.json.
+
+    With the machine that compiled, its load included, the day, and the seconds of the command.
+    """
+    begun = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "aejax", *ROWS[name].command[1:], "--save", folder]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -92,6 +100,11 @@ def compile_row(name: str) -> None:
             print(f"{name}: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
             return
         table = json.loads((pathlib.Path(folder) / "table.json").read_text())
+    table["compiled_by"] = {
+        "machine": machine(),
+        "date": str(datetime.date.today()),
+        "wall_seconds": time.perf_counter() - begun,
+    }
     STORE.mkdir(exist_ok=True)
     (STORE / f"{name}.json").write_text(json.dumps(table, indent=1) + "\n")
     print(f"{name}: compiled in {table['compile_seconds']:.0f} s")
