@@ -77,6 +77,7 @@ def base() -> ConfigDict:
     c.model.f_D = part("dense")
     c.model.init = "random"  # random | pca: start at the linear optimum of the training data
     c.model.dtype = "float32"  # of the computation; parameters are float32 always
+    c.model.remat = False  # keep the inputs of blocks (or of f_E, f_D), compute the rest again
     c.model.start = (
         ""  # run folder, shipped name or .safetensors file whose variables it starts from
     )
