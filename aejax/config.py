@@ -76,6 +76,7 @@ def base() -> ConfigDict:
     c.model.f_D = part("dense")
     c.model.init = "random"  # random | pca: the best linear autoencoder of the training data
     c.model.dtype = "float32"  # of the computation: float32 | bfloat16; parameters are float32
+    c.model.remat = False  # recompute blocks (or f_E and f_D) in the backward pass
     c.model.start = ""  # run folder, shipped name or .safetensors file with initial variables
     c.model.quantise = ConfigDict()  # integer products, see nets/quantise.py; {} = floating point
     c.model.start_only = ""  # regex of the parameters to take from model.start; "" = all

@@ -190,7 +190,7 @@ def largest_batch(
     while best is None:
         if n == 1:
             raise UserError("one example per device does not fit into memory: shard the state "
-                            "(train.mode=fsdp), set remat, or use larger chips")  # fmt: skip
+                            "(train.mode=fsdp), set model.remat, or use larger chips")  # fmt: skip
         n //= 2
         best, used = fitting(n)
     if n < 8:

@@ -11,6 +11,7 @@ from aejax.codec.bottleneck import EntropyModel
 from aejax.codec.quality import RATES
 from aejax.codec.transforms import STRIDE, Analysis, Synthesis
 from aejax.errors import UserError
+from aejax.nets.blocks import recomputed
 from aejax.types import Cond, Output
 
 
@@ -42,6 +43,7 @@ class Codec(nn.Module):
       encoder, decoder: blocks of g_a and of g_s at 1/8 and at 1/16.
       context: `width` of EntropyModel.
       slices, z, features, hyper, rounding, frozen, rates: see EntropyModel.
+      remat: store only the inputs of g_a and g_s for the backward pass.
       dtype: of the networks of g_a and g_s.
 
     Raises:
@@ -60,6 +62,7 @@ class Codec(nn.Module):
     rounding: str = "straight-through"
     frozen: bool = False
     rates: Sequence[float] = RATES
+    remat: bool = False
     dtype: DTypeLike = jnp.float32
 
     stride = 2 * STRIDE  # not a field: images whose sides are multiples of it need no padding
@@ -67,12 +70,13 @@ class Codec(nn.Module):
     def setup(self):
         if sum(self.slices) != self.latent:
             raise UserError(f"slices of {self.slices} channels do not add up to {self.latent}")
-        self.f_E = Analysis(self.latent, self.width, self.encoder, self.dtype)
+        f_E, f_D = (recomputed(c) if self.remat else c for c in (Analysis, Synthesis))
+        self.f_E = f_E(self.latent, self.width, self.encoder, dtype=self.dtype)
         self.bottleneck = EntropyModel(
             self.latent, self.slices, self.z, self.features, self.context, self.hyper,
             self.rounding, self.frozen, self.rates,
         )  # fmt: skip
-        self.f_D = Synthesis(self.latent, self.width, self.decoder, dtype=self.dtype)
+        self.f_D = f_D(self.latent, self.width, self.decoder, dtype=self.dtype)
 
     def __call__(self, x: Float[Array, "b h w c"], cond: Cond = None, train: bool = False):
         """x -> Output with h, h_hat, y = x_hat and the terms "bits_y", "bits_z" [b]. With

@@ -95,6 +95,7 @@ class UNetDenoiser(nn.Module):
       residual: y = x_tilde + output; False: y = output.
       bias_free: no layer has a bias.
       head_kernel: side of the first convolution's kernel.
+      remat: store only the inputs of blocks for the backward pass.
 
     Raises:
       UserError: the length of `blocks` does not fit `widths`, or see `with_level`.
@@ -109,6 +110,7 @@ class UNetDenoiser(nn.Module):
     bias_free: bool = True
     dtype: DTypeLike = jnp.float32
     head_kernel: int = 3
+    remat: bool = False
 
     @property
     def stride(self) -> int:
@@ -125,7 +127,8 @@ class UNetDenoiser(nn.Module):
         return self.unshuffle * (2 + steps) + self.stride
 
     def _blocks(self, x: Array, count: int, name: str) -> Array:
-        make = lookup(self.block, BLOCKS, "block")
+        block = lookup(self.block, BLOCKS, "block")
+        make = nn.remat(block) if self.remat else block
         for i in range(count):
             x = make(bias_free=self.bias_free, dtype=self.dtype, name=f"{name}_{i}")(x)
         return x

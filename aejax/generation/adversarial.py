@@ -178,14 +178,18 @@ class AutoEncoderWithOpponent(nn.Module):
       shape: (h, w, c) of the images.
       autoencoder: the `config.model` of the autoencoder.
       widths: channels of the discriminator.
+      remat: of the autoencoder, if its own config does not ask for it.
     """
 
     shape: Sequence[int]
     autoencoder: Config
     widths: Sequence[int] = (32, 64)
+    remat: bool = False
 
     def setup(self):
-        self.ae = build_model(plain(self.autoencoder), tuple(self.shape))
+        config = plain(self.autoencoder)
+        config["remat"] = self.remat or config.get("remat", False)
+        self.ae = build_model(config, tuple(self.shape))
         self.discriminator = Discriminator(self.widths)
         self.steps = self.variable("adversarial", "steps", lambda: jnp.zeros(()))
 

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from aejax.contracts import check_result
 from aejax.errors import UserError
+from aejax.nets.blocks import recomputed
 from aejax.nets.bottleneck import BOTTLENECKS
 from aejax.nets.f_D import F_D, LinearDecoder, ResidualDecoder
 from aejax.nets.f_E import F_E, LinearEncoder, ResidualEncoder, stride_of
@@ -101,15 +102,20 @@ def _float_model(config: Config, shape: Sequence[int]) -> nn.Module:
     dtype = config["dtype"]
     if dtype not in ("float32", "bfloat16"):
         raise UserError(f'model.dtype = "{dtype}": float32 or bfloat16')
-    common = {"latent": latent, "dtype": jnp.dtype(dtype), "shape": tuple(shape)}
+    remat = bool(config.get("remat"))  # of 0.1: no such key
+    common = {"latent": latent, "dtype": jnp.dtype(dtype), "shape": tuple(shape), "remat": remat}
     if config["name"]:
         cls = lookup(config["name"], {}, "model")
+        if remat and "remat" not in _fitting(cls, common):
+            raise UserError(f'model.remat: "{config["name"]}" has no field "remat"')
         return build(cls, _fitting(cls, common) | dict(config["kwargs"]), config["name"])
 
     def part(slot, table):
         arguments = dict(config[slot])
         name = arguments.pop("name")
         cls = lookup(name, table, slot)
+        if remat and "remat" not in _fitting(cls, common):
+            cls = recomputed(cls)
         return build(cls, _fitting(cls, common) | _tuples(arguments), f'{slot} "{name}"')
 
     f_E, f_D = part("f_E", F_E), part("f_D", F_D)

@@ -13,12 +13,16 @@ Cost: seconds (small forms) to ten minutes (full models) of one core per row.
 
 import argparse
 import dataclasses
+import datetime
 import json
 import pathlib
 import shlex
 import subprocess
 import sys
 import tempfile
+import time
+
+from common import machine
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STORE, PAGE = ROOT / "docs" / "compiled", ROOT / "docs" / "tpu-tables.md"
@@ -87,7 +91,11 @@ ROWS = SMOKE | FULL
 
 
 def compile_row(name: str) -> None:
-    """Runs the command of a row and stores its table.json in docs/compiled/."""
+    """Runs the command of a row and stores its table.json in docs/compiled/.
+
+    The file also gets the machine that compiled it with its load, the date, and the seconds.
+    """
+    begun = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "aejax", *ROWS[name].command[1:], "--save", folder]
         process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -95,6 +103,11 @@ def compile_row(name: str) -> None:
             print(f"{name}: {(process.stderr or process.stdout).strip().splitlines()[-1]}")
             return
         table = json.loads((pathlib.Path(folder) / "table.json").read_text())
+    table["compiled_by"] = {
+        "machine": machine(),
+        "date": str(datetime.date.today()),
+        "wall_seconds": time.perf_counter() - begun,
+    }
     STORE.mkdir(exist_ok=True)
     (STORE / f"{name}.json").write_text(json.dumps(table, indent=1) + "\n")
     print(f"{name}: compiled in {table['compile_seconds']:.0f} s")

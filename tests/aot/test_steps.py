@@ -118,6 +118,20 @@ def test_steps_of_a_dispatch_are_a_loop_on_tpus():
     assert analyse.loops(found.program.as_text()) == 1
 
 
+@pytest.mark.slow
+def test_remat_needs_less_memory():
+    """On a TPU: XLA for CPUs undoes it."""
+    part = '={"name": "conv", "widths": [64], "depth": 2, "spatial": true}'
+    conv = [f"model.{f}{part}" for f in ("f_E", "f_D")]
+    more = [*conv, "data.source=bundled:photos", "data.crop=256", "data.size=[]"]
+    parts = [build("autoencode", *more, f"model.remat={remat}") for remat in ("false", "true")]
+    where = topology.devices(topology.parse("v5e:1x1"))
+    plain, again = (compile.compile_step(p, where, 32).program for p in parts)
+    used = [analyse.memory(program)["temporaries"] for program in (plain, again)]
+    assert used[1] < 0.9 * used[0], used
+    assert analyse.cost(again)["flops"] > 1.1 * analyse.cost(plain)["flops"]
+
+
 def test_what_does_not_fit_or_divide_is_said_in_a_line():
     parts = build("autoencode")
     with pytest.raises(UserError, match="does not divide into 16 devices"):

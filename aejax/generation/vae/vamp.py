@@ -27,6 +27,7 @@ class VampAutoEncoder(nn.Module):
       shape: (h, w, c) of the images.
       autoencoder: its `config.model`, with a "gaussian" bottleneck.
       components: number of pseudo-inputs.
+      remat: of the autoencoder, if its own config does not ask for it.
 
     Terms: in training "kl" is one sample's log q(z | x) - log p(z), which can be negative, and
     "log_q", "log_p" are its two parts, for importance weights; nats. In evaluation no z is sampled,
@@ -36,9 +37,12 @@ class VampAutoEncoder(nn.Module):
     shape: Sequence[int]
     autoencoder: Config
     components: int = 100
+    remat: bool = False
 
     def setup(self):
-        self.ae = build_model(plain(self.autoencoder), tuple(self.shape))
+        config = plain(self.autoencoder)
+        config["remat"] = self.remat or config.get("remat", False)
+        self.ae = build_model(config, tuple(self.shape))
 
         def gray_noise(key, shape):
             return 0.5 + 0.2 * jax.random.normal(key, shape)
