@@ -108,10 +108,18 @@ def slope(runtime: Runtime, rgb: np.ndarray, byte: int) -> float:
     return min(max(measured_slope, usual / 4), usual * 4)
 
 
-def refine(runtime: Runtime, rgb: np.ndarray, y: np.ndarray, byte: int, effort: int) -> np.ndarray:
+def refine(
+    runtime: Runtime,
+    rgb: np.ndarray,
+    y: np.ndarray,
+    byte: int,
+    effort: int,
+    trust: tuple[float, float] | None = None,
+) -> np.ndarray:
     """Better latents for an image of one tile, or the same: y [h, w, M] -> the same shape.
 
-    rgb: uint8 or uint16 [H, W, 3], as was analysed; effort: 1 to 9.
+    rgb: uint8 or uint16 [H, W, 3], as was analysed; effort: 1 to 9; trust: of TRUST, by default
+    that of the metric.
     """
     h, w = y.shape[:2]
     (rows, cols), mask, z_mask = padded(h, w)
@@ -143,7 +151,7 @@ def refine(runtime: Runtime, rgb: np.ndarray, y: np.ndarray, byte: int, effort: 
     curve = curve.astype(np.float32)
 
     latents, best, key = jnp.asarray(full), (jnp.inf, jnp.asarray(full)), jax.random.key(0)
-    steps, (first, last) = STEPS[effort], TRUST[metric]
+    steps, (first, last) = STEPS[effort], trust or TRUST[metric]
     share = np.float32(min(MOVES / steps, 0.5))
     for n in range(steps + 1):  # the last one only counts
         trusted = np.float32(first * (last / first) ** (n / steps))

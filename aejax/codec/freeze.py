@@ -6,12 +6,14 @@ There is no `update()` in the codec that a user could forget: a model has tables
 and cannot code before.
 """
 
+import contextlib
 import dataclasses
 import pathlib
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
+from ml_collections import ConfigDict
 
 from aejax.codec import exact
 from aejax.codec.bottleneck import TABLE_UNIT
@@ -231,21 +233,28 @@ def load(name: str | pathlib.Path) -> Frozen:
 def from_run(workdir: str, which: str = "last", images: int = 256, base: str = "") -> Frozen:
     """Freezes a training run, its tables fitted to its own training images; `base`: in the scales
     of those weights."""
-    from aejax.data.pipeline import make_pipeline
     from aejax.loading import load as load_run
 
     trained = load_run(workdir, which)
-    pipeline = make_pipeline(trained.config, training=True)
-    reader, n = pipeline.reader, pipeline.n
-    chosen = [reader.read(int(i))[0] for i in np.linspace(0, n - 1, min(images, n))]
-    chosen = [np.asarray(x)[:512, :512] for x in chosen]
-    pipeline.close()
+    chosen, data = training_images(trained.config, images)
     model = trained.model
-    meta = frozen_from(workdir, trained, f"{n:,} images of {pipeline.source.name}")
+    meta = frozen_from(workdir, trained, data)
     fields = {name: getattr(model, name) for name in FIELDS}
     fields = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
     scales = stored(load(base)) if base else None
     return freeze(trained.variables["params"], fields, chosen, meta, scales)
+
+
+def training_images(config: ConfigDict, most: int) -> tuple[list[np.ndarray], str]:
+    """(at most so many of the images that `config` trains on, uint8 [h, w, 3], at most 512 a side;
+    what they are of, in words)."""
+    from aejax.data.pipeline import make_pipeline
+
+    with contextlib.closing(make_pipeline(config, training=True)) as pipeline:
+        n = pipeline.n
+        read = [pipeline.reader.read(int(i))[0] for i in np.linspace(0, n - 1, min(most, n))]
+        images = [np.asarray(x)[:512, :512] for x in read]
+        return images, f"{n:,} images of {pipeline.source.name}"
 
 
 def main(argv: list[str] | None = None) -> None:

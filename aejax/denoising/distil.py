@@ -78,16 +78,19 @@ class Distilled(Supervised):
         pictures = {"x": x, "x_tilde": x_tilde, "y": out.y}
         return loss, Aux({"loss": loss, "mse": mse(out.y)}, collections, pictures)
 
+    def _taught(self, name: str, x_tilde: Images) -> Images:
+        return taught(name, x_tilde)
+
     def _targets(self, x_tilde: Images) -> Images:
         """The teachers' outputs; one that is gray by chance is the colour teacher's."""
         grays = int(self._grays(x_tilde))
         if x_tilde.shape[-1] == 1:
-            return taught(self.gray_teacher, x_tilde)
+            return self._taught(self.gray_teacher, x_tilde)
         parts = []
         if grays:
-            parts.append(_spread(taught(self.gray_teacher, x_tilde[:grays, ..., :1])[..., 0]))
+            parts.append(_spread(self._taught(self.gray_teacher, x_tilde[:grays, ..., :1])[..., 0]))
         if grays < x_tilde.shape[0]:
-            parts.append(taught(self.teacher, x_tilde[grays:]))
+            parts.append(self._taught(self.teacher, x_tilde[grays:]))
         return jnp.concatenate(parts)
 
 

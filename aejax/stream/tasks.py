@@ -1,6 +1,7 @@
 """denoise, compress, decompress: what is done to the bytes of a frame."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +53,7 @@ class Denoise:
     """Noise taken out of each frame, by a model that is compiled once, for the video's size.
 
     Args:
-      model: as `aejax.denoise` takes it; "" for `default_denoiser`.
+      model: as `aejax.denoise` takes it, or a network; "" for `default_denoiser`.
       strength: 1 takes away what the model finds, 0 nothing.
       steady: frames over which the level of the noise that is taken away is averaged, so that it
         does not change from frame to frame; 0 judges each frame by itself. What is taken away
@@ -64,12 +65,20 @@ class Denoise:
 
     reads_coded = writes_coded = False
 
-    def __init__(self, video: Video, model: str = "", strength: float = 1.0, steady: float = 0.0):
+    def __init__(
+        self,
+        video: Video,
+        model: str | Network = "",
+        strength: float = 1.0,
+        steady: float = 0.0,
+    ):
         if not 0 <= strength <= 2:
             raise UserError(f"--strength {strength:g} is not between 0 and 2")
         if not 0 <= steady <= 10_000:
             raise UserError(f"--steady {steady:g} is not between 0 and 10,000 frames")
-        network = network_for(video.channels, model or default_denoiser())
+        if isinstance(model, str):
+            model = network_for(video.channels, model or default_denoiser())
+        network = model
         if network.needs_sigma:
             raise UserError(
                 f'"{network.name}" must be told the level of the noise, which changes in a video; '
@@ -93,39 +102,44 @@ class Compress:
 
     Args:
       quality: 0 to 100.
+      coder: another than aejax.codec, with its `encode`.
     """
 
     reads_coded, writes_coded = False, True
 
-    def __init__(self, video: Video, quality: float = 50.0):
+    def __init__(self, video: Video, quality: float = 50.0, coder: Any = codec):
         if not 0 <= quality <= 100:
             raise UserError(f"--quality {quality:g} is not between 0 and 100")
 
         def pixels(data):
             return jnp.clip(jnp.round(to_picture(data, video) * 255), 0, 255).astype(jnp.uint8)
 
-        self._pixels, self._quality = jax.jit(pixels), quality
+        self._pixels, self._quality, self._coder = jax.jit(pixels), quality, coder
         self(bytes(video.frame_bytes))
 
     def __call__(self, data: bytes) -> bytes:
         picture = np.asarray(self._pixels(np.frombuffer(data, np.uint8)))
-        return codec.encode(picture, quality=self._quality)
+        return self._coder.encode(picture, quality=self._quality)
 
 
 class Decompress:
-    """The frames of `Compress`, as they were but for what the codec lost."""
+    """The frames of `Compress`, as they were but for what the codec lost.
+
+    Args:
+      coder: that of `Compress`, with its `encode` and `decode`.
+    """
 
     reads_coded, writes_coded = True, False
 
-    def __init__(self, video: Video):
-        self._shape = (video.height, video.width, video.channels)
+    def __init__(self, video: Video, coder: Any = codec):
+        self._shape, self._coder = (video.height, video.width, video.channels), coder
         self._bytes = jax.jit(lambda x: from_picture(x.astype(jnp.float32) / 255, video))
         noise = np.random.default_rng(0).integers(0, 256, self._shape, np.uint8)
-        self(codec.encode(noise, quality=50.0))  # compiles the decoder before the first frame comes
+        self(coder.encode(noise, quality=50.0))  # compiles the decoder before the first frame comes
 
     def __call__(self, data: bytes) -> bytes:
         limit = 2 * self._shape[0] * max(self._shape[1], 512) + (1 << 16)
-        picture = codec.decode(data, max_pixels=limit, strict=True)
+        picture = self._coder.decode(data, max_pixels=limit, strict=True)
         picture = picture[..., None] if picture.ndim == 2 else picture
         if picture.shape != self._shape or picture.dtype != np.uint8:
             size = f"{picture.shape[1]}x{picture.shape[0]}x{picture.shape[2]}"

@@ -21,7 +21,8 @@ def is_address(source: str | os.PathLike) -> bool:
 def download(address: str) -> pathlib.Path:
     """The folder of "hf://user/name", or of "hf://user/name@revision", in the cache.
 
-    HF_ENDPOINT is another hub's address. Without a network the copy in the cache is taken.
+    HF_ENDPOINT is another hub's address, HF_HUB_CACHE another cache. Without a network the copy in
+    the cache is taken.
 
     Raises:
       UserError: not of this form, huggingface-hub is not installed, there is no such model, or the
@@ -43,6 +44,7 @@ def download(address: str) -> pathlib.Path:
             repository,
             revision=revision,
             endpoint=endpoint,
+            cache_dir=os.environ.get("HF_HUB_CACHE"),
             allow_patterns=["*.json", "*.safetensors"],
         )
     except errors.RevisionNotFoundError as e:

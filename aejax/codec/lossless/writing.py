@@ -36,9 +36,19 @@ def lossless_file(
       runtime: of weights of one's own, from `installed.use`.
       progress: called with the share of the tiles that are done.
     """
-    candidates: list[tuple[int, bytes, bytes]] = []  # (mode, model, body)
     if runtime is None and is_installed():
         runtime = shipped()
+    return file_by(runtime, image, metadata, progress)
+
+
+def file_by(
+    runtime: Runtime | None,
+    image: np.ndarray,
+    metadata: Mapping[str, bytes] | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> bytes:
+    """`lossless_file` by the networks of `runtime`; None: without networks."""
+    candidates: list[tuple[int, bytes, bytes]] = []  # (mode, model, body)
     tiny = False
     if runtime is None or image.dtype == np.uint16 or plain.estimate(image) < PLAIN_MAY_PAY:
         body = plain.encode(image)
