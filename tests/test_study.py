@@ -502,8 +502,13 @@ def test_a_study_waits_for_what_others_have_and_takes_over_what_they_leave(tmp_p
     s = study(seeds(3))
     (tmp_path / list_runs(s.runs)[1].id).mkdir()
     held = lease.take(tmp_path / list_runs(s.runs)[1].id)
-    threading.Timer(1.0, held.release).start()  # its holder stops without a result
     calls = []
+
+    def stop():  # its holder, without a result
+        wait_for(lambda: len(calls) == 2)
+        held.release()
+
+    threading.Thread(target=stop).start()
     assert len(run(s, tmp_path, calls)) == 3
     assert [seed for seed, _, _ in calls] == [0, 2, 1]
 
