@@ -66,7 +66,7 @@ def compiled(name, *more, steps=1):
         parts.pipeline.close()
 
 
-@pytest.mark.parametrize("name", others_slow(STEPS, "autoencode", "vamp"))
+@pytest.mark.parametrize("name", others_slow(STEPS, "autoencode"))
 def test_one_all_reduce_no_loop_no_float64(name):
     found = compiled(name, "train.mode=pmap")
     hlo = found.program.as_text()
@@ -89,6 +89,7 @@ def test_one_all_reduce_no_loop_no_float64(name):
         assert all(product.endswith("-> f32") for product in entropy), entropy
 
 
+@pytest.mark.slow
 def test_jit_is_one_all_reduce_too():
     found = compiled("supervised", "train.mode=jit")
     rows = analyse.by_kind(analyse.collectives(found.program.as_text()))

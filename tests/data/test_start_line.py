@@ -4,17 +4,15 @@ import numpy as np
 import pytest
 
 from aejax.cli import main
-from aejax.config import base
 from aejax.errors import UserError
 from aejax.training.run import train
+from tests import helpers
 from tests.data.data_helpers import picture, png
 from tests.helpers import PROGRAMS
 
 
 def tiny():
-    c = base()
-    c.train.length, c.data.batch, c.model.latent, c.eval.metrics = "2 steps", 8, 2, ("psnr",)
-    return c
+    return helpers.tiny(train__length="2 steps", data__batch=8, eval__metrics=("psnr",))
 
 
 LINE = "1,618 pictures train, 179 test: every 10th held out\n"

@@ -18,6 +18,7 @@ from aejax.codec.lossless.layout import parse, tiles_of
 from aejax.nets import ops
 from tests.codec.lossless import tiny
 from tests.codec.tiny import photo
+from tests.helpers import others_slow
 
 GOLDEN = pathlib.Path(__file__).parent / "golden.aej"
 
@@ -106,8 +107,8 @@ def written():
     return encode(photo(19, 27))
 
 
-@pytest.mark.parametrize("form", ops.FORMS)
-@pytest.mark.parametrize("jit", (True, False))
+@pytest.mark.parametrize("form", others_slow(ops.FORMS, "plain", "cpu_bf16"))
+@pytest.mark.parametrize("jit", (True, pytest.param(False, marks=pytest.mark.slow)))
 def test_every_form_of_the_primitives(written, form, jit):
     want = nets.ycocg(photo(19, 27).astype(np.int32))
     runtime = rt.Runtime(tiny.weights(), jit)
