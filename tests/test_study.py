@@ -372,17 +372,11 @@ def test_one_that_steps_back_at_once_ends_nobody(tmp_path):
     assert process.returncode == 0
 
 
-def test_a_lease_given_back_during_the_look_is_not_succeeded(tmp_path, monkeypatch):
-    (tmp_path / "lease.0").write_text("{}")
-    is_expired = lease._is_expired
-
-    def gone_before_it_is_read(path, timeout):
-        path.unlink()
-        return is_expired(path, timeout)
-
-    monkeypatch.setattr(lease, "_is_expired", gone_before_it_is_read)
+def test_a_lease_given_back_during_the_look_is_not_succeeded(tmp_path):
+    """A name that the folder still lists and that leads nowhere, as between the two."""
+    (tmp_path / "lease.0").symlink_to("given back")
     assert lease.take(tmp_path) is None
-    assert not list(tmp_path.glob("lease.*"))
+    assert [p.name for p in tmp_path.iterdir()] == ["lease.0"]
 
 
 def test_two_machines_never_share_a_run(tmp_path):
@@ -508,8 +502,13 @@ def test_a_study_waits_for_what_others_have_and_takes_over_what_they_leave(tmp_p
     s = study(seeds(3))
     (tmp_path / list_runs(s.runs)[1].id).mkdir()
     held = lease.take(tmp_path / list_runs(s.runs)[1].id)
-    threading.Timer(1.0, held.release).start()  # its holder stops without a result
     calls = []
+
+    def stop():  # its holder, without a result
+        wait_for(lambda: len(calls) == 2)
+        held.release()
+
+    threading.Thread(target=stop).start()
     assert len(run(s, tmp_path, calls)) == 3
     assert [seed for seed, _, _ in calls] == [0, 2, 1]
 

@@ -159,7 +159,11 @@ class DoesNotFit(UserError):
 
 
 def largest_batch(
-    parts: Parts, topology: Topology, devices: Sequence[jax.Device], limit: int = 1 << 16
+    parts: Parts,
+    topology: Topology,
+    devices: Sequence[jax.Device],
+    limit: int = 1 << 16,
+    room: float = 0.0,
 ) -> Compiled:
     """Compiles the step with the largest batch that fits into memory; it is a power of two per
     device and micro-batch.
@@ -169,6 +173,7 @@ def largest_batch(
 
     Args:
       limit: the largest batch to try.
+      room: bytes per device that the program may take; 0: the chip's memory.
 
     Raises:
       UserError: not even one example per device and micro-batch fits.
@@ -176,7 +181,7 @@ def largest_batch(
     from aejax.aot.analyse import memory
 
     unit = len(devices) * parts.config.optim.accumulate
-    room = topology.chip.hbm / topology.chip.devices
+    room = room or topology.chip.hbm / topology.chip.devices
 
     def fitting(n: int) -> tuple[Compiled | None, float]:
         try:

@@ -178,6 +178,24 @@ _ENVIRONMENT = {
 }
 
 
+def compiler(topology: Topology) -> tuple[str, str]:
+    """(the module that compiles for it without a device, the extra of aejax that installs it)."""
+    return ("jax_cuda13_plugin", "cuda") if topology.is_gpu else ("libtpu", "aot")
+
+
+def require(module: str, extra: str, topology: Topology) -> None:
+    """Says what to install where `module` is not.
+
+    Raises:
+      UserError: it is not installed.
+    """
+    if importlib.util.find_spec(module) is None:
+        raise UserError(
+            f"--topology {topology.name} needs {module}, which compiles without a device: "
+            f'pip install "aejax[{extra}]"'
+        )
+
+
 def devices(topology: Topology) -> Sequence["jax.Device"]:
     """JAX devices of the topology, for which programs can be compiled but not run.
 
@@ -186,12 +204,8 @@ def devices(topology: Topology) -> Sequence["jax.Device"]:
     Raises:
       UserError: the compiler for that platform is not installed, or does not know the slice.
     """
-    module, extra = ("jax_cuda13_plugin", "cuda") if topology.is_gpu else ("libtpu", "aot")
-    if importlib.util.find_spec(module) is None:
-        raise UserError(
-            f"--topology {topology.name} needs {module}, which compiles without a device: "
-            f'pip install "aejax[{extra}]"'
-        )
+    module, extra = compiler(topology)
+    require(module, extra, topology)
     for key, value in _ENVIRONMENT.items():
         os.environ.setdefault(key, value)
     import jax

@@ -135,7 +135,14 @@ def slope(runtime: Runtime, rgb: np.ndarray, byte: int) -> float:
     return min(max(measured, trained / 4), trained * 4)
 
 
-def refine(runtime: Runtime, rgb: np.ndarray, y: np.ndarray, byte: int, effort: int) -> np.ndarray:
+def refine(
+    runtime: Runtime,
+    rgb: np.ndarray,
+    y: np.ndarray,
+    byte: int,
+    effort: int,
+    factors: tuple[float, float] | None = None,
+) -> np.ndarray:
     """Latents of an image of one tile with a lower cost, or y itself if none were found.
 
     Args:
@@ -143,6 +150,7 @@ def refine(runtime: Runtime, rgb: np.ndarray, y: np.ndarray, byte: int, effort: 
       y: its latents before rounding, [h, w, M].
       byte: quality, 0 to 255.
       effort: 1 to 9.
+      factors: of the curvature, at the first and the last step; None = CURVATURE of the metric.
     """
     h, w = y.shape[:2]
     (rows, cols), mask, z_mask = padded_tile(h, w)
@@ -165,7 +173,7 @@ def refine(runtime: Runtime, rgb: np.ndarray, y: np.ndarray, byte: int, effort: 
 
     latents, best = jnp.asarray(padded), (jnp.inf, jnp.asarray(padded))
     key = jax.random.key(0)
-    steps, (first, last) = STEPS[effort], CURVATURE[metric]
+    steps, (first, last) = STEPS[effort], factors or CURVATURE[metric]
     fraction = np.float32(min(MOVES / steps, 0.5))
     for n in range(steps + 1):  # the last one only computes the cost
         factor = np.float32(first * (last / first) ** (n / steps))

@@ -7,12 +7,14 @@ There is no `update()` to forget, as in CompressAI: the tables are part of a fro
 frozen models can code files.
 """
 
+import contextlib
 import dataclasses
 import pathlib
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
+from ml_collections import ConfigDict
 
 from aejax.codec import exact
 from aejax.codec.bottleneck import TABLE_UNIT
@@ -267,21 +269,28 @@ def from_run(workdir: str, which: str = "last", images: int = 256, base: str = "
       images: how many training images the tables are fitted to, each cropped to 512x512.
       base: weights whose scales are used, see `save`.
     """
-    from aejax.data.pipeline import make_pipeline
     from aejax.loading import load as load_run
 
     trained = load_run(workdir, which)
-    pipeline = make_pipeline(trained.config, training=True)
-    reader, n = pipeline.reader, pipeline.n
-    indices = np.linspace(0, n - 1, min(images, n)).astype(int)
-    crops = [np.asarray(reader.read(int(i))[0])[:512, :512] for i in indices]
-    pipeline.close()
+    crops, data = training_images(trained.config, images)
     model = trained.model
-    meta = metadata_of_run(workdir, trained, f"{n:,} images of {pipeline.source.name}")
+    meta = metadata_of_run(workdir, trained, data)
     fields = {name: getattr(model, name) for name in FIELDS}
     fields = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
     scales = stored(load(base)) if base else None
     return freeze(trained.variables["params"], fields, crops, meta, scales)
+
+
+def training_images(config: ConfigDict, count: int) -> tuple[list[np.ndarray], str]:
+    """(crops of at most `count` training images of a config, uint8 [h, w, 3], up to 512x512;
+    "659 images of folder:train/photos")."""
+    from aejax.data.pipeline import make_pipeline
+
+    with contextlib.closing(make_pipeline(config, training=True)) as pipeline:
+        reader, n = pipeline.reader, pipeline.n
+        indices = np.linspace(0, n - 1, min(count, n)).astype(int)
+        crops = [np.asarray(reader.read(int(i))[0])[:512, :512] for i in indices]
+        return crops, f"{n:,} images of {pipeline.source.name}"
 
 
 def main(argv: list[str] | None = None) -> None:

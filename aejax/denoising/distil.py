@@ -86,18 +86,21 @@ class Distilled(Supervised):
         pictures = {"x": x, "x_tilde": x_tilde, "y": out.y}
         return loss, Aux({"loss": loss, "mse": mse(out.y)}, collections, pictures)
 
+    def _teacher_output(self, name: str, x_tilde: Images) -> Images:
+        return teacher_output(name, x_tilde)
+
     def _targets(self, x_tilde: Images) -> Images:
         """The teachers' outputs. The example that is gray in some batches only (see
         `Supervised.gray`) goes to the colour teacher."""
         if x_tilde.shape[-1] == 1:
-            return teacher_output(self.gray_teacher, x_tilde)
+            return self._teacher_output(self.gray_teacher, x_tilde)
         grays = int(self._grays(x_tilde))
         parts = []
         if grays:
-            gray = teacher_output(self.gray_teacher, x_tilde[:grays, ..., :1])
+            gray = self._teacher_output(self.gray_teacher, x_tilde[:grays, ..., :1])
             parts.append(jnp.repeat(gray, 3, -1))
         if grays < x_tilde.shape[0]:
-            parts.append(teacher_output(self.teacher, x_tilde[grays:]))
+            parts.append(self._teacher_output(self.teacher, x_tilde[grays:]))
         return jnp.concatenate(parts)
 
 

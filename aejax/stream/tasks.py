@@ -1,6 +1,7 @@
 """The tasks denoise, compress and decompress: functions from the bytes of a frame to bytes."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -59,7 +60,7 @@ class Denoise:
     """Denoises each frame. The model is compiled when the task is created, for the video's size.
 
     Args:
-      model: as for `aejax.denoise`; "" for `default_denoiser`.
+      model: as for `aejax.denoise`, or a Network; "" for `default_denoiser`.
       strength: fraction of the estimated noise that is removed, 0 to 2.
       steady: average the level of the removed noise over about this many frames, 0 to 10,000, to
         avoid flicker. The average changes the removed noise of a frame by a factor of 0.5 to 1.5.
@@ -70,12 +71,20 @@ class Denoise:
 
     reads_coded = writes_coded = False
 
-    def __init__(self, video: Video, model: str = "", strength: float = 1.0, steady: float = 0.0):
+    def __init__(
+        self,
+        video: Video,
+        model: str | Network = "",
+        strength: float = 1.0,
+        steady: float = 0.0,
+    ):
         if not 0 <= strength <= 2:
             raise UserError(f"--strength {strength:g} is not between 0 and 2")
         if not 0 <= steady <= 10_000:
             raise UserError(f"--steady {steady:g} is not between 0 and 10,000 frames")
-        network = network_for(video.channels, model or default_denoiser())
+        if isinstance(model, str):
+            model = network_for(video.channels, model or default_denoiser())
+        network = model
         if network.needs_sigma:
             raise UserError(
                 f'"{network.name}" needs the noise level, which is not known in a video; use a '
@@ -100,6 +109,7 @@ class Compress:
 
     Args:
       quality: 0 to 100.
+      coder: has the `encode` of aejax.codec.
 
     Raises:
       UserError: the quality is out of range.
@@ -107,32 +117,36 @@ class Compress:
 
     reads_coded, writes_coded = False, True
 
-    def __init__(self, video: Video, quality: float = 50.0):
+    def __init__(self, video: Video, quality: float = 50.0, coder: Any = codec):
         if not 0 <= quality <= 100:
             raise UserError(f"--quality {quality:g} is not between 0 and 100")
 
         def pixels(data):
             return jnp.clip(jnp.round(to_picture(data, video) * 255), 0, 255).astype(jnp.uint8)
 
-        self._pixels, self._quality = jax.jit(pixels), quality
+        self._pixels, self._quality, self._coder = jax.jit(pixels), quality, coder
         self(bytes(video.frame_bytes))
 
     def __call__(self, data: bytes) -> bytes:
         """The frame as an .aej file."""
         picture = np.asarray(self._pixels(np.frombuffer(data, np.uint8)))
-        return codec.encode(picture, quality=self._quality)
+        return self._coder.encode(picture, quality=self._quality)
 
 
 class Decompress:
-    """Decodes the frames of `Compress`."""
+    """Decodes the frames of `Compress`.
+
+    Args:
+      coder: has `encode` and `decode` of aejax.codec.
+    """
 
     reads_coded, writes_coded = True, False
 
-    def __init__(self, video: Video):
-        self._shape = (video.height, video.width, video.channels)
+    def __init__(self, video: Video, coder: Any = codec):
+        self._shape, self._coder = (video.height, video.width, video.channels), coder
         self._bytes = jax.jit(lambda x: from_picture(x.astype(jnp.float32) / 255, video))
         noise = np.random.default_rng(0).integers(0, 256, self._shape, np.uint8)
-        self(codec.encode(noise, quality=50.0))  # compiles before the first frame arrives
+        self(coder.encode(noise, quality=50.0))  # compiles before the first frame arrives
 
     def __call__(self, data: bytes) -> bytes:
         """The frame of an .aej file.
@@ -141,7 +155,7 @@ class Decompress:
           UserError: the file is damaged, or its image does not have the format of the video.
         """
         limit = 2 * self._shape[0] * max(self._shape[1], 512) + (1 << 16)
-        picture = codec.decode(data, max_pixels=limit, strict=True)
+        picture = self._coder.decode(data, max_pixels=limit, strict=True)
         picture = picture[..., None] if picture.ndim == 2 else picture
         if picture.shape != self._shape or picture.dtype != np.uint8:
             size = f"{picture.shape[1]}x{picture.shape[0]}x{picture.shape[2]}"

@@ -21,8 +21,8 @@ def is_address(source: str | os.PathLike) -> bool:
 def download(address: str) -> pathlib.Path:
     """Downloads "hf://user/name" or "hf://user/name@revision"; returns its folder in the cache.
 
-    The environment variable HF_ENDPOINT selects another hub. Without a network connection, the copy
-    in the cache is used.
+    The environment variables HF_ENDPOINT and HF_HUB_CACHE select another hub and another cache.
+    Without a network connection, the copy in the cache is used.
 
     Raises:
       UserError: the address is malformed, huggingface-hub is not installed, there is no such model,
@@ -42,6 +42,7 @@ def download(address: str) -> pathlib.Path:
             repository,
             revision=revision,
             endpoint=endpoint,
+            cache_dir=os.environ.get("HF_HUB_CACHE"),
             allow_patterns=["*.json", "*.safetensors"],
         )
     except errors.RevisionNotFoundError as e:

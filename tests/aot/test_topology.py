@@ -1,7 +1,5 @@
 """Names of slices and cards; no compiler is needed."""
 
-import importlib.util
-
 import pytest
 
 from aejax import cli
@@ -55,11 +53,15 @@ def test_a_short_side_is_no_ring():
     assert topology.parse("v5p:4x4x4").links == 600e9
 
 
-@pytest.mark.parametrize("name, extra", [("v5e:4x4", "aot"), ("gpu:a100:1x1x8", "cuda")])
-def test_a_missing_compiler_is_one_line_with_the_remedy(monkeypatch, capsys, name, extra):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(UserError, match=rf'pip install "aejax\[{extra}\]"'):
-        topology.devices(topology.parse(name))
+@pytest.mark.parametrize(
+    "name, module, extra",
+    [("v5e:4x4", "libtpu", "aot"), ("gpu:a100:1x1x8", "jax_cuda13_plugin", "cuda")],
+)
+def test_a_missing_compiler_is_one_line_with_the_remedy(name, module, extra):
+    parsed = topology.parse(name)
+    assert topology.compiler(parsed) == (module, extra)
+    with pytest.raises(UserError, match=rf'needs nothing_of_this_name.* "aejax\[{extra}\]"'):
+        topology.require("nothing_of_this_name", extra, parsed)
 
 
 def test_help_names_it(capsys):

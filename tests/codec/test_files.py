@@ -238,18 +238,20 @@ def test_pillow_opens_every_kind_as_it_decodes(plugin, tmp_path, shape, deep, wh
         assert small.size == (8, 8) and opened.copy().getbands() == opened.getbands()
 
 
-def test_pillow_opens_lazily_and_closes(plugin, tmp_path, monkeypatch):
-    Image.fromarray(tiny.photo(20, 30)).save(tmp_path / "x.aej", exif=exif_of(6), xmp=b"<x/>")
-    read, calls = codec.read, []
-    monkeypatch.setattr(codec, "read", lambda *a, **k: calls.append(1) or read(*a, **k))
-    image = Image.open(tmp_path / "x.aej")
+def test_pillow_opens_lazily_and_closes(plugin, tmp_path):
+    path = tmp_path / "x.aej"
+    Image.fromarray(tiny.photo(20, 30)).save(path, exif=exif_of(6), xmp=b"<x/>")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9] + bytes(9))  # the header and the metadata can be read, no more
+    image = Image.open(path)
     assert image.getexif()[315] == "somebody" and image.info["xmp"] == b"<x/>"
-    assert image.size == (30, 20) and not calls, "header and metadata need no decoding"
+    assert image.size == (30, 20)
+    path.write_bytes(whole)
     file = image.fp
     assert ImageOps.exif_transpose(image).size == (20, 30)
-    assert len(calls) == 1 and file.closed
-    image.load()
-    assert len(calls) == 1, "decoded once"
+    assert file.closed
+    path.unlink()
+    image.load()  # decoded once
 
 
 def test_metadata_longer_than_a_read_is_there_on_opening(plugin):
@@ -419,26 +421,15 @@ def test_a_target_within_reach_is_not_warned_of():
 # --- batches --------------------------------------------------------------------------------------
 
 
-def test_any_exception_of_one_file_leaves_the_others(weights, tmp_path, monkeypatch, capsys):
+def test_a_file_that_fails_leaves_the_others(weights, tmp_path, capsys):
     for name in "abc":
         Image.fromarray(tiny.photo(16, 16)).save(tmp_path / f"{name}.png")
-    encode = codec.encode
-
-    def failing(x, *args, **kwargs):
-        failing.calls += 1
-        if failing.calls == 2:
-            raise ZeroDivisionError("nobody thought of it")
-        return encode(x, *args, **kwargs)
-
-    failing.calls = 0
-    monkeypatch.setattr(codec, "encode", failing)
+    (tmp_path / "b.png").write_bytes(b"no picture")
     assert call(cli.compress, tmp_path, "--weights", weights) == 2
     assert sorted(p.name for p in tmp_path.glob("*.aej")) == ["a.aej", "c.aej"]
-    lines = capsys.readouterr().err.splitlines()
-    assert lines == [
-        f"aejax: {tmp_path / 'b.png'}: ZeroDivisionError: nobody thought of it",
-        "aejax: 2 of 3 done, 1 failed",
-    ]
+    fault, count = capsys.readouterr().err.splitlines()
+    assert fault.startswith(f"aejax: {tmp_path / 'b.png'}: ")
+    assert count == "aejax: 2 of 3 done, 1 failed"
 
 
 def test_names_that_are_not_utf_8_and_names_like_markup(weights, tmp_path):

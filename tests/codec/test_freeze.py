@@ -3,18 +3,17 @@
 import json
 from types import SimpleNamespace
 
-from aejax import loading
 from aejax.codec import freeze
+from aejax.codec.frozen import frozen_from
 from aejax.config import load
 from tests.test_config import ROOT
 
 
-def test_the_data_in_the_weights_are_those_of_the_run(tmp_path, monkeypatch):
+def test_the_data_in_the_weights_are_those_of_the_run(tmp_path):
     config = load(str(ROOT / "experiments" / "compress" / "codec.py") + ":smoke")
-    fields = SimpleNamespace(**dict.fromkeys(freeze.FIELDS, ()))
-    run = SimpleNamespace(config=config, model=fields, step=3, variables={"params": {}})
-    monkeypatch.setattr(loading, "load", lambda *_: run)
-    monkeypatch.setattr(freeze, "freeze", lambda params, fields, images, meta, scales: meta)
-    meta = freeze.from_run(str(tmp_path))
-    assert meta.extra["data"] == "8 images of bundled:photos train"
+    images, data = freeze.training_images(config, 3)
+    assert len(images) == 3 and all(x.ndim == 3 and max(x.shape) <= 512 for x in images)
+    assert data == "8 images of bundled:photos train"
+    meta = frozen_from(str(tmp_path), SimpleNamespace(config=config, step=3), data)
+    assert meta.extra["data"] == data
     assert "BSDS500" not in json.dumps(meta.to_dict()) and meta.step == 3

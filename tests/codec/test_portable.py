@@ -42,6 +42,7 @@ def test_every_form_of_the_primitives(written, form):
         np.testing.assert_array_equal(latents(Runtime(tiny.frozen()), data), want)
 
 
+@pytest.mark.slow
 def test_eagerly(written):
     data, want = written
     np.testing.assert_array_equal(latents(Runtime(tiny.frozen(), jit=False), data), want)

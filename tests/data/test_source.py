@@ -7,10 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aejax.data import decoded as decoding
 from aejax.data import source as sources
 from aejax.data.decoded import decoded, verify
-from aejax.data.folder import Files
 from aejax.data.images import read_image, write_image
 from aejax.data.source import open_source
 from aejax.errors import UserError
@@ -210,13 +208,14 @@ def test_bundled_sets_need_no_download():
     assert len(open_source("bundled:photos", "all")) == 11
 
 
-def test_decoded_is_kept_and_equals_decoding(folder, cache, monkeypatch):
+def test_decoded_is_kept_and_equals_decoding(folder, cache):
     source = open_source(f"folder:{folder}", "all", size=16, channels=1)
     first = decoded(source)
     assert len(list((cache / "decoded").glob("*.u8"))) == 1
-    monkeypatch.setattr(Files, "_decode", None)  # decoding again would fail
+    file = cache / "decoded" / f"{source.key}.u8"
+    written = file.stat().st_mtime_ns
     again = decoded(open_source(f"folder:{folder}", "all", size=16, channels=1))
-    monkeypatch.undo()
+    assert file.stat().st_mtime_ns == written
     for i in range(13):
         x, label = source.read(i)
         assert min(x.shape[:2]) == 16 and x.shape[2] == 1
@@ -244,21 +243,20 @@ def test_the_fingerprint_is_of_the_content(folder, tmp_path):
     assert one.fingerprint == two.fingerprint and one.key != two.key
 
 
-def test_a_full_disk_is_a_clear_error(folder, cache, monkeypatch):
+def test_more_than_the_disk_has_room_for_is_a_clear_error(folder, cache):
     source = open_source(f"folder:{folder}", "all")
-    usage = shutil.disk_usage(cache)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    with pytest.raises(UserError, match="has no room for .* GB .* AEJAX_CACHE"):
+    source.sizes[0] = 10_000_000
+    with pytest.raises(UserError, match="has no room for 300000.0 GB .* AEJAX_CACHE"):
         decoded(source)
-    monkeypatch.undo()
-    monkeypatch.setenv("AEJAX_CACHE", str(cache))
 
-    def full(*_):
-        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(decoding, "_read_all", full)
+def test_a_disk_that_becomes_full_is_a_clear_error(cache):
+    class Full(sources.Source):
+        def read_chunk(self, indices):  # as writing what it has read would
+            raise OSError(28, "No space left on device")
+
     with pytest.raises(UserError, match="has no room"):
-        decoded(source)
+        decoded(Full("", range(3), list("abc"), np.full((3, 2), 4, np.int32), 1, key="full"))
     assert not [p for p in (cache / "decoded").iterdir() if p.suffix != ".lock"], "no half files"
 
 

@@ -4,16 +4,15 @@ import numpy as np
 import pytest
 
 from aejax.cli import main
-from aejax.config import base
 from aejax.errors import UserError
 from aejax.training.run import train
+from tests import helpers
 from tests.data.data_helpers import picture, png
+from tests.helpers import PROGRAMS
 
 
 def tiny():
-    c = base()
-    c.train.length, c.data.batch, c.model.latent, c.eval.metrics = "2 steps", 8, 2, ("psnr",)
-    return c
+    return helpers.tiny(train__length="2 steps", data__batch=8, eval__metrics=("psnr",))
 
 
 LINE = "1,618 pictures train, 179 test: every 10th held out\n"
@@ -29,14 +28,10 @@ def test_training_says_it(tmp_path, capsys):
 @pytest.mark.slow
 def test_check_and_study_say_it(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("AEJAX_NO_REEXEC", "1")
-    (tmp_path / "one.py").write_text(
-        "from aejax.study import Study\nfrom tests.data.test_start_line import tiny\n"
-        "def get_config(arg=''):\n    return tiny()\n"
-        "def get_study(arg=''):\n    return Study('two', tiny, runs=[{'seed': 0}, {'seed': 1}])\n"
-    )
-    assert main(["check", "--config", str(tmp_path / "one.py")]) == 0
+    file = str(PROGRAMS / "two_runs.py")
+    assert main(["check", "--config", file]) == 0
     assert LINE in capsys.readouterr().out
-    assert main(["study", str(tmp_path / "one.py"), "--directory", str(tmp_path / "out")]) == 0
+    assert main(["study", file, "--directory", str(tmp_path / "out")]) == 0
     assert LINE in capsys.readouterr().err
 
 

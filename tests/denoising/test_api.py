@@ -219,6 +219,7 @@ def test_by_default_the_noise_chooses_the_weights(tiny, monkeypatch):
     assert names == ["white", "photo", "photo", "photo"]
 
 
+@pytest.mark.slow
 def test_the_demo_is_a_section_with_a_picture(tiny, tmp_path):
     from aejax.denoising.demo import restored_photo
 

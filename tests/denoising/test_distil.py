@@ -1,6 +1,6 @@
 """A student between the clean picture and its teacher; one network for colour and gray."""
 
-import types
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -51,43 +51,42 @@ class Student:
         return Output(x, x, x + variables["params"]["a"])
 
 
+class Distilled(distil.Distilled):
+    """Its teachers add something to what they are shown, and `asked` keeps what that was."""
+
+    asked: ClassVar[list] = []
+
+    def _teacher_output(self, name, x_tilde):
+        self.asked.append((name, x_tilde.shape))
+        return x_tilde + {"near": 0.01, "far": 0.5, "gray": 0.02}[name]
+
+
 @pytest.fixture
-def teachers(monkeypatch):
-    """What each teacher is asked, and its offset from what it is shown."""
-    asked = []
-
-    def teacher(name):
-        def apply(variables, x, cond, train, method=None):
-            asked.append((name, x.shape))
-            return types.SimpleNamespace(y=x + variables)
-
-        return types.SimpleNamespace(apply=apply), {"near": 0.01, "far": 0.5, "gray": 0.02}[name]
-
-    monkeypatch.setattr(distil, "_teacher", teacher)
-    return asked
+def asked():
+    Distilled.asked.clear()
+    return Distilled.asked
 
 
-def _loss(a=0.1, **options):
+def _loss(a=0.1, train=True, **options):
     options = {"loss": {"mae": 1.0}, "balance": 0.0, "teacher": "near"} | options
-    objective = distil.Distilled(**options)
     variables = {"params": {"a": jnp.float32(a)}}
-    return objective(Student(), variables, {"image": X}, KEY, True)
+    return Distilled(**options)(Student(), variables, {"image": X}, KEY, train)
 
 
-def test_the_loss_is_a_mixture_of_both_targets(teachers):
+def test_the_loss_is_a_mixture_of_both_targets(asked):
     for share, want in ((0.0, 0.1), (0.5, 0.095), (1.0, 0.09)):
         np.testing.assert_allclose(_loss(share=share)[0], want, atol=1e-6)
-    assert teachers == [("near", X.shape)] * 3
+    assert asked == [("near", X.shape)] * 3
 
 
-def test_a_teacher_that_is_worse_than_the_student_is_not_listened_to(teachers):
+def test_a_teacher_that_is_worse_than_the_student_is_not_listened_to():
     np.testing.assert_allclose(_loss(teacher="far", share=1.0)[0], 0.1, atol=1e-6)
 
 
-def test_a_part_of_each_batch_is_gray(teachers):
+def test_a_part_of_each_batch_is_gray(asked):
     loss, aux = _loss(gray=0.25, gray_teacher="gray", share=1.0,
                       corrupt=({"name": "gaussian", "sigma": 25.0},))  # fmt: skip
-    assert teachers == [("gray", (1, 16, 16, 1)), ("near", (3, 16, 16, 3))]
+    assert asked == [("gray", (1, 16, 16, 1)), ("near", (3, 16, 16, 3))]
     x, x_tilde = np.asarray(aux.pictures["x"]), np.asarray(aux.pictures["x_tilde"])
     for picture in (x[0], x_tilde[0]):
         np.testing.assert_array_equal(picture[..., 0], picture[..., 2])
@@ -116,12 +115,18 @@ def test_a_picture_of_one_channel_is_gray_already():
     assert x.shape == x_tilde.shape == (4, 16, 16, 1)
 
 
-def test_no_teacher_is_asked_in_evaluation(teachers):
-    objective = distil.Distilled({"mae": 1.0}, balance=0.0, gray=0.5)
-    variables = {"params": {"a": jnp.float32(0.1)}}
-    loss, _ = objective(Student(), variables, {"image": X}, KEY, False)
+def test_no_teacher_is_asked_in_evaluation(asked):
+    loss, _ = _loss(gray=0.5, train=False)
     np.testing.assert_allclose(loss, 0.1, atol=1e-6)
-    assert not teachers
+    assert not asked
+
+
+def test_a_teacher_is_a_denoiser_by_name(tiny):
+    """No gradient goes through it."""
+    x = X[:1, ..., :1]
+    y = distil.teacher_output(tiny[1], x)
+    assert y.shape == x.shape and not np.allclose(y, x)
+    assert not np.any(jax.grad(lambda x: distil.teacher_output(tiny[1], x).sum())(x))
 
 
 def test_shares_that_cannot_be():

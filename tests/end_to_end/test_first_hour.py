@@ -42,6 +42,7 @@ def env(tmp_path_factory):
     }
 
 
+@pytest.mark.slow
 def test_the_first_hour(env, tmp_path):
     def run(*words, cwd=tmp_path, ok=0):
         done = subprocess.run(

@@ -14,7 +14,7 @@ from tests.test_config import FILES, ROOT
 
 WHOLE = ("quickstart", "crossval", "search")  # their studies are run whole, here and beside
 ALONE = [f for f in FILES if f.stem not in WHOLE]
-FAST = ("denoise/gray.py", "generate/generator.py")
+FAST = ("denoise/gray.py",)
 
 
 @pytest.mark.parametrize(

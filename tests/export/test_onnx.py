@@ -12,15 +12,9 @@ import aejax
 from aejax.cli import main
 from aejax.export import onnx
 from aejax.nets import ops
+from tests.helpers import PROGRAMS
 
 # Runs a model in onnxruntime alone, with a batch that the export never saw.
-ELSEWHERE = """
-import sys, numpy as np, onnxruntime
-session = onnxruntime.InferenceSession(sys.argv[1])
-arguments = np.load(sys.argv[2])
-np.save(sys.argv[3], session.run(None, {k: arguments[k] for k in arguments.files})[0])
-assert not {"aejax", "flax", "jax"} & sys.modules.keys()
-"""
 
 
 @pytest.mark.slow
@@ -47,8 +41,9 @@ def test_onnxruntime_gives_what_the_model_gives(name, part, size, environment, t
         arrays[i["name"]] = (rng.random(shape) * i.get("range", [0, 1])[1]).astype(i["dtype"])
     np.savez(tmp_path / "in.npz", **arrays)
     paths = [str(tmp_path / p) for p in ("model.onnx", "in.npz", "out.npy")]
-    subprocess.run([str(environment), "-c", ELSEWHERE, *paths], check=True, env={**os.environ,
-                   "PYTHONPATH": ""})  # fmt: skip
+    program = PROGRAMS / "onnx_elsewhere.py"
+    env = {**os.environ, "PYTHONPATH": ""}
+    subprocess.run([environment, program, *paths], check=True, env=env)
     first, *_ = arrays.values()
     cond = {k: v for k, v in arrays.items() if k not in ("x", "h")} or None
     with ops.forms(all="plain"):  # others may multiply in bfloat16

@@ -17,7 +17,7 @@ from aejax.errors import UserError
 from aejax.export import stablehlo
 from aejax.export.parts import part_of
 from aejax.nets import ops
-from tests.helpers import tiny
+from tests.helpers import PROGRAMS, tiny
 
 # (model, part, the sizes b, h, w that it is run with): every function that can leave the package.
 SHIPPED = [
@@ -36,28 +36,10 @@ SHIPPED = [
     ("digits-classifier", "h_hat", (2, 1, 1)),
 ]
 
-# Runs every file of a folder on the arrays beside it; neither aejax nor flax can be imported.
-ELSEWHERE = """
-import pathlib, sys
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("aejax", "flax", "optax", "orbax"):
-            raise ImportError(name)
-sys.meta_path.insert(0, Refuse())
-import numpy as np
-from jax import export
-for file in sorted(pathlib.Path(sys.argv[1]).glob("*.stablehlo")):
-    arguments = np.load(file.with_suffix(".npz"))
-    f = export.deserialize(file.read_bytes())
-    y = f.call(*(arguments[k] for k in arguments.files))
-    np.save(file.with_suffix(".out.npy"), np.asarray(y))
-assert not {"aejax", "flax"} & sys.modules.keys()
-"""
-
 
 def run_elsewhere(folder):
     env = {**os.environ, "PYTHONPATH": "", "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-c", ELSEWHERE, str(folder)]
+    command = [sys.executable, PROGRAMS / "stablehlo_elsewhere.py", folder]
     done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=folder)
     assert done.returncode == 0, done.stderr
 

@@ -103,7 +103,7 @@ def test_no_npm_is_one_line(npm, tmp_path, monkeypatch, capsys):
         (tmp_path / "npm").write_text(npm)
         (tmp_path / "npm").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(web, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setenv("AEJAX_CACHE", str(tmp_path / "cache"))
     assert main(["export", "gray", "--web", str(tmp_path / "page")]) == 2
     [line] = capsys.readouterr().err.strip().splitlines()
     assert ("ENOTFOUND" if npm else "npm is not installed") in line and "npm registry once" in line

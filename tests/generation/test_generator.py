@@ -85,6 +85,7 @@ def test_statistics_are_those_of_all_steps_seen_and_then_stand_still():
     np.testing.assert_allclose(back, h, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_mixture_on_latents_and_codes_prior_on_codes(pictures):
     model, variables, _ = make({"name": "mixture", "components": 2})
     many = np.random.default_rng(1).integers(0, 256, (600, *SHAPE), dtype=np.uint8)
@@ -175,7 +176,10 @@ def test_wrong_requests_are_the_users_errors(flow, pictures):
     "model",
     [
         GAN((4, 4, 1), latent=4, widths=(4,)),
-        HierarchicalVAE((4, 4, 1), (1, 2), (1, 1), (8, 8), (2, 2), fine=4),
+        pytest.param(
+            HierarchicalVAE((4, 4, 1), (1, 2), (1, 1), (8, 8), (2, 2), fine=4),
+            marks=pytest.mark.slow,
+        ),
         VampAutoEncoder((4, 4, 1), config({"name": "gaussian"}), components=3),
     ],
     ids=lambda m: type(m).__name__,
@@ -363,6 +367,7 @@ def test_names_of_shipped_generators_load():
         assert pictures.shape == (2, 28, 28, 1)
 
 
+@pytest.mark.slow
 def test_the_quickstarts_row_shows_every_shipped_generator(tmp_path):
     from aejax.generation.demo import drawn_pictures
     from aejax.generation.generator import names

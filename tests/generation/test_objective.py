@@ -126,7 +126,8 @@ def test_training_goes_on_from_a_run(tmp_path):
     c.model.f_D = part("dense", hidden=(8,), output_activation="sigmoid")
     c.model.bottleneck = part("gaussian")
     c.objective.name, c.objective.terms = "aejax.generation.objective:Evidence", {"kl": 1.0}
-    c.eval.metrics, c.eval.best = (), "-bound"
+    c.eval.metrics, c.eval.best, c.eval.examples = (), "-bound", 32
+    c.train.mode, c.train.devices = "jit", 1
     train(c, tmp_path / "run", quiet=True)
     kept = load(tmp_path / "run")
     x = jnp.zeros((2, 8, 8, 1))

@@ -11,7 +11,6 @@ from aejax.generation.tokenizer import Tokenize
 from aejax.training.build import build
 from aejax.training.sharding import of_mode
 from aejax.training.step import make_dispatch
-from tests.helpers import others_slow
 from tests.test_config import ROOT
 
 FOLDER = ROOT / "experiments" / "tokenizer"
@@ -85,7 +84,8 @@ def test_perception_is_measured_without_a_weight_and_trained_with_one(parts):
         objective(perceptual=1.0)
 
 
-@pytest.mark.parametrize("name", others_slow(["kl_f8", "fsq_f16", "vq_f16", "vit_1d"], "vit_1d"))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["kl_f8", "fsq_f16", "vq_f16", "vit_1d"])
 def test_smoke_forms_learn(name):
     """On bundled photographs, pixels alone: lower after 30 steps."""
     config = configs.load(str(FOLDER / f"{name}.py:smoke,plain"), ["train.length=30 steps"])

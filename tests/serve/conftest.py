@@ -5,13 +5,13 @@ import http.client
 import io
 import json
 import threading
-import time
 
 import numpy as np
 import pytest
 
 pytest.importorskip("uvicorn", reason="aejax[serve] is not installed")
 
+from tests.helpers import wait_for
 from tests.serve.standin import StandIn
 
 
@@ -35,8 +35,7 @@ class Running:
         self.server = Server(config)
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [sock]})
         self.thread.start()
-        while not self.server.started:
-            time.sleep(0.01)
+        wait_for(lambda: self.server.started, what="the server")
 
     def stop(self):
         self.server.should_exit = True

@@ -4,13 +4,12 @@ import concurrent.futures
 import http.client
 import io
 import json
-import threading
-import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.helpers import wait_for
 from tests.serve.standin import StandIn
 
 
@@ -130,7 +129,7 @@ def test_a_full_queue_says_when_to_come_again(serve, png):
     s = serve(work, queue=3, seconds=20)
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
         waiting = [pool.submit(s.ask, "POST", "/api/denoise", png()) for _ in range(3)]
-        _until(lambda: b"aejax_active_requests 3" in s.ask("GET", "/metrics")[2])
+        wait_for(lambda: b"aejax_active_requests 3" in s.ask("GET", "/metrics")[2])
         status, headers, body = s.ask("POST", "/api/denoise", png())
         assert status == 503 and int(headers["retry-after"]) >= 1
         assert json.loads(body)["error"] == "3 requests are being served"
@@ -147,7 +146,7 @@ def test_work_that_takes_too_long_is_given_up(serve, png):
     status, headers, body = s.ask("POST", "/api/denoise", png())
     assert status == 503 and "retry-after" in headers and b"longer than 0.2 s" in body
     work.release.set()
-    _until(lambda: s.ask("POST", "/api/denoise", png())[0] == 200)
+    wait_for(lambda: s.ask("POST", "/api/denoise", png())[0] == 200)
 
 
 def test_metrics_are_prometheus_text(serve, png):
@@ -169,19 +168,12 @@ def test_the_server_ends_after_the_requests_in_work(serve, png):
     work = StandIn()
     work.release.clear()
     s = serve(work)
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
         answer = pool.submit(s.ask, "POST", "/api/denoise", png())
-        _until(lambda: b"aejax_active_requests 1" in s.ask("GET", "/metrics")[2])
-        threading.Timer(0.3, work.release.set).start()
+        wait_for(lambda: b"aejax_active_requests 1" in s.ask("GET", "/metrics")[2])
+        pool.submit(lambda: wait_for(lambda: s.server.should_exit) and work.release.set())
         s.stop()
         assert answer.result()[0] == 200
-
-
-def _until(condition, seconds=20):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def test_loopback_is_told_apart():
@@ -212,7 +204,7 @@ def test_the_verb_serves_until_a_signal_and_ends_with_status_0():
     line = process.stdout.readline()
     port = int(line.rpartition(":")[2].partition("/")[0])
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
-    _until(lambda: _is_up(connection), 120)
+    wait_for(lambda: _is_up(connection), 120)
     process.send_signal(signal.SIGTERM)
     assert process.wait(120) == 0
 

@@ -1,12 +1,12 @@
 """The queue: order, waiting, dropping, errors on either side, bounded memory."""
 
 import threading
-import time
 
 import pytest
 
 from aejax.errors import UserError
 from aejax.stream.pipe import RECENT, FrameQueue, Progress, pump
+from tests.helpers import wait_for
 
 
 def _run(source, work=lambda d: d, **options):
@@ -23,15 +23,16 @@ def test_blocking_keeps_every_frame_in_order():
 
 
 def test_dropping_repeats_the_frame_before_so_that_the_clip_keeps_its_length():
-    read_all = threading.Event()
+    is_taken, read_all = threading.Event(), threading.Event()
 
     def source():
         yield b"0"
-        time.sleep(0.1)  # the first frame is taken before the others come
+        is_taken.wait(10)  # the first frame, before the others come
         yield from (b"%d" % n for n in range(1, 10))
         read_all.set()
 
     def work(data):
+        is_taken.set()
         read_all.wait(10)
         return data
 
@@ -41,18 +42,21 @@ def test_dropping_repeats_the_frame_before_so_that_the_clip_keeps_its_length():
 
 
 def test_at_most_so_many_frames_wait():
-    given = 0
+    given, taken, ahead = 0, 0, []
 
     def source():
         nonlocal given
         for n in range(100):
             given = n + 1
+            ahead.append(given - taken)
             yield b"x"
 
     queue = FrameQueue(source(), 3, drop=False)
-    time.sleep(0.2)
-    assert given == 4  # three wait in the queue, one in the reader's hand
-    queue.close()
+    wait_for(lambda: given == 4)
+    while queue.get():
+        taken += 1
+    # Three wait in the queue, one is in the reader's hand, one was just taken but not counted.
+    assert taken == 100 and 4 <= max(ahead) <= 5
 
 
 def test_what_is_wrong_with_a_frame_is_said_after_those_before_it_are_written():
@@ -73,8 +77,7 @@ def test_a_reader_that_waits_goes_home_when_writing_fails():
     before = threading.active_count()
     with pytest.raises(BrokenPipeError):
         pump((b"x" for _ in range(100)), lambda d: d, write, Progress(quiet=True), size=1)
-    time.sleep(0.2)
-    assert threading.active_count() == before
+    wait_for(lambda: threading.active_count() == before)
 
 
 def test_latency_is_kept_of_so_many_frames_at_most(capsys):

@@ -6,6 +6,7 @@ import types
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from aejax.denoising.api import Network
 from aejax.errors import UserError
@@ -23,15 +24,8 @@ class Toward:
         return types.SimpleNamespace(y=x + variables["share"] * (0.5 - x))
 
 
-@pytest.fixture
-def network(monkeypatch):
-    """Puts a network of so many channels in the place of the shipped ones."""
-
-    def use(channels, share=0.5, model=None):
-        made = Network(model or Toward(), {"share": jnp.float32(share)}, channels, "toward")
-        monkeypatch.setattr(tasks, "network_for", lambda c, model: made)
-
-    return use
+def network(channels, share=0.5, model=None):
+    return Network(model or Toward(), {"share": jnp.float32(share)}, channels, "toward")
 
 
 def _frame(video, value):
@@ -40,37 +34,35 @@ def _frame(video, value):
 
 @pytest.mark.parametrize("layout", ["420", "422", "444", "rgb24"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_frame_of_which_nothing_is_taken_comes_back_to_the_bit(network, layout, channels):
-    network(channels, share=0.0)
+def test_a_frame_of_which_nothing_is_taken_comes_back_to_the_bit(layout, channels):
     video = Video(13, 9, layout)
     data = np.random.default_rng(0).integers(0, 256, video.frame_bytes, np.uint8).tobytes()
-    assert tasks.Denoise(video)(data) == data
+    assert tasks.Denoise(video, network(channels, share=0.0))(data) == data
 
 
 @pytest.mark.parametrize("layout", ["mono", "gray"])
-def test_gray_video(network, layout):
-    network(1, share=1.0)
+def test_gray_video(layout):
     video = Video(16, 8, layout)
     middle = 128 if layout == "gray" else 126  # of 16 to 235: 125.5
-    out = tasks.Denoise(video)(_frame(video, 200))
+    out = tasks.Denoise(video, network(1, share=1.0))(_frame(video, 200))
     assert set(out) <= {middle - 1, middle, middle + 1}
 
 
-def test_strength(network):
-    network(3, share=1.0)
+def test_strength():
     video = Video(16, 8, "rgb24")
     for strength, value in ((0.0, 227), (0.5, 177), (1.0, 128)):
-        out = np.frombuffer(tasks.Denoise(video, strength=strength)(_frame(video, 227)), np.uint8)
+        task = tasks.Denoise(video, network(3, share=1.0), strength=strength)
+        out = np.frombuffer(task(_frame(video, 227)), np.uint8)
         assert np.abs(out.astype(int) - value).max() <= 1
 
 
-def test_steady_follows_the_level_slowly(network):
+def test_steady_follows_the_level_slowly():
     """Frames that are alternately 20 and 40 from the middle: a share of 1 takes away all of each;
     averaged, more of the first and less of the second."""
-    network(3, share=0.5)
+    half = network(3, share=0.5)
     video = Video(16, 8, "rgb24")
     frames = [_frame(video, 128 + d) for d in (20, 40) * 40]
-    alone, steady = tasks.Denoise(video), tasks.Denoise(video, steady=20)
+    alone, steady = tasks.Denoise(video, half), tasks.Denoise(video, half, steady=20)
     taken = {}
     for name, task in (("alone", alone), ("steady", steady)):
         out = [task(f)[0] for f in frames][-2:]
@@ -80,59 +72,55 @@ def test_steady_follows_the_level_slowly(network):
 
 
 @pytest.mark.parametrize("option", [{"strength": 3}, {"steady": -1}, {"strength": float("nan")}])
-def test_options_out_of_range(network, option):
-    network(3)
+def test_options_out_of_range(option):
     with pytest.raises(UserError, match="is not between"):
-        tasks.Denoise(Video(16, 8, "444"), **option)
+        tasks.Denoise(Video(16, 8, "444"), network(3), **option)
 
 
-def test_a_model_that_must_be_told_is_refused(network):
+def test_a_model_that_must_be_told_is_refused():
     model = Toward()
     model.told = "always"
-    network(3, model=model)
     with pytest.raises(UserError, match="use a blind model"):
-        tasks.Denoise(Video(16, 8, "444"))
+        tasks.Denoise(Video(16, 8, "444"), network(3, model=model))
 
 
-@pytest.fixture
-def png_codec(monkeypatch):
-    """PNG in the place of the codec."""
-    from PIL import Image
+class Png:
+    """A coder without loss, which keeps how many bytes it has decoded."""
 
-    def encode(x, quality):
+    def __init__(self):
+        self.decoded: list[int] = []
+
+    def encode(self, x, quality):
         Image.fromarray(x[..., 0] if x.shape[2] == 1 else x).save(out := io.BytesIO(), "PNG")
         return out.getvalue()
 
-    def decode(data, max_pixels, strict):
-        decoded.append(len(data))
+    def decode(self, data, max_pixels, strict):
+        self.decoded.append(len(data))
         return np.asarray(Image.open(io.BytesIO(data)))
 
-    decoded: list[int] = []
-    monkeypatch.setattr(tasks, "codec", types.SimpleNamespace(encode=encode, decode=decode))
-    return decoded
 
-
-def test_the_decoder_has_decoded_before_the_first_frame_comes(png_codec):
-    tasks.Decompress(Video(16, 12, "420"))
-    assert len(png_codec) == 1
+def test_the_decoder_has_decoded_before_the_first_frame_comes():
+    coder = Png()
+    tasks.Decompress(Video(16, 12, "420"), coder)
+    assert len(coder.decoded) == 1
 
 
 @pytest.mark.parametrize("layout", ["420", "444", "mono", "rgb24", "gray"])
-def test_compressed_frames_come_back(png_codec, layout):
+def test_compressed_frames_come_back(layout):
     video = Video(16, 12, layout)
     ((clean, _),) = pan(photograph(), video, 1, 0.0)
     soft = 0.25 + 0.5 * clean  # no colour beyond RGB, where the codec would clip it
     picture = soft if video.channels == 3 else soft[..., 1:2]
     data = np.asarray(tasks.from_picture(jnp.asarray(picture), video)).tobytes()
-    coded = tasks.Compress(video, quality=80)(data)
-    back = np.frombuffer(tasks.Decompress(video)(coded), np.uint8).astype(int)
+    coded = tasks.Compress(video, 80, Png())(data)
+    back = np.frombuffer(tasks.Decompress(video, Png())(coded), np.uint8).astype(int)
     assert np.abs(back - np.frombuffer(data, np.uint8)).max() <= 3  # of rounding RGB
 
 
-def test_a_frame_of_another_size_than_the_header_says(png_codec):
-    coded = tasks.Compress(Video(16, 12, "444"))(bytes(16 * 12 * 3))
+def test_a_frame_of_another_size_than_the_header_says():
+    coded = tasks.Compress(Video(16, 12, "444"), coder=Png())(bytes(16 * 12 * 3))
     with pytest.raises(UserError, match="16x12x3 uint8 values where the header .* 24x12x3"):
-        tasks.Decompress(Video(24, 12, "444"))(coded)
+        tasks.Decompress(Video(24, 12, "444"), Png())(coded)
 
 
 def test_the_clip_moves_and_its_noise_is_as_asked():

@@ -15,11 +15,9 @@ from aejax.training.evaluate import RANKS
 from aejax.training.log import Progress
 from aejax.training.loop import Loop
 from aejax.training.prepared import PreparedRun
-from tests.helpers import tiny
+from tests.helpers import PROGRAMS, tiny
 from tests.test_config import ROOT
 from tests.training.interrupted import prepared
-
-QUICK = str(ROOT / "experiments" / "quickstart.py")
 
 
 class SlowRun(PreparedRun):
@@ -93,8 +91,8 @@ def test_pictures_are_ranked_by_what_is_measured():
 @pytest.mark.filterwarnings("default:log.wandb")
 def test_wandb_that_is_not_installed_is_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    command = ["train", "--config", f"{QUICK}:smoke", "--config.log.wandb=mine", "--quiet"]
-    assert cli.main([*command, "--workdir", str(tmp_path / "run")]) == 0
+    command = ["train", "--config", str(PROGRAMS / "two_runs.py"), "--config.log.wandb=mine"]
+    assert cli.main([*command, "--quiet", "--workdir", str(tmp_path / "run")]) == 0
     assert capsys.readouterr().err == (
         "aejax: log.wandb: wandb is not installed (pip install wandb); the run goes on without it\n"
     )

@@ -41,9 +41,19 @@ def lossless_file(
     Raises:
       CodecError: metadata that a file cannot store.
     """
-    candidates: list[tuple[int, bytes, bytes]] = []  # (mode, model, body)
     if runtime is None and is_installed():
         runtime = shipped()
+    return file_by(runtime, image, metadata, progress)
+
+
+def file_by(
+    runtime: Runtime | None,
+    image: np.ndarray,
+    metadata: Mapping[str, bytes] | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> bytes:
+    """`lossless_file` with the network of `runtime`; None: without a network."""
+    candidates: list[tuple[int, bytes, bytes]] = []  # (mode, model, body)
     skip_network = False
     if runtime is None or image.dtype == np.uint16 or plain.estimate(image) < TRY_DEFLATE_BELOW:
         body = plain.encode(image)

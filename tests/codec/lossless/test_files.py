@@ -18,6 +18,7 @@ from aejax.codec.lossless.layout import parse, tiles_of
 from aejax.nets import ops
 from tests.codec.lossless import tiny
 from tests.codec.tiny import photo
+from tests.helpers import others_slow
 
 GOLDEN = pathlib.Path(__file__).parent / "golden.aej"
 
@@ -106,8 +107,8 @@ def written():
     return encode(photo(19, 27))
 
 
-@pytest.mark.parametrize("form", ops.FORMS)
-@pytest.mark.parametrize("jit", (True, False))
+@pytest.mark.parametrize("form", others_slow(ops.FORMS, "plain", "cpu_bf16"))
+@pytest.mark.parametrize("jit", (True, pytest.param(False, marks=pytest.mark.slow)))
 def test_every_form_of_the_primitives(written, form, jit):
     want = nets.ycocg(photo(19, 27).astype(np.int32))
     runtime = rt.Runtime(tiny.weights(), jit)
@@ -250,17 +251,21 @@ def test_the_smaller_of_network_and_deflate(monkeypatch):
     np.testing.assert_array_equal(codec.decode(data), drawing)
 
 
-def test_without_the_networks_weights(monkeypatch):
-    """Files are deflated; a file of a network that is not there names it."""
-    data = encode(photo(8, 8))
+def test_without_networks_files_are_deflated(monkeypatch):
     monkeypatch.undo()
-    for module in (writing, installed):
-        monkeypatch.setattr(module, "is_installed", lambda: False)
-    monkeypatch.setattr(installed, "_registered", {})
     x = photo(20, 20)
-    np.testing.assert_array_equal(codec.decode(codec.encode(x, lossless=True)), x)
-    with pytest.raises(CodecError, match=tiny.weights().id.hex()):
-        codec.decode(data)
+    data = writing.file_by(None, x)
+    assert codec.info(data)["lossless"] == "deflate"
+    np.testing.assert_array_equal(codec.decode(data), x)
+
+
+def test_a_file_of_a_network_that_is_not_there_names_it():
+    data = bytearray(encode(photo(8, 8)))
+    start = data.index(tiny.weights().id)
+    data[start] ^= 255
+    model = bytes(data[start : start + 4])
+    with pytest.raises(CodecError, match=model.hex()):
+        installed.runtime_of(model)
 
 
 def test_weights_are_saved_and_found_again(tmp_path):
