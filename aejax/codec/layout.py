@@ -9,7 +9,7 @@ from aejax.codec.errors import CodecError
 from aejax.codec.transforms import STRIDE
 from aejax.codec.windows import SHAPES
 
-MAX_PIXELS = 1 << 27  # default limit: a header alone must not make a reader allocate any memory
+MAX_PIXELS = 1 << 27  # default limit: a forged header must not make a reader allocate much memory
 NO_LIMIT = 1 << 40  # limit in pixels for callers that compute none
 
 

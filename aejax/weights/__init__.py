@@ -90,7 +90,7 @@ def stored_as(tree: "PyTree", kind: str, sparse: bool = False) -> "PyTree":
       tree: nested dicts of arrays; integers are not changed.
       kind: "float32", "float16" or "bfloat16" for all arrays; "int8" or "int4" for arrays of two
         axes or more, with a float16 scale per output channel, and float16 for the others.
-      sparse: store arrays of two axes or more in which at least 10 % are zero as a bit mask and the
+      sparse: store arrays of two axes or more in which over 10 % are zero as a bit mask and the
         other values (for int8 and int4: in 8 bits with a single scale).
 
     Raises:
