@@ -69,7 +69,7 @@ def test_bias_free_models_are_homogeneous(name, exact):
 def test_told_always_needs_and_uses_the_level():
     model = UNetDenoiser(**SMALL, told="always")
     x = jax.random.uniform(jax.random.key(0), (2, 16, 16, 1))
-    with pytest.raises(UserError, match="told the noise level"):
+    with pytest.raises(UserError, match="needs the noise level"):
         model.init(jax.random.key(0), x)
     cond = {"sigma": jnp.array([0.1, 0.2])}
     v = trained(model, x, cond)

@@ -151,7 +151,7 @@ def test_wrong_files_are_the_users_errors(tmp_path):
     other.write_bytes(b"something else")
     with pytest.raises(UserError, match=r"SHA-256 [0-9a-f]{8}.*6726825d.*--any-hash"):
         inception.load(other)
-    with pytest.raises(UserError, match=r"no \.pth or \.safetensors"):
+    with pytest.raises(UserError, match=r"not a \.pth or \.safetensors"):
         inception.load(other, any_hash=True)
     tensors = {"fc.weight": np.zeros((2, 3), "f4"), "fc.bias": np.zeros(2, "f4")}
     save_file(tensors, tmp_path / "a.safetensors")

@@ -108,7 +108,7 @@ def test_importance_weighted_bound_approaches_the_truth():
 def test_importance_weights_refuse_other_terms():
     model, x = vae_model(), images()
     objective = Evidence(terms={"kl": 4.0}, samples=3)
-    with pytest.raises(UserError, match="kl: 1"):  # while it is traced
+    with pytest.raises(UserError, match='"kl": 1'):  # while it is traced
         jax.eval_shape(lambda: objective(model, init(model, x), {"image": x}, KEY, True)[0])
 
 
