@@ -45,7 +45,8 @@ def test_two_slices(reference, mode):
     assert_same(loss, reference[1])
 
 
-@pytest.mark.parametrize("slices", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("slices", [1, 2])
 def test_rings_of_a_torus(reference, slices):
     state, loss, text = trained("fsdp", 8, slices, kind=OfTorus)
     assert_same(state.params, reference[0].params)

@@ -80,7 +80,7 @@ def damage(folder, how):
             file.unlink()
 
 
-@pytest.mark.parametrize("how", ["cut", "missing"])
+@pytest.mark.parametrize("how", ["cut", pytest.param("missing", marks=pytest.mark.slow)])
 def test_a_damaged_checkpoint_is_skipped(whole, tmp_path, how):
     for dispatch in (3, 2):
         train_until(config(), tmp_path, dispatch)

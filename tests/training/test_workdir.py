@@ -100,7 +100,7 @@ def test_more_epochs_is_one_command(short, tmp_path, capsys):
 @pytest.mark.parametrize(
     "key, value",
     [
-        ("optim__lr", 1e-4),
+        pytest.param("optim__lr", 1e-4, marks=pytest.mark.slow),
         pytest.param("optim__schedule", "cosine", marks=pytest.mark.slow),
         pytest.param("optim__warmup", "15 steps", marks=pytest.mark.slow),
         pytest.param("optim__final_lr", 0.5, marks=pytest.mark.slow),
