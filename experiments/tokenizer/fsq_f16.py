@@ -10,7 +10,7 @@ Reference: FSQ (Mentzer et al. 2024, arXiv 2309.15505), where MaskGIT has a samp
 ImageNet at 256x256 with codes of FSQ and of VQ (from memory). The levels are those of the paper for
 2^14 codes.
 
-Cost: not measured, never trained (no ImageNet, no accelerator); the small form is in README.md.
+Cost: not measured, never trained (no ImageNet, no accelerator).
 """
 
 from imagenet256 import imagenet, with_opponent
