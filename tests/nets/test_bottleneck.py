@@ -281,7 +281,7 @@ def test_residual_vq_gets_closer_with_depth():
 
 
 def test_vq_groups_must_divide():
-    with pytest.raises(UserError, match="no multiple of 3"):
+    with pytest.raises(UserError, match="not a multiple of groups 3"):
         make("vq", groups=3)
 
 
