@@ -245,8 +245,7 @@ class Prior(Protocol):
     """A class of flax.linen.Module, a density p(z) of latents: (z, label, train) -> loss [b].
 
     Fields: `shape` of one z, `classes` (0 = no labels) and, for codes, `vocabulary`. `exact`: the
-      loss
-    is -log p(z) in nats; `discrete`: z are codes. `draw(variables, key, n, label)` -> z.
+    loss is -log p(z) in nats; `discrete`: z are codes. `draw(variables, key, n, label)` -> z.
     `aejax.generation.priors.Prior` is a base class with these fields. A prior that is fitted
     without the training loop is a FittedPrior too.
     """

@@ -42,8 +42,7 @@ def load(
     """Loads a trained model.
 
     A run folder is enough: the training data and the experiment file are not needed. Global
-      settings
-    of the process are not changed.
+    settings of the process are not changed.
 
     Args:
       source: a run folder ("runs/digits"), a shipped model ("gray", "codec", "fashion-mnist"),

@@ -7,6 +7,5 @@
     cli.py       aejax shrink
 
 Elsewhere: unstructured pruning in training (training/prune.py), quantisation (nets/quantise.py),
-  and
-files of 16, 8 or 4 bits (`weights.stored_as`).
+and files of 16, 8 or 4 bits (`weights.stored_as`).
 """

@@ -89,8 +89,7 @@ def code_distance(a: Float[Array, "b ..."], b: Float[Array, "b ..."]) -> Float[A
     """The distance between the codes of two models, per example.
 
     Codes of the same shape: mean squared difference. Others: mean squared difference of the
-      distances
-    between the examples of the batch, each divided by their mean (Park et al., 2019,
+    distances between the examples of the batch, each divided by their mean (Park et al., 2019,
     arXiv:1904.05068).
 
     >>> code_distance(jnp.zeros((2, 3)), jnp.ones((2, 3))).tolist()

@@ -3,8 +3,7 @@
 Every table has its machine, versions, date, command and duration. On a shared machine wall times
 vary
 by more than the differences of interest: with --one-core the process is bound to one core and CPU
-  time
-is measured, which other work hardly affects.
+time is measured, which other work hardly affects.
 """
 
 import argparse

@@ -3,10 +3,9 @@
     python experiments/benchmarks/conv_autoencoder.py [--one-core]
 
 aejax: ConvEncoder and ConvDecoder (per level pixel unshuffle by 2, a 1x1 convolution, a residual
-  block
-of two 3x3 convolutions; and back) with Adam on a batch in memory, with the default forms, which may
-use bfloat16 products, and in float32. PyTorch: the same layers, channels-last, float32 and bfloat16
-(autocast), eager and `torch.compile`.
+block of two 3x3 convolutions; and back) with Adam on a batch in memory, with the default forms,
+which may use bfloat16 products, and in float32. PyTorch: the same layers, channels-last, float32
+and bfloat16 (autocast), eager and `torch.compile`.
 
 Cost: 4 minutes on two cores of an AMD EPYC. Results: conv_autoencoder.md beside this file.
 """

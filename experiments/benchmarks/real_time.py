@@ -3,8 +3,7 @@
     python experiments/benchmarks/real_time.py
 
 Streams: a pan over a photograph with white noise (`python -m aejax.stream.clip`), 4:2:0, read from
-  a
-file. The frame rate counts all frames after compilation. Latency is the time from the last byte
+a file. The frame rate counts all frames after compilation. Latency is the time from the last byte
 read of a frame to its last byte written, with at most one waiting frame. CPU time per frame is that
 of the process without its start; other work on the machine hardly affects it.
 

@@ -3,8 +3,7 @@
     python experiments/benchmarks/serve.py
 
 Load: each client sends random requests one after the other: denoise, encode, decode and compare
-  with
-JPEG for images of 256x192 and 512x384, latents, 16 samples, and a damaged image, for which the
+with JPEG for images of 256x192 and 512x384, latents, 16 samples, and a damaged image, for which the
 answer must be 422. Any other status than the expected one is an error.
 
 Hostile requests, to a second server: those of tests/serve/hostile.py (decompression bombs, wrong

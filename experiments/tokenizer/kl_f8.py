@@ -7,8 +7,7 @@
 Question: what reconstruction quality (rFID) does this autoencoder reach?
 
 Reference: SD-VAE f8 (Rombach et al. 2022, arXiv 2112.10752), rFID 0.62 on ImageNet 256x256
-  according to
-the RAE paper of 2025 (arXiv 2510.11690); it was trained on other data and for longer.
+according to the RAE paper of 2025 (arXiv 2510.11690); it was trained on other data and for longer.
 
 Cost: not measured, never trained (no ImageNet, no accelerator); the small form is in README.md.
 """

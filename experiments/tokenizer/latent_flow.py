@@ -7,9 +7,8 @@
 Question: how good are samples from the latents of this tokenizer (gFID)?
 
 Reference: on the latents of SD-VAE SiT-XL/2 (675 M parameters, 7 M steps of 256) has gFID 8.61
-  without
-and 2.06 with guidance, DiT-XL/2 9.62 and 2.27 (RAE paper of 2025, arXiv 2510.11690). This is the
-size B/2 (width 768, 12 blocks). "maskgit" trains MaskGIT on the codes of fsq_f16 instead.
+without and 2.06 with guidance, DiT-XL/2 9.62 and 2.27 (RAE paper of 2025, arXiv 2510.11690). This
+is the size B/2 (width 768, 12 blocks). "maskgit" trains MaskGIT on the codes of fsq_f16 instead.
 
 Cost: not measured, never trained (no ImageNet, no accelerator).
 """

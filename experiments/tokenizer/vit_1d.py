@@ -7,9 +7,8 @@
 Question: how well do 128 codes without a grid reconstruct an image (rFID)?
 
 Reference: TiTok-S-128 (Yu et al. 2024, arXiv 2406.07550), rFID 1.71 with 128 tokens
-  (README_TiTok.md
-of bytedance/1d-tokenizer); its first stage of training predicts the codes of another tokenizer,
-here there is one stage. "grid" has 16x16 codes, one per patch, as in ViT-VQGAN.
+(README_TiTok.md of bytedance/1d-tokenizer); its first stage of training predicts the codes of
+another tokenizer, here there is one stage. "grid" has 16x16 codes, one per patch, as in ViT-VQGAN.
 
 Cost: not measured, never trained (no ImageNet, no accelerator).
 """

@@ -7,9 +7,8 @@
 Question: how well do 16x16 codes reconstruct an image (rFID)?
 
 Reference: VQGAN f16 (Esser et al. 2021, arXiv 2012.09841) with 16,384 codes has rFID 4.98, with
-  1,024
-codes 7.94 (both from memory). Code vectors of few numbers are from ViT-VQGAN (Yu et al. 2022, arXiv
-2110.04627).
+1,024 codes 7.94 (both from memory). Code vectors of few numbers are from ViT-VQGAN (Yu et al. 2022,
+arXiv 2110.04627).
 
 Cost: not measured, never trained (no ImageNet, no accelerator); the small form is in README.md.
 """

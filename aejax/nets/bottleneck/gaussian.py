@@ -88,8 +88,7 @@ class Gaussian(nn.Module):
         larger scale of h.
 
     Terms, in nats unless noted: "kl" (analytic); "log_q" and "log_p", the log densities of a drawn
-      z,
-    for importance weights; "l2" = |mean|^2 / 2, no unit (RAE-L2, Ghosh et al. 2020, arXiv
+    z, for importance weights; "l2" = |mean|^2 / 2, no unit (RAE-L2, Ghosh et al. 2020, arXiv
     1903.12436); optional "free", "capacity", "tc" and "mmd" (no unit).
 
     Raises:

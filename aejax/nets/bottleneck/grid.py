@@ -47,9 +47,8 @@ class FSQ(Grid):
                                           └──►codes
 
     Two differences from the paper: tanh is scaled to reach half a step beyond the outer levels, so
-      that
-    all levels are equally wide; and an even number of levels is symmetric about u = 0, so no level
-    is at 0, and two levels are possible.
+    that all levels are equally wide; and an even number of levels is symmetric about u = 0, so no
+    level is at 0, and two levels are possible.
 
     Attributes:
       levels: number of levels of each number of a code, at least 2; their product is `vocabulary`.
@@ -139,9 +138,8 @@ class LFQ(Grid):
       temperature: of the soft assignment sigmoid(4 u / temperature) in the entropies.
 
     Terms: "entropy" = sum of H(bit | position) - H(bit over the batch) in nats, with a weight of
-      about
-    0.1; "commit" = sum |u - sign(u)|^2; "bits" per example; "perplexity", the effective number of
-    codes in use in this batch.
+    about 0.1; "commit" = sum |u - sign(u)|^2; "bits" per example; "perplexity", the effective
+    number of codes in use in this batch.
     """
 
     bits: int = 10

@@ -93,9 +93,8 @@ class VQ(nn.Module):
       depth: code books per group, see ResidualVQ.
 
     Terms: "commit" = sum |v - sg(code)|^2 and, if ema=False, "codebook" = sum |sg(v) - code|^2,
-      with
-    the stop-gradient sg; "bits" = log2(K) * number of codes; "perplexity", the effective number of
-    codes in use in this batch.
+    with the stop-gradient sg; "bits" = log2(K) * number of codes; "perplexity", the effective
+    number of codes in use in this batch.
 
     Raises:
       UserError: `latent` is not a multiple of `groups` and `dim` is not set.

@@ -57,8 +57,7 @@ def dense(x: Float[Array, "... c"], w: Float[Array, "c o"]) -> Float[Array, "...
     """x w over the last axis: a dense layer, or a 1x1 convolution of images [b, h, w, c].
 
     On a CPU x is reshaped to a matrix: XLA's gradients of a product of matrices are fast in
-      float32,
-    those of a product with more axes are slower.
+    float32, those of a product with more axes are slower.
 
     >>> dense(jnp.ones((2, 4, 4, 3)), jnp.ones((3, 5))).shape
     (2, 4, 4, 5)
