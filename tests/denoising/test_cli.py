@@ -76,7 +76,7 @@ def test_a_folder_with_a_bad_file_finishes_the_others(run, tiny, tmp_path):
     made = sorted(p.relative_to(tmp_path / "out").as_posix()
                   for p in (tmp_path / "out").rglob("*.png"))  # fmt: skip
     assert made == ["a.png", "deep/b.png"]
-    assert "2 of 5 images denoised, 3 failed" in err
+    assert "2 of 5 done, 3 failed" in err
     assert all(name in err for name in ("bad.png", "empty.jpg", "dot.png"))
 
 
