@@ -234,8 +234,8 @@ def _denoise(args: argparse.Namespace) -> int:
     if failed:
         for line in failed:
             print(f"aejax: {line}", file=sys.stderr)
-        print(f"aejax: {len(todo) - len(failed)} of {len(todo)} images denoised, "
-              f"{len(failed)} failed", file=sys.stderr)  # fmt: skip
+        print(f"aejax: {len(todo) - len(failed)} of {len(todo)} done, {len(failed)} failed",
+              file=sys.stderr)  # fmt: skip
         return 2
     return 0
 

@@ -67,7 +67,7 @@ def test_every_method_gets_the_same_arrays_and_blind_ones_are_not_told(images):
 
 
 def test_wrong_results_are_refused(images):
-    with pytest.raises(UserError, match="not finite"):
+    with pytest.raises(UserError, match="infinite values"):
         protocol.evaluate(images, {"x": Method(lambda x, s: x * np.nan)}, (15,))
     with pytest.raises(UserError, match="shape"):
         protocol.evaluate(images, {"x": Method(lambda x, s: x[:5])}, (15,))
