@@ -3,9 +3,9 @@
 python -m aejax.denoising.ship runs/denoise_gray denoise_gray
 """
 
+import argparse
 import json
 import pathlib
-import sys
 
 from aejax.errors import UserError
 from aejax.files import JsonObject
@@ -65,9 +65,21 @@ def _active(times: list[float], pause: float = 600.0) -> float:
     return float(sum(g for g in gaps if 0 < g < pause))
 
 
-if __name__ == "__main__":
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        "python -m aejax.denoising.ship", description="Converts a run to weights of the package."
+    )
+    parser.add_argument("run", help="folder of the run")
+    parser.add_argument("name", help="of the weights in the package, or a path")
+    parser.add_argument("--checkpoint", default="last", help="last, best or a step")
+    args = parser.parse_args(argv)
     try:
-        meta = ship(*sys.argv[1:])
-        print(f"step {meta.steps}, {meta.extra['wall_seconds'] / 3600:.2f} h")
+        meta = ship(args.run, args.name, args.checkpoint)
     except UserError as e:
-        sys.exit(f"aejax: {e}")
+        parser.exit(2, f"aejax: {e}\n")
+    print(f"step {meta.steps}, {meta.extra['wall_seconds'] / 3600:.2f} h")
+
+
+if __name__ == "__main__":
+    main()
