@@ -100,7 +100,8 @@ def compile_row(name: str) -> None:
         command = [sys.executable, "-m", "aejax", *ROWS[name].command[1:], "--save", folder]
         process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         if process.returncode:
-            print(f"{name}: {(process.stderr or process.stdout).strip().splitlines()[-1]}")
+            lines = (process.stderr or process.stdout).strip().splitlines()
+            print(f"{name}: exit status {process.returncode} (-N: signal N): {lines[-1:]}")
             return
         table = json.loads((pathlib.Path(folder) / "table.json").read_text())
     table["compiled_by"] = {

@@ -121,14 +121,12 @@ def test_steps_of_a_dispatch_are_a_loop_on_tpus():
 @pytest.mark.slow
 def test_remat_needs_less_memory():
     """On a TPU: XLA for CPUs undoes it."""
-    part = '={"name": "conv", "widths": [64], "depth": 2, "spatial": true}'
-    conv = [f"model.{f}{part}" for f in ("f_E", "f_D")]
-    more = [*conv, "data.source=bundled:photos", "data.crop=256", "data.size=[]"]
-    parts = [build("autoencode", *more, f"model.remat={remat}") for remat in ("false", "true")]
+    deep = [f"model.{f}.hidden=[2048,2048,2048,2048]" for f in ("f_E", "f_D")]
+    parts = [build("autoencode", *deep, f"model.remat={remat}") for remat in ("false", "true")]
     where = topology.devices(topology.parse("v5e:1x1"))
-    plain, again = (compile.compile_step(p, where, 32).program for p in parts)
+    plain, again = (compile.compile_step(p, where, 1 << 14).program for p in parts)
     used = [analyse.memory(program)["temporaries"] for program in (plain, again)]
-    assert used[1] < 0.9 * used[0], used
+    assert used[1] < 0.8 * used[0], used
     assert analyse.cost(again)["flops"] > 1.1 * analyse.cost(plain)["flops"]
 
 
