@@ -227,7 +227,7 @@ def bits_per_dim(nats: float, dims: int, levels: int = 1) -> float:
       levels: 1 for a probability of discrete values; for a density over [0, 1], the number of
         values in it (256 for 8 bits), whose log2 is added.
 
-    >>> round(aejax.generation.metrics.bits_per_dim(784 * np.log(2), 784), 6)
+    >>> float(round(aejax.generation.metrics.bits_per_dim(784 * np.log(2), 784), 6))
     1.0
     """
     return nats / (dims * math.log(2.0)) + math.log2(levels)

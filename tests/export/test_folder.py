@@ -169,7 +169,7 @@ def test_the_command_line_takes_a_hubs_address(hub, tmp_path):
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("hf://name", "is hf://user/name or hf://user/name@revision"),
+        ("hf://name", "give hf://user/name or hf://user/name@revision"),
         ("hf://user/other", "has no model user/other"),
         ("hf://user/name@v9", 'has no revision "v9"'),
     ],
