@@ -76,11 +76,11 @@ def test_mistakes_are_named(tmp_path):
     with pytest.raises(UserError, match="SHA-256 .*, not abc"):
         lpips.load(str(file), "abc")
     save_file(weights | {"lin3.model.1.weight": np.ones((1, 9, 1, 1), np.float32)}, file)
-    with pytest.raises(UserError, match=r"lin3.model.1.weight has shape \(1, 9, 1, 1\), not \(1, 512"):
+    with pytest.raises(UserError, match=r"lin3.*has shape \(1, 9, 1, 1\), not \(1, 512"):
         lpips.load(str(file), "")
     del weights["features.0.bias"]
     save_file(weights, tmp_path / "less.safetensors")
-    with pytest.raises(UserError, match="features.0.bias is nothing"):
+    with pytest.raises(UserError, match="features.0.bias .* is missing"):
         lpips.load(str(tmp_path / "less.safetensors"))
     with pytest.raises(UserError, match="at least 16x16, not 8x16"):
         lpips.lpips(lpips.load("random"), jnp.zeros((1, 8, 16, 3)), jnp.zeros((1, 8, 16, 3)))
