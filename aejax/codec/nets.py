@@ -44,7 +44,6 @@ class Codec(nn.Module):
       context: `width` of EntropyModel.
       slices, z, features, hyper, rounding, frozen, rates: see EntropyModel.
       remat: store only the inputs of g_a and g_s for the backward pass.
-      dtype: of the networks of g_a and g_s.
 
     Raises:
       UserError: the slices do not sum to `latent`.

@@ -88,13 +88,12 @@ class Analysis(nn.Module):
     Attributes:
       latent: channels of h.
       width, blocks: channels and number of blocks at 1/8 and at 1/16.
-      dtype: of the network; the linear path is float32.
     """
 
     latent: int = 320
     width: Sequence[int] = (192, 256)
     blocks: Sequence[int] = (5, 3)
-    dtype: DTypeLike = jnp.float32
+    dtype: DTypeLike = jnp.float32  # of the networks; the linear paths are float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], cond: dict, train: bool = False):
@@ -128,7 +127,7 @@ class Synthesis(nn.Module):
     width: Sequence[int] = (192, 256)
     blocks: Sequence[int] = (3, 2)
     channels: int = 3
-    dtype: DTypeLike = jnp.float32
+    dtype: DTypeLike = jnp.float32  # of the networks; the linear paths are float32
 
     @nn.compact
     def __call__(self, h_hat: Float[Array, "b h w k"], cond: dict, train: bool = False):
