@@ -111,4 +111,4 @@ def test_compare_keeps_every_codec_within_the_size(tmp_path, capsys):
     assert main(["codec", "compare", str(tmp_path / "a.png")]) == 2  # nothing is overwritten
     write_image(tmp_path / "b.png", photo[:100])
     assert main(["codec", "compare", str(tmp_path / "b.png")]) == 2
-    assert "176 a side" in capsys.readouterr().err
+    assert "176 x 176" in capsys.readouterr().err
