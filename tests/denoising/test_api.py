@@ -228,4 +228,4 @@ def test_the_demo_is_a_section_with_a_picture(tiny, tmp_path):
     assert "dB against the best filter, gaussian" in found["text"]
     assert f"the network ({tiny[3]}) is not" in found["text"]
     assert "Last row: simulated camera noise" in found["text"]
-    assert re.search(r"tv told \d+ \d+\.\d+ dB, aejax", found["text"])
+    assert re.search(r"tv, sigma \d+ \d+\.\d+ dB, aejax", found["text"])
