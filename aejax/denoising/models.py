@@ -38,7 +38,7 @@ TOLD_SHARE = 0.3  # fraction of training examples that get the noise level with 
 
 
 def with_level(module: nn.Module, x: Images, cond: Cond, train: bool) -> Images:
-    """x with the noise level as one more channel (FFDNet), or just x if module.told = "never".
+    """Appends the noise level to x as a channel (FFDNet), unless module.told is "never".
 
     With "sometimes" the level is replaced by 0, which stands for "unknown", in a part of the
     training examples and wherever it is not given. (An image of level 0 needs no denoising.)

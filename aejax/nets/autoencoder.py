@@ -102,21 +102,23 @@ def _float_model(config: Config, shape: Sequence[int]) -> nn.Module:
     dtype = config["dtype"]
     if dtype not in ("float32", "bfloat16"):
         raise UserError(f'model.dtype = "{dtype}": float32 or bfloat16')
-    remat = bool(config.get("remat"))  # of 0.1: no such key
+    remat = bool(config.get("remat"))  # configs of aejax 0.1 have no such key
     common = {"latent": latent, "dtype": jnp.dtype(dtype), "shape": tuple(shape), "remat": remat}
     if config["name"]:
         cls = lookup(config["name"], {}, "model")
-        if remat and "remat" not in _fitting(cls, common):
+        values = _fitting(cls, common)
+        if remat and "remat" not in values:
             raise UserError(f'model.remat: "{config["name"]}" has no field "remat"')
-        return build(cls, _fitting(cls, common) | dict(config["kwargs"]), config["name"])
+        return build(cls, values | dict(config["kwargs"]), config["name"])
 
     def part(slot, table):
         arguments = dict(config[slot])
         name = arguments.pop("name")
         cls = lookup(name, table, slot)
-        if remat and "remat" not in _fitting(cls, common):
+        values = _fitting(cls, common)
+        if remat and "remat" not in values:
             cls = recomputed(cls)
-        return build(cls, _fitting(cls, common) | _tuples(arguments), f'{slot} "{name}"')
+        return build(cls, values | _tuples(arguments), f'{slot} "{name}"')
 
     f_E, f_D = part("f_E", F_E), part("f_D", F_D)
     if config["init"] == "pca":

@@ -32,10 +32,10 @@ def _with_bias(module: nn.Module, y: Array, use: bool) -> Array:
 
 
 def recomputed(module: type[nn.Module]) -> type[nn.Module]:
-    """The class of an f_E or f_D that keeps only its inputs for the backward pass, and computes
-    what is inside again then (Chen et al. 2016, arXiv:1604.06174). Parameters keep their names.
+    """A class of f_E or f_D that stores only its inputs for the backward pass and recomputes its
+    activations there (Chen et al. 2016, arXiv:1604.06174). Parameters keep their names.
 
-    It pays on TPUs and GPUs; XLA for CPUs finds what is computed twice and keeps it after all.
+    It saves memory on TPUs and GPUs, but not on CPUs, where XLA merges the two computations.
     """
     return nn.remat(module, static_argnums=(3,))  # (self, x, cond, train)
 

@@ -141,10 +141,10 @@ def test_the_largest_batch_that_fits():
     one = topology.parse("v5e:1x1")
     parts = build("autoencode", "train.mode=jit")
     where = topology.devices(one)
-    found = compile.largest_batch(parts, one, where, room=16 << 20)
-    assert analyse.memory(found.program)["peak"] <= 16 << 20
-    assert found.batch & (found.batch - 1) == 0 and found.batch > 64
-    twice = compile.compile_step(parts, where, 2 * found.batch)
+    largest = compile.largest_batch(parts, one, where, room=16 << 20)
+    assert analyse.memory(largest.program)["peak"] <= 16 << 20
+    assert largest.batch & (largest.batch - 1) == 0 and largest.batch > 64
+    twice = compile.compile_step(parts, where, 2 * largest.batch)
     assert analyse.memory(twice.program)["peak"] > 16 << 20
 
 
